@@ -1,0 +1,25 @@
+"""The small presets and budgets of the benchmarks: two cores, minutes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+SMALL: dict[str, dict[str, Any]] = {
+    "nasbench201": {"width": 8, "cells": 1, "image": 16, "channels": 1},
+    "ofa_mobilenetv3": {
+        "base": 0.5,
+        "widths": [0.25, 0.5, 1.0],
+        "resolutions": [16],
+        "depths": [1, 2, 3],
+        "units": 3,
+        "stem_stride": 1,
+        "channels": 1,
+        "classes": 10,
+    },
+    "vit": {"size": "mini", "image": 16, "patch": 4, "channels": 1, "classes": 10, "head_dim": 8},
+}
+BUDGETS: dict[str, dict[str, Any]] = {
+    "nasbench201": {"epochs": 3, "batch_size": 32, "lr": 5e-3},
+    "ofa_mobilenetv3": {"epochs": 5, "batch_size": 32, "lr": 4e-3},
+    "vit": {"epochs": 6, "batch_size": 32, "lr": 3e-3},
+}

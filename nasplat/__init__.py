@@ -1,0 +1,66 @@
+"""nasplat: know how good and how fast a network will be before you train it; then find a better one.
+
+Floors, each importing only those below it:
+0 errors, content, graph, table, metrics   1 capturing   2 searchspace, predict   3 inputs, task   4 measuring
+5 supernet, searching   6 study, exporting   7 testing   8 cli
+
+Public names load on first use, so `import nasplat` imports no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Graph": "graph",
+    "NasplatError": "errors",
+    "Table": "table",
+    "block": "capturing",
+    "Architecture": "searchspace",
+    "Option": "searchspace",
+    "Pick": "searchspace",
+    "Space": "searchspace",
+    "load_space": "searchspace",
+    "list_spaces": "searchspace",
+    "space": "searchspace",
+    "Prediction": "predict",
+    "capture": "inputs",
+    "load_predictor": "inputs",
+    "load_table": "inputs",
+    "score": "inputs",
+    "Task": "task",
+    "load_task": "task",
+    "measure": "measuring",
+    "Supernet": "supernet",
+    "TrainConfig": "supernet",
+    "Counted": "searching",
+    "Inherited": "searching",
+    "Measured": "searching",
+    "Predicted": "searching",
+    "PredictorSampler": "searching",
+    "Tabulated": "searching",
+    "Trained": "searching",
+    "label": "study",
+    "search": "study",
+    "export": "exporting",
+    "check_export": "exporting",
+    "check_predictor": "testing",
+    "check_space": "testing",
+}
+
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'nasplat' has no attribute {name!r}; it has: {', '.join(sorted(_HOME))}")
+    value = getattr(importlib.import_module(f"nasplat.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,636 @@
+"""The command line: a thin table of verbs; each calls a function of the library and prints what it returns.
+
+Heavy imports happen inside the verbs, so that `nasplat --help` is immediate.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nasplat import __version__
+from nasplat.errors import InputError, NasplatError
+
+EPILOG = """\b
+Start here:
+  nasplat demo                                    the whole way, on embedded data
+  nasplat score mine.py:factory --input 1,3,32,32   rank your own network
+  nasplat sample nasbench201 -n 3                 architectures of a space
+  nasplat search nasbench201 --task digits-clutter --limit macs=2e6 --out run
+Every verb has --json. Networks are named by space:encoding, file.py:factory, timm:name, or an architecture's JSON line."""
+
+
+@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="nasplat")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def cli(context: click.Context, debug: bool) -> None:
+    """Know how good and how fast a neural network will be before you train it; then find a better one."""
+    context.obj = debug
+
+
+def main() -> None:
+    """Entry point: errors of ours become one paragraph and exit code 2."""
+    debug = "--debug" in sys.argv
+    try:
+        status = cli.main(standalone_mode=False)
+    except click.ClickException as err:
+        err.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped; what was finished is kept. The same command goes on from there.", err=True)
+        sys.exit(130)
+    except NasplatError as err:
+        if debug:
+            raise
+        click.echo(f"{type(err).__name__}: {err}", err=True)
+        sys.exit(2)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+# -- shared by verbs ---------------------------------------------------------------------------------------------------
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+presets = click.option("--preset", "preset", multiple=True, metavar="NAME=VALUE", help="Preset of the space, such as width=8.")
+input_shape = click.option("--input", "shape", metavar="1,3,224,224", help="Shape of one input batch, for modules.")
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _pairs(texts: tuple[str, ...]) -> dict[str, Any]:
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"expected NAME=VALUE, got {text!r}.\n  Write for instance width=8.")
+        found[name] = _value(value)
+    return found
+
+
+def _shape(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(int(v) for v in text.split(","))
+    except ValueError as err:
+        raise InputError(f"expected --input as numbers with commas, got {text!r}.\n  Write for instance 1,3,224,224.") from err
+
+
+def _config(kind: type, prefix: str, extra: tuple[str, ...]) -> dict[str, Any]:
+    """`--train.lr=0.001` and the like become fields of a configuration."""
+    known = {f.name: f.type for f in dataclasses.fields(kind)}
+    found: dict[str, Any] = {}
+    for text in extra:
+        name, _, value = text.removeprefix("--").partition("=")
+        section, dot, key = name.partition(".")
+        if not dot or section != prefix or key not in known:
+            options = ", ".join(f"--{prefix}.{k}" for k in known)
+            raise InputError(f"expected options among {options}, got {text!r}.\n  Write for instance --{prefix}.epochs=3.")
+        found[key] = _value(value)
+        if known[key] in {"int", "float"} and not isinstance(found[key], int | float):
+            raise InputError(f"--{name} expected a number, got {value!r}.\n  Write for instance --{name}=3.")
+    return found
+
+
+def _print(data: Any, as_json: bool, table: Callable[[], Any]) -> None:
+    if as_json:
+        click.echo(json.dumps(data, indent=1, default=str))
+    else:
+        from rich.console import Console
+
+        console = Console(width=None if sys.stdout.isatty() else 140)
+        console.print(table())
+
+
+def _table(columns: list[str], rows: list[list[str]], title: str = "") -> Any:
+    from rich.table import Table
+
+    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for i, column in enumerate(columns):
+        table.add_column(column, overflow="fold", justify="left" if i == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+@contextmanager
+def _progress(what: str, quiet: bool = False) -> Iterator[Callable[..., None]]:
+    """A bar with ETA; `update(done, total, note)`."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    console = Console(stderr=True, quiet=quiet)
+    columns = (
+        *(TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn()),
+        *(TextColumn("ETA"), TimeRemainingColumn(), TextColumn("{task.fields[note]}")),
+    )
+    with Progress(*columns, console=console, transient=False) as bar:
+        task = bar.add_task(what, total=None, note="")
+
+        def update(done: int, total: int, note: str = "") -> None:
+            bar.update(task, completed=done, total=total, note=note)
+
+        yield update
+
+
+def _millions(n: float) -> str:
+    return f"{n / 1e6:,.2f} M" if n >= 1e5 else f"{n:,.0f}"
+
+
+# -- verbs -------------------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("networks", nargs=-1, required=True)
+@click.option("--predictor", default="trees-nb201", show_default=True, help="Name or folder of a trained predictor.")
+@input_shape
+@as_json
+def score(networks: tuple[str, ...], predictor: str, shape: str | None, as_json: bool) -> None:
+    """Rank networks by predicted quality, with interval, beside MACs and parameters.
+
+    Outside what the predictor has learnt from it abstains and says why.
+    """
+    import nasplat
+
+    rows = nasplat.score(list(networks), predictor, _shape(shape))
+    data = [{"network": r.name, "rank": i} | r.prediction.to_dict() for i, r in enumerate(rows, 1)]
+
+    def table() -> Any:
+        order = sorted(rows, key=lambda r: -r.prediction.macs)
+        cells = []
+        for i, r in enumerate(rows, 1):
+            p = r.prediction
+            value = f"{p.mean:.2f}" if p.mean is not None else "-"
+            interval = f"[{p.low:.2f}, {p.high:.2f}]" if p.low is not None else "outside the support"
+            macs = ("≥ " if p.is_lower_bound else "") + _millions(p.macs)
+            percentile = f"{p.percentile:.0f}" if p.percentile is not None else "-"
+            cells.append([r.name, str(i), value, interval, percentile, macs, str(order.index(r) + 1), _millions(p.params)])
+        first = rows[0].prediction
+        title = f"{predictor}: {first.metric}; {first.level:.0%} intervals; MACs: 1 MAC = 2 FLOP"
+        columns = ["network", "rank", "predicted", "interval", "percentile", "MACs", "MACs rank", "parameters"]
+        return _table(columns, cells, title)
+
+    _print(data, as_json, table)
+    if not as_json:
+        for r in rows:
+            if r.prediction.reason:
+                click.echo(f"{r.name}: outside the support: {r.prediction.reason}")
+
+
+@cli.command()
+@click.argument("network")
+@input_shape
+@click.option("--nodes", is_flag=True, help="List every operation.")
+@as_json
+def inspect(network: str, shape: str | None, nodes: bool, as_json: bool) -> None:
+    """Show what a network computes: operations, MACs, parameters, activation memory, canonical key."""
+    from collections import Counter
+
+    import nasplat
+    from nasplat.graph.cost import node_macs
+
+    graph = nasplat.capture(network, _shape(shape))
+    macs: Counter[str] = Counter()
+    count: Counter[str] = Counter(n.op for n in graph.nodes)
+    for i, n in enumerate(graph.nodes):
+        macs[n.op] += node_macs(n, graph.input_shapes(i))
+    data = {
+        "network": network,
+        "macs": graph.macs,
+        "params": graph.params,
+        "activation_bytes": graph.activation_bytes,
+        "nodes": graph.num_nodes,
+        "edges": graph.num_edges,
+        "unknown_ops": graph.unknown_ops,
+        "notes": graph.notes,
+        "key": graph.key,
+        "ops": dict(count.most_common()),
+    }
+
+    def table() -> Any:
+        if nodes:
+            rows = [
+                [n.path or "(root)", n.op, str(n.shape), str(node_macs(n, graph.input_shapes(i)))]
+                for i, n in enumerate(graph.nodes)
+            ]
+            return _table(["module", "op", "output", "MACs"], rows)
+        return _table(["op", "count", "MACs"], [[op, str(c), _millions(macs[op])] for op, c in count.most_common()])
+
+    _print(data, as_json, table)
+    if not as_json:
+        bound = "≥ " if graph.unknown_ops else ""
+        click.echo(
+            f"{bound}{graph.macs:,} MACs (1 MAC = 2 FLOP), {graph.params:,} parameters, peak activations "
+            f"{graph.activation_bytes / 2**20:.2f} MiB, {graph.num_nodes} nodes, {graph.num_edges} edges\nkey {graph.key}"
+        )
+        for note in graph.notes:
+            click.echo(f"note: {note}")
+        if graph.unknown_ops:
+            click.echo(f"unknown operations, not counted: {', '.join(graph.unknown_ops)}")
+
+
+@cli.command()
+@as_json
+def spaces(as_json: bool) -> None:
+    """List the search spaces with their sizes."""
+    from nasplat.searchspace import list_spaces, load_space
+
+    rows = []
+    for name in list_spaces():
+        space = load_space(name)
+        count = space.count()
+        rows.append(
+            {"space": name, "encodings": count.value, "error": count.error, "networks": count.networks, "about": space.doc}
+        )
+
+    def table() -> Any:
+        cells = [
+            [r["space"], f"{r['encodings']:.4g}" + (f" ± {r['error']:.1g}" if r["error"] else ""), r["about"].splitlines()[0]]
+            for r in rows
+        ]
+        return _table(["space", "encodings", "about"], cells)
+
+    _print(rows, as_json, table)
+
+
+@cli.command()
+@click.argument("space")
+@click.option("-n", "n", default=1, show_default=True, help="How many.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--uniform", type=click.Choice(["choices", "architectures"]), default="choices", show_default=True)
+@presets
+@as_json
+def sample(space: str, n: int, seed: int, uniform: str, preset: tuple[str, ...], as_json: bool) -> None:
+    """Draw architectures of a space (a name, or a path to your own file)."""
+    from nasplat.searchspace import load_space
+
+    loaded = load_space(space, **_pairs(preset))
+    for i in range(n):
+        architecture = loaded.sample(seed=seed + i, uniform=uniform)
+        click.echo(architecture.to_json() if as_json or loaded.presets else str(architecture))
+
+
+@cli.command()
+@click.argument("networks", nargs=-1, required=True)
+@input_shape
+@click.option("--batch", default=1, show_default=True)
+@click.option("--repeats", default=50, show_default=True)
+@click.option("--device", default="cpu", show_default=True)
+@as_json
+def measure(networks: tuple[str, ...], shape: str | None, batch: int, repeats: int, device: str, as_json: bool) -> None:
+    """Time networks on this machine: median of a forward pass with its 95 % interval."""
+    from nasplat.inputs import DEFAULT_INPUT, resolve
+    from nasplat.measuring import measure as timed
+    from nasplat.searchspace import Architecture
+
+    rows = []
+    for name in networks:
+        found = resolve(name)
+        if isinstance(found, Architecture):
+            module, given = found.space.construct(found)
+        else:
+            module, given = found, _shape(shape) or getattr(found, "example_input", DEFAULT_INPUT)
+        rows.append({"network": name} | dataclasses.asdict(timed(module, given, batch, repeats, device=device)))
+
+    def table() -> Any:
+        cells = [[r["network"], f"{r['median_ms']:.3f}", f"[{r['low_ms']:.3f}, {r['high_ms']:.3f}]", r["device"]] for r in rows]
+        title = f"batch {batch}, {rows[0]['threads']} threads, {rows[0]['dtype']}, {rows[0]['runtime']}"
+        return _table(["network", "median ms", "95 % interval", "device"], cells, title)
+
+    _print(rows, as_json, table)
+
+
+@cli.command()
+@click.option("--family", default="trees", show_default=True, help="trees or count.")
+@click.option("--table", "table_path", required=True, help="Labelled architectures, .csv or .csv.gz.")
+@click.option("--space", required=True, help="Space that reads the architecture column.")
+@click.option("--metric", required=True, help="Column of the label.")
+@click.option("--unit", default=None, help="What the label is, in words, with its unit.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the predictor.")
+@click.option("--seeds", default="0,1,2", show_default=True, help="Seeds of split and predictor; the first is saved.")
+@presets
+@as_json
+def fit(
+    family: str,
+    table_path: str,
+    space: str,
+    metric: str,
+    unit: str | None,
+    out: Path,
+    seeds: str,
+    preset: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Train a predictor on a labelled table; prints its quality beside MACs and parameters alone."""
+    import nasplat
+    from nasplat.fitting import fit_and_save
+
+    table = nasplat.load_table(table_path, space=space, metric=metric, **_pairs(preset))
+    command = (
+        f"nasplat fit --family {family} --table {Path(table_path).name} --space {space} --metric {metric} --seeds {seeds}"
+        + "".join(f" --preset {p}" for p in preset)
+        + (f" --unit {json.dumps(unit)}" if unit else "")
+        + f" --out {out}"
+    )
+    with _progress("capture", as_json) as update:
+        numbers = [int(s) for s in seeds.split(",")]
+        _, rows = fit_and_save(table, family, out, numbers, unit, command=command, progress=update)
+    _print(rows, as_json, lambda: _evaluation_table(rows))
+    if not as_json:
+        click.echo(f"saved {out}")
+
+
+def _evaluation_table(rows: list[dict[str, Any]]) -> Any:
+    cells = [
+        [
+            str(r.get("seed", "-")),
+            *(f"{r['n']}", f"{r['in_support']:.1%}", f"{r['kendall_tau']:.3f}", f"{r['spearman_rho']:.3f}"),
+            *(
+                f"{r['mean_absolute_error']:.3f}",
+                f"{r['interval_coverage']:.1%}",
+                f"{r['macs_tau']:.3f}",
+                f"{r['params_tau']:.3f}",
+            ),
+        ]
+        for r in rows
+    ]
+    return _table(["seed", "networks", "in support", "τ-b", "ρ", "MAE", "covered", "τ-b MACs", "τ-b parameters"], cells)
+
+
+@cli.command()
+@click.argument("predictor")
+@click.option("--table", "table_path", required=True, help="Labelled architectures, .csv or .csv.gz.")
+@click.option("--space", required=True, help="Space that reads the architecture column.")
+@click.option("--metric", required=True, help="Column of the label.")
+@click.option("--part", type=click.Choice(["test", "decide", "train", "all"]), default="test", show_default=True)
+@click.option("--seed", default=0, show_default=True, help="Of the split (by graph key).")
+@click.option("--rows", default=None, type=int, help="At most so many rows of the table.")
+@presets
+@as_json
+def evaluate(
+    predictor: str,
+    table_path: str,
+    space: str,
+    metric: str,
+    part: str,
+    seed: int,
+    rows: int | None,
+    preset: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Judge a predictor on labelled networks: rank agreement, error, coverage, beside the baselines."""
+    import nasplat
+    from nasplat.fitting import distinct, split
+    from nasplat.fitting import evaluate as judge
+
+    table = nasplat.load_table(table_path, space=space, metric=metric, **_pairs(preset))
+    if rows is not None:
+        table = table.take(range(min(rows, len(table))))
+    with _progress("capture", as_json) as update:
+        data = distinct(table, update)
+    chosen = data if part == "all" else dict(zip(("train", "decide", "test"), split(data, seed), strict=True))[part]
+    loaded = nasplat.load_predictor(predictor)
+    found = {"seed": seed} | dataclasses.asdict(judge(loaded, chosen.graphs, chosen.labels))
+    _print(found, as_json, lambda: _evaluation_table([found]))
+
+
+def _load(space: str, preset: tuple[str, ...], task: str) -> tuple[Any, Any]:
+    import nasplat
+
+    return nasplat.load_space(space, **_pairs(preset)), nasplat.load_task(task)
+
+
+def _supernet(space: Any, task: Any, seed: int, device: str, folder: Path, extra: tuple[str, ...], quiet: bool) -> Any:
+    import nasplat
+    from nasplat.supernet import TrainConfig
+
+    options = _config(TrainConfig, "train", extra)
+    supernet = nasplat.Supernet(space, task, seed, device)
+    with _progress("supernet", quiet) as update:
+        supernet.train(
+            checkpoint=folder,
+            report=lambda e, total: update(e.epoch, total, f"loss {e.loss:.3f}, {e.images_per_second:,.0f} images/s"),
+            **options,
+        )
+    return supernet
+
+
+EXTRA = {"ignore_unknown_options": True, "allow_extra_args": True}
+
+
+@cli.command(context_settings=EXTRA)
+@click.argument("space")
+@click.option("--task", default="digits-clutter", show_default=True, help="Name, or a folder of IDX or npz image files.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder; the same command resumes it.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--device", default="cpu", show_default=True)
+@presets
+@as_json
+@click.pass_context
+def train(
+    context: click.Context, space: str, task: str, out: Path, seed: int, device: str, preset: tuple[str, ...], as_json: bool
+) -> None:
+    """Train a supernet of a space. Further options: --train.epochs=10 --train.strategy=sandwich --train.lr=0.003 …"""
+    from nasplat.runs import describe
+    from nasplat.supernet.strategy import end
+
+    loaded, data = _load(space, preset, task)
+    describe(out, "train", {"space": loaded.reference, "task": repr(data), "seed": seed, "options": context.args})
+    supernet = _supernet(loaded, data, seed, device, out / "supernet", tuple(context.args), as_json)
+    members = {"largest": end(loaded, True, 0), "smallest": end(loaded, False, 0), "random": loaded.sample(seed=1)}
+    rows = [{"subnet": k, "architecture": str(a), data.metric_name: supernet.evaluate(a)} for k, a in members.items()]
+    _print(
+        rows,
+        as_json,
+        lambda: _table(
+            ["subnet", data.metric_name, "architecture"],
+            [[r["subnet"], f"{r[data.metric_name]:.2f}", r["architecture"][:80]] for r in rows],
+        ),
+    )
+    if not as_json:
+        click.echo(f"saved {out}; next: nasplat search {space} --task {task} --supernet {out} …")
+
+
+@cli.command(context_settings=EXTRA)
+@click.argument("space")
+@click.option("--task", default="digits-clutter", show_default=True, help="Name, or a folder of IDX or npz image files.")
+@click.option("--maximize", default="inherited", type=click.Choice(["inherited", "trained", "predicted"]), show_default=True)
+@click.option("--minimize", default="macs", show_default=True, help="macs, params, activation_bytes, latency, or none.")
+@click.option("--limit", "limit", multiple=True, metavar="NAME=VALUE", help="Largest allowed macs, params or activation_bytes.")
+@click.option("--trials", default=40, show_default=True)
+@click.option("--guide", default="trees-nb201", show_default=True, help="Predictor that proposes; none: NSGA-II or TPE.")
+@click.option(
+    "--guide-at", "guide_at", multiple=True, metavar="NAME=VALUE", help="Presets at which the guide scores the choices."
+)
+@click.option("--storage", default=None, help="Optuna storage URL or .journal file; default: a journal in the run folder.")
+@click.option("--supernet", "supernet_run", default=None, type=click.Path(path_type=Path), help="Run folder of `nasplat train`.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder; the same command resumes it.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--device", default="cpu", show_default=True)
+@presets
+@as_json
+@click.pass_context
+def search(context: click.Context, space: str, out: Path, as_json: bool, **o: Any) -> None:
+    """Search a space for the Pareto set of quality and cost; ends with the best subnet as ONNX.
+
+    Further options: --train.epochs=10 and other settings of the supernet.
+    """
+    from nasplat import runs
+
+    loaded, data = _load(space, o["preset"], o["task"])
+    settings = {k: v for k, v in o.items()} | {"space": loaded.reference, "options": context.args}
+    runs.describe(out, "search", settings)
+    supernet = None
+    if o["maximize"] == "inherited":
+        folder = (o["supernet_run"] or out) / "supernet"
+        supernet = _supernet(loaded, data, o["seed"], o["device"], folder, tuple(context.args), as_json)
+    with _progress("search", as_json) as update:
+        study = runs.run_search(
+            loaded,
+            data,
+            out,
+            supernet=supernet,
+            maximize=o["maximize"],
+            minimize=o["minimize"],
+            limits=_pairs(o["limit"]),
+            trials=o["trials"],
+            guide=o["guide"],
+            guide_at=_pairs(o["guide_at"]) or None,
+            storage=o["storage"],
+            seed=o["seed"],
+            report=lambda p: update(p.done, p.total, f"{p.refused} refused"),
+        )
+    rows = runs.pareto_rows(study, loaded)
+
+    def table() -> Any:
+        return _table(
+            [*rows[0]][::-1],
+            [[_cell(v) for v in list(r.values())[::-1]] for r in rows],
+            f"Pareto set, {len(study.trials)} trials",
+        )
+
+    _print(rows, as_json, table)
+    if supernet is not None:
+        chosen = runs.best(study, loaded)
+        import nasplat
+
+        certificate = nasplat.export(supernet.subnet(chosen), out / "best.onnx", chosen.example_input, task=data)
+        if not as_json:
+            click.echo(f"exported {out / 'best.onnx'}: largest relative error {certificate.max_relative_error:.1e}")
+
+
+def _cell(value: Any) -> str:
+    return f"{value:,.4g}" if isinstance(value, float) else str(value)
+
+
+@cli.command(context_settings=EXTRA)
+@click.argument("space")
+@click.option("--task", default="digits-clutter", show_default=True)
+@click.option("-n", "n", default=30, show_default=True, help="Networks to train.")
+@click.option("--limit", "limit", multiple=True, metavar="NAME=VALUE")
+@click.option("--storage", default=None, help="Optuna storage URL or .journal file; the same command resumes.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Table to write, .csv.gz.")
+@presets
+@as_json
+@click.pass_context
+def label(context: click.Context, space: str, task: str, n: int, out: Path, as_json: bool, **o: Any) -> None:
+    """Train random architectures of a space and write their labels. Further options: --budget.epochs=3 …"""
+    from nasplat.measuring import Budget
+    from nasplat.study import label as labelled
+
+    loaded, data = _load(space, o["preset"], task)
+    budget = Budget(**_config(Budget, "budget", tuple(context.args)))
+    storage = o["storage"] or str(out.with_suffix("").with_suffix(".journal"))
+    with _progress("label", as_json) as update:
+        table = labelled(
+            loaded,
+            data,
+            n,
+            budget,
+            _pairs(o["limit"]),
+            storage,
+            o["seed"],
+            lambda p: update(p.done, p.total, str(p.trial.values)),
+        )
+    table.save(out)
+    _print({"rows": len(table), "file": str(out)}, as_json, lambda: f"{len(table)} rows in {out}")
+
+
+@cli.command()
+@click.argument("network")
+@click.argument("path", type=click.Path(path_type=Path))
+@input_shape
+@click.option("--check", is_flag=True, help="Compare an existing file with the network instead of writing one.")
+@click.option("--seed", default=0, show_default=True, help="Of the initial values of an architecture.")
+@as_json
+def export(network: str, path: Path, shape: str | None, check: bool, seed: int, as_json: bool) -> None:
+    """Write a network as ONNX with a certificate, if ONNX Runtime agrees with torch; fails closed."""
+    import torch
+
+    import nasplat
+    from nasplat.inputs import DEFAULT_INPUT, resolve
+    from nasplat.searchspace import Architecture
+
+    torch.manual_seed(seed)
+    found = resolve(network)
+    if isinstance(found, Architecture):
+        module, given = found.space.construct(found)
+    else:
+        module, given = found, _shape(shape) or getattr(found, "example_input", DEFAULT_INPUT)
+    if check:
+        error = nasplat.check_export(module, path, given)
+        _print({"max_relative_error": error}, as_json, lambda: f"{path} agrees: largest relative error {error:.2e}")
+        return
+    certificate = nasplat.export(module, path, given)
+    _print(
+        dataclasses.asdict(certificate),
+        as_json,
+        lambda: (
+            f"{path}: {certificate.size_bytes:,} bytes, largest relative error {certificate.max_relative_error:.2e}, "
+            f"sha256 {certificate.sha256[:16]}…"
+        ),
+    )
+
+
+@cli.command()
+@as_json
+def doctor(as_json: bool) -> None:
+    """Check the installation: versions, content, and one capture, prediction and rebuild."""
+    from nasplat.runs import diagnose
+
+    rows = diagnose()
+    _print(
+        rows,
+        as_json,
+        lambda: _table(["check", "result"], [[r["check"], ("ok " if r["ok"] else "FAILED ") + r["result"]] for r in rows]),
+    )
+    if not all(r["ok"] for r in rows):
+        sys.exit(1)
+
+
+@cli.command()
+@click.option("--out", default="demo-run", show_default=True, type=click.Path(path_type=Path), help="Run folder.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--fast", is_flag=True, help="A minute instead of five: fewer epochs, trials and rivals.")
+@as_json
+def demo(out: Path, seed: int, fast: bool, as_json: bool) -> None:
+    """The whole way on embedded data: score, supernet, guided search, export, and a fair comparison."""
+    from nasplat.demo import FAST, FULL, run
+
+    say = (lambda text: None) if as_json else click.echo
+    result = run(out, seed, FAST if fast else FULL, say=say, progress=lambda what: _progress(what, as_json))
+    if as_json:
+        click.echo(json.dumps(result, indent=1, default=str))

@@ -1,0 +1,107 @@
+"""Content folders: search spaces, predictors and tables, addressed by name or by path.
+
+In a checkout they lie beside `nasplat/`; in a wheel under `nasplat/_content/`. A user's own file works the same way.
+A space file is Python and runs when loaded; nothing else that is loaded here runs code.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import sys
+import traceback
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+from nasplat.errors import ContentError
+
+KINDS = ("search_spaces", "predictors", "benchmarks/tables")
+
+
+def folder(kind: str) -> Path:
+    """The folder that holds content of a kind.
+
+    Args:
+        kind: One of `KINDS`.
+
+    Returns:
+        An existing or not yet existing folder.
+    """
+    package = Path(__file__).resolve().parent
+    inside = package / "_content" / kind
+    return inside if inside.parent.exists() else package.parent / kind
+
+
+def names(kind: str) -> list[str]:
+    """Sorted names of what a content folder holds."""
+    root = folder(kind)
+    if not root.exists():
+        return []
+    if kind == "search_spaces":
+        return sorted(p.stem for p in root.glob("*.py") if not p.stem.startswith("_"))
+    if kind == "predictors":
+        return sorted(p.parent.name for p in root.glob("*/recipe.toml"))
+    return sorted(p.name for p in root.glob("*.csv.gz"))
+
+
+def locate(kind: str, reference: str) -> Path:
+    """Path of a content item given by name or by path.
+
+    Args:
+        kind: One of `KINDS`.
+        reference: A name from `names(kind)` or a path to a file (spaces, tables) or folder (predictors).
+
+    Returns:
+        An existing path.
+
+    Raises:
+        ContentError: nothing has that name and no such path exists; the message lists what there is.
+    """
+    known = names(kind)
+    if reference in known:
+        return folder(kind) / (f"{reference}.py" if kind == "search_spaces" else reference)
+    path = Path(reference)
+    looks_like_path = path.suffix in {".py", ".gz", ".csv"} or len(path.parts) > 1
+    if looks_like_path or (kind == "predictors" and path.is_dir()):
+        if path.exists():
+            return path.resolve()
+        raise ContentError(f"expected an existing path, got {reference!r}, which does not exist.\n  Check the path.")
+    close = difflib.get_close_matches(reference, known, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise ContentError(
+        f"no {kind.split('/')[-1].replace('_', ' ').rstrip('s')} is named {reference!r}; known: {', '.join(known)}."
+        f"{hint}\n  Use one of these, or a path to your own."
+    )
+
+
+def load_module(path: Path) -> ModuleType:
+    """Import a Python file by path; loading one file twice gives one module, a changed file a new one.
+
+    Raises:
+        ContentError: the file is missing, has a syntax error, or raises while it is imported.
+    """
+    if not path.is_file():
+        raise ContentError(f"expected a Python file, got {str(path)!r}, which does not exist.\n  Check the path.")
+    return _load_module(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _load_module(path: Path, modified_ns: int) -> ModuleType:
+    name = f"nasplat_content_{path.stem}_{abs(hash((str(path), modified_ns))):x}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ContentError(f"expected a Python file ending in .py, got {str(path)!r}.\n  Rename the file.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as err:
+        del sys.modules[name]
+        raise ContentError(f"{path}:{err.lineno}: syntax error: {err.msg}.\n  Mend that line.") from err
+    except Exception as err:
+        del sys.modules[name]
+        line = next((f.lineno for f in reversed(traceback.extract_tb(err.__traceback__)) if f.filename == str(path)), 0)
+        message = f"{path}:{line}: importing this file raised {type(err).__name__}: {err}.\n  Mend the file."
+        raise ContentError(message) from err
+    return module

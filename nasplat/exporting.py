@@ -1,0 +1,278 @@
+"""Modules become ONNX files that were checked; a file that disagrees with its module is never written.
+
+The file needs nothing of ours. Beside it lies a certificate: versions, errors, sizes, latency, hashes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import logging
+import os
+import platform
+import tempfile
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from nasplat import __version__
+from nasplat.capturing import capture_module
+from nasplat.errors import ExportError
+from nasplat.measuring import measure
+from nasplat.task import Task
+
+TOLERANCE = 1e-4
+"""Largest |difference| over largest |output|."""
+BATCHES = (1, 2, 7)
+SEEDS = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What was checked, and with what."""
+
+    file: str
+    sha256: str
+    size_bytes: int
+    opset: int
+    tolerance: float
+    """Allowed max |difference| / max |output|."""
+    max_relative_error: float
+    """The largest found over all checks."""
+    checks: list[dict[str, Any]]
+    """One row per (batch, seed): largest difference, largest output, relative error."""
+    task_metric: dict[str, Any] | None
+    """The metric of module and file on the same examples, where a task was at hand."""
+    macs: int
+    params: int
+    graph_key: str
+    torch_latency_ms: float
+    onnx_latency_ms: float
+    """Median of batch 1 on this machine, default threads."""
+    versions: dict[str, str]
+    machine: str
+
+    def to_json(self) -> str:
+        """Indented JSON."""
+        return json.dumps(asdict(self), indent=1)
+
+
+def export(
+    module: nn.Module,
+    path: str | Path,
+    example_input: Sequence[int] | torch.Tensor,
+    task: Task | None = None,
+    tolerance: float = TOLERANCE,
+    opset: int = 18,
+) -> Certificate:
+    """Write an ONNX file with a symbolic batch and its certificate, if ONNX Runtime agrees with torch.
+
+    Args:
+        module: Any module with real weights; exported in eval mode.
+        path: Of the .onnx file; the certificate is written to the same name with .certificate.json.
+        example_input: Shape of one batch, or a tensor.
+        task: If given, the metric is compared on its decide split too.
+        tolerance: Allowed max |difference| / max |output|.
+        opset: Version of the ONNX operator set.
+
+    Returns:
+        The certificate.
+
+    Raises:
+        ExportError: the exporter failed, or the file does not agree; nothing is written then.
+
+    Example:
+        >>> import torch, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     export(torch.nn.Linear(4, 2), f"{folder}/net.onnx", (1, 4)).max_relative_error < 1e-4
+        True
+    """
+    path = Path(path)
+    if path.suffix != ".onnx":
+        raise ExportError(f"expected a path ending in .onnx, got {str(path)!r}.\n  Rename it.")
+    shape = tuple(example_input.shape) if isinstance(example_input, torch.Tensor) else tuple(example_input)
+    training = module.training
+    module.eval()
+    try:
+        data = _convert(module, shape, opset)
+        session = _session(data)
+        checks = _compare(module, session, shape, tolerance)
+        metric = _compare_metric(module, session, task) if task is not None else None
+        certificate = _certify(module, session, data, path, shape, tolerance, opset, checks, metric)
+    finally:
+        module.train(training)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".onnx.partial")
+    partial.write_bytes(data)
+    os.replace(partial, path)
+    path.with_suffix(".certificate.json").write_text(certificate.to_json() + "\n", encoding="utf-8")
+    return certificate
+
+
+def check_export(module: nn.Module, path: str | Path, example_input: Sequence[int], tolerance: float = TOLERANCE) -> float:
+    """Compare an existing ONNX file with a module.
+
+    Returns:
+        The largest relative error.
+
+    Raises:
+        ExportError: the file is missing or broken, or disagrees.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as err:
+        raise ExportError(f"expected an ONNX file, got {str(path)!r} ({err}).\n  Check the path.") from err
+    training = module.training
+    module.eval()
+    try:
+        rows = _compare(module, _session(data), tuple(example_input), tolerance)
+    finally:
+        module.train(training)
+    return max(r["relative_error"] for r in rows)
+
+
+def _convert(module: nn.Module, shape: tuple[int, ...], opset: int) -> bytes:
+    example = torch.randn(2, *shape[1:], generator=torch.Generator().manual_seed(0))
+    quiet = logging.getLogger("torch.onnx"), logging.getLogger("onnxscript")
+    levels = [q.level for q in quiet]
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as folder:
+        warnings.simplefilter("ignore")  # the exporter warns of its own internals; agreement is checked below
+        for q in quiet:
+            q.setLevel(logging.ERROR)
+        file = Path(folder) / "net.onnx"
+        try:
+            torch.onnx.export(
+                module,
+                (example,),
+                file,
+                opset_version=opset,
+                input_names=["input"],
+                output_names=["output"],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+        except Exception as err:
+            raise ExportError(
+                f"torch's ONNX exporter failed with {type(err).__name__}: {str(err).splitlines()[0]}\n"
+                "  The module uses something ONNX cannot say; `nasplat inspect` lists its operators."
+            ) from err
+        finally:
+            for q, level in zip(quiet, levels, strict=True):
+                q.setLevel(level)
+        return file.read_bytes()
+
+
+def _session(data: bytes) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = torch.get_num_threads()
+    try:
+        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as err:  # onnxruntime's errors have no common public base
+        raise ExportError(f"ONNX Runtime refused the file: {str(err).splitlines()[0]}\n  It is truncated, or no ONNX.") from err
+
+
+def _run(session: Any, x: torch.Tensor) -> np.ndarray:
+    return session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]
+
+
+@torch.inference_mode()
+def _compare(module: nn.Module, session: Any, shape: tuple[int, ...], tolerance: float) -> list[dict[str, Any]]:
+    rows = []
+    for batch in BATCHES:
+        for seed in SEEDS:
+            x = torch.randn(batch, *shape[1:], generator=torch.Generator().manual_seed(seed * 100 + batch))
+            wanted = module(x).numpy()
+            try:
+                got = _run(session, x)
+            except Exception as err:  # as above
+                raise ExportError(
+                    f"ONNX Runtime failed on batch {batch}: {str(err).splitlines()[0]}\n  Nothing was written."
+                ) from err
+            if got.shape != wanted.shape:
+                raise ExportError(
+                    f"batch {batch}: expected output {wanted.shape}, the file gives {got.shape}.\n  Nothing was written."
+                )
+            difference, largest = float(np.abs(got - wanted).max()), float(np.abs(wanted).max())
+            relative = difference / max(largest, 1e-12)
+            rows.append(
+                {"batch": batch, "seed": seed, "max_difference": difference, "max_output": largest, "relative_error": relative}
+            )
+            if not relative <= tolerance:
+                raise ExportError(
+                    f"batch {batch}, seed {seed}: expected max |difference| <= {tolerance:g} · max |output|, got {relative:.3g}.\n"
+                    "  Nothing was written: the file would not compute what the module computes."
+                )
+    return rows
+
+
+@torch.inference_mode()
+def _compare_metric(module: nn.Module, session: Any, task: Task, n: int = 1000) -> dict[str, Any]:
+    x, y = task.decide.x[:n].cpu(), task.decide.y[:n].cpu()
+    ours = float(task.metric(module(x), y).double().mean())
+    theirs = float(task.metric(torch.from_numpy(_run(session, x)), y).double().mean())
+    if abs(ours - theirs) > 1e-3 * max(1.0, abs(ours)) + 0.2:
+        raise ExportError(
+            f"{task.metric_name}: expected {ours:.4g} as in torch, the file reaches {theirs:.4g}.\n  Nothing was written."
+        )
+    return {"metric": task.metric_name, "examples": len(x), "torch": ours, "onnx": theirs}
+
+
+def _certify(
+    module: nn.Module,
+    session: Any,
+    data: bytes,
+    path: Path,
+    shape: tuple[int, ...],
+    tolerance: float,
+    opset: int,
+    checks: list[dict[str, Any]],
+    metric: dict[str, Any] | None,
+) -> Certificate:
+    import onnx
+    import onnxruntime
+
+    graph = capture_module(module, (1, *shape[1:]))
+    latency = measure(module, shape, repeats=20, warmup=5)
+    x = torch.randn(1, *shape[1:], generator=torch.Generator().manual_seed(0))
+    times = []
+    for _ in range(25):
+        started = time.perf_counter()
+        _run(session, x)
+        times.append((time.perf_counter() - started) * 1e3)
+    return Certificate(
+        path.name,
+        hashlib.sha256(data).hexdigest(),
+        len(data),
+        opset,
+        tolerance,
+        max(r["relative_error"] for r in checks),
+        checks,
+        metric,
+        graph.macs,
+        graph.params,
+        graph.key,
+        latency.median_ms,
+        float(np.median(times[5:])),
+        {
+            "nasplat": __version__,
+            "torch": torch.__version__,
+            "onnx": onnx.__version__,
+            "onnxruntime": onnxruntime.__version__,
+            "python": platform.python_version(),
+        },
+        f"{latency.device}, {latency.threads} threads",
+    )

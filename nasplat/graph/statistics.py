@@ -1,0 +1,94 @@
+"""Fixed-length features of a graph for tree and linear predictors; every feature has a name.
+
+They describe the folded graph without views, never the space it came from.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from math import log10, prod
+
+from nasplat.graph import ops
+from nasplat.graph.cost import node_macs
+from nasplat.graph.graph import Graph
+
+_GROUPS = {
+    "conv1": lambda n: n.op == "conv" and prod(n.get("kernel", (1,))) == 1,
+    "conv3": lambda n: n.op == "conv" and 1 < prod(n.get("kernel", (1,))) <= 9,
+    "conv5+": lambda n: n.op == "conv" and prod(n.get("kernel", (1,))) > 9,
+    "depthwise3": lambda n: n.op == "depthwise" and prod(n.get("kernel", (1,))) <= 9,
+    "depthwise5+": lambda n: n.op == "depthwise" and prod(n.get("kernel", (1,))) > 9,
+    "linear": lambda n: n.op in {"linear", "matmul"},
+    "attention": lambda n: n.op == "attention",
+    "norm": lambda n: n.op in ops.NORMALISATION,
+    "activation": lambda n: n.op in ops.ACTIVATION,
+    "pool": lambda n: n.op in ops.POOLING,
+    "join": lambda n: n.op in {"add", "concat", "mul"},
+}
+
+
+def features(graph: Graph) -> dict[str, float]:
+    """Named statistics: costs, op counts, path lengths, and how much of the work sits where.
+
+    Returns:
+        The same names in the same order for every graph; costs as log10.
+    """
+    g = graph.folded.without(ops.VIEW)
+    macs = [node_macs(n, g.input_shapes(i)) for i, n in enumerate(g.nodes)]
+    total = max(1, sum(macs))
+    params = sum(g.weights[w].size for w in {w for n in g.nodes for w in n.weights})
+    weighted = [n.op in ops.WEIGHTED or n.op in ops.MATMUL for n in g.nodes]
+    found = {
+        "log_macs": log10(total),
+        "log_params": log10(max(1, params)),
+        "log_activations": log10(max(1, sum(prod(n.shape) for n in g.nodes))),
+        "nodes": float(len(g.nodes)),
+        "unknown": float(len(graph.unknown_ops)),
+    }
+    count: Counter[str] = Counter()
+    work: Counter[str] = Counter()
+    for name, belongs in _GROUPS.items():
+        for i, n in enumerate(g.nodes):
+            if belongs(n):
+                count[name] += 1
+                work[name] += macs[i]
+        found[f"count.{name}"] = float(count[name])
+        found[f"share.{name}"] = work[name] / total
+    found |= _paths(g, weighted)
+    widths = [n.shape[1] if len(n.shape) == 4 else n.shape[-1] for n, w in zip(g.nodes, weighted, strict=True) if w and n.shape]
+    sizes = [n.shape[-1] if len(n.shape) == 4 else 1 for n, w in zip(g.nodes, weighted, strict=True) if w and n.shape]
+    found["width.max"] = float(max(widths, default=0))
+    found["width.mean"] = sum(widths) / max(1, len(widths))
+    found["size.max"] = float(max(sizes, default=0))
+    found["size.levels"] = float(len(set(sizes)))
+    return found
+
+
+def _paths(g: Graph, weighted: list[bool]) -> dict[str, float]:
+    """Longest and shortest way from input to output, in weighted ops; number of ways; what the convolutions see."""
+    longest = [0] * len(g.nodes)
+    shortest = [0] * len(g.nodes)
+    wide = [0] * len(g.nodes)
+    ways = [0.0] * len(g.nodes)
+    field = [1.0] * len(g.nodes)
+    for i, n in enumerate(g.nodes):
+        sources = [s for s, _ in g.operands[i]]
+        step = int(weighted[i])
+        spread = int(n.op in {"conv", "depthwise"} and prod(n.get("kernel", (1,))) > 1)  # type: ignore[arg-type]
+        longest[i] = max((longest[s] for s in sources), default=0) + step
+        shortest[i] = min((shortest[s] for s in sources), default=0) + step
+        wide[i] = max((wide[s] for s in sources), default=0) + spread
+        ways[i] = min(1e30, sum(ways[s] for s in sources)) if sources else float(n.op == "input")
+        kernel = n.get("kernel")
+        grow = (max(kernel) - 1) if isinstance(kernel, tuple) and kernel else 0
+        field[i] = max((field[s] for s in sources), default=1.0) + grow
+    end = [i for i, n in enumerate(g.nodes) if n.op == "output"] or [len(g.nodes) - 1]
+    last = end[0]
+    return {
+        "depth.longest": float(longest[last]),
+        "depth.shortest": float(shortest[last]),
+        "depth.spatial": float(wide[last]),
+        "log_ways": log10(1.0 + ways[last]),
+        "receptive": field[last],
+        "reaches": float(ways[last] > 0),
+    }

@@ -1,0 +1,186 @@
+"""The input grammar: whatever names a network, table or predictor becomes the object.
+
+A network is a module, a Graph, an Architecture, or one of the strings
+`nasbench201:|nor_conv_3x3~0|+…` (space and encoding), `file.py:factory`, `timm:resnet50`, an Architecture's JSON line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from nasplat import content
+from nasplat.capturing import capture_module
+from nasplat.errors import ContentError, InputError, MissingExtraError, SpaceError
+from nasplat.graph import Graph
+from nasplat.predict import AbstractPredictor, Prediction, load
+from nasplat.searchspace import Architecture, Space, list_spaces, load_space
+from nasplat.table import Table, read_table
+
+DEFAULT_INPUT = (1, 3, 224, 224)
+GRAMMAR = "space:encoding, file.py:factory, timm:name, or an architecture's JSON line"
+
+
+def resolve(text: str) -> Architecture | nn.Module:
+    """The network a string names.
+
+    Args:
+        text: See the module's docstring.
+
+    Returns:
+        An architecture, or a module (its input may be told by an `example_input` attribute).
+
+    Raises:
+        InputError: the string is none of the forms.
+        ContentError: the space or file is missing or broken.
+        MissingExtraError: `timm:` without timm installed.
+    """
+    if text.lstrip().startswith("{"):
+        return Architecture.from_json(text)
+    head, colon, rest = text.partition(":")
+    if head == "timm" and colon:
+        return _timm(rest)
+    if ".py:" in text:
+        file, _, name = text.rpartition(".py:")
+        return _factory(Path(file + ".py"), name)
+    if colon and (head in list_spaces() or head.endswith(".py")):
+        return load_space(head).parse(rest)
+    if text.endswith(".py"):
+        raise InputError(f"expected file.py:factory, got {text!r}.\n  Name the function that returns the module.")
+    if colon and head.isidentifier():
+        load_space(head)  # raises with the names there are
+    raise InputError(f"expected {GRAMMAR}; got {text!r}.\n  See `nasplat sample nasbench201` for an example.")
+
+
+def _timm(name: str) -> nn.Module:
+    try:
+        import timm
+    except ImportError as err:
+        raise MissingExtraError(f"timm:{name} needs timm, which is not installed.\n  Install it: pip install timm") from err
+    try:
+        model = timm.create_model(name)
+    except RuntimeError as err:
+        raise InputError(f"timm has no model {name!r} ({err}).\n  See timm.list_models().") from err
+    size = getattr(model, "default_cfg", {}).get("input_size", DEFAULT_INPUT[1:])
+    model.example_input = (1, *size)
+    return model
+
+
+def _factory(file: Path, name: str) -> nn.Module | Architecture:
+    module = content.load_module(file.resolve())
+    made = getattr(module, name, None)
+    if made is None:
+        names = [k for k, v in vars(module).items() if callable(v) and not k.startswith("_")]
+        raise ContentError(f"{file} defines no {name!r}; it defines: {', '.join(names)}.\n  Use one of these.")
+    if isinstance(made, Space):
+        raise InputError(f"{file}:{name} is a search space, not a network.\n  Append an encoding, or use `nasplat sample`.")
+    if not isinstance(made, nn.Module):
+        try:
+            made = made()
+        except TypeError as err:
+            raise InputError(f"{file}:{name} expected to be callable without arguments: {err}.\n  Give defaults.") from err
+    if not isinstance(made, nn.Module | Architecture):
+        raise InputError(f"{file}:{name} expected to return an nn.Module, got {type(made).__name__}.\n  Return one.")
+    return made
+
+
+def capture(x: Any, example_input: Any = None) -> Graph:
+    """The computation graph of any network.
+
+    Args:
+        x: A module, Graph, Architecture, or any string of the input grammar.
+        example_input: Shape tuple, tensor, or tuple of them; needed for modules unless they have an `example_input`
+            attribute; (1, 3, 224, 224) is tried otherwise.
+
+    Returns:
+        The graph.
+
+    Raises:
+        InputError: nothing of these.
+        CaptureError: the network could not be run.
+
+    Example:
+        >>> import torch
+        >>> capture(torch.nn.Linear(4, 2), (1, 4)).macs
+        8
+    """
+    if isinstance(x, str | Path):
+        x = resolve(str(x))
+    if isinstance(x, Graph):
+        return x
+    if isinstance(x, nn.Module):
+        shape = example_input if example_input is not None else getattr(x, "example_input", None) or DEFAULT_INPUT
+        return capture_module(x, shape)
+    if hasattr(x, "graph"):
+        return x.graph()
+    raise InputError(f"expected a module, Graph, Architecture or string, got {type(x).__name__}.\n  Strings: {GRAMMAR}.")
+
+
+def load_predictor(reference: str) -> AbstractPredictor:
+    """A trained predictor by name or by folder; its `predict` takes everything `capture` takes.
+
+    Raises:
+        ContentError: no such predictor.
+        PredictorError: its folder is incomplete or altered.
+    """
+    predictor = load(content.locate("predictors", reference))
+    predictor.to_graph = capture
+    return predictor
+
+
+def load_table(path: str | Path, space: str | Space | None = None, metric: str = "value", **presets: Any) -> Table:
+    """Labelled architectures from a `.csv` or `.csv.gz` file, or a table shipped with nasplat, by name.
+
+    Args:
+        path: File path or name.
+        space: Reads the architecture column; a name, path or Space.
+        metric: Column of the label.
+        presets: Presets of the space.
+
+    Raises:
+        TableError: the file is missing or broken, or lacks the column.
+    """
+    known = content.names("benchmarks/tables")
+    file = content.folder("benchmarks/tables") / str(path) if str(path) in known else Path(path)
+    if space is None:
+        return read_table(file, metric)
+    chosen = space if isinstance(space, Space) else load_space(space, **presets)
+
+    def parse(cell: str) -> Architecture:
+        try:
+            return chosen.parse(cell)
+        except SpaceError as err:
+            raise SpaceError(f"{file.name}: {err}") from err
+
+    return read_table(file, metric, parse)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One row of `score`."""
+
+    name: str
+    prediction: Prediction
+
+
+def score(items: list[Any], predictor: str | AbstractPredictor = "trees-nb201", example_input: Any = None) -> list[Scored]:
+    """Rank networks: those inside the predictor's support first, best first; the rest by MACs, largest first.
+
+    Args:
+        items: Anything `capture` takes.
+        predictor: Name, folder, or a fitted predictor.
+        example_input: Input shape for modules.
+
+    Returns:
+        Rows in ranking order; every row carries MACs and parameters, inside or outside the support.
+    """
+    loaded = load_predictor(predictor) if isinstance(predictor, str) else predictor
+    rows = []
+    for item in items:
+        graph = capture(item, example_input)
+        name = item if isinstance(item, str) else str(item) if isinstance(item, Architecture) else type(item).__name__
+        rows.append(Scored(name, loaded.predict([graph])[0]))
+    return sorted(rows, key=lambda r: (r.prediction.mean is None, -(r.prediction.mean or 0.0), -r.prediction.macs))

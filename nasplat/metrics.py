@@ -1,0 +1,96 @@
+"""Agreement between predicted and measured values: rank correlation, error, coverage. Numpy only."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nasplat.errors import ShapeError
+
+
+def _pair(predicted: ArrayLike, measured: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    a, b = np.asarray(predicted, np.float64), np.asarray(measured, np.float64)
+    if a.ndim != 1 or a.shape != b.shape or len(a) < 2:
+        raise ShapeError(
+            f"expected two vectors of one length, at least 2, got shapes {a.shape} and {b.shape}.\n"
+            "  Pass one value per architecture, in the same order."
+        )
+    return a, b
+
+
+def kendall_tau(predicted: ArrayLike, measured: ArrayLike) -> float:
+    """Rank agreement of two score vectors; ties share their rank (tau-b).
+
+    Args:
+        predicted: Shape (n,), any unit, larger means better.
+        measured: Shape (n,), same architectures in the same order.
+
+    Returns:
+        Value in [-1, 1]; nan if either vector is constant.
+
+    Raises:
+        ShapeError: lengths differ, or n < 2.
+
+    Example:
+        >>> round(kendall_tau([1, 2, 3], [10, 20, 30]), 3)
+        1.0
+    Source: Kendall 1945, Biometrika 33.
+    """
+    a, b = _pair(predicted, measured)
+    agree, untied_a, untied_b = 0.0, 0.0, 0.0
+    for i in range(len(a) - 1):  # rows of the pair matrix: O(n) memory, so that 15k labels fit
+        da, db = np.sign(a[i + 1 :] - a[i]), np.sign(b[i + 1 :] - b[i])
+        agree += float(da @ db)
+        untied_a += float(np.abs(da).sum())
+        untied_b += float(np.abs(db).sum())
+    if untied_a == 0 or untied_b == 0:
+        return float("nan")
+    return agree / np.sqrt(untied_a * untied_b)
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    return (ends - (counts - 1) / 2.0)[inverse]
+
+
+def spearman_rho(predicted: ArrayLike, measured: ArrayLike) -> float:
+    """Pearson correlation of the ranks; ties share their mean rank.
+
+    Returns:
+        Value in [-1, 1]; nan if either vector is constant.
+
+    Raises:
+        ShapeError: lengths differ, or n < 2.
+
+    Example:
+        >>> round(spearman_rho([1, 2, 3], [3, 2, 1]), 3)
+        -1.0
+    Source: Spearman 1904.
+    """
+    a, b = _pair(predicted, measured)
+    ra, rb = _ranks(a), _ranks(b)
+    ra, rb = ra - ra.mean(), rb - rb.mean()
+    norm = np.sqrt((ra @ ra) * (rb @ rb))
+    return float(ra @ rb / norm) if norm > 0 else float("nan")
+
+
+def mean_absolute_error(predicted: ArrayLike, measured: ArrayLike) -> float:
+    """Mean of |predicted - measured|, in the unit of the inputs.
+
+    Raises:
+        ShapeError: lengths differ, or n < 2.
+    """
+    a, b = _pair(predicted, measured)
+    return float(np.abs(a - b).mean())
+
+
+def interval_coverage(low: ArrayLike, high: ArrayLike, measured: ArrayLike) -> float:
+    """Share of measured values inside [low, high].
+
+    Raises:
+        ShapeError: lengths differ, or n < 2.
+    """
+    lo, y = _pair(low, measured)
+    hi, _ = _pair(high, measured)
+    return float(((lo <= y) & (y <= hi)).mean())

@@ -1,0 +1,66 @@
+"""The yardsticks: rank networks by their MACs or by their parameters alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import log10
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasplat.errors import PredictorError
+from nasplat.graph import Graph
+from nasplat.predict.conformal import half_width
+from nasplat.predict.prediction import Prediction
+from nasplat.predict.predictor import AbstractPredictor
+
+
+class CountBaseline(AbstractPredictor):
+    """label = a + b · log10(count), with a conformal interval."""
+
+    family: ClassVar[str] = "count"
+
+    def __init__(self, quantity: str = "macs", level: float = 0.9, metric: str = "value") -> None:
+        """Args:
+        quantity: macs or params.
+        level: Of the interval.
+        metric: Name and unit of the label.
+        """
+        if quantity not in {"macs", "params"}:
+            raise PredictorError(f"expected quantity 'macs' or 'params', got {quantity!r}.\n  Use one of these.")
+        self.quantity, self.level, self.metric = quantity, level, metric
+
+    def _x(self, graph: Graph) -> float:
+        return log10(max(1, getattr(graph, self.quantity)))
+
+    def fit(self, items: Sequence[Any], labels: Sequence[float]) -> Self:
+        """Least squares; residuals of leave-one-out calibrate the interval."""
+        x = np.array([self._x(self.to_graph(item, None)) for item in items])
+        y = np.asarray(labels, np.float64)
+        design = np.stack([np.ones_like(x), x], 1)
+        self.line_ = np.linalg.lstsq(design, y, rcond=None)[0]
+        hat = np.einsum("ij,jk,ik->i", design, np.linalg.pinv(design.T @ design), design)
+        residuals = (y - design @ self.line_) / np.maximum(1e-9, 1 - hat)
+        self.width_ = half_width(residuals, self.level)
+        self.reference_ = np.quantile(y, np.linspace(0, 1, 101))
+        self.fitted_ = True
+        return self
+
+    def _answer(self, graph: Graph) -> Prediction:
+        mean = float(self.line_[0] + self.line_[1] * self._x(graph))
+        percentile = float(np.searchsorted(self.reference_, mean) / 1.01)
+        interval = (mean - self.width_, mean + self.width_)
+        return Prediction(
+            mean, *interval, self.level, True, "", percentile, graph.macs, graph.params, self.metric, bool(graph.unknown_ops)
+        )
+
+    def _settings(self) -> dict[str, Any]:
+        return {"quantity": self.quantity, "level": self.level, "metric": self.metric}
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        return {"line": self.line_, "width": np.array([self.width_]), "reference": self.reference_}
+
+    def _restore(self, arrays: dict[str, NDArray[Any]], recipe: dict[str, Any]) -> None:
+        self.line_, self.width_, self.reference_ = arrays["line"], float(arrays["width"][0]), arrays["reference"]
+        self.fitted_ = True

@@ -1,0 +1,38 @@
+"""`Prediction`: a value with its interval and the yardsticks beside it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a predictor says of one network. Outside its support mean and interval are None, and `reason` says why."""
+
+    mean: float | None
+    """Predicted metric, in the predictor's unit."""
+    low: float | None
+    """Lower end of the interval."""
+    high: float | None
+    """Upper end of the interval."""
+    level: float
+    """Share of networks of the training family whose label lies inside the interval."""
+    in_support: bool
+    reason: str
+    """Why the network is outside the support; empty inside."""
+    percentile: float | None
+    """Share (in percent) of the reference family with a smaller label."""
+    macs: int
+    """Multiply-accumulates (1 MAC = 2 FLOP)."""
+    params: int
+    metric: str
+    """Name and unit of what is predicted."""
+    is_lower_bound: bool = False
+    """True when MACs are a lower bound, because an op is unknown."""
+    latency_ms: float | None = None
+    """Predicted latency; None until calibrated on a device."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)

@@ -1,0 +1,164 @@
+"""The contract of predictors, with scikit-learn's manners, and their folders on disk.
+
+A folder holds recipe.toml (family, settings, what it learnt from, hash of the weights), weights.safetensors, metrics.json
+and README.md (the card). Loading runs no code: the family names a class of this package.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as save_arrays
+
+from nasplat.errors import PredictorError
+from nasplat.graph import Graph
+from nasplat.predict.prediction import Prediction
+
+ToGraph = Callable[[Any, Any], Graph]
+
+
+def as_graph(item: Any, example_input: Any = None) -> Graph:
+    """A Graph, or what has a `graph()` method; everything else is the façade's business.
+
+    Raises:
+        PredictorError: neither.
+    """
+    if isinstance(item, Graph):
+        return item
+    if hasattr(item, "graph"):
+        return item.graph()
+    raise PredictorError(
+        f"expected a Graph or an Architecture, got {type(item).__name__}.\n  Load the predictor with nasplat.load_predictor, or "
+        "capture the network first."
+    )
+
+
+class AbstractPredictor(ABC):
+    """Constructor stores, `fit` learns, `predict` answers."""
+
+    family: ClassVar[str]
+    metric: str = "value"
+    """Name and unit of the label."""
+    to_graph: ToGraph = staticmethod(as_graph)
+    """Turns an item into a graph; the façade puts a broader one here."""
+
+    @abstractmethod
+    def fit(self, items: Sequence[Any], labels: Sequence[float]) -> Self:
+        """Learn from labelled networks.
+
+        Args:
+            items: Graphs, or what has a `graph()` method.
+            labels: One value per item, larger means better.
+        """
+
+    @abstractmethod
+    def _answer(self, graph: Graph) -> Prediction:
+        """Predict one graph."""
+
+    @abstractmethod
+    def _settings(self) -> dict[str, Any]:
+        """Constructor arguments."""
+
+    @abstractmethod
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything learnt, as arrays."""
+
+    @abstractmethod
+    def _restore(self, arrays: dict[str, NDArray[Any]], recipe: dict[str, Any]) -> None:
+        """Take over what `_arrays` returned."""
+
+    def predict(self, items: Sequence[Any], example_input: Any = None) -> list[Prediction]:
+        """Predict networks.
+
+        Args:
+            items: Graphs, architectures; through `nasplat.load_predictor` also modules, files and strings.
+            example_input: Input shape for modules that need one.
+
+        Returns:
+            One prediction per item, in order.
+
+        Raises:
+            PredictorError: unfitted, or an item is no network.
+        """
+        if not self.is_fitted:
+            raise PredictorError(
+                f"{type(self).__name__} expected to be fitted before predict.\n  Call fit, or load a trained one."
+            )
+        return [self._answer(self.to_graph(item, example_input)) for item in items]
+
+    @property
+    def is_fitted(self) -> bool:
+        """True once `fit` or loading has happened."""
+        return bool(getattr(self, "fitted_", False))
+
+    def finetune(self, items: Sequence[Any], labels: Sequence[float], seed: int = 0) -> AbstractPredictor:
+        """A new predictor that also knows these labels; this one stays as it is.
+
+        Args:
+            items: Networks of the target family.
+            labels: Their labels, in any unit.
+            seed: Decides everything random.
+        """
+        from nasplat.predict.finetuned import Finetuned
+
+        return Finetuned(deepcopy(self), seed=seed).fit(items, labels)
+
+    def save(self, folder: str | Path, about: dict[str, Any] | None = None, metrics: Any = None, card: str = "") -> None:
+        """Write the predictor's folder.
+
+        Args:
+            folder: Created if missing.
+            about: Strings and numbers for the recipe: data, split, seed, command.
+            metrics: Measured quality, JSON-able.
+            card: Markdown for README.md.
+        """
+        path = Path(folder)
+        path.mkdir(parents=True, exist_ok=True)
+        data = save_arrays({k: np.ascontiguousarray(v) for k, v in self._arrays().items()})
+        (path / "weights.safetensors").write_bytes(data)
+        recipe = {"family": self.family, "metric": self.metric, "weights_sha256": hashlib.sha256(data).hexdigest()}
+        sections = {"settings": self._settings(), "trained_on": about or {}}
+        # JSON's strings, numbers, booleans and flat lists are TOML's
+        lines = [f"{k} = {json.dumps(v)}" for k, v in recipe.items()]
+        for name, values in sections.items():
+            lines += ["", f"[{name}]", *(f"{k} = {json.dumps(v)}" for k, v in values.items() if v is not None)]
+        (path / "recipe.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        (path / "metrics.json").write_text(json.dumps(metrics or {}, indent=1) + "\n", encoding="utf-8")
+        (path / "README.md").write_text(card or f"# {path.name}\n", encoding="utf-8")
+
+
+def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Recipe and arrays of a predictor's folder.
+
+    Raises:
+        PredictorError: a file is missing, broken, or not the one the recipe was written with.
+    """
+    recipe_file, weights_file = folder / "recipe.toml", folder / "weights.safetensors"
+    for file in (recipe_file, weights_file):
+        if not file.is_file():
+            raise PredictorError(f"predictor folder {str(folder)!r} expected {file.name}, which is missing.\n  Fetch it whole.")
+    try:
+        recipe = tomllib.loads(recipe_file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
+        raise PredictorError(f"{recipe_file} expected TOML: {err}.\n  Restore the file.") from err
+    data = weights_file.read_bytes()
+    found, wanted = hashlib.sha256(data).hexdigest(), recipe.get("weights_sha256")
+    if found != wanted:
+        raise PredictorError(
+            f"{weights_file} expected sha256 {str(wanted)[:16]}…, got {found[:16]}…: it was altered or cut short.\n  Restore the file."
+        )
+    try:
+        return recipe, load_arrays(data)
+    except SafetensorError as err:
+        raise PredictorError(f"{weights_file} expected safetensors: {err}.\n  Restore the file.") from err

@@ -1,0 +1,50 @@
+"""Families by name, and predictors from their folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from nasplat.errors import PredictorError
+from nasplat.predict.baselines import CountBaseline
+from nasplat.predict.finetuned import Finetuned
+from nasplat.predict.predictor import AbstractPredictor, read_folder
+from nasplat.predict.trees import Trees
+
+FAMILIES: dict[str, type[AbstractPredictor]] = {Trees.family: Trees, CountBaseline.family: CountBaseline}
+
+
+def make(family: str, **settings: Any) -> AbstractPredictor:
+    """An unfitted predictor.
+
+    Raises:
+        PredictorError: no such family, or a setting it does not take.
+    """
+    if family not in FAMILIES:
+        raise PredictorError(f"expected a family among {', '.join(FAMILIES)}, got {family!r}.\n  Use one of these.")
+    try:
+        return FAMILIES[family](**settings)
+    except TypeError as err:
+        raise PredictorError(f"family {family!r} does not take these settings: {err}.\n  Leave them out.") from err
+
+
+def load(folder: str | Path) -> AbstractPredictor:
+    """A predictor from its folder.
+
+    Raises:
+        PredictorError: the folder is incomplete, altered, or of an unknown family.
+    """
+    path = Path(folder)
+    recipe, arrays = read_folder(path)
+    settings = dict(recipe.get("settings", {}))
+    if recipe.get("family") == Finetuned.family:
+        own = {k: settings.pop(k) for k in ("level", "seed")}
+        predictor: AbstractPredictor = Finetuned(make(settings.pop("base_family"), **settings | own), **own)
+    else:
+        predictor = make(str(recipe.get("family")), **settings)
+    predictor.metric = str(recipe.get("metric", predictor.metric))
+    try:
+        predictor._restore(arrays, recipe)
+    except KeyError as err:
+        raise PredictorError(f"{path} expected array {err} in weights.safetensors.\n  Restore the file.") from err
+    return predictor

@@ -1,0 +1,64 @@
+"""What a predictor has learnt from, and whether a network is like it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Matrix = NDArray[np.float64]
+REFERENCES = 512
+
+
+@dataclass(frozen=True)
+class Support:
+    """A sample of the training features and how far apart they lie."""
+
+    mean: Matrix
+    scale: Matrix
+    """Standard deviation per feature; 0 where training never varied."""
+    references: Matrix
+    """Standardised training features, shape (at most 512, f)."""
+    radius: float
+    """Distance to the nearest reference that 99.5 % of the training family keeps."""
+
+    @staticmethod
+    def learn(features: Matrix, seed: int) -> Support:
+        """Describe training features of shape (n, f)."""
+        mean, scale = features.mean(0), features.std(0)
+        scale = np.where(scale < 1e-9, 0.0, scale)
+        standard = _standardise(features, mean, scale)
+        order = np.random.default_rng(seed).permutation(len(standard))
+        references, rest = standard[order[:REFERENCES]], standard[order[REFERENCES:][:1024]]
+        if len(rest) < 32:  # a small family: each against the others
+            distances = [_nearest(np.delete(standard, i, 0), standard[i]) for i in range(len(standard))]
+        else:
+            distances = [_nearest(references, row) for row in rest]
+        return Support(mean, scale, references, float(np.quantile(distances, 0.995)) * 1.2 + 1e-9)
+
+    def reason(self, features: Matrix, names: list[str]) -> str:
+        """Why one network (features of shape (f,)) is outside; empty inside."""
+        constant = (self.scale == 0) & (np.abs(features - self.mean) > 1e-6 * np.maximum(1.0, np.abs(self.mean)))
+        if constant.any():
+            i = int(np.argmax(constant))
+            return f"{names[i]} is {features[i]:.4g}, the training networks all have {self.mean[i]:.4g}"
+        standard = _standardise(features[None], self.mean, self.scale)[0]
+        distance = _nearest(self.references, standard)
+        if distance <= self.radius:
+            return ""
+        nearest = self.references[np.argmin(((self.references - standard) ** 2).sum(1))]
+        i = int(np.argmax(np.abs(standard - nearest)))
+        there = nearest[i] * self.scale[i] + self.mean[i]
+        return (
+            f"{distance / self.radius:.1f} times as far from the training networks as they are from one another; most of it: "
+            f"{names[i]} is {features[i]:.4g}, nearest has {there:.4g}"
+        )
+
+
+def _standardise(features: Matrix, mean: Matrix, scale: Matrix) -> Matrix:
+    return np.where(scale > 0, (features - mean) / np.where(scale > 0, scale, 1.0), 0.0)
+
+
+def _nearest(references: Matrix, row: Matrix) -> float:
+    return float(np.sqrt(((references - row) ** 2).sum(1).min()))

@@ -1,0 +1,180 @@
+"""Run folders: what was asked, with what versions and hardware; and the joins that verbs and demo share."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import torch
+
+from nasplat import __version__, content
+from nasplat.errors import SearchError
+from nasplat.inputs import capture, load_predictor
+from nasplat.measuring.latency import device_name
+from nasplat.searching import Counted, Inherited, Measured, Predicted, PredictorSampler, Trained
+from nasplat.searchspace import Architecture, Space, list_spaces, load_space
+from nasplat.study import Progress, architectures, search
+from nasplat.task import Task
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides results."""
+    found = {"nasplat": __version__, "python": platform.python_version()}
+    for name in ("torch", "optuna", "numpy", "scikit-learn", "onnx", "onnxruntime"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, threads, accelerator."""
+    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    return {"cpu": device_name(torch.device("cpu")), "threads": torch.get_num_threads(), "gpu": gpu}
+
+
+def describe(folder: Path, verb: str, settings: Mapping[str, Any]) -> None:
+    """Write run.json: settings, versions, hardware and the command that repeats the run.
+
+    Raises:
+        SearchError: the folder holds a run with other settings.
+    """
+    file = folder / "run.json"
+    plain = json.loads(json.dumps(settings, default=str))
+    if file.exists():
+        there = json.loads(file.read_text(encoding="utf-8"))
+        if there.get("verb") == verb and there.get("settings") != plain:
+            changed = [k for k in plain if there["settings"].get(k) != plain[k] and k != "trials"]
+            if changed:
+                raise SearchError(
+                    f"run folder {str(folder)!r} holds a {verb} with {changed[0]} {there['settings'].get(changed[0])!r}, got "
+                    f"{plain[changed[0]]!r}.\n  Choose another --out, or repeat its command: {there['command']}"
+                )
+    folder.mkdir(parents=True, exist_ok=True)
+    command = " ".join(["nasplat", *(json.dumps(a) if " " in a else a for a in sys.argv[1:])])
+    row = {"verb": verb, "settings": plain, "versions": versions(), "hardware": hardware(), "command": command}
+    file.write_text(json.dumps(row | {"started": time.strftime("%Y-%m-%d %H:%M:%S")}, indent=1) + "\n", encoding="utf-8")
+
+
+def run_search(
+    space: Space,
+    task: Task,
+    folder: Path,
+    *,
+    supernet: Any = None,
+    maximize: str = "inherited",
+    minimize: str = "macs",
+    limits: Mapping[str, float] | None = None,
+    trials: int = 40,
+    guide: str = "trees-nb201",
+    guide_at: dict[str, Any] | None = None,
+    storage: str | None = None,
+    seed: int = 0,
+    report: Callable[[Progress], None] | None = None,
+) -> optuna.Study:
+    """A search by names: objectives, guide and storage are put together here.
+
+    Args:
+        space: What is searched.
+        task: What quality means.
+        folder: Holds the journal, unless `storage` says otherwise.
+        supernet: Needed for inherited quality.
+        maximize: inherited, trained or predicted.
+        minimize: macs, params, activation_bytes, latency or none.
+        limits: Largest allowed counts.
+        trials: Finished trials at the end.
+        guide: Predictor that proposes, or none.
+        guide_at: Presets at which it scores the choices.
+        storage: Optuna storage.
+        seed: Of sampler and training.
+        report: Called after each trial.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    predicted = Predicted(load_predictor(guide), guide_at) if guide != "none" else None
+    if maximize == "inherited":
+        quality: Any = Inherited(supernet)
+    elif maximize == "trained":
+        quality = Trained(task, seed=seed)
+    elif predicted is not None:
+        quality = predicted
+    else:
+        raise SearchError("--maximize predicted expected a --guide, got none.\n  Name a predictor.")
+    cost = [] if minimize == "none" else [Measured() if minimize == "latency" else Counted(minimize)]
+    sampler = PredictorSampler(predicted, seed=seed) if predicted is not None else None
+    return search(
+        space,
+        maximize=[quality],
+        minimize=cost,
+        limits=limits,
+        n_trials=trials,
+        sampler=sampler,
+        storage=storage or str(folder / "study.journal"),
+        seed=seed,
+        report=report,
+    )
+
+
+def pareto_rows(study: optuna.Study, space: Space) -> list[dict[str, Any]]:
+    """The Pareto set as rows, best quality first."""
+    names = study.metric_names or []
+    rows = []
+    for architecture, values in sorted(architectures(study, space), key=lambda r: -r[1][0]):
+        graph = architecture.graph()
+        row = {"architecture": space.format(architecture), "params": graph.params, "macs": graph.macs}
+        rows.append(row | {n: v for n, v in zip(names, values, strict=True) if n not in row})
+    return rows
+
+
+def best(study: optuna.Study, space: Space) -> Architecture:
+    """The finished trial with the best first objective.
+
+    Raises:
+        SearchError: no trial finished.
+    """
+    ranked = top(study, space, 1)
+    if not ranked:
+        raise SearchError("expected a finished trial, got none.\n  Look at the failed trials' tracebacks in the study.")
+    return ranked[0]
+
+
+def top(study: optuna.Study, space: Space, n: int) -> list[Architecture]:
+    """The n finished trials with the best first objective."""
+    sign = -1.0 if study.directions[0] == optuna.study.StudyDirection.MAXIMIZE else 1.0
+    finished = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    ranked = sorted(finished, key=lambda t: sign * t.values[0])
+    return [Architecture.from_json(t.user_attrs["architecture"], space) for t in ranked[:n]]
+
+
+def diagnose() -> list[dict[str, Any]]:
+    """What `doctor` checks: each row has check, ok, result."""
+    rows: list[dict[str, Any]] = [{"check": k, "ok": v != "not installed", "result": v} for k, v in versions().items()]
+    rows += [{"check": k, "ok": True, "result": str(v)} for k, v in hardware().items()]
+
+    def attempt(check: str, action: Callable[[], str]) -> None:
+        try:
+            rows.append({"check": check, "ok": True, "result": action()})
+        except Exception as err:
+            rows.append({"check": check, "ok": False, "result": f"{type(err).__name__}: {err}"})
+
+    rows.append({"check": "content", "ok": bool(list_spaces()), "result": str(content.folder("search_spaces"))})
+    for name in list_spaces():
+        attempt(f"space {name}", lambda name=name: str(load_space(name).sample(seed=0).graph()))
+    for name in content.names("predictors"):
+
+        def predict(name: str = name) -> str:
+            answer = load_predictor(name).predict([load_space("nasbench201").sample(seed=1)])[0]
+            return f"{answer.mean:.2f} [{answer.low:.2f}, {answer.high:.2f}] {answer.metric}" if answer.mean else answer.reason
+
+        attempt(f"predictor {name}", predict)
+    attempt("capture", lambda: str(capture(torch.nn.Linear(4, 2), (1, 4))))
+    attempt("numpy", lambda: str(np.ones(2).sum()))
+    return rows

@@ -1,0 +1,109 @@
+"""Limits on countable quantities, checked before a trial exists, and draws that respect them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from nasplat.errors import SearchError, SpaceError
+from nasplat.searching.objectives import QUANTITIES, graph_of
+from nasplat.searchspace import Architecture, Space
+
+ATTEMPTS = 40
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Largest allowed values."""
+
+    counted: Mapping[str, float]
+    """macs, params, activation_bytes."""
+    others: tuple[tuple[str, Callable[[Architecture], float], float], ...] = ()
+    """(name, objective, largest value) of measured or predicted quantities."""
+
+    @staticmethod
+    def of(limits: Mapping[str | Callable[[Architecture], float], float] | None) -> Limits:
+        """Limits from a mapping of a quantity's name, or of an objective, to its largest value.
+
+        Raises:
+            SearchError: an unknown quantity or a value that is no positive number.
+        """
+        counted: dict[str, float] = {}
+        others = []
+        for what, value in (limits or {}).items():
+            if not isinstance(value, int | float) or not value > 0:
+                raise SearchError(
+                    f"limit {what!r} expected a positive number, got {value!r}.\n  State the largest allowed value."
+                )
+            if isinstance(what, str):
+                if what not in QUANTITIES:
+                    raise SearchError(
+                        f"expected limits on {', '.join(QUANTITIES)} or on an objective, got {what!r}.\n  Use one of these."
+                    )
+                counted[what] = float(value)
+            else:
+                others.append((getattr(what, "name", "objective"), what, float(value)))
+        return Limits(counted, tuple(others))
+
+    def broken(self, architecture: Architecture) -> str:
+        """Why an architecture is not allowed; empty when it is. Countable limits come first."""
+        if self.counted:
+            graph = graph_of(architecture)
+            for name, largest in self.counted.items():
+                value = getattr(graph, name)
+                if value > largest:
+                    return f"{name} {value:,} > {largest:,.0f}"
+        for name, objective, largest in self.others:
+            value = objective(architecture)
+            if value > largest:
+                return f"{name} {value:.4g} > {largest:.4g}"
+        return ""
+
+    def draw(self, space: Space, rng: random.Random) -> Architecture:
+        """A random architecture inside the limits: uniform where such are frequent, else grown from the smallest.
+
+        Raises:
+            SearchError: none was found; the message states the smallest cost that was reached.
+        """
+        for _ in range(ATTEMPTS):
+            architecture = space.sample(seed=rng.getrandbits(48))
+            if not self.broken(architecture):
+                return architecture
+        smallest = self._smallest(space, rng)
+        walk = smallest
+        for _ in range(ATTEMPTS):
+            try:
+                step = space.mutate(walk, seed=rng.getrandbits(48))
+            except SpaceError:
+                break
+            if not self.broken(step):
+                walk = step
+        return walk
+
+    def _smallest(self, space: Space, rng: random.Random) -> Architecture:
+        """Descend to a cheap architecture; first allowed one wins."""
+        best = space.extreme(largest=False)
+        reason = self.broken(best)
+        for _ in range(8 * ATTEMPTS):
+            if not reason:
+                return best
+            try:
+                step = space.mutate(best, seed=rng.getrandbits(48))
+            except SpaceError:
+                break
+            if self._excess(step) < self._excess(best):
+                best, reason = step, self.broken(step)
+        if reason:
+            graph = graph_of(best)
+            reached = ", ".join(f"{n} {getattr(graph, n):,}" for n in self.counted) or reason
+            raise SearchError(
+                f"no architecture of {space!r} was found within the limits ({reason}); the smallest reached has {reached}.\n"
+                "  Raise the limit."
+            )
+        return best
+
+    def _excess(self, architecture: Architecture) -> float:
+        graph = graph_of(architecture)
+        excess = sum(max(0.0, getattr(graph, n) / largest - 1.0) for n, largest in self.counted.items())
+        return excess + sum(max(0.0, f(architecture) / largest - 1.0) for _, f, largest in self.others)

@@ -1,0 +1,197 @@
+"""Objectives: named callables that give one number for an architecture.
+
+They take predictors, supernets, tables and tasks as arguments, so that a search knows none of these by class.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from nasplat.errors import NasplatError, SearchError
+from nasplat.measuring import Budget, measure, train_architecture
+from nasplat.searchspace import Architecture
+from nasplat.table import Table
+from nasplat.task import Task
+
+QUANTITIES = ("macs", "params", "activation_bytes")
+
+
+class OutsideSupport(NasplatError, ValueError):
+    """The objective has no answer for this architecture; the trial is pruned with the reason."""
+
+
+class AbstractObjective(ABC):
+    """One number per architecture."""
+
+    name: str
+    """Shown in studies and reports, unit included."""
+    is_cheap = False
+    """True when it may be asked for every candidate of a pool."""
+
+    @abstractmethod
+    def __call__(self, architecture: Architecture) -> float:
+        """Value in the unit of the name."""
+
+
+class Counted(AbstractObjective):
+    """A quantity of the graph: macs, params or activation_bytes."""
+
+    is_cheap = True
+
+    def __init__(self, quantity: str = "macs") -> None:
+        """Args:
+        quantity: macs, params or activation_bytes.
+        """
+        if quantity not in QUANTITIES:
+            raise SearchError(f"expected a quantity among {', '.join(QUANTITIES)}, got {quantity!r}.\n  Use one of these.")
+        self.name = quantity
+
+    def __call__(self, architecture: Architecture) -> float:
+        """Count the captured graph."""
+        return float(getattr(graph_of(architecture), self.name))
+
+
+class _Predictor(Protocol):
+    metric: str
+
+    def predict(self, items: list[Any]) -> list[Any]: ...
+
+
+class Predicted(AbstractObjective):
+    """A predictor's mean."""
+
+    def __init__(self, predictor: _Predictor, at: dict[str, Any] | None = None) -> None:
+        """Args:
+        predictor: Anything whose `predict([graph])` returns objects with `mean` and `reason`.
+        at: Presets at which the choices are scored, where the predictor learnt from another size of the space.
+        """
+        self.predictor, self.at = predictor, at
+        self.name = f"predicted {predictor.metric}"
+        self._known: dict[Architecture, Any] = {}
+
+    def answer(self, architecture: Architecture) -> Any:
+        """The whole prediction."""
+        if architecture not in self._known:
+            scored = architecture
+            if self.at is not None:
+                space = architecture.space.with_presets(**self.at)
+                scored = space.project(architecture.choices)
+            self._known[architecture] = self.predictor.predict([scored.canonical().graph()])[0]
+        return self._known[architecture]
+
+    def __call__(self, architecture: Architecture) -> float:
+        """The mean.
+
+        Raises:
+            OutsideSupport: the predictor abstains.
+        """
+        answer = self.answer(architecture)
+        if answer.mean is None:
+            raise OutsideSupport(f"outside the predictor's support: {answer.reason}")
+        return answer.mean
+
+
+class _Evaluates(Protocol):
+    task: Task
+
+    def evaluate(self, architecture: Architecture, split: str = "decide") -> float: ...
+
+
+class Inherited(AbstractObjective):
+    """The metric of the subnet with a supernet's weights, on the decide split."""
+
+    def __init__(self, supernet: _Evaluates, task: Task | None = None) -> None:
+        """Args:
+        supernet: Anything with `evaluate(architecture, split)`.
+        task: Only checked: the supernet's own.
+        """
+        if task is not None and task.name != supernet.task.name:
+            raise SearchError(
+                f"expected the supernet's task {supernet.task.name!r}, got {task.name!r}.\n  Train a supernet on that task."
+            )
+        self.supernet = supernet
+        self.name = f"inherited {supernet.task.metric_name}"
+
+    def __call__(self, architecture: Architecture) -> float:
+        """Calibrate and evaluate the subnet."""
+        return self.supernet.evaluate(architecture, "decide")
+
+
+class Trained(AbstractObjective):
+    """The metric after a short training from scratch, on the decide split."""
+
+    def __init__(self, task: Task, budget: Budget | None = None, seed: int = 0) -> None:
+        """Args:
+        task: Data, loss and metric.
+        budget: How long.
+        seed: Of initial values and data order.
+        """
+        self.task, self.budget, self.seed = task, budget or Budget(), seed
+        self.name = f"trained {task.metric_name}"
+
+    def __call__(self, architecture: Architecture) -> float:
+        """Build, train, evaluate."""
+        return train_architecture(architecture, self.task, self.budget, self.seed).decide
+
+
+class Measured(AbstractObjective):
+    """Median latency on this machine, in milliseconds."""
+
+    def __init__(self, device: str = "cpu", batch: int = 1, repeats: int = 30) -> None:
+        """Args:
+        device: "cpu" or "cuda".
+        batch: Examples per pass.
+        repeats: Timed passes.
+        """
+        self.device, self.batch, self.repeats = device, batch, repeats
+        self.name = f"latency_ms ({device}, batch {batch})"
+
+    def __call__(self, architecture: Architecture) -> float:
+        """Build and time the network."""
+        module, shape = architecture.space.construct(architecture)
+        return measure(module, shape, self.batch, self.repeats, device=self.device).median_ms
+
+
+class Tabulated(AbstractObjective):
+    """A labelled table answers; what it lacks is outside its support."""
+
+    is_cheap = False
+
+    def __init__(self, table: Table, column: str | None = None) -> None:
+        """Args:
+        table: Loaded with the space that is searched.
+        column: Another column than the table's metric.
+        """
+        self.name = column or table.metric
+        values = table.labels if column is None else [float(row[column]) for row in table.rows]
+        self._values = {a.canonical().identity[1]: v for a, v in zip(table.architectures, values, strict=True)}
+
+    def __call__(self, architecture: Architecture) -> float:
+        """Look the canonical architecture up.
+
+        Raises:
+            OutsideSupport: the table does not hold it.
+        """
+        key = architecture.canonical().identity[1]
+        if key not in self._values:
+            raise OutsideSupport(f"the table has no row for {architecture}")
+        return self._values[key]
+
+
+_GRAPHS: dict[Architecture, Any] = {}
+_KEPT = 20_000
+
+
+def graph_of(architecture: Architecture) -> Any:
+    """The architecture's graph; recorded once per process (graphs are pure)."""
+    found = _GRAPHS.get(architecture)
+    if found is None:
+        found = architecture.graph()
+        if len(_GRAPHS) < _KEPT:
+            _GRAPHS[architecture] = found
+    return found
+
+
+Guide = Callable[[Architecture], float]

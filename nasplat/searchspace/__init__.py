@@ -1,0 +1,13 @@
+"""A search space is a function `build(pick, …) -> nn.Module`; what `pick` is decides what happens.
+
+pick.py          who answers a choice           architecture.py  the choices made
+construction.py  stop at, or skip, construction  space.py         Space: sample, mutate, cross over, enumerate, count
+registry.py      spaces by name or path         blocks.py        parts that several spaces share
+"""
+
+from nasplat.searchspace.architecture import Architecture
+from nasplat.searchspace.pick import Option, Pick
+from nasplat.searchspace.registry import list_spaces, load_space
+from nasplat.searchspace.space import Count, Space, space
+
+__all__ = ["Architecture", "Count", "Option", "Pick", "Space", "list_spaces", "load_space", "space"]

@@ -1,0 +1,397 @@
+"""`Space`: a build function with everything that can be done to it: sample, mutate, cross over, enumerate, count.
+
+Source of the counting estimate: Knuth 1975, Mathematics of Computation 29 (random walks down a tree of choices).
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from math import sqrt
+from typing import Any
+
+from torch import nn
+
+from nasplat.errors import SpaceError
+from nasplat.searchspace import construction
+from nasplat.searchspace import pick as picks
+from nasplat.searchspace.architecture import Architecture
+from nasplat.searchspace.pick import Decide, Option, Pick, Rejected
+
+ATTEMPTS = 1000
+"""Draws before a space that refuses combinations, or a mutation that finds nothing new, gives up."""
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many encodings a space has."""
+
+    value: float
+    """Number of encodings; exact when `error` is 0."""
+    error: float
+    """Standard error of the estimate."""
+    networks: int | None = None
+    """Number of distinct networks, where the space knows it."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """A search space with its presets bound; `space.with_presets(…)` gives another."""
+
+    function: Callable[..., Any]
+    name: str
+    """Name in the content folder, or the path of the user's file."""
+    default_input: Any
+    """Shape of one input batch, unless `build` returns it."""
+    presets: dict[str, Any] = field(default_factory=dict)
+    hooks: dict[str, Callable[..., Any]] = field(default_factory=dict)
+    known: dict[str, tuple[Option, ...]] = field(default_factory=dict, repr=False)
+    """Options of every name met so far."""
+
+    def __repr__(self) -> str:
+        presets = ", ".join(f"{k}={v!r}" for k, v in self.presets.items())
+        return f"Space({self.name}{', ' if presets else ''}{presets})"
+
+    def __hash__(self) -> int:
+        return hash(self.reference)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Space) and self.reference == other.reference and self.function is other.function
+
+    @cached_property
+    def reference(self) -> str:
+        """Name and presets in one string."""
+        return f"{self.name}{json.dumps(self.presets, sort_keys=True, default=str)}"
+
+    @property
+    def doc(self) -> str:
+        """The build function's docstring, or its module's."""
+        module = inspect.getmodule(self.function)
+        return inspect.getdoc(self.function) or (inspect.getdoc(module) if module else "") or ""
+
+    # -- what a space's file may add -----------------------------------------------------------------------------------
+
+    def parser(self, function: Callable[[str], Mapping[str, Option]]) -> Callable[..., Any]:
+        """Decorator: text of the space's literature -> choices."""
+        self.hooks["parse"] = function
+        return function
+
+    def formatter(self, function: Callable[[Mapping[str, Option]], str]) -> Callable[..., Any]:
+        """Decorator: choices -> text of the space's literature."""
+        self.hooks["format"] = function
+        return function
+
+    def canonicaliser(self, function: Callable[[Mapping[str, Option]], Mapping[str, Option]]) -> Callable[..., Any]:
+        """Decorator: choices -> the representative choices of the same network."""
+        self.hooks["canonical"] = function
+        return function
+
+    def network_count(self, function: Callable[[], int]) -> Callable[..., Any]:
+        """Decorator: number of distinct networks, where it is known."""
+        self.hooks["networks"] = function
+        return function
+
+    # -- presets -------------------------------------------------------------------------------------------------------
+
+    def with_presets(self, **presets: Any) -> Space:
+        """The same space at another size.
+
+        Raises:
+            SpaceError: a preset the build function does not take; the message lists those it takes.
+        """
+        allowed = list(inspect.signature(self.function).parameters)[1:]
+        for key in presets:
+            if key not in allowed:
+                raise SpaceError(f"space {self.name!r} has presets {', '.join(allowed)}, got {key!r}.\n  Use one of these.")
+        return replace(self, presets=self.presets | presets, known={})
+
+    # -- running the build function ------------------------------------------------------------------------------------
+
+    def _choices(self, decide: Decide) -> dict[str, Option]:
+        """Run `build` up to its first module and return the choices made.
+
+        Raises:
+            Rejected: the space refused the combination.
+        """
+        pick = Pick(decide, self.known, self.name)
+
+        def stop() -> None:
+            raise construction.Constructed
+
+        try:
+            with construction.watching(stop):
+                self.function(pick, **self.presets)
+        except construction.Constructed:
+            return pick.choices
+        raise SpaceError(f"space {self.name!r} constructed no module.\n  Return an nn.Module built inside the function.")
+
+    def construct(self, architecture: Architecture, initialised: bool = True) -> tuple[nn.Module, Any]:
+        """Build a member.
+
+        Args:
+            architecture: A member of this space.
+            initialised: False leaves parameters unwritten (their memory is reserved); buffers are real.
+
+        Returns:
+            The module and the shape of one input batch.
+
+        Raises:
+            SpaceError: the build picked after its first module, or returned no module.
+        """
+        pick = Pick(picks.recorded(architecture.choices, self.name), self.known, self.name)
+
+        def close() -> None:
+            pick.is_closed = True
+
+        with construction.watching(close):
+            if initialised:
+                made = self.function(pick, **self.presets)
+            else:
+                with construction.uninitialised():
+                    made = self.function(pick, **self.presets)
+        module, example_input = made if isinstance(made, tuple) else (made, self.default_input)
+        if not isinstance(module, nn.Module):
+            raise SpaceError(f"space {self.name!r} expected to return an nn.Module, got {type(module).__name__}.\n  Return one.")
+        if callable(example_input):
+            example_input = example_input(**self.presets)
+        if example_input is None:
+            raise SpaceError(f"space {self.name!r} states no input.\n  Write @space(example_input=(1, 3, 32, 32)).")
+        return module, example_input
+
+    def architecture(self, choices: Mapping[str, Option]) -> Architecture:
+        """The member with these choices.
+
+        Raises:
+            SpaceError: a choice is missing, outside its options, or never reached; or the space refuses the combination.
+        """
+        try:
+            made = self._choices(picks.recorded(choices, self.name))
+        except Rejected as err:
+            raise SpaceError(f"space {self.name!r} refuses these choices: {err}.\n  Change one of them.") from err
+        unused = [k for k in choices if k not in made]
+        if unused:
+            raise SpaceError(
+                f"expected only choices that are reached, got {unused[0]!r} (architecture of {self.name}), "
+                f"which these choices do not reach.\n  Leave it out; reached are: {', '.join(made)}."
+            )
+        return Architecture(self, made)
+
+    def project(self, choices: Mapping[str, Option], seed: int = 0) -> Architecture:
+        """The member nearest to the choices: legal ones are kept, unreached ones dropped, missing ones drawn."""
+        return self._first(lambda rng: picks.preferring(choices, picks.at_random(rng)), seed)
+
+    # -- drawing -------------------------------------------------------------------------------------------------------
+
+    def sample(self, seed: int = 0, uniform: str = "choices") -> Architecture:
+        """Draw a member.
+
+        Args:
+            seed: Same seed, same member.
+            uniform: `choices`: each choice uniformly. `architectures`: every encoding equally likely, by importance
+                resampling of 64 walks (exact where all walks offer equally many options).
+
+        Raises:
+            SpaceError: the space refused every combination tried.
+        """
+        if uniform == "choices":
+            return self._first(lambda rng: picks.at_random(rng), seed)
+        if uniform != "architectures":
+            raise SpaceError(f"uniform is 'choices' or 'architectures', got {uniform!r}.\n  Use one of these.")
+        rng = random.Random(f"uniform {seed}")
+        walks = [self._walk(rng) for _ in range(64)]
+        found = [(choices, weight) for choices, weight in walks if choices is not None]
+        if not found:
+            return self._first(lambda r: picks.at_random(r), seed)
+        (choices,) = rng.choices([c for c, _ in found], [w for _, w in found])
+        return Architecture(self, choices)
+
+    def _first(self, make: Callable[[random.Random], Decide], seed: int) -> Architecture:
+        rng, reason = random.Random(f"{seed}"), ""
+        for _ in range(ATTEMPTS):
+            try:
+                return Architecture(self, self._choices(make(rng)))
+            except Rejected as err:
+                reason = str(err)
+        raise SpaceError(f"space {self.name!r} refused {ATTEMPTS} combinations, the last: {reason}.\n  Loosen pick.reject.")
+
+    def extreme(self, largest: bool = True) -> Architecture:
+        """The supernet's end: every number at its largest (smallest), every string at its first option."""
+        return self._first(lambda rng: picks.extreme(largest), 0)
+
+    def suggest(self, trial: Any) -> Architecture:
+        """Let an Optuna trial (running, frozen or fixed) choose.
+
+        Raises:
+            Rejected: the space refuses what the trial chose.
+        """
+        return Architecture(self, self._choices(picks.suggested(trial)))
+
+    def from_trial(self, trial: Any) -> Architecture:
+        """The member a finished Optuna trial stands for."""
+        return self.architecture(trial.params)
+
+    def mutate(self, architecture: Architecture, seed: int = 0, changes: int = 1) -> Architecture:
+        """A neighbour: some choices take another option; what they newly reach is drawn, the rest stays.
+
+        Args:
+            architecture: A member.
+            seed: Same seed, same neighbour.
+            changes: How many choices to change at least.
+
+        Raises:
+            SpaceError: the space has no other member.
+        """
+        rng = random.Random(f"{seed} mutate")
+        names = [n for n in architecture.choices if len(self._options(n, architecture)) > 1]
+        for _ in range(ATTEMPTS if names else 0):
+            changed = dict(architecture.choices)
+            for name in rng.sample(names, min(changes, len(names))):
+                changed[name] = rng.choice([o for o in self.known[name] if o != architecture.choices[name]])
+            try:
+                child = Architecture(self, self._choices(picks.preferring(changed, picks.at_random(rng))))
+            except Rejected:
+                continue
+            if child != architecture:
+                return child
+        raise SpaceError(f"space {self.name!r} has no other member near {architecture}.\n  Give a choice a second option.")
+
+    def _options(self, name: str, architecture: Architecture) -> tuple[Option, ...]:
+        if name not in self.known:
+            self._choices(picks.recorded(architecture.choices, self.name))
+        return self.known[name]
+
+    def crossover(self, first: Architecture, second: Architecture, seed: int = 0) -> Architecture:
+        """A child that takes each choice from one of two parents; what neither reached is drawn."""
+        rng = random.Random(f"{seed} crossover")
+        reason = ""
+        for _ in range(ATTEMPTS):
+            mixed = {
+                name: (first if rng.random() < 0.5 else second).choices.get(name, default)
+                for name, default in (second.choices | first.choices).items()
+            }
+            try:
+                return Architecture(self, self._choices(picks.preferring(mixed, picks.at_random(rng))))
+            except Rejected as err:
+                reason = str(err)
+        raise SpaceError(f"space {self.name!r} refused {ATTEMPTS} crossovers, the last: {reason}.\n  Loosen pick.reject.")
+
+    # -- walking -------------------------------------------------------------------------------------------------------
+
+    def enumerate(self) -> Iterator[Architecture]:
+        """Every encoding once, in lexicographic order of the options; refused combinations are left out."""
+        path: list[int] = []  # option number at each depth
+        sizes: list[int] = []
+        while True:
+            depth = 0
+
+            def decide(name: str, options: tuple[Option, ...]) -> Option:
+                nonlocal depth
+                if depth == len(path):
+                    path.append(0)
+                    sizes.append(len(options))
+                depth += 1
+                return options[path[depth - 1]]
+
+            try:
+                yield Architecture(self, self._choices(decide))
+            except Rejected:
+                pass
+            del path[depth:], sizes[depth:]
+            while path and path[-1] + 1 == sizes[-1]:
+                path.pop()
+                sizes.pop()
+            if not path:
+                return
+            path[-1] += 1
+
+    def _walk(self, rng: random.Random) -> tuple[dict[str, Option] | None, float]:
+        weight = 1.0
+
+        def decide(name: str, options: tuple[Option, ...]) -> Option:
+            nonlocal weight
+            weight *= len(options)
+            return options[int(rng.random() * len(options))]
+
+        try:
+            return self._choices(decide), weight
+        except Rejected:
+            return None, 0.0
+
+    def count(self, exact_below: int = 200_000, walks: int = 4096) -> Count:
+        """How many encodings there are.
+
+        Args:
+            exact_below: Spaces estimated smaller than this are enumerated, so that the count is exact.
+            walks: Random walks of the estimate.
+
+        Returns:
+            The count; for larger spaces an unbiased estimate with its standard error.
+        """
+        rng = random.Random(0)
+        weights = [self._walk(rng)[1] for _ in range(walks)]
+        mean = sum(weights) / walks
+        networks = self.hooks["networks"]() if "networks" in self.hooks else None
+        if mean < exact_below:
+            return Count(float(sum(1 for _ in self.enumerate())), 0.0, networks)
+        spread = sqrt(sum((w - mean) ** 2 for w in weights) / (walks - 1) / walks)
+        return Count(mean, spread, networks)
+
+    # -- literature ----------------------------------------------------------------------------------------------------
+
+    def parse(self, text: str) -> Architecture:
+        """Read an architecture from its literature encoding, or from the JSON of its choices.
+
+        Raises:
+            SpaceError: the text is neither.
+        """
+        if "parse" in self.hooks and not text.lstrip().startswith("{"):
+            return self.architecture(self.hooks["parse"](text))
+        try:
+            choices = json.loads(text)
+        except json.JSONDecodeError as err:
+            raise SpaceError(
+                f"expected an architecture of {self.name!r} as JSON choices, got {text[:60]!r}.\n  See `nasplat sample {self.name}`."
+            ) from err
+        return self.architecture(choices.get("choices", choices))
+
+    def format(self, architecture: Architecture) -> str:
+        """The literature encoding where the space has one, else the JSON of the choices."""
+        if "format" in self.hooks:
+            return self.hooks["format"](architecture.choices)
+        return json.dumps(architecture.choices, separators=(",", ":"))
+
+    def canonical(self, architecture: Architecture) -> Architecture:
+        """The representative of all encodings of the same network, where the space knows it."""
+        if "canonical" not in self.hooks:
+            return architecture
+        return self.architecture(self.hooks["canonical"](architecture.choices))
+
+
+def space(example_input: Any = None) -> Callable[[Callable[..., Any]], Space]:
+    """Decorator that makes a search space of a function `build(pick, **presets) -> nn.Module`.
+
+    Args:
+        example_input: Shape of one input batch, or a function of the presets that returns it; `build` may instead
+            return `(module, shape)` where the input is itself a choice.
+
+    Returns:
+        A decorator; the decorated name is a `Space`.
+
+    Example:
+        >>> import torch
+        >>> @space(example_input=(1, 4))
+        ... def tiny(pick, depth=2):
+        ...     widths = [pick(f"layer{i}.width", (4, 8)) for i in range(depth)]
+        ...     return torch.nn.Sequential(*[torch.nn.LazyLinear(w) for w in widths])
+        >>> tiny.count().value
+        4.0
+    """
+
+    def decorate(function: Callable[..., Any]) -> Space:
+        return Space(function, function.__name__, example_input)
+
+    return decorate

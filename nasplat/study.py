@@ -1,0 +1,353 @@
+"""`search` joins a space, objectives and a storage into an ordinary `optuna.Study`; `label` is a search without an aim."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import socket
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from nasplat.errors import SearchError
+from nasplat.measuring import Budget
+from nasplat.searching import AbstractObjective, Counted, Limits, OutsideSupport, PredictorSampler, Trained
+from nasplat.searching.objectives import graph_of
+from nasplat.searchspace import Architecture, Space, load_space
+from nasplat.searchspace.pick import Rejected
+from nasplat.table import Table
+from nasplat.task import Task
+
+PATIENCE = 50
+"""Refused proposals in a row before a fresh feasible architecture is drawn for the sampler."""
+GIVE_UP = 400
+"""Refused proposals in a row before the search ends: nothing new is left."""
+
+Objective = AbstractObjective | Callable[[Architecture], float] | str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a search stands; passed to `report` after every counted trial."""
+
+    done: int
+    total: int
+    refused: int
+    """Proposals pruned at once in this run: duplicates, beyond a limit, outside a support."""
+    seconds: float
+    trial: optuna.trial.FrozenTrial
+
+
+def open_storage(storage: Any) -> Any:
+    """An Optuna storage from a URL, a journal file, or a storage object.
+
+    Args:
+        storage: None (in memory), `sqlite:///run.db`, `postgresql://…`, or a path ending in .journal.
+    """
+    if isinstance(storage, str) and storage.endswith(".journal"):
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend
+
+        return JournalStorage(JournalFileBackend(storage.removeprefix("journal:")))
+    return storage
+
+
+def search(
+    space: Space | str,
+    maximize: Sequence[Objective] = (),
+    minimize: Sequence[Objective] = (),
+    limits: Mapping[Any, float] | None = None,
+    n_trials: int = 50,
+    sampler: optuna.samplers.BaseSampler | None = None,
+    storage: Any = None,
+    name: str = "nasplat",
+    seed: int = 0,
+    known: Table | None = None,
+    report: Callable[[Progress], None] | None = None,
+) -> optuna.Study:
+    """Search a space.
+
+    Args:
+        space: A space, or its name or path.
+        maximize: Objectives; callables of an architecture, or a counted quantity's name.
+        minimize: The same.
+        limits: Largest allowed values, such as {"macs": 5e6}; keys are counted quantities or objectives.
+        n_trials: Trials that are finished (complete or failed) when the search ends, those of earlier runs included.
+        sampler: Any Optuna sampler; default NSGA-II for several objectives, TPE for one.
+        storage: See `open_storage`; the same storage and name resume.
+        name: Of the study.
+        seed: Of the default sampler and of feasible draws.
+        known: Labelled architectures that count as finished trials from the start.
+        report: Called after every counted trial.
+
+    Returns:
+        The study. Each trial has user attributes architecture (JSON), key, macs, params; failed ones a traceback.
+
+    Raises:
+        SearchError: no objective, a limit nothing satisfies, or a study of another space or other objectives.
+    """
+    space = load_space(space) if isinstance(space, str) else space
+    objectives = [_named(o) for o in (*maximize, *minimize)]
+    directions = ["maximize"] * len(maximize) + ["minimize"] * len(minimize)
+    if not objectives:
+        raise SearchError(
+            "expected at least one objective in maximize or minimize, got none.\n  Pass maximize=[Inherited(supernet)]."
+        )
+    bounds = Limits.of(limits)
+    bounds.draw(space, random.Random(f"{seed} feasible"))  # an unreachable limit fails now, not after hours
+    if sampler is None:
+        quiet = optuna.samplers.TPESampler if len(objectives) == 1 else optuna.samplers.NSGAIISampler
+        sampler = quiet(seed=seed)
+    if isinstance(sampler, PredictorSampler):
+        sampler.bind(space, objectives, bounds)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study = optuna.create_study(
+            storage=open_storage(storage), study_name=name, directions=directions, sampler=sampler, load_if_exists=True
+        )
+    _claim(study, space, objectives, bounds, seed)
+    _bury(study)
+    if known is not None and not any("known" in t.user_attrs for t in study.get_trials(deepcopy=False)):
+        _add_known(study, space, objectives, known)
+    _run(study, space, objectives, bounds, n_trials, seed, report)
+    return study
+
+
+def _named(objective: Objective) -> AbstractObjective:
+    if isinstance(objective, AbstractObjective):
+        return objective
+    if isinstance(objective, str):
+        return Counted(objective)
+    return _Callable(objective)
+
+
+class _Callable(AbstractObjective):
+    """A plain function as an objective."""
+
+    def __init__(self, function: Callable[[Architecture], float]) -> None:
+        self.function = function
+        self.name = getattr(function, "name", None) or getattr(function, "__name__", "objective")
+
+    def __call__(self, architecture: Architecture) -> float:
+        return float(self.function(architecture))
+
+
+def _claim(study: optuna.Study, space: Space, objectives: list[AbstractObjective], bounds: Limits, seed: int) -> None:
+    """Write down what the study is of, or check that it is of the same."""
+    mine = {
+        "space": space.reference,
+        "objectives": json.dumps([o.name for o in objectives]),
+        "limits": json.dumps(dict(bounds.counted) | {n: v for n, _, v in bounds.others}),
+    }
+    for key, value in mine.items():
+        there = study.user_attrs.get(key)
+        if there is None:
+            study.set_user_attr(key, value)
+        elif there != value:
+            raise SearchError(
+                f"study {study.study_name!r} in this storage has {key} {there!r}, got {value!r}.\n  Choose another name or storage."
+            )
+    if "seed" not in study.user_attrs:
+        study.set_user_attr("seed", seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # names are shown by its dashboard
+            study.set_metric_names([o.name for o in objectives])
+
+
+def _bury(study: optuna.Study) -> None:
+    """Trials whose process on this host is gone will never finish."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        host, _, pid = str(trial.user_attrs.get("worker", ":")).rpartition(":")
+        if host != socket.gethostname() or not pid.isdigit() or int(pid) == os.getpid():
+            continue
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            study.tell(trial.number, state=TrialState.FAIL)
+        except PermissionError:
+            continue
+
+
+def _add_known(study: optuna.Study, space: Space, objectives: list[AbstractObjective], known: Table) -> None:
+    """Labelled rows as finished trials: the table gives the one expensive objective, the rest is counted."""
+    expensive = [i for i, o in enumerate(objectives) if not o.is_cheap]
+    if len(expensive) != 1:
+        raise SearchError(f"known= expected exactly one objective that is not counted, got {len(expensive)}.\n  Leave it out.")
+    keys: set[str] = set()
+    for architecture, label in zip(known.architectures, known.labels, strict=True):
+        member = space.architecture(architecture.choices)
+        graph = graph_of(member.canonical())
+        if graph.key in keys:
+            continue
+        keys.add(graph.key)
+        values = [label if i in expensive else o(member) for i, o in enumerate(objectives)]
+        distributions = {n: optuna.distributions.CategoricalDistribution(space.known[n]) for n in member.choices}
+        study.add_trial(
+            optuna.trial.create_trial(
+                values=values,
+                params=dict(member.choices),
+                distributions=distributions,
+                user_attrs=_about(member) | {"known": known.source},
+            )
+        )
+
+
+def _about(architecture: Architecture) -> dict[str, Any]:
+    own = graph_of(architecture)
+    return {
+        "architecture": architecture.to_json(),
+        "key": graph_of(architecture.canonical()).key,
+        "macs": own.macs,
+        "params": own.params,
+    }
+
+
+def _run(
+    study: optuna.Study,
+    space: Space,
+    objectives: list[AbstractObjective],
+    bounds: Limits,
+    n_trials: int,
+    seed: int,
+    report: Callable[[Progress], None] | None,
+) -> None:
+    started, refused, in_a_row = time.monotonic(), 0, 0
+    worker = f"{socket.gethostname()}:{os.getpid()}"
+    while True:
+        trials = study.get_trials(deepcopy=False)
+        done = sum(1 for t in trials if _is_counted(t))
+        if done >= n_trials or in_a_row >= GIVE_UP:
+            return
+        if in_a_row and in_a_row % PATIENCE == 0:
+            fresh = bounds.draw(space, random.Random(f"{seed} fresh {len(trials)}"))
+            study.enqueue_trial(dict(fresh.choices))
+        trial = study.ask()
+        trial.set_user_attr("worker", worker)
+        try:
+            architecture = space.suggest(trial)
+            reason = _refusal(study, trial.number, architecture, bounds)
+        except Rejected as err:
+            architecture, reason = None, f"refused by the space: {err}"
+        if architecture is None or reason:
+            _prune(study, trial, reason)
+            refused, in_a_row = refused + 1, in_a_row + 1
+            continue
+        for key, value in _about(architecture).items():
+            trial.set_user_attr(key, value)
+        trial.set_user_attr("counted", True)
+        try:
+            values = [o(architecture) for o in objectives]
+            bad = [o.name for o, v in zip(objectives, values, strict=True) if not isfinite(v)]
+            if bad:
+                trial.set_user_attr("reason", f"{bad[0]} is not finite")
+                study.tell(trial, state=TrialState.FAIL)
+            else:
+                study.tell(trial, values)
+        except OutsideSupport as err:
+            trial.set_user_attr("counted", False)
+            _prune(study, trial, str(err))
+            refused, in_a_row = refused + 1, in_a_row + 1
+            continue
+        except KeyboardInterrupt:
+            trial.set_user_attr("counted", False)
+            study.tell(trial, state=TrialState.FAIL)
+            raise
+        except Exception:
+            trial.set_user_attr("traceback", traceback.format_exc())
+            study.tell(trial, state=TrialState.FAIL)
+        in_a_row = 0
+        if report is not None:
+            frozen = study.get_trials(deepcopy=False)[trial.number]
+            report(Progress(done + 1, n_trials, refused, time.monotonic() - started, frozen))
+
+
+def _is_counted(trial: optuna.trial.FrozenTrial) -> bool:
+    """Finished and about a real candidate."""
+    return (trial.state == TrialState.COMPLETE and "known" not in trial.user_attrs) or (
+        trial.state == TrialState.FAIL and ("traceback" in trial.user_attrs or "reason" in trial.user_attrs)
+    )
+
+
+def _refusal(study: optuna.Study, number: int, architecture: Architecture, bounds: Limits) -> str:
+    key = graph_of(architecture.canonical()).key
+    for other in study.get_trials(deepcopy=False):
+        if other.number != number and other.user_attrs.get("key") == key and other.state != TrialState.PRUNED:
+            abandoned = other.state == TrialState.FAIL and not _is_counted(other)
+            if not abandoned:
+                return f"the same network as trial {other.number}"
+    return bounds.broken(architecture)
+
+
+def _prune(study: optuna.Study, trial: optuna.Trial, reason: str) -> None:
+    trial.set_user_attr("reason", reason)
+    study.tell(trial, state=TrialState.PRUNED)
+
+
+def architectures(study: optuna.Study, space: Space | None = None) -> list[tuple[Architecture, list[float]]]:
+    """The Pareto set (or, with one objective, all finished trials, best first) as architectures with their values."""
+    if len(study.directions) > 1:
+        trials = study.best_trials
+    else:
+        trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        trials = sorted(trials, key=lambda t: t.values[0], reverse=study.direction == optuna.study.StudyDirection.MAXIMIZE)
+    return [(Architecture.from_json(t.user_attrs["architecture"], space), list(t.values)) for t in trials]
+
+
+def label(
+    space: Space,
+    task: Task,
+    n: int,
+    budget: Budget | None = None,
+    limits: Mapping[Any, float] | None = None,
+    storage: Any = None,
+    seed: int = 0,
+    report: Callable[[Progress], None] | None = None,
+) -> Table:
+    """Train random architectures and keep their labels: a benchmark is the frozen form of a study.
+
+    Args:
+        space: What is drawn from.
+        task: Data, loss and metric.
+        n: Networks to train.
+        budget: Of each training.
+        limits: Largest allowed counts.
+        storage: See `open_storage`; resumes.
+        seed: Of the draws and trainings.
+        report: Called after each network.
+
+    Returns:
+        A table of the study.
+    """
+    objective = Trained(task, budget, seed)
+    sampler = optuna.samplers.RandomSampler(seed=seed)
+    study = search(
+        space,
+        maximize=[objective],
+        limits=limits,
+        n_trials=n,
+        sampler=sampler,
+        storage=storage,
+        name="label",
+        seed=seed,
+        report=report,
+    )
+    return table_of(study, space)
+
+
+def table_of(study: optuna.Study, space: Space | None = None) -> Table:
+    """Finished trials as a table: architecture, key, macs, params and one column per objective."""
+    names = study.metric_names or [f"value{i}" for i in range(len(study.directions))]
+    rows = []
+    for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        row = {k: str(t.user_attrs[k]) for k in ("architecture", "key", "macs", "params")}
+        rows.append(row | {n: f"{v:.6g}" for n, v in zip(names, t.values, strict=True)})
+    larger = study.directions[0] == optuna.study.StudyDirection.MAXIMIZE
+    return Table(tuple(rows), names[0], "architecture", study.study_name, lambda s: Architecture.from_json(s, space), larger)

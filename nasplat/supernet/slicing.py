@@ -1,0 +1,135 @@
+"""Which part of the largest weight a smaller subnet takes.
+
+Leading slice on feature axes, centred slice on odd kernel axes, interpolation of position tables along the token axis,
+one slice per stacked matrix (recurrent gates, packed attention). Nothing else happens silently: a module class may declare
+`slicing = {"parameter": ("leading", "fixed", …)}`, and what neither torch nor the class declares is refused by name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nasplat.errors import SupernetError
+
+LEADING, CENTRED, FIXED, TOKENS = "leading", "centred", "fixed", "tokens"
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_FEATURES = (
+    *(nn.Linear, nn.Bilinear, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.GroupNorm, nn.PReLU),
+    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, nn.RMSNorm, nn.Embedding),
+)
+_GATES = {nn.LSTM: 4, nn.GRU: 3, nn.RNN: 1, nn.LSTMCell: 4, nn.GRUCell: 3, nn.RNNCell: 1}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How each axis of one parameter is cut."""
+
+    axes: tuple[str, ...]
+    """Per axis: leading, centred, fixed, tokens, or stacked:k (k matrices on top of one another)."""
+
+    @property
+    def is_view(self) -> bool:
+        """True when the slice shares memory with the store."""
+        return not any(a == TOKENS or a.startswith("stacked") for a in self.axes)
+
+
+def rule_for(owner: nn.Module, name: str, parameter: Tensor) -> Rule | None:
+    """The rule of a parameter, or None where it may not change shape.
+
+    Args:
+        owner: The module that holds it.
+        name: Its name there.
+        parameter: The parameter, for its rank.
+    """
+    declared: Any = getattr(type(owner), "slicing", None)
+    if isinstance(declared, dict) and name in declared:
+        axes = tuple(declared[name])
+        if len(axes) != parameter.dim():
+            raise SupernetError(
+                f"{type(owner).__name__}.slicing[{name!r}] expected {parameter.dim()} axes, got {axes}.\n  Name one rule per axis."
+            )
+        return Rule(axes)
+    rank = parameter.dim()
+    if isinstance(owner, _CONVOLUTIONS):
+        return Rule((LEADING,) * min(2, rank) + (CENTRED,) * (rank - 2))
+    if isinstance(owner, _FEATURES):
+        return Rule((LEADING,) * rank)
+    gates = next((k for cls, k in _GATES.items() if isinstance(owner, cls)), 0)
+    if gates:
+        first = LEADING if gates == 1 or name.startswith("weight_hr") else f"stacked:{gates}"
+        return Rule((first,) + (LEADING,) * (rank - 1))
+    if isinstance(owner, nn.MultiheadAttention):
+        return Rule((("stacked:3" if name.startswith("in_proj") else LEADING),) + (LEADING,) * (rank - 1))
+    return None
+
+
+def take(store: Tensor, shape: tuple[int, ...], rule: Rule, name: str) -> Tensor:
+    """The part of a stored weight that a subnet of the given shape uses; differentiable.
+
+    Args:
+        store: The largest weight.
+        shape: Shape the subnet asks for.
+        rule: How to cut.
+        name: For errors.
+
+    Returns:
+        A view where the rule allows one.
+
+    Raises:
+        SupernetError: larger than the store, or an even kernel inside an odd one.
+    """
+    out = store
+    for axis, (have, want, how) in enumerate(zip(store.shape, shape, rule.axes, strict=True)):
+        if have == want:
+            continue
+        if how == TOKENS:
+            out = _interpolate(out, axis, want)
+            continue
+        if want > have or how == FIXED:
+            raise SupernetError(
+                f"parameter {name!r} is stored with shape {tuple(store.shape)}, got a request for {tuple(shape)} "
+                f"(axis {axis}, rule {how!r}).\n  Make the covering choices reachable, or keep this axis fixed."
+            )
+        if how == CENTRED:
+            if (have - want) % 2:
+                raise SupernetError(
+                    f"parameter {name!r}: a kernel of {want} has no centre in one of {have}.\n  Use odd kernels together."
+                )
+            out = out.narrow(axis, (have - want) // 2, want)
+        elif how.startswith("stacked"):
+            k = int(how.partition(":")[2])
+            parts = out.unflatten(axis, (k, have // k)).narrow(axis + 1, 0, want // k)
+            out = parts.flatten(axis, axis + 1)
+        else:
+            out = out.narrow(axis, 0, want)
+    return out
+
+
+def _interpolate(table: Tensor, axis: int, want: int) -> Tensor:
+    """Resize the token axis as a square grid where both sizes are squares, else linearly."""
+    have = table.shape[axis]
+    moved = table.movedim(axis, -1)
+    flat = moved.reshape(1, -1, have)
+    side, goal = round(have**0.5), round(want**0.5)
+    if side * side == have and goal * goal == want:
+        grid = F.interpolate(flat.unflatten(-1, (side, side)), size=(goal, goal), mode="bilinear", align_corners=False)
+        resized = grid.flatten(-2)
+    else:
+        resized = F.interpolate(flat, size=want, mode="linear", align_corners=False)
+    return resized.reshape(*moved.shape[:-1], want).movedim(-1, axis)
+
+
+def give(buffer: Tensor, part: Tensor, rule: Rule, name: str) -> None:
+    """Add a subnet's gradient to the store's gradient at the place `take` read from."""
+    if rule.is_view:
+        take(buffer, tuple(part.shape), rule, name).add_(part)
+        return
+    with torch.enable_grad():  # the transpose of a linear map is its backward pass
+        probe = torch.zeros_like(buffer).requires_grad_()
+        (back,) = torch.autograd.grad(take(probe, tuple(part.shape), rule, name), probe, part)
+    buffer.add_(back)

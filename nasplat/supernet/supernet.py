@@ -1,0 +1,149 @@
+"""`Supernet`: train once, evaluate and extract thousands of subnets."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from nasplat.errors import SupernetError
+from nasplat.searchspace import Architecture, Space
+from nasplat.supernet.recalibrate import needs_recalibration, recalibrate
+from nasplat.supernet.store import build_store
+from nasplat.supernet.subnet import Subnets, independent
+from nasplat.supernet.training import Epoch, Report, TrainConfig, Trainer, load_weights, read_checkpoint
+from nasplat.task import Task
+
+CALIBRATION_IMAGES = 1024
+"""Training images behind a subnet's BatchNorm statistics."""
+
+
+class Supernet:
+    """One store of the largest weights of a space, trained on a task."""
+
+    def __init__(self, space: Space, task: Task, seed: int = 0, device: str | torch.device = "cpu") -> None:
+        """Args:
+            space: Any search space.
+            task: Data, loss and metric.
+            seed: Decides initial values, data order and sampling.
+            device: Where to train, such as "cpu" or "cuda".
+
+        Raises:
+            SupernetError: the space cannot share weights as it is written; or its input does not fit the task.
+        """
+        self.space, self.seed, self.device = space, seed, torch.device(device)
+        self.task = task.to(self.device)
+        shape = space.sample(seed=0).example_input
+        if tuple(shape)[1:] != task.input_shape:  # type: ignore[arg-type]
+            raise SupernetError(
+                f"space {space!r} expected inputs of shape {tuple(shape)[1:]}, task {task.name!r} has {task.input_shape}.\n"  # type: ignore[arg-type]
+                "  Load the space with fitting presets, such as image=16, channels=1."
+            )
+        self.store = build_store(space, seed, self.device)
+        self.subnets = Subnets(self.store, self.device)
+        self.history: list[Epoch] = []
+
+    def __repr__(self) -> str:
+        size = sum(w.numel() for w in self.store.weights.values())
+        return f"Supernet({self.space!r}, {self.task.name}, {size / 1e6:.3f} M parameters, {len(self.history)} epochs trained)"
+
+    def train(
+        self,
+        epochs: int | None = None,
+        strategy: str | None = None,
+        checkpoint: str | Path | None = None,
+        config: TrainConfig | None = None,
+        report: Report | None = None,
+        **options: Any,
+    ) -> list[Epoch]:
+        """Train the store.
+
+        Args:
+            epochs: Passes over the training split; default of `TrainConfig`.
+            strategy: single-path or sandwich.
+            checkpoint: Folder written after each epoch; a run continues from it where it left off.
+            config: All settings at once; other arguments override it.
+            report: Called after each epoch with (Epoch, total epochs).
+            options: Further fields of `TrainConfig`, such as lr or batch_size.
+
+        Returns:
+            One row per epoch.
+
+        Raises:
+            SupernetError: unknown options, a foreign checkpoint, or a loss that is not finite.
+        """
+        given = options | {k: v for k, v in {"epochs": epochs, "strategy": strategy}.items() if v is not None}
+        known = [f.name for f in fields(TrainConfig)]
+        for name in given:
+            if name not in known:
+                raise SupernetError(f"expected options among {', '.join(known)}, got {name!r}.\n  Use one of these.")
+        config = replace(config or TrainConfig(), **given)
+        trainer = Trainer(self.store, self.subnets, self.task, self.seed, config)
+        self.history = trainer.run(Path(checkpoint) if checkpoint else None, report)
+        return self.history
+
+    def load(self, checkpoint: str | Path) -> None:
+        """Take over the weights of a checkpoint folder for evaluation.
+
+        Raises:
+            SupernetError: it is missing, broken, or of another space.
+        """
+        metadata, tensors = read_checkpoint(Path(checkpoint) / "supernet.safetensors")
+        if metadata.get("space") != self.space.reference:
+            raise SupernetError(
+                f"checkpoint expected space {self.space.reference!r}, got {metadata.get('space')!r}.\n  Load that space."
+            )
+        load_weights(self.store, tensors)
+
+    def subnet(self, architecture: Architecture) -> nn.Module:
+        """A plain module with the subnet's weights and its own BatchNorm statistics, independent of the store.
+
+        Raises:
+            SupernetError: the architecture is of another space.
+        """
+        self._check(architecture)
+        module = self.subnets.extract(architecture)
+        if needs_recalibration(module):
+            recalibrate(module, self.task.train.x[:CALIBRATION_IMAGES])
+        return module.eval()
+
+    def shared(self, architecture: Architecture) -> nn.Module:
+        """The subnet as it lives inside the store, calibrated; its parameters share the store's memory."""
+        self._check(architecture)
+        bound = self.subnets._bind(architecture)
+        recalibrate(bound.module, self.task.train.x[:CALIBRATION_IMAGES])
+        return bound.module.eval()
+
+    def evaluate(self, architecture: Architecture, split: str = "decide") -> float:
+        """Metric of a subnet with inherited weights, BatchNorm statistics calibrated on fixed training images.
+
+        A pure function of store and architecture: nothing is written into the store.
+
+        Args:
+            architecture: A member of the space.
+            split: decide (for searches) or test (for the report).
+
+        Returns:
+            The task's metric, in its unit.
+        """
+        return self.task.evaluate(self.shared(architecture), split)
+
+    def finetune(self, architecture: Architecture, **options: Any) -> nn.Module:
+        """An extracted subnet trained further on its own; the store stays as it is.
+
+        Args:
+            architecture: A member of the space.
+            options: Fields of `nasplat.measuring.Budget`.
+        """
+        from nasplat.measuring.training import Budget, train
+
+        return train(independent(self.subnet(architecture)), self.task, Budget(**options), self.seed).module
+
+    def _check(self, architecture: Architecture) -> None:
+        if architecture.space != self.space:
+            raise SupernetError(
+                f"expected an architecture of {self.space!r}, got one of {architecture.space!r}.\n  Parse it in this space."
+            )

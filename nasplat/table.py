@@ -1,0 +1,144 @@
+"""`Table`: labelled rows. An architecture or graph key, metrics with unit, and where they come from.
+
+On disk `.csv.gz` or `.csv`; cells are text or numbers, an empty cell is not available.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+import json
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from nasplat.errors import TableError
+
+KEYS = ("architecture", "arch_str", "config", "key")
+"""Columns that may hold the architecture, first match wins."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Labelled architectures."""
+
+    rows: tuple[dict[str, str], ...]
+    """Cells as text, by column."""
+    metric: str
+    """Column of the label."""
+    key: str
+    """Column of the architecture."""
+    source: str = ""
+    """File or study the rows come from."""
+    parse: Callable[[str], Any] | None = None
+    """Reads an architecture from its cell, when a space is known."""
+    larger_is_better: bool = True
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __repr__(self) -> str:
+        return f"Table({len(self)} rows, {self.metric}, {self.source})"
+
+    @cached_property
+    def labels(self) -> list[float]:
+        """The metric of each row, in the unit of its column."""
+        return [float(row[self.metric]) for row in self.rows]
+
+    @cached_property
+    def architectures(self) -> list[Any]:
+        """Each row's architecture.
+
+        Raises:
+            TableError: the table was loaded without a space.
+        """
+        if self.parse is None:
+            raise TableError(f"{self!r} was loaded without a space.\n  Pass space='nasbench201', or a path, to load_table.")
+        return [self.parse(row[self.key]) for row in self.rows]
+
+    @cached_property
+    def content_hash(self) -> str:
+        """Hash of keys and labels, whatever the order of rows."""
+        cells = sorted((row[self.key], row[self.metric]) for row in self.rows)
+        return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
+
+    def take(self, numbers: Sequence[int]) -> Table:
+        """The table of these rows."""
+        return replace(self, rows=tuple(self.rows[i] for i in numbers))
+
+    def split(
+        self, seed: int = 0, shares: tuple[float, float] = (0.8, 0.1), group: Callable[[dict[str, str]], str] | None = None
+    ) -> tuple[Table, Table, Table]:
+        """Disjoint train, decide and test tables.
+
+        Args:
+            seed: Same seed, same split.
+            shares: Of train and decide; test is the rest.
+            group: Rows with equal groups stay together; by default those of one architecture.
+        """
+        names = [group(row) if group else row[self.key] for row in self.rows]
+        groups = sorted(set(names))
+        random.Random(f"split {seed}").shuffle(groups)
+        first = round(len(groups) * shares[0])
+        second = first + round(len(groups) * shares[1])
+        part = {name: (0 if i < first else 1 if i < second else 2) for i, name in enumerate(groups)}
+        found: list[list[int]] = [[], [], []]
+        for i, name in enumerate(names):
+            found[part[name]].append(i)
+        train, decide, test = (self.take(rows) for rows in found)
+        return train, decide, test
+
+    def save(self, path: str | Path) -> None:
+        """Write `.csv` or `.csv.gz`; a gzip file holds no time stamp, so equal tables give equal files."""
+        text = io.StringIO()
+        columns = list(dict.fromkeys(c for row in self.rows for c in row))
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        data = text.getvalue().encode()
+        Path(path).write_bytes(gzip.compress(data, mtime=0) if str(path).endswith(".gz") else data)
+
+
+def read_table(path: str | Path, metric: str, parse: Callable[[str], Any] | None = None, larger_is_better: bool = True) -> Table:
+    """Rows of a CSV file that have the metric.
+
+    Args:
+        path: `.csv` or `.csv.gz`.
+        metric: Column of the label; rows with an empty or non-finite cell are left out.
+        parse: Reads an architecture from its cell.
+        larger_is_better: Direction of the metric.
+
+    Raises:
+        TableError: the file is missing, broken, or lacks the column or an architecture column.
+    """
+    path = Path(path)
+    try:
+        raw = path.read_bytes()
+        text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode()
+    except (OSError, EOFError, UnicodeDecodeError) as err:
+        raise TableError(f"expected a .csv or .csv.gz table, got {str(path)!r} ({err}).\n  Check the path.") from err
+    reader = csv.DictReader(io.StringIO(text))
+    columns = list(reader.fieldnames or [])
+    if metric not in columns:
+        raise TableError(f"expected a metric among {', '.join(columns)}, got {metric!r} ({path}).\n  Use one of these.")
+    key = next((k for k in KEYS if k in columns), None)
+    if key is None:
+        raise TableError(f"expected a column {' or '.join(KEYS)} in {path}, got {', '.join(columns)}.\n  Rename one.")
+    rows = []
+    for number, row in enumerate(reader, start=2):
+        cell = row[metric]
+        if cell in {"", None}:
+            continue
+        try:
+            value = float(cell)
+        except ValueError as err:
+            raise TableError(f"{path}:{number}: expected a number in {metric!r}, got {cell!r}.\n  Mend the cell.") from err
+        if math.isfinite(value):
+            rows.append(row)
+    return Table(tuple(rows), metric, key, path.name, parse, larger_is_better)

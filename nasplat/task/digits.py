@@ -1,0 +1,86 @@
+"""`digits-clutter`: real handwritten digits among clutter, made on the spot from scikit-learn's embedded scans.
+
+A 16x16 canvas holds one upright digit (the label), two distractors (other digits flipped upside down or mirrored, fainter),
+a random contrast and pixel noise. Train, decide and test are composed from disjoint source scans; training composites
+are fresh each epoch. Plain 8x8 digits are at their ceiling and cannot tell networks apart; this task can.
+Source of the scans: Alpaydin & Kaynak 1998, UCI Optical Recognition of Handwritten Digits, CC BY 4.0, via scikit-learn.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nasplat.task.task import Split, Task
+
+SIDE = 16
+MARGIN = 3
+"""Pixels the digit keeps from the border."""
+SOURCES = {"train": (0, 1000), "decide": (1000, 1400), "test": (1400, 1797)}
+"""Rows of the shuffled scans each split may use."""
+
+
+@cache
+def _scans() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    order = np.random.default_rng(0).permutation(len(data.target))
+    return (data.images[order] / 16.0).astype(np.float32), data.target[order].astype(np.int64)
+
+
+def compose(split: str, n: int, seed: int, noise: float = 0.1, clutter: float = 0.7) -> Split:
+    """Composites of one split.
+
+    Args:
+        split: train, decide or test: which scans may be used.
+        n: Number of composites.
+        seed: Same seed, same composites.
+        noise: Standard deviation of the pixel noise; strokes are at most 1.
+        clutter: Largest brightness of distractors, relative to the digit.
+
+    Returns:
+        x of shape (n, 1, 16, 16), roughly standardised; y of shape (n,).
+    """
+    images, labels = _scans()
+    low, high = SOURCES[split]
+    rng = np.random.default_rng([seed, low])
+    picked = rng.integers(low, high, n)
+    canvas = np.zeros((n, SIDE, SIDE), np.float32)
+    rows = np.arange(8)
+    for brightness, flip in ((None, False), (clutter, True), (clutter, True)):
+        which = rng.integers(low, high, n) if flip else picked
+        patch = images[which]
+        if flip:
+            upside = rng.random(n) < 0.5
+            patch = np.where(upside[:, None, None], patch[:, ::-1], patch[:, :, ::-1])
+            patch = patch * rng.uniform(0.3, brightness, (n, 1, 1)).astype(np.float32)
+        margin = 0 if flip else MARGIN  # the digit stays near the middle, distractors go anywhere
+        top, left = rng.integers(margin, SIDE - 7 - margin, (2, n))
+        where = (np.arange(n)[:, None, None], (top[:, None] + rows)[:, :, None], (left[:, None] + rows)[:, None, :])
+        canvas[where] = np.maximum(canvas[where], patch)
+    canvas *= rng.uniform(0.6, 1.0, (n, 1, 1)).astype(np.float32)
+    canvas += noise * rng.standard_normal(canvas.shape).astype(np.float32)
+    x = (canvas - 0.25) / 0.4
+    return Split(torch.from_numpy(x[:, None]), torch.from_numpy(labels[picked]))
+
+
+def digits_clutter(train: int = 4096, decide: int = 2048, test: int = 4096, seed: int = 0) -> Task:
+    """The embedded task.
+
+    Args:
+        train: Composites per epoch, fresh each epoch.
+        decide: Composites for decisions.
+        test: Composites for the report.
+        seed: Decides all composites.
+    """
+    return Task(
+        "digits-clutter",
+        compose("train", train, seed),
+        compose("decide", decide, seed + 1),
+        compose("test", test, seed + 2),
+        renew=lambda epoch: compose("train", train, epoch),
+    )

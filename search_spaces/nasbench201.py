@@ -1,0 +1,155 @@
+"""NAS-Bench-201: a cell of four nodes, one of five operations on each of six edges (15,625 cells).
+
+Source: Dong & Yang, ICLR 2020, arXiv:2001.00326. The network is the benchmark's: stem, three stages of `cells` cells at
+widths `width`, 2 `width`, 4 `width`, a residual block with stride 2 between them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nasplat import Option, Pick, block, space
+from nasplat.errors import SpaceError
+from nasplat.searchspace.blocks import chain
+
+OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+EDGES = tuple((source, target) for target in range(1, 4) for source in range(target))
+
+
+@block
+class ReLUConvNorm(nn.Module):
+    """ReLU, convolution, batch normalisation."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(F.relu(x)))
+
+
+class Zero(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.zeros_like(x)
+
+
+def operation(name: str, width: int) -> nn.Module:
+    if name.startswith("nor_conv"):
+        return ReLUConvNorm(width, width, int(name[-1]))
+    if name == "avg_pool_3x3":
+        return nn.AvgPool2d(3, 1, 1, count_include_pad=False)
+    return nn.Identity() if name == "skip_connect" else Zero()
+
+
+@block
+class Cell(nn.Module):
+    """Node t sums an operation on every earlier node; the last node is the output."""
+
+    def __init__(self, ops: Mapping[tuple[int, int], str], width: int) -> None:
+        super().__init__()
+        self.edges = nn.ModuleDict({f"{s}->{t}": operation(ops[s, t], width) for s, t in EDGES})
+
+    def forward(self, x: Tensor) -> Tensor:
+        nodes = [x]
+        for target in range(1, 4):
+            nodes.append(sum((self.edges[f"{s}->{target}"](nodes[s]) for s in range(1, target)), self.edges[f"0->{target}"](x)))
+        return nodes[-1]
+
+
+@block
+class Reduction(nn.Module):
+    """Residual block with stride 2 that doubles the width."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.first = ReLUConvNorm(inputs, outputs, 3, 2)
+        self.second = ReLUConvNorm(outputs, outputs, 3)
+        self.shortcut = nn.Sequential(nn.AvgPool2d(2, 2), nn.Conv2d(inputs, outputs, 1, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.shortcut(x) + self.second(self.first(x))
+
+
+class Head(nn.Module):
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(width)
+        self.fc = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(F.relu(self.norm(x)).mean((2, 3)))
+
+
+@space(example_input=lambda width=16, cells=5, classes=10, image=32, channels=3: (1, channels, image, image))
+def nasbench201(
+    pick: Pick,
+    width: int | Sequence[int] = 16,
+    cells: int = 5,
+    classes: int = 10,
+    image: int = 32,
+    channels: int = 3,
+) -> nn.Module:
+    """NAS-Bench-201 cells. Presets: width of the first stage, cells per stage, classes, image side, image channels.
+
+    Several widths, such as width=(8, 16), make the width a choice too (as NATS-Bench's size space does).
+    """
+    ops = {edge: pick(f"{edge[0]}->{edge[1]}", OPS) for edge in EDGES}
+    if not isinstance(width, int):
+        width = pick("width", tuple(width))
+    parts: list[tuple[str, nn.Module]] = [
+        ("stem", nn.Sequential(nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)))
+    ]
+    for stage in range(3):
+        if stage:
+            parts.append((f"reduce{stage}", Reduction(width << (stage - 1), width << stage)))
+        parts += [(f"stage{stage}_cell{i}", Cell(ops, width << stage)) for i in range(cells)]
+    return chain([*parts, ("head", Head(4 * width, classes))])
+
+
+@nasbench201.parser
+def parse(text: str) -> dict[str, Option]:
+    cell, _, width = text.strip().partition("@")
+    found: dict[str, Option] = {"width": int(width)} if width.isdigit() else {}
+    groups = cell.split("+")
+    for target, group in enumerate(groups, start=1):
+        for name, source in re.findall(r"\|([a-z_0-9]+)~(\d)", group):
+            found[f"{source}->{target}"] = name
+    if len(groups) != 3 or len(found) - ("width" in found) != 6:
+        raise SpaceError(
+            f"expected '|op~0|+|op~0|op~1|+|op~0|op~1|op~2|' with ops of {OPS}, got {text[:80]!r}.\n  Give all six edges."
+        )
+    return found
+
+
+@nasbench201.formatter
+def format_cell(choices: Mapping[str, Option]) -> str:
+    """The benchmark's string; a chosen width is appended as `@width`."""
+    cell = "+".join("".join(f"|{choices[f'{s}->{t}']}~{s}" for s in range(t)) + "|" for t in range(1, 4))
+    return f"{cell}@{choices['width']}" if "width" in choices else cell
+
+
+@nasbench201.canonicaliser
+def canonical(choices: Mapping[str, Option]) -> dict[str, Option]:
+    """Edges out of a node nothing feeds, or into a node nothing reads, compute nothing: they become 'none'."""
+    ops = dict(choices)
+    fed = {0}
+    for t in range(1, 4):
+        for s in range(t):
+            # a zero source makes zeros whatever pools or skips; a convolution of zeros still has its bias-like norm shift
+            if s not in fed and ops[f"{s}->{t}"] in {"skip_connect", "avg_pool_3x3"}:
+                ops[f"{s}->{t}"] = "none"
+        if any(ops[f"{s}->{t}"] != "none" for s in range(t)):
+            fed.add(t)
+    read = {3}
+    for s in (2, 1):
+        if any(ops[f"{s}->{t}"] != "none" and t in read for t in range(s + 1, 4)):
+            read.add(s)
+        else:
+            ops |= {f"{a}->{s}": "none" for a in range(s)} | {f"{s}->{t}": "none" for t in range(s + 1, 4)}
+    return ops

@@ -1,0 +1,108 @@
+"""Once-for-All MobileNetV3: five units of inverted residual blocks, elastic in depth, kernel and expansion.
+
+Source: Cai et al., ICLR 2020, arXiv:1908.09791. About 2e19 encodings (7,371 per unit to the fifth power, without width and
+resolution). Depth 2-4 per unit, kernel 3/5/7 and expansion 3/4/6 per block; `widths` and `resolutions` make the width
+multiplier and the image side choices as well. Blocks past a unit's depth have no kernel and no expansion.
+Differs from the paper's code in the padding of channels only: widths are rounded to multiples of 8 after multiplying.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+from nasplat import Pick, block, space
+from nasplat.searchspace.blocks import ConvNormAct, SqueezeExcite, divisible
+
+WIDTHS = (24, 40, 80, 112, 160)
+STRIDES = (2, 2, 2, 1, 2)
+SQUEEZE = (False, True, False, True, True)
+SWISH = (False, False, True, True, True)
+
+
+@block
+class InvertedResidual(nn.Module):
+    """1x1 expansion, depthwise convolution, optional squeeze-excite, 1x1 projection, shortcut where shapes agree."""
+
+    def __init__(
+        self, inputs: int, outputs: int, hidden: int, kernel: int, stride: int, squeeze: bool, act: Callable[[], nn.Module]
+    ) -> None:
+        super().__init__()
+        self.expand = ConvNormAct(inputs, hidden, 1, activation=act) if hidden != inputs else nn.Identity()
+        self.depthwise = ConvNormAct(hidden, hidden, kernel, stride, hidden, act)
+        self.squeeze = SqueezeExcite(hidden) if squeeze else nn.Identity()
+        self.project = ConvNormAct(hidden, outputs, 1, activation=None)
+        self.has_shortcut = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.project(self.squeeze(self.depthwise(self.expand(x))))
+        return x + y if self.has_shortcut else y
+
+
+class MobileNet(nn.Module):
+    """Stem, units of blocks, a two-layer head."""
+
+    def __init__(self, stem: int, plan: Sequence[Sequence[tuple]], final: int, feature: int, classes: int, stride: int) -> None:
+        super().__init__()
+        self.stem = ConvNormAct(3, stem, 3, stride, activation=nn.Hardswish)
+        self.first = InvertedResidual(stem, stem, stem, 3, 1, False, nn.ReLU)
+        last = stem
+        for number, unit in enumerate(plan):
+            blocks = nn.Sequential()
+            for i, (outputs, expand, kernel, step, squeeze, act) in enumerate(unit):
+                hidden = divisible(last * expand)
+                blocks.add_module(f"block{i}", InvertedResidual(last, outputs, hidden, kernel, step, squeeze, act))
+                last = outputs
+            self.add_module(f"unit{number}", blocks)
+        self.units = len(plan)
+        self.final = ConvNormAct(last, final, 1, activation=nn.Hardswish)
+        self.feature = nn.Linear(final, feature, bias=False)
+        self.act = nn.Hardswish()
+        self.classifier = nn.Linear(feature, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(self.stem(x))
+        for number in range(self.units):
+            x = getattr(self, f"unit{number}")(x)
+        x = self.final(x).mean((2, 3))
+        return self.classifier(self.act(self.feature(x)))
+
+
+@space()
+def ofa_mobilenetv3(
+    pick: Pick,
+    widths: Sequence[float] = (1.0,),
+    resolutions: Sequence[int] = (224,),
+    depths: Sequence[int] = (2, 3, 4),
+    kernels: Sequence[int] = (3, 5, 7),
+    expands: Sequence[int] = (3, 4, 6),
+    units: int = 5,
+    base: float = 1.0,
+    stem_stride: int = 2,
+    classes: int = 1000,
+    channels: int = 3,
+) -> tuple[nn.Module, tuple[int, ...]]:
+    """Once-for-All MobileNetV3. Presets: widths (multipliers), resolutions, depths, kernels, expands, units, base, ….
+
+    `base` scales all channels, `units` cuts the network short and `stem_stride=1` keeps small images large.
+    """
+    multiplier = base * (pick("width", tuple(widths)) if len(widths) > 1 else widths[0])
+    side = pick("resolution", tuple(resolutions)) if len(resolutions) > 1 else resolutions[0]
+    plan = []
+    for unit in range(units):
+        depth = pick(f"unit{unit}.depth", tuple(depths))
+        act = nn.Hardswish if SWISH[unit] else nn.ReLU
+        rows = []
+        for i in range(depth):
+            kernel = pick(f"unit{unit}.block{i}.kernel", tuple(kernels))
+            expand = pick(f"unit{unit}.block{i}.expand", tuple(expands))
+            stride = STRIDES[unit] if i == 0 else 1
+            rows.append((divisible(WIDTHS[unit] * multiplier), expand, kernel, stride, SQUEEZE[unit], act))
+        plan.append(rows)
+    module = MobileNet(
+        divisible(16 * multiplier), plan, divisible(960 * multiplier), divisible(1280 * multiplier), classes, stem_stride
+    )
+    if channels != 3:
+        module.stem = ConvNormAct(channels, divisible(16 * multiplier), 3, stem_stride, activation=nn.Hardswish)
+    return module, (1, channels, side, side)

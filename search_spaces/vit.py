@@ -1,0 +1,68 @@
+"""AutoFormer's vision transformers: embedding and depth for the network, heads and MLP ratio for each block.
+
+Source: Chen et al., ICCV 2021, arXiv:2107.00651 (sizes tiny, small, base). Image side, patch and channels are presets, so
+small images use the same file. Differences: a learned absolute position table instead of relative position tables on keys
+and values (the value-side table forces slow attention), separate q, k, v projections, global mean pooling as in the paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from nasplat import Pick, space
+from nasplat.searchspace.blocks import PositionTable, TransformerBlock, divisible
+
+SIZES = {
+    "tiny": {"embeds": (192, 216, 240), "depths": (12, 13, 14), "heads": (3, 4), "ratios": (3.5, 4.0)},
+    "small": {"embeds": (320, 384, 448), "depths": (12, 13, 14), "heads": (5, 6, 7), "ratios": (3.0, 3.5, 4.0)},
+    "base": {"embeds": (528, 576, 624), "depths": (14, 15, 16), "heads": (9, 10), "ratios": (3.0, 3.5, 4.0)},
+    "mini": {"embeds": (16, 32, 48, 64), "depths": (1, 2, 3, 4), "heads": (1, 2, 4), "ratios": (0.5, 1.0, 2.0)},
+}
+
+
+class VisionTransformer(nn.Module):
+    """Patches, positions, blocks, norm, mean over tokens, linear."""
+
+    def __init__(
+        self, embed: int, blocks: Sequence[tuple[int, int]], image: int, patch: int, channels: int, classes: int, head_dim: int
+    ) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(channels, embed, patch, patch)
+        self.positions = PositionTable((image // patch) ** 2, embed)
+        self.blocks = nn.Sequential()
+        for i, (heads, hidden) in enumerate(blocks):
+            self.blocks.add_module(f"block{i}", TransformerBlock(embed, heads, hidden, head_dim))
+        self.norm = nn.LayerNorm(embed)
+        self.head = nn.Linear(embed, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.patches(x).flatten(2).transpose(1, 2)
+        return self.head(self.norm(self.blocks(self.positions(tokens))).mean(1))
+
+
+def example_input(image: int = 224, channels: int = 3, **presets: object) -> tuple[int, ...]:
+    return (1, channels, image, image)
+
+
+@space(example_input=example_input)
+def vit(
+    pick: Pick,
+    size: str = "tiny",
+    image: int = 224,
+    patch: int = 16,
+    channels: int = 3,
+    classes: int = 1000,
+    head_dim: int = 64,
+) -> nn.Module:
+    """AutoFormer's space. Presets: size (tiny, small, base, mini), image side, patch side, channels, classes, head_dim."""
+    options = SIZES[size]
+    embed = pick("embed", options["embeds"])
+    depth = pick("depth", options["depths"])
+    blocks = []
+    for i in range(depth):
+        heads = pick(f"block{i}.heads", options["heads"])
+        ratio = pick(f"block{i}.ratio", options["ratios"])
+        blocks.append((heads, divisible(embed * ratio, 4)))
+    return VisionTransformer(embed, blocks, image, patch, channels, classes, head_dim)
