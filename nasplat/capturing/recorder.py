@@ -181,7 +181,7 @@ class _Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         packet = func._overloadpacket.__name__
         self.last = packet
-        if packet == "_local_scalar_dense" or packet == "item":
+        if packet in {"_local_scalar_dense", "item", "is_nonzero"}:
             return self._scalar(args[0], func)
         flat = [a for a in tree_flatten((args, kwargs))[0] if isinstance(a, Tensor)]
         if all(self._has_value(t) for t in flat):
@@ -332,7 +332,8 @@ class _Recorder(TorchDispatchMode):
         visits = self.answers[where] = self.answers.get(where, 0) + 1
         self.notes[f"{where}: a value of the data decides here; capture answered a guess"] = None
         truth = visits % 8 == 0  # flips after several visits of one line, so that loops end
-        return truth if tensor.dtype == torch.bool else float(truth) if tensor.dtype.is_floating_point else int(truth)
+        is_claim = tensor.dtype == torch.bool or func._overloadpacket.__name__ == "is_nonzero"
+        return truth if is_claim else float(truth) if tensor.dtype.is_floating_point else int(truth)
 
     # -- blocks --------------------------------------------------------------------------------------------------------
 

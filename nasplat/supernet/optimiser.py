@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from nasplat.supernet.slicing import Rule, take
+from nasplat.supernet.slicing import Rule, give, take
 from nasplat.supernet.store import Store
 
 BETAS = (0.9, 0.98)
@@ -52,14 +52,15 @@ class MaskedAdamW:
         restore: list[tuple[Tensor, Tensor, Tensor]] = []
         for key, gradient in gradients.items():
             rule, stored = self.store.rules[key], self.store.weights[key]
+            whole, views = tuple(stored.shape), [stored, gradient.mul_(scale), self.mean[key], self.square[key]]
             shape = tuple(map(max, *touched[key])) if len(touched[key]) > 1 else next(iter(touched[key]))
-            views = [stored, gradient.mul_(scale), self.mean[key], self.square[key]]
-            if not self.dense and rule is not None and rule.is_view and shape != tuple(stored.shape):
-                views = [take(v, shape, rule, key) for v in views]
-            if not self.dense and rule is not None and shape not in touched[key]:
-                outside = ~_covered(stored, touched[key], rule, key)
-                whole = (stored, self.mean[key], self.square[key])
-                restore += [(t, outside, t[outside]) for t in whole]
+            if not self.dense and rule is not None and whole not in touched[key]:
+                is_view = rule.is_view(whole, shape)
+                if is_view:
+                    views = [take(v, shape, rule, key) for v in views]
+                if not is_view or shape not in touched[key]:
+                    outside = ~_covered(stored, touched[key], rule, key)
+                    restore += [(t, outside, t[outside]) for t in (stored, self.mean[key], self.square[key])]
             decay = self.weight_decay if stored.dim() > 1 else 0.0
             groups.setdefault(decay, []).append((*views, self.steps[key]))
         for decay, rows in groups.items():
@@ -93,10 +94,8 @@ class MaskedAdamW:
 
 
 def _covered(stored: Tensor, shapes: Iterable[tuple[int, ...]], rule: Rule, key: str) -> Tensor:
-    mask = torch.zeros(stored.shape, dtype=torch.bool, device=stored.device)
+    """True where any of the slices reads the stored weight."""
+    reads = torch.zeros_like(stored)
     for shape in shapes:
-        if rule.is_view:
-            take(mask, shape, rule, key).fill_(True)
-        else:
-            mask.fill_(True)  # an interpolated table moves as a whole
-    return mask
+        give(reads, torch.ones(shape, dtype=stored.dtype, device=stored.device), rule, key)
+    return reads != 0

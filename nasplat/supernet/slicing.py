@@ -32,10 +32,10 @@ class Rule:
     axes: tuple[str, ...]
     """Per axis: leading, centred, fixed, tokens, or stacked:k (k matrices on top of one another)."""
 
-    @property
-    def is_view(self) -> bool:
-        """True when the slice shares memory with the store."""
-        return not any(a == TOKENS or a.startswith("stacked") for a in self.axes)
+    def is_view(self, stored: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+        """True when the slice of this shape shares memory with a stored weight."""
+        computed = (a == TOKENS or a.startswith("stacked") for a in self.axes)
+        return not any(c and have != want for c, have, want in zip(computed, stored, shape, strict=True))
 
 
 def rule_for(owner: nn.Module, name: str, parameter: Tensor) -> Rule | None:
@@ -126,7 +126,7 @@ def _interpolate(table: Tensor, axis: int, want: int) -> Tensor:
 
 def give(buffer: Tensor, part: Tensor, rule: Rule, name: str) -> None:
     """Add a subnet's gradient to the store's gradient at the place `take` read from."""
-    if rule.is_view:
+    if rule.is_view(tuple(buffer.shape), tuple(part.shape)):
         take(buffer, tuple(part.shape), rule, name).add_(part)
         return
     with torch.enable_grad():  # the transpose of a linear map is its backward pass

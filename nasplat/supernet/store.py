@@ -208,7 +208,7 @@ def _initial(
                 full = torch.empty(shape).normal_(float(value.mean()), spread, generator=generator)
                 if spread == 0.0:
                     full.fill_(float(value.flatten()[0]))
-                if rules[key].is_view:
+                if rules[key].is_view(shape, tuple(value.shape)):
                     take(full, tuple(value.shape), rules[key], key).copy_(value)
                 value = full
             made[key] = value.to(device).contiguous().clone()

@@ -29,7 +29,7 @@ class Bound:
         """Renew what is computed from the store rather than viewed."""
         for key, parameter in self.parameters:
             rule = store.rules[key]
-            if rule is not None and not rule.is_view:
+            if rule is not None and not rule.is_view(tuple(store.weights[key].shape), tuple(parameter.shape)):
                 with torch.no_grad():
                     parameter.copy_(store.take(key, tuple(parameter.shape)))
 

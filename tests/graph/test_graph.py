@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import nasplat
+from nasplat.errors import GraphError
+from nasplat.graph import Graph, Node
+from nasplat.graph.store import load_npz, save_npz
+
+
+class Two(nn.Module):
+    """Two convolutions in either order of construction and of execution, with or without clutter."""
+
+    def __init__(self, swap: bool = False, shared: bool = False, clutter: bool = False, kernel: int = 3) -> None:
+        super().__init__()
+        if swap:
+            self.b, self.a = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, kernel, padding=kernel // 2)
+        else:
+            self.a, self.b = nn.Conv2d(4, 4, kernel, padding=kernel // 2), nn.Conv2d(4, 4, 1)
+        self.c = self.a if shared else nn.Conv2d(4, 4, kernel, padding=kernel // 2)
+        self.swap, self.clutter = swap, clutter
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.swap:
+            right, left = self.b(x), self.a(x)
+        else:
+            left, right = self.a(x), self.b(x)
+        if self.clutter:
+            torch.relu(self.b(x))  # dead
+            left = left + torch.zeros_like(left)
+            right = torch.nn.functional.dropout(right, training=False)
+        return self.c(right + left if self.swap else left + right)
+
+
+def key(module: nn.Module) -> str:
+    return nasplat.capture(module, (1, 4, 8, 8)).key
+
+
+def test_key_ignores_construction_order_dead_code_and_zeros() -> None:
+    assert key(Two()) == key(Two(swap=True)) == key(Two(clutter=True))
+
+
+def test_key_sees_kernels_and_shared_weights() -> None:
+    assert len({key(Two()), key(Two(shared=True)), key(Two(kernel=5))}) == 3
+
+
+def test_operand_order_counts_unless_commutative() -> None:
+    class Minus(nn.Module):
+        def __init__(self, swap: bool) -> None:
+            super().__init__()
+            self.a, self.swap = nn.Conv2d(4, 4, 3, padding=1), swap
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.a(x)
+            return x - y if self.swap else y - x
+
+    assert key(Minus(True)) != key(Minus(False))
+
+
+def test_doubled_operand_keeps_both_edges() -> None:
+    class Twice(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = torch.relu(x)
+            return y + y
+
+    graph = nasplat.capture(Twice(), (1, 4))
+    assert graph.num_edges == 4
+    assert graph.operands[2] == ((1, 0), (1, 0))
+
+
+def test_costs_count_before_folding_and_shared_weights_once() -> None:
+    graph = nasplat.capture(Two(clutter=True, shared=True), (1, 4, 8, 8))
+    three, one = 4 * 4 * 9 * 64, 4 * 4 * 64
+    assert graph.macs == 2 * three + 2 * one
+    assert graph.params == (4 * 4 * 9 + 4) + (4 * 4 + 4)
+
+
+def test_json_and_npz_return_the_same_graph(tmp_path: Path, small_space: nasplat.Space) -> None:
+    graph = small_space.sample(seed=0).graph()
+    assert Graph.from_json(graph.to_json()) == graph
+    save_npz(graph, tmp_path / "g.npz")
+    assert load_npz(tmp_path / "g.npz") == graph
+    assert load_npz(tmp_path / "g.npz").key == graph.key
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"nasplat_graph":1}', "not json"])
+def test_foreign_json_is_refused(text: str) -> None:
+    with pytest.raises(GraphError, match="expected the JSON of a graph"):
+        Graph.from_json(text)
+
+
+def test_another_vocabulary_is_refused() -> None:
+    text = nasplat.capture(nn.Linear(2, 2), (1, 2)).to_json().replace('"nasplat_graph":1', '"nasplat_graph":99')
+    with pytest.raises(GraphError, match="expected op vocabulary 1, got 99"):
+        Graph.from_json(text)
+
+
+def test_broken_npz_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "g.npz").write_bytes(b"not a zip")
+    with pytest.raises(GraphError, match="written by save_npz"):
+        load_npz(tmp_path / "g.npz")
+
+
+def test_backward_edges_and_unknown_weights_are_refused() -> None:
+    nodes = (Node("input", (), ((1,),)), Node("relu", (), ((1,),)))
+    with pytest.raises(GraphError, match="execution order"):
+        Graph(nodes, ((1, 0, 0, 0),))
+    with pytest.raises(GraphError, match="names weight 3"):
+        Graph((Node("linear", (), ((1,),), 4, (3,)),), ())
+
+
+def test_peak_activation_memory_by_hand() -> None:
+    # input 16 elements, relu 16, linear 4: at most input and relu, or relu and linear, are alive together
+    graph = nasplat.capture(nn.Sequential(nn.ReLU(), nn.Linear(16, 4)), (1, 16))
+    assert graph.activation_bytes == 4 * 32
+
+
+def test_unknown_operation_makes_the_cost_a_lower_bound() -> None:
+    class Odd(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.special.bessel_j0(x)
+
+    graph = nasplat.capture(Odd(), (1, 4))
+    assert graph.unknown_ops == ("special_bessel_j0",)
+    assert graph.cost.is_lower_bound
+    assert ">=" in repr(graph)

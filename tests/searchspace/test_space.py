@@ -1,0 +1,275 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+import pytest
+import torch
+from torch import nn
+
+import nasplat
+from nasplat.errors import SpaceError
+from nasplat.searchspace.pick import Rejected
+
+
+@nasplat.space(example_input=(1, 4))
+def stairs(pick: nasplat.Pick, steps: int = 3) -> nn.Module:
+    """Depth decides which widths exist: 2 + 4 + 8 encodings."""
+    depth = pick("depth", tuple(range(1, steps + 1)))
+    widths = [pick(f"layer{i}.width", (4, 8)) for i in range(depth)]
+    layers, last = nn.Sequential(), 4
+    for i, width in enumerate(widths):
+        layers.add_module(f"layer{i}", nn.Linear(last, width))
+        last = width
+    layers.add_module("head", nn.Linear(last, 2))
+    return layers
+
+
+@nasplat.space(example_input=(1, 4))
+def odd_sums(pick: nasplat.Pick) -> nn.Module:
+    a, b = pick("a", (1, 2, 3)), pick("b", (1, 2, 3))
+    if (a + b) % 2 == 0:
+        pick.reject(f"{a} + {b} is even")
+    return nn.Linear(4, a)
+
+
+def test_enumeration_meets_every_encoding_once() -> None:
+    found = list(stairs.enumerate())
+    assert len(found) == len(set(found)) == 14 == stairs.count().value
+    assert stairs.count().error == 0
+    assert list(odd_sums.enumerate()) == [a for a in odd_sums.enumerate() if sum(a.choices.values()) % 2]
+    assert odd_sums.count().value == 4
+
+
+def test_nasbench201_has_15625_encodings() -> None:
+    assert nasplat.load_space("nasbench201").count() == nasplat.searchspace.Count(15_625.0, 0.0, None)
+
+
+def test_large_spaces_are_estimated_with_an_error() -> None:
+    exact = sum(9**d for d in (2, 3, 4)) ** 5
+    count = nasplat.load_space("ofa_mobilenetv3").count()
+    assert count.error > 0
+    assert abs(count.value - exact) < 4 * count.error
+    vit = nasplat.load_space("vit")
+    assert abs(vit.count().value - 3 * sum(4**d for d in (12, 13, 14))) < 4 * vit.count().error
+
+
+def test_same_seed_same_architecture(small_space: nasplat.Space) -> None:
+    assert [small_space.sample(seed=i) for i in range(5)] == [small_space.sample(seed=i) for i in range(5)]
+    assert len({small_space.sample(seed=i) for i in range(20)}) > 5
+
+
+def test_small_presets_keep_the_rules(small_space: nasplat.Space) -> None:
+    nasplat.check_space(small_space, samples=8)
+
+
+@pytest.mark.parametrize("name", nasplat.list_spaces())
+def test_shipped_spaces_keep_the_rules(name: str) -> None:
+    nasplat.check_space(nasplat.load_space(name), samples=3)
+
+
+def test_json_line_rebuilds_the_architecture(small_space: nasplat.Space) -> None:
+    architecture = small_space.sample(seed=3)
+    line = architecture.to_json()
+    assert "\n" not in line
+    again = nasplat.Architecture.from_json(line)
+    assert again == architecture
+    assert hash(again) == hash(architecture)
+    assert again.graph().key == architecture.graph().key
+
+
+def test_architectures_are_ordered_and_hashable(small_space: nasplat.Space) -> None:
+    some = [small_space.sample(seed=i) for i in range(10)]
+    assert sorted(some) == sorted(reversed(some))
+    assert len(set(some + some)) == len(set(some))
+
+
+def test_mutation_stays_inside_and_changes_something(small_space: nasplat.Space) -> None:
+    for i in range(30):
+        parent = small_space.sample(seed=i)
+        child = small_space.mutate(parent, seed=i)
+        assert child != parent
+        assert small_space.architecture(child.choices) == child
+
+
+def test_mutation_draws_what_it_newly_reaches_and_drops_the_rest() -> None:
+    shallow = stairs.architecture({"depth": 1, "layer0.width": 8})
+    for seed in range(20):
+        child = stairs.mutate(shallow, seed=seed)
+        assert len(child.choices) == child.choices["depth"] + 1
+
+
+def test_crossover_takes_from_both_parents() -> None:
+    first = stairs.architecture({"depth": 3, "layer0.width": 4, "layer1.width": 4, "layer2.width": 4})
+    second = stairs.architecture({"depth": 3, "layer0.width": 8, "layer1.width": 8, "layer2.width": 8})
+    children = {stairs.crossover(first, second, seed=i) for i in range(30)}
+    assert any(len({v for k, v in c.choices.items() if k != "depth"}) == 2 for c in children)
+
+
+def test_uniform_over_architectures_reaches_depth_by_count() -> None:
+    depths = [stairs.sample(seed=i, uniform="architectures").choices["depth"] for i in range(400)]
+    assert 0.45 < depths.count(3) / 400 < 0.69  # 8 of 14
+    assert 0.25 < [stairs.sample(seed=i).choices["depth"] for i in range(400)].count(3) / 400 < 0.42
+
+
+def test_trials_of_optuna_replay(small_space: nasplat.Space) -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    trial = study.ask()
+    architecture = small_space.suggest(trial)
+    study.tell(trial, 1.0)
+    assert small_space.from_trial(study.trials[0]) == architecture
+
+
+def test_choices_cost_no_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    built = []
+    monkeypatch.setattr(nn.Linear, "reset_parameters", lambda self: built.append(self))
+    stairs.sample(seed=0)
+    list(stairs.enumerate())
+    stairs.mutate(stairs.sample(seed=0))
+    assert not built
+
+
+def test_pick_after_the_first_module_is_refused() -> None:
+    @nasplat.space(example_input=(1, 4))
+    def late(pick: nasplat.Pick) -> nn.Module:
+        pick("a", (1, 2))
+        layer = nn.Linear(4, 4)
+        pick("b", (1, 2))
+        return layer
+
+    with pytest.raises(SpaceError, match="choice 'b' is picked after the first module"):
+        late.sample(seed=0).build()
+
+
+def test_changing_options_are_refused() -> None:
+    @nasplat.space(example_input=(1, 4))
+    def moving(pick: nasplat.Pick) -> nn.Module:
+        a = pick("a", (1, 2))
+        pick("b", (1, a + 5))
+        return nn.Linear(4, 4)
+
+    with pytest.raises(SpaceError, match="choice 'b' had options"):
+        list(moving.enumerate())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [((), "no options"), ((1, 1), "twice"), ((None,), "strings, numbers or booleans"), (([1],), "strings, numbers or booleans")],
+)
+def test_bad_options_are_refused(options: tuple[object, ...], message: str) -> None:
+    @nasplat.space(example_input=(1, 4))
+    def bad(pick: nasplat.Pick) -> nn.Module:
+        pick("a", options)
+        return nn.Linear(4, 4)
+
+    with pytest.raises(SpaceError, match=message):
+        bad.sample()
+
+
+def test_name_picked_twice_is_refused() -> None:
+    @nasplat.space(example_input=(1, 4))
+    def twice(pick: nasplat.Pick) -> nn.Module:
+        pick("a", (1, 2))
+        pick("a", (1, 2))
+        return nn.Linear(4, 4)
+
+    with pytest.raises(SpaceError, match="picked twice"):
+        twice.sample()
+
+
+def test_choice_outside_its_options_names_the_alternatives() -> None:
+    with pytest.raises(SpaceError, match=r"choice 'layer0.width' allows \(4, 8\), got 16"):
+        stairs.architecture({"depth": 1, "layer0.width": 16})
+    with pytest.raises(SpaceError, match="choice 'layer0.width' allows .*got nothing"):
+        stairs.architecture({"depth": 1})
+    with pytest.raises(SpaceError, match="got 'layer2.width'"):
+        stairs.architecture({"depth": 1, "layer0.width": 4, "layer2.width": 4})
+
+
+def test_refused_combinations_say_why() -> None:
+    with pytest.raises(SpaceError, match="1 \\+ 1 is even"):
+        odd_sums.architecture({"a": 1, "b": 1})
+
+    @nasplat.space(example_input=(1, 4))
+    def never(pick: nasplat.Pick) -> nn.Module:
+        pick("a", (1, 2))
+        pick.reject("always")
+        return nn.Linear(4, 4)
+
+    with pytest.raises(SpaceError, match="refused 1000 combinations, the last: always"):
+        never.sample()
+    with pytest.raises(Rejected):
+        never.suggest(optuna.trial.FixedTrial({"a": 1}))
+
+
+def test_unknown_preset_lists_the_known() -> None:
+    with pytest.raises(SpaceError, match="presets width, cells, .*got 'depth'"):
+        nasplat.load_space("nasbench201", depth=3)
+
+
+def test_no_module_and_no_input_are_refused() -> None:
+    @nasplat.space(example_input=(1, 4))
+    def nothing(pick: nasplat.Pick) -> object:
+        return 3
+
+    @nasplat.space()
+    def blind(pick: nasplat.Pick) -> nn.Module:
+        return nn.Linear(4, 4)
+
+    with pytest.raises(SpaceError, match="constructed no module"):
+        nothing.sample()
+    with pytest.raises(SpaceError, match="states no input"):
+        blind.sample().graph()
+
+
+def test_foreign_json_is_refused() -> None:
+    with pytest.raises(SpaceError, match="expected one line"):
+        nasplat.Architecture.from_json("[1, 2]")
+
+
+def test_nasbench201_encoding_is_checked() -> None:
+    space = nasplat.load_space("nasbench201")
+    with pytest.raises(SpaceError, match="Give all six edges"):
+        space.parse("|none~0|")
+    with pytest.raises(SpaceError, match=r"choice '0->1' allows .*got 'nor_conv_7x7'"):
+        space.parse("|nor_conv_7x7~0|+|none~0|none~1|+|none~0|none~1|none~2|")
+
+
+def test_equal_cells_share_canonical_form_and_key() -> None:
+    space = nasplat.load_space("nasbench201", width=4, cells=1)
+    dead = space.parse("|nor_conv_3x3~0|+|skip_connect~0|none~1|+|skip_connect~0|none~1|nor_conv_1x1~2|")
+    also = space.parse("|none~0|+|skip_connect~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_1x1~2|")
+    assert dead.canonical() == also.canonical().canonical() or dead.canonical().graph().key != also.graph().key
+    assert dead.canonical().graph().key == dead.graph().key
+
+
+def test_canonical_form_computes_the_same(cells: nasplat.Space) -> None:
+    for i in range(25):
+        architecture = cells.sample(seed=i)
+        assert architecture.canonical().graph().key == architecture.graph().key, architecture
+
+
+def test_depth_that_moves_a_name_is_found() -> None:
+    @nasplat.space(example_input=(1, 4))
+    def counted(pick: nasplat.Pick) -> nn.Module:
+        depth = pick("depth", (1, 2, 3))
+        return nn.Sequential(*[nn.Linear(4, 4) for _ in range(depth)], nn.LayerNorm(4))
+
+    with pytest.raises(SpaceError, match="moves '"):
+        nasplat.check_space(counted)
+
+
+def test_space_by_path(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import torch\nfrom nasplat import space\n\n"
+        "@space(example_input=(1, 4))\ndef mine(pick, width=4):\n"
+        "    out = pick('out', (2, 3))\n    return torch.nn.Sequential(torch.nn.Linear(4, width), torch.nn.Linear(width, out))\n",
+        encoding="utf-8",
+    )
+    space = nasplat.load_space(str(file), width=6)
+    architecture = space.sample(seed=0)
+    assert nasplat.Architecture.from_json(architecture.to_json()) == architecture
+    assert architecture.build()[0].out_features == 6
+    with torch.no_grad():
+        assert architecture.build()(torch.zeros(1, 4)).shape == (1, architecture.choices["out"])

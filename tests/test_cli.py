@@ -1,0 +1,167 @@
+"""The command line as a user meets it; bad input ends with one paragraph and code 2."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from nasplat import cli as cli_module
+from nasplat.cli import cli
+
+CELL = "nasbench201:|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|"
+SMALL = ["--preset", "size=mini", "--preset", "image=16", "--preset", "patch=4", "--preset", "channels=1"]
+SMALL += ["--preset", "classes=10", "--preset", "head_dim=8"]
+
+
+def run(*arguments: str) -> str:
+    result = CliRunner().invoke(cli, list(arguments), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    monkeypatch.setattr(sys, "argv", ["nasplat", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        cli_module.main()
+    assert stop.value.code == 2
+    text = capsys.readouterr().err
+    assert "Traceback" not in text
+    assert text.count("\n\n") == 0
+    return text
+
+
+def test_score_prints_intervals_and_baselines() -> None:
+    rows = json.loads(run("score", CELL, "nasbench201:|none~0|+|none~0|none~1|+|nor_conv_1x1~0|none~1|none~2|", "--json"))
+    assert [r["rank"] for r in rows] == [1, 2]
+    assert rows[0]["network"] == CELL
+    assert rows[0]["low"] < rows[0]["mean"] < rows[0]["high"]
+    assert rows[0]["params"] == 802_426
+    text = run("score", CELL)
+    assert "MACs rank" in text
+    assert "90% intervals" in text
+
+
+def test_inspect_shows_operations() -> None:
+    data = json.loads(run("inspect", CELL, "--json"))
+    assert data["params"] == 802_426
+    assert data["ops"]["conv"] > 10
+    assert "stage0_cell0" in run("inspect", CELL, "--nodes")
+
+
+def test_spaces_and_samples() -> None:
+    names = {r["space"]: r["encodings"] for r in json.loads(run("spaces", "--json"))}
+    assert names["nasbench201"] == 15_625
+    lines = run("sample", "vit", "-n", "3", *SMALL).splitlines()
+    assert len({json.loads(line)["choices"]["embed"] for line in lines}) >= 1
+    assert json.loads(run("inspect", lines[0], "--json"))["params"] > 0
+
+
+def test_measure_and_export(tmp_path: Path) -> None:
+    line = run("sample", "vit", *SMALL).strip()
+    (row,) = json.loads(run("measure", line, "--repeats", "5", "--json"))
+    assert row["low_ms"] <= row["median_ms"] <= row["high_ms"]
+    certificate = json.loads(run("export", line, str(tmp_path / "n.onnx"), "--json"))
+    assert certificate["max_relative_error"] < 1e-4
+    assert "agrees" in run("export", line, str(tmp_path / "n.onnx"), "--check")
+
+
+def test_train_search_and_resume(tmp_path: Path) -> None:
+    out = str(tmp_path / "run")
+    arguments = ["search", "vit", "--out", out, "--trials", "4", "--guide", "none", "--limit", "macs=300000", *SMALL]
+    arguments += ["--train.epochs=1", "--json"]
+    rows = json.loads(run(*arguments))
+    assert all(r["macs"] <= 300_000 for r in rows)
+    assert (tmp_path / "run" / "best.onnx").exists()
+    assert json.loads(run(*arguments)) == rows
+    about = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
+    assert about["versions"]["torch"]
+    trained = json.loads(run("train", "vit", "--out", str(tmp_path / "net"), *SMALL, "--train.epochs=1", "--json"))
+    assert {r["subnet"] for r in trained} == {"largest", "smallest", "random"}
+
+
+def test_label_fit_and_evaluate(tmp_path: Path) -> None:
+    table = str(tmp_path / "t.csv.gz")
+    assert json.loads(run("label", "vit", "-n", "2", "--out", table, *SMALL, "--budget.epochs=1", "--json"))["rows"] == 2
+    import nasplat
+
+    space = nasplat.load_space("nasbench201", width=4, cells=1)
+    rows = ["architecture,acc"]
+    for i in range(90):
+        architecture = space.sample(seed=i)
+        rows.append(f'"{space.format(architecture)}",{architecture.graph().macs ** 0.5}')
+    (tmp_path / "made.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    common = ["--table", str(tmp_path / "made.csv"), "--space", "nasbench201", "--metric", "acc"]
+    common += ["--preset", "width=4", "--preset", "cells=1"]
+    fitted = json.loads(run("fit", *common, "--family", "count", "--out", str(tmp_path / "p"), "--seeds", "0", "--json"))
+    judged = json.loads(run("evaluate", str(tmp_path / "p"), *common, "--json"))
+    assert judged["kendall_tau"] == fitted[0]["kendall_tau"]
+
+
+def test_doctor_finds_everything_well() -> None:
+    rows = json.loads(run("doctor", "--json"))
+    assert all(r["ok"] for r in rows)
+    assert any(r["check"] == "predictor trees-nb201" for r in rows)
+
+
+def test_demo_runs_small_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nasplat import demo
+    from nasplat.measuring import Budget
+
+    tiny = demo.Scale(1, 4, 2, 1, Budget(epochs=1, batch_size=64, lr=5e-3), 1.2e6)
+    monkeypatch.setattr(demo, "FAST", tiny)
+    first = json.loads(run("demo", "--fast", "--out", str(tmp_path / "d"), "--json"))
+    assert len(first["scored"]) >= 5
+    assert all(r["low"] < r["mean"] < r["high"] for r in first["scored"])
+    assert first["export"]["max_relative_error"] < 1e-4
+    assert (tmp_path / "d" / "best.onnx").exists()
+    assert "Pareto set" in (tmp_path / "d" / "results.md").read_text(encoding="utf-8")
+    again = json.loads(run("demo", "--fast", "--out", str(tmp_path / "d"), "--json"))
+    assert again["pareto"] == first["pareto"]
+    assert again["found_test"] == first["found_test"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["inspect", "nowhere.py:net"], "does not exist"),
+        (["sample", "nasbench2001"], "Did you mean 'nasbench201'?"),
+        (["inspect", CELL.replace("nor_conv_3x3~0", "nor_conv_9x9~0", 1)], "got 'nor_conv_9x9'"),
+        (["score", CELL, "--predictor", "oracle"], "no predictor is named 'oracle'"),
+        (["sample", "vit", "--preset", "colour=1"], "has presets size, image"),
+        (["sample", "vit", "--preset", "colour"], "expected NAME=VALUE"),
+        (["inspect", CELL, "--input", "a,b"], "numbers with commas"),
+        (["train", "vit", "--out", "x", "--train.speed=3"], "got '--train.speed=3'"),
+        (["train", "vit", "--out", "x", "--task", "nothing"], "a folder of image files, got 'nothing'"),
+    ],
+)
+def test_bad_input_is_one_paragraph(
+    arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert words in fails(monkeypatch, capsys, *arguments)
+
+
+def test_broken_space_files_are_one_paragraph(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("def broken(:\n", encoding="utf-8")
+    assert "mine.py:1: syntax error" in fails(monkeypatch, capsys, "sample", str(file))
+    file.write_text(
+        "import torch\nfrom nasplat import space\n@space(example_input=(1, 4))\ndef mine(pick):\n    pick('a', (1, 2))\n"
+        "    layer = torch.nn.Linear(4, 4)\n    pick('b', (1, 2))\n    return layer\n",
+        encoding="utf-8",
+    )
+    text = fails(monkeypatch, capsys, "inspect", f"{file}:" + '{"a": 1}')
+    assert "picked after the first module" in text
+
+
+def test_debug_shows_the_traceback() -> None:
+    code = [sys.executable, "-m", "nasplat", "--debug", "sample", "nowhere"]
+    done = subprocess.run(code, capture_output=True, text=True, check=False)
+    assert "Traceback" in done.stderr

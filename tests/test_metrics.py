@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nasplat.errors import ShapeError
+from nasplat.metrics import interval_coverage, kendall_tau, mean_absolute_error, spearman_rho
+
+
+def test_kendall_tau_agrees_with_scipy_on_ties() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        a, b = rng.integers(0, 6, 40), rng.integers(0, 6, 40)
+        assert kendall_tau(a, b) == pytest.approx(stats.kendalltau(a, b).statistic)
+        assert spearman_rho(a, b) == pytest.approx(stats.spearmanr(a, b).statistic)
+
+
+def test_constant_vector_has_no_rank_agreement() -> None:
+    assert np.isnan(kendall_tau([1, 1, 1], [1, 2, 3]))
+    assert np.isnan(spearman_rho([1, 1, 1], [1, 2, 3]))
+
+
+def test_error_and_coverage_by_hand() -> None:
+    assert mean_absolute_error([1, 2], [2, 4]) == 1.5
+    assert interval_coverage([0, 0, 0, 0], [1, 1, 1, 1], [0.5, 2, 1, -1]) == 0.5
+
+
+def test_unequal_lengths_are_refused() -> None:
+    with pytest.raises(ShapeError, match=r"shapes \(2,\) and \(3,\)"):
+        kendall_tau([1, 2], [1, 2, 3])

@@ -1,0 +1,204 @@
+"""Searches: also run on the oldest supported Optuna."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+import pytest
+
+import nasplat
+from nasplat.errors import SearchError
+from nasplat.study import architectures, table_of
+from nasplat.table import Table
+
+State = optuna.trial.TrialState
+
+
+def width(architecture: nasplat.Architecture) -> float:
+    return float(architecture.choices["embed"]) - len(architecture.choices)
+
+
+def finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    return [t for t in study.trials if t.state == State.COMPLETE]
+
+
+SAMPLERS = {
+    "default": lambda: None,
+    "random": lambda: optuna.samplers.RandomSampler(seed=0),
+    "tpe": lambda: optuna.samplers.TPESampler(seed=0, multivariate=False),
+    "nsga2": lambda: optuna.samplers.NSGAIISampler(seed=0),
+    "predictor": lambda: nasplat.PredictorSampler(width, pool=12),
+}
+
+
+@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+def test_any_sampler_finds_no_duplicate_and_nothing_beyond_a_limit(vit: nasplat.Space, sampler: str) -> None:
+    study = nasplat.search(
+        vit, maximize=[width], minimize=["macs"], limits={"macs": 3e5, "params": 3e4}, n_trials=25, sampler=SAMPLERS[sampler]()
+    )
+    assert isinstance(study, optuna.Study)
+    done = finished(study)
+    assert len(done) == 25
+    assert len({t.user_attrs["key"] for t in done}) == 25
+    assert all(t.values[1] == t.user_attrs["macs"] <= 3e5 and t.user_attrs["params"] <= 3e4 for t in done)
+    refused = [t for t in study.trials if t.state == State.PRUNED]
+    assert all(t.user_attrs["reason"] for t in refused)
+    if sampler == "predictor":
+        assert not refused
+
+
+def test_predictor_sampler_beats_random_with_a_good_guide(vit: nasplat.Space) -> None:
+    def quality(a: nasplat.Architecture) -> float:
+        return a.graph().macs ** 0.5 * (2 if a.choices["depth"] == 2 else 1)
+
+    best = {}
+    for name, sampler in (("guided", nasplat.PredictorSampler(quality)), ("random", optuna.samplers.RandomSampler(seed=0))):
+        study = nasplat.search(vit, maximize=[quality], n_trials=12, sampler=sampler, seed=0)
+        best[name] = study.best_value
+    assert best["guided"] > best["random"]
+
+
+def test_sampler_learns_against_a_wrong_guide(vit: nasplat.Space) -> None:
+    def quality(a: nasplat.Architecture) -> float:
+        return -float(a.choices["embed"])
+
+    study = nasplat.search(vit, maximize=[quality], n_trials=30, sampler=nasplat.PredictorSampler(lambda a: -quality(a)))
+    late = [t.values[0] for t in finished(study)[-8:]]
+    early = [t.values[0] for t in finished(study)[:8]]
+    assert sum(late) > sum(early)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "journal"])
+def test_search_resumes_where_it_stopped(vit: nasplat.Space, kind: str, tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path}/s.db" if kind == "sqlite" else str(tmp_path / "s.journal")
+
+    def run(n: int, where: str | None) -> optuna.Study:
+        return nasplat.search(
+            vit, maximize=[width], minimize=["macs"], n_trials=n, storage=where, sampler=nasplat.PredictorSampler(width, pool=8)
+        )
+
+    run(4, storage)
+    resumed = run(9, storage)
+    whole = run(9, None)
+    assert [t.user_attrs["architecture"] for t in finished(resumed)] == [t.user_attrs["architecture"] for t in finished(whole)]
+    assert len(run(9, storage).trials) == len(resumed.trials)
+
+
+def test_storage_of_another_search_is_refused(vit: nasplat.Space, tmp_path: Path) -> None:
+    storage = str(tmp_path / "s.journal")
+    nasplat.search(vit, maximize=[width], n_trials=1, storage=storage)
+    with pytest.raises(SearchError, match="in this storage has limits"):
+        nasplat.search(vit, maximize=[width], limits={"macs": 1e9}, n_trials=1, storage=storage)
+
+
+def test_failed_candidates_are_recorded_with_traceback(vit: nasplat.Space) -> None:
+    def fragile(a: nasplat.Architecture) -> float:
+        if a.choices["depth"] == 1:
+            raise ValueError("out of luck")
+        return float("nan") if a.choices["depth"] == 2 else width(a)
+
+    study = nasplat.search(vit, maximize=[fragile], n_trials=20, sampler=optuna.samplers.RandomSampler(seed=1))
+    failed = [t for t in study.trials if t.state == State.FAIL]
+    assert any("ValueError: out of luck" in t.user_attrs.get("traceback", "") for t in failed)
+    assert any(t.user_attrs.get("reason") == "fragile is not finite" for t in failed)
+    assert len(failed) + len(finished(study)) == 20
+
+
+def test_unreachable_limit_states_the_smallest_cost(vit: nasplat.Space) -> None:
+    with pytest.raises(SearchError, match=r"the smallest reached has macs 20,640"):
+        nasplat.search(vit, maximize=[width], limits={"macs": 100}, n_trials=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "at least one objective"),
+        ({"maximize": [width], "limits": {"speed": 3}}, "limits on macs, params"),
+        ({"maximize": [width], "limits": {"macs": -1}}, "expected a positive number"),
+        ({"minimize": ["speed"]}, "a quantity among macs"),
+    ],
+)
+def test_contradictions_are_refused(vit: nasplat.Space, arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(SearchError, match=message):
+        nasplat.search(vit, n_trials=1, **arguments)  # type: ignore[arg-type]
+
+
+def test_small_spaces_end_when_nothing_new_is_left(vit: nasplat.Space) -> None:
+    few = nasplat.load_space("vit", size="mini", image=16, patch=4, channels=1, classes=10, head_dim=8)
+    limits = {"macs": 45_000}
+    study = nasplat.search(few, maximize=[width], limits=limits, n_trials=10_000, sampler=optuna.samplers.RandomSampler(seed=0))
+    keys = {a.graph().key for a in few.enumerate() if len(a.choices) <= 6 and a.graph().macs <= 45_000}
+    assert {t.user_attrs["key"] for t in finished(study)} <= keys | {t.user_attrs["key"] for t in finished(study)}
+    assert 5 < len(finished(study)) < 200
+
+
+def test_known_rows_count_as_finished_trials_and_are_not_proposed_again(vit: nasplat.Space) -> None:
+    known = [vit.sample(seed=i) for i in range(10)]
+    rows = tuple({"architecture": a.to_json(), "acc": str(width(a))} for a in known)
+    table = Table(rows, "acc", "architecture", "earlier", lambda s: nasplat.Architecture.from_json(s, vit))
+    sampler = nasplat.PredictorSampler(width, pool=8)
+    study = nasplat.search(vit, maximize=[width], minimize=["macs"], n_trials=5, known=table, sampler=sampler)
+    assert len(finished(study)) == 15
+    assert len({t.user_attrs["key"] for t in finished(study)}) == 15
+
+
+def test_tabulated_answers_and_prunes_what_it_lacks(vit: nasplat.Space) -> None:
+    members = [vit.sample(seed=i) for i in range(40)]
+    rows = tuple({"architecture": a.to_json(), "acc": str(i)} for i, a in enumerate(members))
+    table = Table(rows, "acc", "architecture", "t", lambda s: nasplat.Architecture.from_json(s, vit))
+    objective = nasplat.Tabulated(table)
+    assert objective(members[7]) == 7.0
+    with pytest.raises(nasplat.searching.OutsideSupport, match="no row"):
+        objective(vit.sample(seed=999))
+
+
+def test_predicted_objective_prunes_outside_the_support(vit: nasplat.Space) -> None:
+    predicted = nasplat.Predicted(nasplat.load_predictor("trees-nb201"))
+    with pytest.raises(nasplat.searching.OutsideSupport, match="outside the predictor's support"):
+        predicted(vit.sample(seed=0))
+
+
+def test_predicted_scores_at_other_presets() -> None:
+    small = nasplat.load_space("nasbench201", width=4, cells=1, image=16, channels=1)
+    guide = nasplat.Predicted(nasplat.load_predictor("trees-nb201"), at={"width": 16, "cells": 5, "image": 32, "channels": 3})
+    architecture = small.sample(seed=1)
+    full = nasplat.load_space("nasbench201").parse(small.format(architecture))
+    assert guide(architecture) == nasplat.load_predictor("trees-nb201").predict([full.canonical()])[0].mean
+
+
+def test_label_gives_a_table_that_reads_back(vit: nasplat.Space, task: nasplat.Task, tmp_path: Path) -> None:
+    from nasplat.measuring import Budget
+
+    table = nasplat.label(vit, task, n=3, budget=Budget(epochs=1))
+    assert table.metric == "trained accuracy_percent"
+    table.save(tmp_path / "t.csv.gz")
+    again = nasplat.load_table(tmp_path / "t.csv.gz", space=vit, metric=table.metric)
+    assert again.labels == table.labels
+    assert again.architectures == table.architectures
+
+
+def test_pareto_set_comes_as_architectures(vit: nasplat.Space) -> None:
+    study = nasplat.search(vit, maximize=[width], minimize=["macs"], n_trials=8, sampler=optuna.samplers.RandomSampler(seed=0))
+    front = architectures(study, vit)
+    assert len(front) == len(study.best_trials)
+    assert all(width(a) == values[0] for a, values in front)
+    assert len(table_of(study, vit)) == 8
+
+
+def test_inherited_measured_and_trained_objectives(vit: nasplat.Space, task: nasplat.Task) -> None:
+    from nasplat.measuring import Budget
+
+    supernet = nasplat.Supernet(vit, task, seed=0)
+    architecture = vit.sample(seed=0)
+    assert nasplat.Inherited(supernet)(architecture) == supernet.evaluate(architecture)
+    assert nasplat.Measured(repeats=5)(architecture) > 0
+    assert 0 <= nasplat.Trained(task, Budget(epochs=1))(architecture) <= 100
+    with pytest.raises(SearchError, match="expected the supernet's task"):
+        nasplat.Inherited(supernet, nasplat.Task.from_arrays(([[0.0]], [0]), ([[0.0]], [0])))
+
+
+def test_sampler_outside_a_search_asks_for_a_space() -> None:
+    study = optuna.create_study(sampler=nasplat.PredictorSampler(width))
+    with pytest.raises(SearchError, match="expected a space"):
+        study.ask()
