@@ -400,7 +400,7 @@ def evaluate(
         table = table.take(range(min(rows, len(table))))
     with _progress("capture", as_json) as update:
         data = distinct(table, update)
-    chosen = data if part == "all" else dict(zip(("train", "decide", "test"), split(data, seed), strict=True))[part]
+    chosen = data if part == "all" else split(data, seed)[("train", "decide", "test").index(part)]
     loaded = nasplat.load_predictor(predictor)
     found = {"seed": seed} | dataclasses.asdict(judge(loaded, chosen.graphs, chosen.labels))
     _print(found, as_json, lambda: _evaluation_table([found]))
@@ -526,7 +526,8 @@ def search(context: click.Context, space: str, out: Path, as_json: bool, **o: An
         chosen = runs.best(study, loaded)
         import nasplat
 
-        certificate = nasplat.export(supernet.subnet(chosen), out / "best.onnx", chosen.example_input, task=data)
+        example: Any = chosen.example_input
+        certificate = nasplat.export(supernet.subnet(chosen), out / "best.onnx", example, task=data)
         if not as_json:
             click.echo(f"exported {out / 'best.onnx'}: largest relative error {certificate.max_relative_error:.1e}")
 

@@ -88,7 +88,7 @@ def run(
     runs.describe(out, "demo", {"seed": seed, "scale": asdict(scale), "space": space.reference, "task": repr(task)})
     result: dict[str, Any] = {"seed": seed, "scored": _show_scores(say)}
     say(f"\n2. One supernet of {space!r} on {task!r}")
-    study, supernet = _search(space, task, out, seed, scale, say, progress)
+    study = _search(space, task, out, seed, scale, say, progress)
     result["pareto"] = runs.pareto_rows(study, space)
     say(f"\n3. Pareto set of {len(result['pareto'])} subnets, inherited accuracy against MACs (limit {scale.macs:,.0f})")
     for row in result["pareto"]:
@@ -122,9 +122,7 @@ def _show_scores(say: Callable[[str], Any]) -> list[dict[str, Any]]:
     return [{"network": r.name} | r.prediction.to_dict() for r in rows]
 
 
-def _search(
-    space: Space, task: Task, out: Path, seed: int, scale: Scale, say: Callable[[str], Any], progress: Any
-) -> tuple[Any, Supernet]:
+def _search(space: Space, task: Task, out: Path, seed: int, scale: Scale, say: Callable[[str], Any], progress: Any) -> Any:
     supernet = Supernet(space, task, seed)
     with _bar(progress, "supernet") as update:
         supernet.train(
@@ -148,7 +146,7 @@ def _search(
             seed=seed,
             report=lambda p: update(p.done, p.total, f"{p.refused} refused"),
         )
-    return study, supernet
+    return study
 
 
 def compare(space: Space, study: Any, seed: int, scale: Scale, progress: Any = None) -> dict[str, Any]:

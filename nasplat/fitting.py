@@ -77,7 +77,9 @@ def split(data: Labelled, seed: int, shares: tuple[float, float] = (0.8, 0.1)) -
     parts = []
     for table in rows.split(seed, shares):
         numbers = [int(r["row"]) for r in table.rows]
-        parts.append(Labelled(*([column[i] for i in numbers] for column in (data.graphs, data.labels, data.keys))))
+        parts.append(
+            Labelled([data.graphs[i] for i in numbers], [data.labels[i] for i in numbers], [data.keys[i] for i in numbers])
+        )
     return parts[0], parts[1], parts[2]
 
 

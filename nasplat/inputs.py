@@ -44,9 +44,13 @@ def resolve(text: str) -> Architecture | nn.Module:
     if head == "timm" and colon:
         return _timm(rest)
     if ".py:" in text:
-        file, _, name = text.rpartition(".py:")
-        return _factory(Path(file + ".py"), name)
-    if colon and (head in list_spaces() or head.endswith(".py")):
+        file, _, rest = text.partition(".py:")
+        if rest.isidentifier():
+            return _factory(Path(file + ".py"), rest)
+        name, _, encoding = rest.partition(":")
+        reference, encoding = (f"{file}.py:{name}", encoding) if name.isidentifier() else (f"{file}.py", rest)
+        return load_space(reference).parse(encoding)
+    if colon and head in list_spaces():
         return load_space(head).parse(rest)
     if text.endswith(".py"):
         raise InputError(f"expected file.py:factory, got {text!r}.\n  Name the function that returns the module.")
@@ -57,7 +61,7 @@ def resolve(text: str) -> Architecture | nn.Module:
 
 def _timm(name: str) -> nn.Module:
     try:
-        import timm
+        import timm  # type: ignore[import-not-found]
     except ImportError as err:
         raise MissingExtraError(f"timm:{name} needs timm, which is not installed.\n  Install it: pip install timm") from err
     try:

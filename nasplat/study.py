@@ -96,7 +96,7 @@ def search(
     """
     space = load_space(space) if isinstance(space, str) else space
     objectives = [_named(o) for o in (*maximize, *minimize)]
-    directions = ["maximize"] * len(maximize) + ["minimize"] * len(minimize)
+    directions: Any = ["maximize"] * len(maximize) + ["minimize"] * len(minimize)
     if not objectives:
         raise SearchError(
             "expected at least one objective in maximize or minimize, got none.\n  Pass maximize=[Inherited(supernet)]."
@@ -189,7 +189,7 @@ def _add_known(study: optuna.Study, space: Space, objectives: list[AbstractObjec
             continue
         keys.add(graph.key)
         values = [label if i in expensive else o(member) for i, o in enumerate(objectives)]
-        distributions = {n: optuna.distributions.CategoricalDistribution(space.known[n]) for n in member.choices}
+        distributions: Any = {n: optuna.distributions.CategoricalDistribution(space.known[n]) for n in member.choices}
         study.add_trial(
             optuna.trial.create_trial(
                 values=values,

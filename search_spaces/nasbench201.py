@@ -58,7 +58,10 @@ class Cell(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         nodes = [x]
         for target in range(1, 4):
-            nodes.append(sum((self.edges[f"{s}->{target}"](nodes[s]) for s in range(1, target)), self.edges[f"0->{target}"](x)))
+            total = self.edges[f"0->{target}"](x)
+            for source in range(1, target):
+                total = total + self.edges[f"{source}->{target}"](nodes[source])
+            nodes.append(total)
         return nodes[-1]
 
 
@@ -100,16 +103,15 @@ def nasbench201(
     Several widths, such as width=(8, 16), make the width a choice too (as NATS-Bench's size space does).
     """
     ops = {edge: pick(f"{edge[0]}->{edge[1]}", OPS) for edge in EDGES}
-    if not isinstance(width, int):
-        width = pick("width", tuple(width))
+    first: int = width if isinstance(width, int) else pick("width", tuple(width))
     parts: list[tuple[str, nn.Module]] = [
-        ("stem", nn.Sequential(nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)))
+        ("stem", nn.Sequential(nn.Conv2d(channels, first, 3, padding=1, bias=False), nn.BatchNorm2d(first)))
     ]
     for stage in range(3):
         if stage:
-            parts.append((f"reduce{stage}", Reduction(width << (stage - 1), width << stage)))
-        parts += [(f"stage{stage}_cell{i}", Cell(ops, width << stage)) for i in range(cells)]
-    return chain([*parts, ("head", Head(4 * width, classes))])
+            parts.append((f"reduce{stage}", Reduction(first << (stage - 1), first << stage)))
+        parts += [(f"stage{stage}_cell{i}", Cell(ops, first << stage)) for i in range(cells)]
+    return chain([*parts, ("head", Head(4 * first, classes))])
 
 
 @nasbench201.parser

@@ -63,6 +63,6 @@ def test_what_cannot_be_exported_says_so(tmp_path: Path) -> None:
 
     with pytest.raises(ExportError, match="ONNX exporter failed"):
         nasplat.export(Odd(), tmp_path / "net.onnx", (1, 4))
-    with pytest.raises(ExportError, match="ending in .onnx"):
+    with pytest.raises(ExportError, match=r"ending in .onnx"):
         nasplat.export(nn.Linear(4, 2), tmp_path / "net.bin", (1, 4))
     assert not list(tmp_path.iterdir())

@@ -52,7 +52,7 @@ def test_text_in_a_metric_names_the_line(tmp_path: Path) -> None:
 
 
 def test_missing_file_and_missing_key_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(TableError, match="expected a .csv"):
+    with pytest.raises(TableError, match=r"expected a .csv"):
         read_table(tmp_path / "none.csv", "acc")
     path = tmp_path / "t.csv"
     path.write_text("name,acc\na,1\n", encoding="utf-8")

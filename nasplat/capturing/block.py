@@ -30,7 +30,7 @@ def block(cls: M) -> M:
 
     @functools.wraps(init)
     def wrapped(self: nn.Module, *args: Any, **kwargs: Any) -> None:
-        init(self, *args, **kwargs)
+        init(self, *args, **kwargs)  # type: ignore[arg-type]
         if type(self) is cls:
             self.__dict__[SIGNATURE] = _signature(cls, args, kwargs)
 

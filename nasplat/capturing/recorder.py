@@ -345,7 +345,7 @@ class _Recorder(TorchDispatchMode):
             return own(part, *inputs, **kwargs)
         key = (part.__dict__[SIGNATURE], tuple(map(_signature, inputs)), part.training)
         path = self._path(part)
-        parameters = dict(part.named_parameters())
+        parameters: dict[str, Tensor] = dict(part.named_parameters())
         segment = _SEGMENTS.get(key)
         if segment is None:
             start, notes = len(self.nodes), len(self.notes)

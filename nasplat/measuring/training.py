@@ -85,7 +85,7 @@ def train(module: nn.Module, task: Task, budget: Budget | None = None, seed: int
             optimiser.step()
             step += 1
         if not torch.isfinite(loss):
-            raise TaskError(f"the loss became {float(loss)} in epoch {epoch + 1}.\n  Lower the learning rate ({budget.lr}).")
+            raise TaskError(f"the loss became {loss.item()} in epoch {epoch + 1}.\n  Lower the learning rate ({budget.lr}).")
     module.eval()
     seconds = time.perf_counter() - started
     return Trained(module, task.evaluate(module, "decide"), task.evaluate(module, "test"), seconds)

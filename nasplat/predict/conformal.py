@@ -11,6 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 from nasplat.errors import PredictorError
 
 
+def fewest(level: float) -> int:
+    """Fewest calibration labels for an interval of a level."""
+    return int(np.ceil(level / (1 - level) - 1e-9))
+
+
 def half_width(residuals: ArrayLike, level: float) -> float:
     """The factor that makes a share `level` of fresh |residuals| fall inside.
 
@@ -25,10 +30,10 @@ def half_width(residuals: ArrayLike, level: float) -> float:
         PredictorError: too few residuals for the level.
     """
     values: NDArray[np.float64] = np.sort(np.abs(np.asarray(residuals, np.float64)))
-    rank = int(np.ceil((len(values) + 1) * level))
+    rank = int(np.ceil((len(values) + 1) * level - 1e-9))
     if rank > len(values):
         raise PredictorError(
-            f"expected at least {int(np.ceil(level / (1 - level)))} calibration labels for a {level:.0%} interval, got "
+            f"expected at least {fewest(level)} calibration labels for a {level:.0%} interval, got "
             f"{len(values)}.\n  Label more networks."
         )
     return float(values[rank - 1])

@@ -90,7 +90,9 @@ class Finetuned(AbstractPredictor):
         return Prediction(mean, mean - self.width_, mean + self.width_, self.level, True, "", percentile, *counts)
 
     def _settings(self) -> dict[str, Any]:
-        return {"level": self.level, "seed": self.seed, "base_family": self.base.family, **self.base._settings()}
+        return {"level": self.level, "seed": self.seed, "base_family": self.base.family} | {
+            f"base_{k}": v for k, v in self.base._settings().items()
+        }
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         own = {

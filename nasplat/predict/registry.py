@@ -38,8 +38,9 @@ def load(folder: str | Path) -> AbstractPredictor:
     recipe, arrays = read_folder(path)
     settings = dict(recipe.get("settings", {}))
     if recipe.get("family") == Finetuned.family:
-        own = {k: settings.pop(k) for k in ("level", "seed")}
-        predictor: AbstractPredictor = Finetuned(make(settings.pop("base_family"), **settings | own), **own)
+        base = {k.removeprefix("base_"): v for k, v in settings.items() if k.startswith("base_")}
+        own = {k: v for k, v in settings.items() if not k.startswith("base_")}
+        predictor: AbstractPredictor = Finetuned(make(base.pop("family"), **base), **own)
     else:
         predictor = make(str(recipe.get("family")), **settings)
     predictor.metric = str(recipe.get("metric", predictor.metric))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from nasplat.errors import PredictorError
 from nasplat.graph import Graph
 from nasplat.graph.statistics import features
-from nasplat.predict.conformal import half_width
+from nasplat.predict.conformal import fewest, half_width
 from nasplat.predict.prediction import Prediction
 from nasplat.predict.predictor import AbstractPredictor
 from nasplat.predict.support import Support
@@ -65,8 +65,7 @@ class Trees(AbstractPredictor):
         x = np.array([list(r.values()) for r in rows])
         rng = np.random.default_rng(self.seed)
         order = rng.permutation(len(y))
-        # 9 labels are the fewest a 90 % interval can be calibrated on
-        held = order[: max(len(y) // 5, int(np.ceil(self.level / (1 - self.level))))]
+        held = order[: max(len(y) // 5, fewest(self.level))]
         grown = order[len(held) :]
         self.model_ = grow(x[grown], y[grown], self.members, self.trees, self.depth, self.lr, self.seed)
         means = evaluate(self.model_, x[held])

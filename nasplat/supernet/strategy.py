@@ -23,7 +23,10 @@ class Lesson:
 class Strategy(Protocol):
     """A training strategy: a pure function of the step's seed."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What it is called in a configuration."""
+        ...
 
     def lessons(self, space: Space, seed: int) -> Iterator[Lesson]:
         """The subnets of one step, in order."""

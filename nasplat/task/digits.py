@@ -9,6 +9,7 @@ Source of the scans: Alpaydin & Kaynak 1998, UCI Optical Recognition of Handwrit
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ SOURCES = {"train": (0, 1000), "decide": (1000, 1400), "test": (1400, 1797)}
 def _scans() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     from sklearn.datasets import load_digits
 
-    data = load_digits()
+    data: Any = load_digits()
     order = np.random.default_rng(0).permutation(len(data.target))
     return (data.images[order] / 16.0).astype(np.float32), data.target[order].astype(np.int64)
 
@@ -51,13 +52,13 @@ def compose(split: str, n: int, seed: int, noise: float = 0.1, clutter: float = 
     picked = rng.integers(low, high, n)
     canvas = np.zeros((n, SIDE, SIDE), np.float32)
     rows = np.arange(8)
-    for brightness, flip in ((None, False), (clutter, True), (clutter, True)):
+    for flip in (False, True, True):
         which = rng.integers(low, high, n) if flip else picked
         patch = images[which]
         if flip:
             upside = rng.random(n) < 0.5
             patch = np.where(upside[:, None, None], patch[:, ::-1], patch[:, :, ::-1])
-            patch = patch * rng.uniform(0.3, brightness, (n, 1, 1)).astype(np.float32)
+            patch = patch * rng.uniform(0.3, clutter, (n, 1, 1)).astype(np.float32)
         margin = 0 if flip else MARGIN  # the digit stays near the middle, distractors go anywhere
         top, left = rng.integers(margin, SIDE - 7 - margin, (2, n))
         where = (np.arange(n)[:, None, None], (top[:, None] + rows)[:, :, None], (left[:, None] + rows)[:, None, :])

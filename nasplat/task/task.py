@@ -161,7 +161,7 @@ class Task:
             TaskError: lengths or shapes disagree.
         """
         made = [Split(*_tensors(pair)) for pair in (train, decide, test or decide)]
-        return Task(name, *made, **options)
+        return Task(name, made[0], made[1], made[2], **options)
 
     @staticmethod
     def from_loader(train: Iterable[Any], decide: Iterable[Any], test: Iterable[Any] | None = None, **options: Any) -> Task:

@@ -175,7 +175,7 @@ def test_factories_in_files(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     assert nasplat.capture(f"{file}:net", (1, 3, 8, 8)).params == 4 * 27 + 4
-    with pytest.raises(InputError, match="expected to return an nn.Module, got int"):
+    with pytest.raises(InputError, match=r"expected to return an nn.Module, got int"):
         nasplat.capture(f"{file}:wrong")
     with pytest.raises(InputError, match="callable without arguments"):
         nasplat.capture(f"{file}:needs")

@@ -180,9 +180,9 @@ def test_name_picked_twice_is_refused() -> None:
 def test_choice_outside_its_options_names_the_alternatives() -> None:
     with pytest.raises(SpaceError, match=r"choice 'layer0.width' allows \(4, 8\), got 16"):
         stairs.architecture({"depth": 1, "layer0.width": 16})
-    with pytest.raises(SpaceError, match="choice 'layer0.width' allows .*got nothing"):
+    with pytest.raises(SpaceError, match=r"choice 'layer0.width' allows .*got nothing"):
         stairs.architecture({"depth": 1})
-    with pytest.raises(SpaceError, match="got 'layer2.width'"):
+    with pytest.raises(SpaceError, match=r"got 'layer2.width'"):
         stairs.architecture({"depth": 1, "layer0.width": 4, "layer2.width": 4})
 
 
@@ -203,7 +203,7 @@ def test_refused_combinations_say_why() -> None:
 
 
 def test_unknown_preset_lists_the_known() -> None:
-    with pytest.raises(SpaceError, match="presets width, cells, .*got 'depth'"):
+    with pytest.raises(SpaceError, match=r"presets width, cells, .*got 'depth'"):
         nasplat.load_space("nasbench201", depth=3)
 
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
-
 from conftest import SMALL
+from torch import nn
 
 import nasplat
 from nasplat.errors import SupernetError
@@ -247,7 +246,7 @@ def test_shape_without_a_rule_is_refused_by_name(task: nasplat.Task) -> None:
     def raw(pick: nasplat.Pick) -> nn.Module:
         return nn.Sequential(Scale(pick("n", (10, 20))))
 
-    with pytest.raises(SupernetError, match="'0.factor'.*Scale declares no slicing rule"):
+    with pytest.raises(SupernetError, match=r"'0.factor'.*Scale declares no slicing rule"):
         nasplat.Supernet(raw, task)
     Scale.slicing = {"factor": ("leading",)}  # type: ignore[attr-defined]
     assert nasplat.Supernet(raw, task).store.weights["0.factor"].shape == (20,)

@@ -90,7 +90,7 @@ def test_npz_files_are_read(tmp_path: Path) -> None:
         np.savez(tmp_path / f"{part}.npz", x=rng.integers(0, 255, (30, 5, 5, 3), dtype=np.uint8), y=rng.integers(0, 4, 30))
     assert nasplat.load_task(str(tmp_path)).input_shape == (3, 5, 5)
     np.savez(tmp_path / "train.npz", pictures=np.zeros(3))
-    with pytest.raises(TaskError, match="expected arrays x and y .* got pictures"):
+    with pytest.raises(TaskError, match=r"expected arrays x and y .* got pictures"):
         nasplat.load_task(str(tmp_path))
     np.savez(tmp_path / "train.npz", x=np.array([{}], dtype=object), y=np.zeros(1))
     with pytest.raises(TaskError, match="expected an npz file"):
