@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -59,6 +60,7 @@ def main() -> None:
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 presets = click.option("--preset", "preset", multiple=True, metavar="NAME=VALUE", help="Preset of the space, such as width=8.")
+workers_option = click.option("--workers", default=os.cpu_count() or 1, show_default="all cores", help="Processes that capture.")
 input_shape = click.option("--input", "shape", metavar="1,3,224,224", help="Shape of one input batch, for modules.")
 
 
@@ -291,17 +293,13 @@ def sample(space: str, n: int, seed: int, uniform: str, preset: tuple[str, ...],
 @as_json
 def measure(networks: tuple[str, ...], shape: str | None, batch: int, repeats: int, device: str, as_json: bool) -> None:
     """Time networks on this machine: median of a forward pass with its 95 % interval."""
-    from nasplat.inputs import DEFAULT_INPUT, resolve
+    from nasplat.inputs import resolve
     from nasplat.measuring import measure as timed
-    from nasplat.searchspace import Architecture
 
     rows = []
     for name in networks:
         found = resolve(name)
-        if isinstance(found, Architecture):
-            module, given = found.space.construct(found)
-        else:
-            module, given = found, _shape(shape) or getattr(found, "example_input", DEFAULT_INPUT)
+        module, given = _buildable(found, _shape(shape))
         rows.append({"network": name} | dataclasses.asdict(timed(module, given, batch, repeats, device=device)))
 
     def table() -> Any:
@@ -313,13 +311,14 @@ def measure(networks: tuple[str, ...], shape: str | None, batch: int, repeats: i
 
 
 @cli.command()
-@click.option("--family", default="trees", show_default=True, help="trees or count.")
+@click.option("--family", default="trees", show_default=True, help="trees, gennape or count.")
 @click.option("--table", "table_path", required=True, help="Labelled architectures, .csv or .csv.gz.")
 @click.option("--space", required=True, help="Space that reads the architecture column.")
 @click.option("--metric", required=True, help="Column of the label.")
 @click.option("--unit", default=None, help="What the label is, in words, with its unit.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the predictor.")
 @click.option("--seeds", default="0,1,2", show_default=True, help="Seeds of split and predictor; the first is saved.")
+@workers_option
 @presets
 @as_json
 def fit(
@@ -330,6 +329,7 @@ def fit(
     unit: str | None,
     out: Path,
     seeds: str,
+    workers: int,
     preset: tuple[str, ...],
     as_json: bool,
 ) -> None:
@@ -344,9 +344,9 @@ def fit(
         + (f" --unit {json.dumps(unit)}" if unit else "")
         + f" --out {out}"
     )
-    with _progress("capture", as_json) as update:
+    with _progress("fit", as_json) as update:
         numbers = [int(s) for s in seeds.split(",")]
-        _, rows = fit_and_save(table, family, out, numbers, unit, command=command, progress=update)
+        _, rows = fit_and_save(table, family, out, numbers, unit, command=command, progress=update, workers=workers)
     _print(rows, as_json, lambda: _evaluation_table(rows))
     if not as_json:
         click.echo(f"saved {out}")
@@ -357,16 +357,15 @@ def _evaluation_table(rows: list[dict[str, Any]]) -> Any:
         [
             str(r.get("seed", "-")),
             *(f"{r['n']}", f"{r['in_support']:.1%}", f"{r['kendall_tau']:.3f}", f"{r['spearman_rho']:.3f}"),
-            *(
-                f"{r['mean_absolute_error']:.3f}",
-                f"{r['interval_coverage']:.1%}",
-                f"{r['macs_tau']:.3f}",
-                f"{r['params_tau']:.3f}",
-            ),
+            f"{r['ndcg_at_10']:.3f}",
+            "-" if r["mean_absolute_error"] is None else f"{r['mean_absolute_error']:.3f}",
+            "-" if r["interval_coverage"] is None else f"{r['interval_coverage']:.1%}",
+            *(f"{r['macs_tau']:.3f}", f"{r['params_tau']:.3f}"),
         ]
         for r in rows
     ]
-    return _table(["seed", "networks", "in support", "τ-b", "ρ", "MAE", "covered", "τ-b MACs", "τ-b parameters"], cells)
+    columns = ["seed", "networks", "in support", "τ-b", "ρ", "NDCG@10", "MAE", "covered", "τ-b MACs", "τ-b parameters"]
+    return _table(columns, cells)
 
 
 @cli.command()
@@ -377,6 +376,12 @@ def _evaluation_table(rows: list[dict[str, Any]]) -> Any:
 @click.option("--part", type=click.Choice(["test", "decide", "train", "all"]), default="test", show_default=True)
 @click.option("--seed", default=0, show_default=True, help="Of the split (by graph key).")
 @click.option("--rows", default=None, type=int, help="At most so many rows of the table.")
+@click.option("--beyond-support", "beyond", is_flag=True, help="Judge rank scores of all networks; no level, no interval.")
+@click.option("--finetune", default=0, help="Fine-tune on so many random labels of the part first; judge on the rest.")
+@click.option(
+    "--without", default=None, metavar="TEXT", help="Leave out rows whose architecture contains the text, such as none."
+)
+@workers_option
 @presets
 @as_json
 def evaluate(
@@ -387,22 +392,31 @@ def evaluate(
     part: str,
     seed: int,
     rows: int | None,
+    beyond: bool,
+    finetune: int,
+    without: str | None,
+    workers: int,
     preset: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Judge a predictor on labelled networks: rank agreement, error, coverage, beside the baselines."""
     import nasplat
-    from nasplat.fitting import distinct, split
+    from nasplat.fitting import distinct, few, split
     from nasplat.fitting import evaluate as judge
 
     table = nasplat.load_table(table_path, space=space, metric=metric, **_pairs(preset))
+    if without is not None:
+        table = table.take([i for i, row in enumerate(table.rows) if without not in row[table.key]])
     if rows is not None:
         table = table.take(range(min(rows, len(table))))
     with _progress("capture", as_json) as update:
-        data = distinct(table, update)
+        data = distinct(table, update, workers)
     chosen = data if part == "all" else split(data, seed)[("train", "decide", "test").index(part)]
     loaded = nasplat.load_predictor(predictor)
-    found = {"seed": seed} | dataclasses.asdict(judge(loaded, chosen.graphs, chosen.labels))
+    if finetune:
+        labels, chosen = few(chosen, finetune, seed)
+        loaded = loaded.finetune(labels.views, labels.labels, seed)
+    found = {"seed": seed} | dataclasses.asdict(judge(loaded, chosen, beyond))
     _print(found, as_json, lambda: _evaluation_table([found]))
 
 
@@ -425,6 +439,19 @@ def _supernet(space: Any, task: Any, seed: int, device: str, folder: Path, extra
             **options,
         )
     return supernet
+
+
+def _buildable(found: Any, shape: tuple[int, ...] | None) -> tuple[Any, Any]:
+    """Module and input shape of a resolved network."""
+    from nasplat.capturing import OnnxFile
+    from nasplat.inputs import DEFAULT_INPUT
+    from nasplat.searchspace import Architecture
+
+    if isinstance(found, OnnxFile):
+        raise InputError(f"expected a network torch can run, got {str(found)!r}.\n  Give the module the file was exported from.")
+    if isinstance(found, Architecture):
+        return found.space.construct(found)
+    return found, shape or getattr(found, "example_input", DEFAULT_INPUT)
 
 
 EXTRA = {"ignore_unknown_options": True, "allow_extra_args": True}
@@ -582,15 +609,16 @@ def export(network: str, path: Path, shape: str | None, check: bool, seed: int, 
     import torch
 
     import nasplat
-    from nasplat.inputs import DEFAULT_INPUT, resolve
-    from nasplat.searchspace import Architecture
+    from nasplat.capturing import OnnxFile
+    from nasplat.exporting import OnnxNetwork
+    from nasplat.inputs import resolve
 
     torch.manual_seed(seed)
     found = resolve(network)
-    if isinstance(found, Architecture):
-        module, given = found.space.construct(found)
+    if check and isinstance(found, OnnxFile):
+        module, given = OnnxNetwork(found.path), _shape(shape) or found.example_input
     else:
-        module, given = found, _shape(shape) or getattr(found, "example_input", DEFAULT_INPUT)
+        module, given = _buildable(found, _shape(shape))
     if check:
         error = nasplat.check_export(module, path, given)
         _print({"max_relative_error": error}, as_json, lambda: f"{path} agrees: largest relative error {error:.2e}")

@@ -185,6 +185,21 @@ def _session(data: bytes) -> Any:
         raise ExportError(f"ONNX Runtime refused the file: {str(err).splitlines()[0]}\n  It is truncated, or no ONNX.") from err
 
 
+class OnnxNetwork(nn.Module):
+    """A file that answers like a module, so that two files can be compared."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Args:
+        path: Of the ONNX file.
+        """
+        super().__init__()
+        self.session = _session(Path(path).read_bytes())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The file's first output."""
+        return torch.from_numpy(_run(self.session, x))
+
+
 def _run(session: Any, x: torch.Tensor) -> np.ndarray:
     return session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]
 

@@ -1,29 +1,43 @@
-"""Fit a predictor on a labelled table, and evaluate one beside the baselines."""
+"""Fit a predictor on a labelled table, and judge one beside the baselines."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import multiprocessing
+import os
+import random
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from nasplat.errors import TableError
-from nasplat.graph import Graph
-from nasplat.metrics import interval_coverage, kendall_tau, mean_absolute_error, spearman_rho
+from nasplat.metrics import interval_coverage, kendall_tau, mean_absolute_error, ndcg_at, spearman_rho
 from nasplat.predict import AbstractPredictor
 from nasplat.predict.registry import make
+from nasplat.predict.view import View, view
+from nasplat.searchspace import Architecture
 from nasplat.table import Table
 
-Progress = Callable[[int, int], None]
+Progress = Callable[..., None]
+"""Called with (done, total) or (done, total, note)."""
+FEW = 200
+"""Fewer captures than this are not worth starting processes for."""
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Distinct computations of a table with the mean label of each."""
+    """Distinct computations of a table, as predictors see them, with the mean label of each."""
 
-    graphs: list[Graph]
+    views: list[View]
     labels: list[float]
     keys: list[str]
+    architectures: list[str]
+    """Text of one architecture of each."""
+
+    def take(self, numbers: Sequence[int]) -> Labelled:
+        """These rows."""
+        columns = (self.views, self.labels, self.keys, self.architectures)
+        return Labelled(*([c[i] for i in numbers] for c in columns))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -35,79 +49,120 @@ class Evaluation:
     in_support: float
     """Share of them inside the predictor's support."""
     kendall_tau: float
-    """Rank agreement on those inside the support (tau-b)."""
+    """Rank agreement (tau-b) on those inside the support, or on all `beyond` it."""
     spearman_rho: float
-    mean_absolute_error: float
-    """In the label's unit."""
-    interval_coverage: float
-    """Share of labels inside the intervals; nominal is the predictor's level."""
+    ndcg_at_10: float
+    """Gain of the ten networks ranked first."""
+    mean_absolute_error: float | None
+    """In the label's unit; None beyond the support."""
+    interval_coverage: float | None
+    """Share of labels inside the intervals; nominal is the predictor's level. None beyond the support."""
     macs_tau: float
     """Rank agreement of MACs alone, on the same networks."""
     params_tau: float
     """Rank agreement of parameters alone, on the same networks."""
+    beyond: bool = False
+    """True: all networks were ranked by rank scores, which promise no level."""
 
 
-def distinct(table: Table, progress: Progress | None = None) -> Labelled:
-    """One graph per computation: rows whose graphs have equal keys are averaged.
+def distinct(table: Table, progress: Progress | None = None, workers: int = 1) -> Labelled:
+    """One view per computation: rows whose graphs have equal keys are averaged.
 
     Args:
         table: Loaded with a space.
-        progress: Called with (rows done, rows).
+        progress: Called with (networks captured, networks).
+        workers: Processes that capture, of one thread each.
     """
-    members: dict[str, tuple[Graph, list[float]]] = {}
-    by_architecture: dict[Any, str] = {}
-    for i, (architecture, value) in enumerate(zip(table.architectures, table.labels, strict=True)):
+    members: dict[Architecture, list[float]] = {}
+    text: dict[Architecture, str] = {}
+    for architecture, row, value in zip(table.architectures, table.rows, table.labels, strict=True):
         canonical = architecture.canonical()
-        key = by_architecture.get(canonical)
-        if key is None:
-            graph = canonical.graph()
-            key = by_architecture[canonical] = graph.key
-            members.setdefault(key, (graph, []))
-        members[key][1].append(value)
+        members.setdefault(canonical, []).append(value)
+        text.setdefault(canonical, row[table.key])
+    found: dict[str, tuple[View, list[float], str]] = {}
+    for i, (architecture, (key, seen)) in enumerate(zip(members, _captured(list(members), workers), strict=True)):
+        found.setdefault(key, (seen, [], text[architecture]))[1].extend(members[architecture])
         if progress:
-            progress(i + 1, len(table))
-    order = sorted(members)
-    labels = [sum(members[k][1]) / len(members[k][1]) for k in order]
-    return Labelled([members[k][0] for k in order], labels, order)
+            progress(i + 1, len(members))
+    order = sorted(found)
+    labels = [sum(found[k][1]) / len(found[k][1]) for k in order]
+    return Labelled([found[k][0] for k in order], labels, order, [found[k][2] for k in order])
+
+
+def _captured(members: list[Architecture], workers: int) -> Iterator[tuple[str, View]]:
+    if workers < 2 or len(members) < FEW:
+        yield from map(_see, members)
+        return
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        with multiprocessing.get_context("spawn").Pool(workers) as pool:
+            yield from pool.imap(_see_line, [m.to_json() for m in members], chunksize=16)
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before
+
+
+def _see(architecture: Architecture) -> tuple[str, View]:
+    graph = architecture.graph()
+    return graph.key, view(graph)
+
+
+def _see_line(line: str) -> tuple[str, View]:
+    return _see(Architecture.from_json(line))
 
 
 def split(data: Labelled, seed: int, shares: tuple[float, float] = (0.8, 0.1)) -> tuple[Labelled, Labelled, Labelled]:
     """Disjoint train, decide and test parts by graph key."""
     rows = Table(tuple({"key": k, "row": str(i)} for i, k in enumerate(data.keys)), "row", "key")
-    parts = []
-    for table in rows.split(seed, shares):
-        numbers = [int(r["row"]) for r in table.rows]
-        parts.append(
-            Labelled([data.graphs[i] for i in numbers], [data.labels[i] for i in numbers], [data.keys[i] for i in numbers])
-        )
-    return parts[0], parts[1], parts[2]
+    train, decide, test = (data.take([int(r["row"]) for r in part.rows]) for part in rows.split(seed, shares))
+    return train, decide, test
 
 
-def evaluate(predictor: AbstractPredictor, graphs: Sequence[Graph], labels: Sequence[float]) -> Evaluation:
+def few(data: Labelled, n: int, seed: int) -> tuple[Labelled, Labelled]:
+    """A few random rows, and the rest; the same for every predictor."""
+    order = list(range(len(data.labels)))
+    random.Random(f"few {seed}").shuffle(order)
+    return data.take(order[:n]), data.take(order[n:])
+
+
+def evaluate(predictor: AbstractPredictor, data: Labelled, beyond: bool = False) -> Evaluation:
     """Rank agreement, error and coverage of a predictor, with MACs and parameters beside it.
+
+    Args:
+        predictor: Fitted.
+        data: Labelled networks.
+        beyond: Judge the rank scores of all networks, inside the support or not.
 
     Raises:
         TableError: fewer than two networks lie inside the support.
     """
-    answers = predictor.predict(graphs)
-    inside = [(p, y) for p, y in zip(answers, labels, strict=True) if p.in_support]
-    if len(inside) < 2:
+    answers = predictor.predict(data.views)
+    inside = [i for i, p in enumerate(answers) if p.in_support]
+    chosen = list(range(len(answers))) if beyond else inside
+    if len(chosen) < 2:
         raise TableError(
             f"expected at least 2 networks inside the predictor's support, got {len(inside)} of {len(answers)}"
             + (f" (the first: {answers[0].reason})" if answers else "")
-            + ".\n  Evaluate on the family it learnt from, or fine-tune it."
+            + ".\n  Fine-tune it on labels of this family, or judge its rank scores beyond the support."
         )
-    y = [v for _, v in inside]
-    means = [p.mean or 0.0 for p, _ in inside]
+    y = [data.labels[i] for i in chosen]
+    scores = predictor.rank_scores(data.views) if beyond else [answers[i].mean or 0.0 for i in chosen]
     return Evaluation(
-        len(answers),
-        len(inside) / len(answers),
-        kendall_tau(means, y),
-        spearman_rho(means, y),
-        mean_absolute_error(means, y),
-        interval_coverage([p.low or 0.0 for p, _ in inside], [p.high or 0.0 for p, _ in inside], y),
-        kendall_tau([p.macs for p, _ in inside], y),
-        kendall_tau([p.params for p, _ in inside], y),
+        n=len(answers),
+        in_support=len(inside) / len(answers),
+        kendall_tau=kendall_tau(scores, y),
+        spearman_rho=spearman_rho(scores, y),
+        ndcg_at_10=ndcg_at(10, scores, y),
+        mean_absolute_error=None if beyond else mean_absolute_error(scores, y),
+        interval_coverage=None
+        if beyond
+        else interval_coverage([answers[i].low or 0.0 for i in chosen], [answers[i].high or 0.0 for i in chosen], y),
+        macs_tau=kendall_tau([answers[i].macs for i in chosen], y),
+        params_tau=kendall_tau([answers[i].params for i in chosen], y),
+        beyond=beyond,
     )
 
 
@@ -120,36 +175,46 @@ def fit_and_save(
     train_rows: int | None = None,
     command: str = "",
     progress: Progress | None = None,
+    workers: int = 1,
 ) -> tuple[AbstractPredictor, list[dict[str, Any]]]:
     """Fit one predictor per seed on 80 % of a table, evaluate each on its 10 % test part, save the first.
 
     Args:
         table: Loaded with a space.
-        family: trees or count.
+        family: trees, gennape or count.
         out: Folder to write.
         seeds: Of split and predictor.
         metric: Name and unit of the label; default the table's column.
         train_rows: At most so many training networks.
         command: What was typed; goes into the recipe.
-        progress: Called with (rows captured, rows).
+        progress: Called with (done, total) while capturing, (done, total, note) while fitting.
+        workers: Processes that capture.
 
     Returns:
         The saved predictor and one row of figures per seed.
     """
-    data = distinct(table, progress)
+    data = distinct(table, progress, workers)
     if len(data.labels) < 50:
         raise TableError(f"expected at least 50 distinct networks, got {len(data.labels)}.\n  Label more.")
     rows: list[dict[str, Any]] = []
     saved: AbstractPredictor | None = None
     for seed in seeds:
         train, _, test = split(data, seed)
-        settings = {"metric": metric or table.metric} | ({"seed": seed} if family == "trees" else {})
-        graphs, labels = train.graphs[:train_rows], train.labels[:train_rows]
-        predictor = make(family, **settings).fit(graphs, labels)
-        rows.append({"seed": seed, "train": len(labels)} | asdict(evaluate(predictor, test.graphs, test.labels)))
+        settings = {"metric": metric or table.metric} | ({} if family == "count" else {"seed": seed})
+        predictor = make(family, **settings)
+        more: Any = {"progress": progress} if family == "gennape" else {}
+        predictor.fit(train.views[:train_rows], train.labels[:train_rows], **more)
+        rows.append({"seed": seed, "train": len(train.labels[:train_rows])} | asdict(evaluate(predictor, test)))
         saved = saved or predictor
     assert saved is not None
-    about = {
+    about = provenance(table, data, seeds, command)
+    saved.save(out, about, rows, card(Path(out).name, saved, about, rows))
+    return saved, rows
+
+
+def provenance(table: Table, data: Labelled, seeds: Sequence[int], command: str) -> dict[str, Any]:
+    """What a recipe says of the data."""
+    return {
         "table": table.source,
         "column": table.metric,
         "rows": len(table),
@@ -159,8 +224,6 @@ def fit_and_save(
         "seeds": list(seeds),
         "command": command,
     }
-    saved.save(out, about, rows, card(Path(out).name, saved, about, rows))
-    return saved, rows
 
 
 def card(name: str, predictor: AbstractPredictor, about: dict[str, Any], rows: list[dict[str, Any]]) -> str:
@@ -172,12 +235,12 @@ def card(name: str, predictor: AbstractPredictor, about: dict[str, Any], rows: l
         f"Learnt from {about['table']} ({about['networks']} distinct networks of {about['rows']} rows), {about['split']}, "
         f"seeds {about['seeds']}. Saved: seed {about['seeds'][0]}.",
         "",
-        "| seed | train | test | τ-b | ρ | MAE | 90 % interval covers | τ-b MACs alone | τ-b parameters alone |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| seed | train | test | τ-b | ρ | NDCG@10 | MAE | 90 % interval covers | τ-b MACs alone | τ-b parameters alone |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for r in rows:
         lines.append(
-            f"| {r['seed']} | {r['train']} | {r['n']} | {r['kendall_tau']:.3f} | {r['spearman_rho']:.3f} | "
+            f"| {r['seed']} | {r['train']} | {r['n']} | {r['kendall_tau']:.3f} | {r['spearman_rho']:.3f} | {r['ndcg_at_10']:.3f} | "
             f"{r['mean_absolute_error']:.3f} | {r['interval_coverage']:.1%} | {r['macs_tau']:.3f} | {r['params_tau']:.3f} |"
         )
     lines += ["", "Outside its support (other operations, sizes far from those seen) it abstains and says why."]

@@ -1,7 +1,7 @@
 """The input grammar: whatever names a network, table or predictor becomes the object.
 
-A network is a module, a Graph, an Architecture, or one of the strings
-`nasbench201:|nor_conv_3x3~0|+…` (space and encoding), `file.py:factory`, `timm:resnet50`, an Architecture's JSON line.
+A network is a module, a Graph, an Architecture, or one of the strings `model.onnx`, `file.py:factory`, `timm:resnet50`,
+`nasbench201:|nor_conv_3x3~0|+…` (space and encoding), an Architecture's JSON line.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from nasplat import content
-from nasplat.capturing import capture_module
+from nasplat.capturing import OnnxFile, capture_module
 from nasplat.errors import ContentError, InputError, MissingExtraError, SpaceError
 from nasplat.graph import Graph
 from nasplat.predict import AbstractPredictor, Prediction, load
@@ -21,17 +21,17 @@ from nasplat.searchspace import Architecture, Space, list_spaces, load_space
 from nasplat.table import Table, read_table
 
 DEFAULT_INPUT = (1, 3, 224, 224)
-GRAMMAR = "space:encoding, file.py:factory, timm:name, or an architecture's JSON line"
+GRAMMAR = "space:encoding, file.py:factory, model.onnx, timm:name, or an architecture's JSON line"
 
 
-def resolve(text: str) -> Architecture | nn.Module:
+def resolve(text: str) -> Architecture | nn.Module | OnnxFile:
     """The network a string names.
 
     Args:
         text: See the module's docstring.
 
     Returns:
-        An architecture, or a module (its input may be told by an `example_input` attribute).
+        An architecture, an ONNX file, or a module (its input may be told by an `example_input` attribute).
 
     Raises:
         InputError: the string is none of the forms.
@@ -41,6 +41,8 @@ def resolve(text: str) -> Architecture | nn.Module:
     if text.lstrip().startswith("{"):
         return Architecture.from_json(text)
     head, colon, rest = text.partition(":")
+    if text.lower().endswith(".onnx"):
+        return OnnxFile(Path(text))
     if head == "timm" and colon:
         return _timm(rest)
     if ".py:" in text:
@@ -95,7 +97,7 @@ def capture(x: Any, example_input: Any = None) -> Graph:
     """The computation graph of any network.
 
     Args:
-        x: A module, Graph, Architecture, or any string of the input grammar.
+        x: A module, Graph, Architecture, path of an ONNX file, or any string of the input grammar.
         example_input: Shape tuple, tensor, or tuple of them; needed for modules unless they have an `example_input`
             attribute; (1, 3, 224, 224) is tried otherwise.
 
@@ -113,6 +115,8 @@ def capture(x: Any, example_input: Any = None) -> Graph:
     """
     if isinstance(x, str | Path):
         x = resolve(str(x))
+    if isinstance(x, OnnxFile):
+        return x.graph(example_input)
     if isinstance(x, Graph):
         return x
     if isinstance(x, nn.Module):
@@ -159,7 +163,8 @@ def load_table(path: str | Path, space: str | Space | None = None, metric: str =
         except SpaceError as err:
             raise SpaceError(f"{file.name}: {err}") from err
 
-    return read_table(file, metric, parse)
+    join = (chosen.hooks["columns"](), chosen.hooks["row"]) if "row" in chosen.hooks else None
+    return read_table(file, metric, parse, join=join)
 
 
 @dataclass(frozen=True)

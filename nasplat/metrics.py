@@ -75,6 +75,36 @@ def spearman_rho(predicted: ArrayLike, measured: ArrayLike) -> float:
     return float(ra @ rb / norm) if norm > 0 else float("nan")
 
 
+def ndcg_at(k: int, predicted: ArrayLike, measured: ArrayLike) -> float:
+    """Discounted gain of the k networks ranked first, relative to the best possible order.
+
+    Relevance is 20 · (measured − min) / (max − min), as predictor papers of this field use it.
+
+    Args:
+        k: How many of the first count, at least 1.
+        predicted: Shape (n,), any unit, larger means better; ties keep their order.
+        measured: Shape (n,), same architectures in the same order.
+
+    Returns:
+        Value in [0, 1]; nan if `measured` is constant.
+
+    Raises:
+        ShapeError: lengths differ, or n < 2.
+
+    Example:
+        >>> ndcg_at(2, [3, 2, 1], [30, 20, 10])
+        1.0
+    Source: Järvelin & Kekäläinen 2002, doi:10.1145/582415.582418; relevance as in AceNAS, arXiv:2108.03001.
+    """
+    a, b = _pair(predicted, measured)
+    if b.max() == b.min():
+        return float("nan")
+    relevance = 20.0 * (b - b.min()) / (b.max() - b.min())
+    discount = 1.0 / np.log2(np.arange(2, min(k, len(b)) + 2))
+    ranked = relevance[np.argsort(-a, kind="stable")][:k]
+    return float(ranked @ discount / (np.sort(relevance)[::-1][:k] @ discount))
+
+
 def mean_absolute_error(predicted: ArrayLike, measured: ArrayLike) -> float:
     """Mean of |predicted - measured|, in the unit of the inputs.
 

@@ -12,7 +12,7 @@ import io
 import json
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -105,7 +105,13 @@ class Table:
         Path(path).write_bytes(gzip.compress(data, mtime=0) if str(path).endswith(".gz") else data)
 
 
-def read_table(path: str | Path, metric: str, parse: Callable[[str], Any] | None = None, larger_is_better: bool = True) -> Table:
+def read_table(
+    path: str | Path,
+    metric: str,
+    parse: Callable[[str], Any] | None = None,
+    larger_is_better: bool = True,
+    join: tuple[tuple[str, ...], Callable[[Mapping[str, str]], str]] | None = None,
+) -> Table:
     """Rows of a CSV file that have the metric.
 
     Args:
@@ -113,6 +119,7 @@ def read_table(path: str | Path, metric: str, parse: Callable[[str], Any] | None
         metric: Column of the label; rows with an empty or non-finite cell are left out.
         parse: Reads an architecture from its cell.
         larger_is_better: Direction of the metric.
+        join: Columns that together hold the architecture, and the function that makes one cell of a row.
 
     Raises:
         TableError: the file is missing, broken, or lacks the column or an architecture column.
@@ -127,7 +134,8 @@ def read_table(path: str | Path, metric: str, parse: Callable[[str], Any] | None
     columns = list(reader.fieldnames or [])
     if metric not in columns:
         raise TableError(f"expected a metric among {', '.join(columns)}, got {metric!r} ({path}).\n  Use one of these.")
-    key = next((k for k in KEYS if k in columns), None)
+    joins = join is not None and all(c in columns for c in join[0])
+    key = KEYS[0] if joins else next((k for k in KEYS if k in columns), None)
     if key is None:
         raise TableError(f"expected a column {' or '.join(KEYS)} in {path}, got {', '.join(columns)}.\n  Rename one.")
     rows = []
@@ -140,5 +148,5 @@ def read_table(path: str | Path, metric: str, parse: Callable[[str], Any] | None
         except ValueError as err:
             raise TableError(f"{path}:{number}: expected a number in {metric!r}, got {cell!r}.\n  Mend the cell.") from err
         if math.isfinite(value):
-            rows.append(row)
+            rows.append(row | {key: join[1](row)} if joins and join is not None else row)
     return Table(tuple(rows), metric, key, path.name, parse, larger_is_better)

@@ -8,11 +8,13 @@ Differs from the paper's code in the padding of channels only: widths are rounde
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from nasplat import Pick, block, space
+from nasplat import Option, Pick, block, space
+from nasplat.errors import SpaceError
 from nasplat.searchspace.blocks import ConvNormAct, SqueezeExcite, divisible
 
 WIDTHS = (24, 40, 80, 112, 160)
@@ -106,3 +108,27 @@ def ofa_mobilenetv3(
     if channels != 3:
         module.stem = ConvNormAct(channels, divisible(16 * multiplier), 3, stem_stride, activation=nn.Hardswish)
     return module, (1, channels, side, side)
+
+
+@ofa_mobilenetv3.json_parser
+def parse(text: str, resolutions: Sequence[int] = (224,), **presets: object) -> dict[str, Option] | None:
+    """`{"ks": […], "e": […], "d": […], "r": 224}`: four slots a unit, or only those used; depth of each unit; image side."""
+    data = json.loads(text)
+    if not {"ks", "e", "d"} <= data.keys():
+        return None
+    depths = data["d"]
+    padded = len(data["ks"]) == 4 * len(depths) != sum(depths)
+    side = data.get("r", resolutions[0])
+    if side not in resolutions:
+        raise SpaceError(
+            f"expected a resolution among the preset's {tuple(resolutions)}, got {side}.\n"
+            f"  Load the space with resolutions that list it, such as resolutions=[{side}]."
+        )
+    found: dict[str, Option] = {"resolution": side} if len(resolutions) > 1 else {}
+    for unit, depth in enumerate(depths):
+        found[f"unit{unit}.depth"] = depth
+        start = 4 * unit if padded else sum(depths[:unit])
+        for i in range(depth):
+            found[f"unit{unit}.block{i}.kernel"] = data["ks"][start + i]
+            found[f"unit{unit}.block{i}.expand"] = data["e"][start + i]
+    return found

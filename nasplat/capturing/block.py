@@ -1,4 +1,4 @@
-"""`@block`: parts of a network that are recorded once and reused wherever they recur.
+"""`@block`: parts of a network that are constructed and recorded once, and reused wherever they recur in captures.
 
 Two blocks of one class, built from equal arguments and fed equal input shapes in the same mode, compute the same graph.
 That holds only if the block reads nothing but its arguments, its own parameters and its inputs; a block whose arguments
@@ -8,6 +8,9 @@ cannot be hashed, or close over anything, is simply recorded each time.
 from __future__ import annotations
 
 import functools
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -15,6 +18,25 @@ from torch import nn
 
 M = TypeVar("M", bound=type[nn.Module])
 SIGNATURE = "_block_signature"
+
+_TEMPLATES: dict[Any, nn.Module] = {}
+"""A constructed block per signature, its parameters on meta."""
+_KEPT = 20_000
+_here = threading.local()
+
+
+@contextmanager
+def templates() -> Iterator[None]:
+    """Inside, a block whose signature was constructed before is copied instead of constructed; parameters hold nothing.
+
+    Only for modules that are captured and thrown away.
+    """
+    before = getattr(_here, "is_active", False)
+    _here.is_active = True
+    try:
+        yield
+    finally:
+        _here.is_active = before
 
 
 def block(cls: M) -> M:
@@ -30,12 +52,36 @@ def block(cls: M) -> M:
 
     @functools.wraps(init)
     def wrapped(self: nn.Module, *args: Any, **kwargs: Any) -> None:
+        signature = _signature(cls, args, kwargs) if type(self) is cls else None
+        reuses = signature is not None and getattr(_here, "is_active", False)
+        template = _TEMPLATES.get(signature) if reuses else None
+        if template is not None:
+            self.__dict__.update(_copy(template, {}).__dict__)
+            return
         init(self, *args, **kwargs)  # type: ignore[arg-type]
         if type(self) is cls:
-            self.__dict__[SIGNATURE] = _signature(cls, args, kwargs)
+            self.__dict__[SIGNATURE] = signature
+        if reuses:
+            if len(_TEMPLATES) >= _KEPT:
+                _TEMPLATES.clear()
+            _TEMPLATES[signature] = _copy(self, {})
 
     cls.__init__ = wrapped  # type: ignore[misc]
     return cls
+
+
+def _copy(part: nn.Module, memo: dict[int, nn.Parameter]) -> nn.Module:
+    """The same structure with parameters of its own, on meta; buffers and plain attributes are shared."""
+    new = object.__new__(type(part))
+    new.__dict__.update(part.__dict__)
+    fresh: dict[str, nn.Parameter | None] = {}
+    for name, parameter in part._parameters.items():
+        if parameter is not None and id(parameter) not in memo:
+            memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
+        fresh[name] = None if parameter is None else memo[id(parameter)]
+    new.__dict__["_parameters"] = fresh
+    new.__dict__["_modules"] = {n: None if m is None else _copy(m, memo) for n, m in part._modules.items()}
+    return new
 
 
 def _signature(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...] | None:

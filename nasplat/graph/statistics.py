@@ -1,6 +1,7 @@
 """Fixed-length features of a graph for tree and linear predictors; every feature has a name.
 
-They describe the folded graph without views, never the space it came from.
+They describe the folded graph without views and without batch normalisation (which exporters fold into convolutions), never
+the space it came from.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def features(graph: Graph) -> dict[str, float]:
     Returns:
         The same names in the same order for every graph; costs as log10.
     """
-    g = graph.folded.without(ops.VIEW)
+    g = graph.folded.without((*ops.VIEW, "batchnorm"))
     macs = [node_macs(n, g.input_shapes(i)) for i, n in enumerate(g.nodes)]
     total = max(1, sum(macs))
     params = sum(g.weights[w].size for w in {w for n in g.nodes for w in n.weights})

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasplat.errors import PredictorError
-from nasplat.graph import Graph
 from nasplat.predict.conformal import half_width
 from nasplat.predict.prediction import Prediction
 from nasplat.predict.predictor import AbstractPredictor
+from nasplat.predict.view import View
 
 
 class CountBaseline(AbstractPredictor):
@@ -31,12 +31,12 @@ class CountBaseline(AbstractPredictor):
             raise PredictorError(f"expected quantity 'macs' or 'params', got {quantity!r}.\n  Use one of these.")
         self.quantity, self.level, self.metric = quantity, level, metric
 
-    def _x(self, graph: Graph) -> float:
-        return log10(max(1, getattr(graph, self.quantity)))
+    def _x(self, seen: View) -> float:
+        return log10(max(1, getattr(seen, self.quantity)))
 
     def fit(self, items: Sequence[Any], labels: Sequence[float]) -> Self:
         """Least squares; residuals of leave-one-out calibrate the interval."""
-        x = np.array([self._x(self.to_graph(item, None)) for item in items])
+        x = np.array([self._x(v) for v in self.views(items)])
         y = np.asarray(labels, np.float64)
         design = np.stack([np.ones_like(x), x], 1)
         self.line_ = np.linalg.lstsq(design, y, rcond=None)[0]
@@ -47,13 +47,16 @@ class CountBaseline(AbstractPredictor):
         self.fitted_ = True
         return self
 
-    def _answer(self, graph: Graph) -> Prediction:
-        mean = float(self.line_[0] + self.line_[1] * self._x(graph))
+    def _answer(self, seen: View) -> Prediction:
+        (mean,) = self._scores([seen])
         percentile = float(np.searchsorted(self.reference_, mean) / 1.01)
         interval = (mean - self.width_, mean + self.width_)
         return Prediction(
-            mean, *interval, self.level, True, "", percentile, graph.macs, graph.params, self.metric, bool(graph.unknown_ops)
+            mean, *interval, self.level, True, "", percentile, seen.macs, seen.params, self.metric, bool(seen.unknown_ops)
         )
+
+    def _scores(self, seen: Sequence[View]) -> list[float]:
+        return [float(self.line_[0] + self.line_[1] * self._x(v)) for v in seen]
 
     def _settings(self) -> dict[str, Any]:
         return {"quantity": self.quantity, "level": self.level, "metric": self.metric}

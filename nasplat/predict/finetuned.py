@@ -1,31 +1,29 @@
 """A trained predictor plus what a few labels of the target family say.
 
-The base's answer (or, outside its support, nothing) and log counts enter a ridge regression on the new labels; with no
-label of a kind it falls back on the base's ranking. Intervals come from leave-one-out residuals.
+What the base says of a network (its rank score, log counts, graph statistics, its embedding where it has one) enters a ridge
+regression on the new labels. Intervals come from leave-one-out residuals.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import log10
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nasplat.errors import PredictorError
-from nasplat.graph import Graph
-from nasplat.graph.statistics import features
 from nasplat.predict.conformal import half_width
 from nasplat.predict.prediction import Prediction
 from nasplat.predict.predictor import AbstractPredictor
 from nasplat.predict.support import Support
+from nasplat.predict.view import View
 
 PENALTIES = (0.1, 1.0, 10.0, 100.0)
 
 
 class Finetuned(AbstractPredictor):
-    """Ridge regression on a base predictor's answer, counts and graph statistics."""
+    """Ridge regression on what a base predictor sees."""
 
     family: ClassVar[str] = "finetuned"
 
@@ -38,11 +36,6 @@ class Finetuned(AbstractPredictor):
         self.base, self.level, self.seed = base, level, seed
         self.metric, self.to_graph = "label", base.to_graph
 
-    def _x(self, graph: Graph) -> NDArray[np.float64]:
-        answer = self.base._answer(graph)
-        prior = [answer.mean or 0.0, float(answer.in_support), log10(max(1, graph.macs)), log10(max(1, graph.params))]
-        return np.array(prior + list(features(graph).values()))
-
     def fit(self, items: Sequence[Any], labels: Sequence[float]) -> Self:
         """Choose the penalty by leave-one-out error.
 
@@ -53,7 +46,8 @@ class Finetuned(AbstractPredictor):
             raise PredictorError(
                 f"expected one label per network, at least 10, got {len(items)} and {len(labels)}.\n  Label more."
             )
-        x = np.array([self._x(self.to_graph(item, None)) for item in items])
+        views = self.views(items)
+        x = self.base.describe(views)
         y = np.asarray(labels, np.float64)
         self.mean_, self.scale_ = x.mean(0), x.std(0)
         self.scale_[self.scale_ < 1e-9] = np.inf  # what never varied says nothing
@@ -73,17 +67,19 @@ class Finetuned(AbstractPredictor):
         self.weights_ = best[1]
         enough = len(y) + 1 > 1 / (1 - self.level)
         self.width_ = half_width(best[2], self.level) if enough else float(np.abs(best[2]).max())
-        self.support_ = Support.learn(x, self.seed)
+        self.support_ = Support.learn(np.array([list(v.statistics.values()) for v in views]), self.seed)
         self.reference_ = np.quantile(y, np.linspace(0, 1, 101))
         self.fitted_ = True
         return self
 
-    def _answer(self, graph: Graph) -> Prediction:
-        x = self._x(graph)
-        mean = float(self.weights_[0] + ((x - self.mean_) / self.scale_) @ self.weights_[1:])
-        names = ["base.mean", "base.in_support", "log_macs", "log_params", *features(graph)]
-        reason = self.support_.reason(x, names)
-        counts = (graph.macs, graph.params, self.metric, bool(graph.unknown_ops))
+    def _scores(self, seen: Sequence[View]) -> list[float]:
+        rows = (self.base.describe(seen) - self.mean_) / self.scale_
+        return (self.weights_[0] + rows @ self.weights_[1:]).tolist()
+
+    def _answer(self, seen: View) -> Prediction:
+        (mean,) = self._scores([seen])
+        reason = self.support_.reason_of(seen, list(seen.statistics))
+        counts = (seen.macs, seen.params, self.metric, bool(seen.unknown_ops))
         if reason:
             return Prediction(None, None, None, self.level, False, reason, None, *counts)
         percentile = float(np.searchsorted(self.reference_, mean) / 1.01)
@@ -101,18 +97,13 @@ class Finetuned(AbstractPredictor):
             "scale": self.scale_,
             "width": np.array([self.width_]),
             "reference": self.reference_,
-            "support_mean": self.support_.mean,
-            "support_scale": self.support_.scale,
-            "support_references": self.support_.references,
-            "support_radius": np.array([self.support_.radius]),
         }
-        return own | {f"base/{k}": v for k, v in self.base._arrays().items()}
+        return own | self.support_.arrays() | {f"base/{k}": v for k, v in self.base._arrays().items()}
 
     def _restore(self, arrays: dict[str, NDArray[Any]], recipe: dict[str, Any]) -> None:
         base = {k.removeprefix("base/"): v for k, v in arrays.items() if k.startswith("base/")}
         self.base._restore(base, recipe)
         self.weights_, self.mean_, self.scale_ = arrays["weights"], arrays["mean"], arrays["scale"]
         self.width_, self.reference_ = float(arrays["width"][0]), arrays["reference"]
-        radius = float(arrays["support_radius"][0])
-        self.support_ = Support(arrays["support_mean"], arrays["support_scale"], arrays["support_references"], radius)
+        self.support_ = Support.of(arrays)
         self.fitted_ = True

@@ -12,6 +12,7 @@ import tomllib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from math import log10
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -24,6 +25,7 @@ from safetensors.numpy import save as save_arrays
 from nasplat.errors import PredictorError
 from nasplat.graph import Graph
 from nasplat.predict.prediction import Prediction
+from nasplat.predict.view import View, view
 
 ToGraph = Callable[[Any, Any], Graph]
 
@@ -58,13 +60,17 @@ class AbstractPredictor(ABC):
         """Learn from labelled networks.
 
         Args:
-            items: Graphs, or what has a `graph()` method.
+            items: Graphs, views of graphs, or what has a `graph()` method.
             labels: One value per item, larger means better.
         """
 
     @abstractmethod
-    def _answer(self, graph: Graph) -> Prediction:
-        """Predict one graph."""
+    def _answer(self, seen: View) -> Prediction:
+        """Predict one network."""
+
+    @abstractmethod
+    def _scores(self, seen: Sequence[View]) -> list[float]:
+        """See `rank_scores`."""
 
     @abstractmethod
     def _settings(self) -> dict[str, Any]:
@@ -95,7 +101,28 @@ class AbstractPredictor(ABC):
             raise PredictorError(
                 f"{type(self).__name__} expected to be fitted before predict.\n  Call fit, or load a trained one."
             )
-        return [self._answer(self.to_graph(item, example_input)) for item in items]
+        return [self._answer(seen) for seen in self.views(items, example_input)]
+
+    def views(self, items: Sequence[Any], example_input: Any = None) -> list[View]:
+        """What the predictor sees of each item; a View is seen as it is."""
+        return [item if isinstance(item, View) else view(self.to_graph(item, example_input)) for item in items]
+
+    def rank_scores(self, items: Sequence[Any], example_input: Any = None) -> list[float]:
+        """Numbers that order networks, also outside the support: no level, no interval, no promise.
+
+        Args:
+            items: As for `predict`.
+            example_input: As for `predict`.
+
+        Returns:
+            One number each, larger means better.
+        """
+        return self._scores(self.views(items, example_input))
+
+    def describe(self, seen: Sequence[View]) -> NDArray[np.float64]:
+        """Features that a fine-tuned predictor rests on, shape (n, f): rank score, log counts, graph statistics."""
+        counts = [[log10(max(1, v.macs)), log10(max(1, v.params)), *v.statistics.values()] for v in seen]
+        return np.hstack([np.array(self._scores(seen))[:, None], np.array(counts)])
 
     @property
     def is_fitted(self) -> bool:

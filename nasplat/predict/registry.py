@@ -11,7 +11,15 @@ from nasplat.predict.finetuned import Finetuned
 from nasplat.predict.predictor import AbstractPredictor, read_folder
 from nasplat.predict.trees import Trees
 
-FAMILIES: dict[str, type[AbstractPredictor]] = {Trees.family: Trees, CountBaseline.family: CountBaseline}
+FAMILIES = ("trees", "gennape", "count")
+
+
+def _class_of(family: str) -> type[AbstractPredictor]:
+    if family == "gennape":
+        from nasplat.predict.gennape import Gennape  # brings torch with it
+
+        return Gennape
+    return {Trees.family: Trees, CountBaseline.family: CountBaseline}[family]
 
 
 def make(family: str, **settings: Any) -> AbstractPredictor:
@@ -23,7 +31,7 @@ def make(family: str, **settings: Any) -> AbstractPredictor:
     if family not in FAMILIES:
         raise PredictorError(f"expected a family among {', '.join(FAMILIES)}, got {family!r}.\n  Use one of these.")
     try:
-        return FAMILIES[family](**settings)
+        return _class_of(family)(**settings)
     except TypeError as err:
         raise PredictorError(f"family {family!r} does not take these settings: {err}.\n  Leave them out.") from err
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from nasplat.predict.view import View
 
 Matrix = NDArray[np.float64]
 REFERENCES = 512
@@ -35,7 +38,29 @@ class Support:
             distances = [_nearest(np.delete(standard, i, 0), standard[i]) for i in range(len(standard))]
         else:
             distances = [_nearest(references, row) for row in rest]
+        references = references.astype(np.float32).astype(np.float64)  # as they are stored
         return Support(mean, scale, references, float(np.quantile(distances, 0.995)) * 1.2 + 1e-9)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """For a predictor's weights file; `of` reads them back."""
+        return {
+            "support_mean": self.mean,
+            "support_scale": self.scale,
+            "support_references": self.references.astype(np.float32),
+            "support_radius": np.array([self.radius]),
+        }
+
+    @staticmethod
+    def of(arrays: dict[str, NDArray[Any]]) -> Support:
+        """What `arrays` returned."""
+        references = arrays["support_references"].astype(np.float64)
+        return Support(arrays["support_mean"], arrays["support_scale"], references, float(arrays["support_radius"][0]))
+
+    def reason_of(self, seen: View, names: list[str]) -> str:
+        """Why a network is outside; empty inside."""
+        if seen.unknown_ops:
+            return f"it uses operations no predictor knows: {', '.join(seen.unknown_ops)}"
+        return self.reason(np.array([seen.statistics[n] for n in names]), names)
 
     def reason(self, features: Matrix, names: list[str]) -> str:
         """Why one network (features of shape (f,)) is outside; empty inside."""

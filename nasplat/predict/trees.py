@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasplat.errors import PredictorError
-from nasplat.graph import Graph
-from nasplat.graph.statistics import features
 from nasplat.predict.conformal import fewest, half_width
 from nasplat.predict.prediction import Prediction
 from nasplat.predict.predictor import AbstractPredictor
 from nasplat.predict.support import Support
+from nasplat.predict.view import View
 
 Matrix = NDArray[np.float64]
 LEAF = -1
@@ -57,7 +56,7 @@ class Trees(AbstractPredictor):
         Raises:
             PredictorError: fewer than 20 labels, or not one per item.
         """
-        rows = [features(self.to_graph(item, None)) for item in items]
+        rows = [v.statistics for v in self.views(items)]
         y = np.asarray(labels, np.float64)
         if len(rows) != len(y) or len(y) < 20:
             raise PredictorError(f"expected one label per network, at least 20, got {len(rows)} and {len(y)}.\n  Label more.")
@@ -77,21 +76,20 @@ class Trees(AbstractPredictor):
         self.fitted_ = True
         return self
 
-    def _answer(self, graph: Graph) -> Prediction:
-        named = features(graph)
-        x = np.array([named[n] for n in self.names_])
-        reason = (
-            f"it uses operations no predictor knows: {', '.join(graph.unknown_ops)}"
-            if graph.unknown_ops
-            else self.support_.reason(x, self.names_)
-        )
-        counts = (graph.macs, graph.params, self.metric, bool(graph.unknown_ops))
+    def _answer(self, seen: View) -> Prediction:
+        x = np.array([seen.statistics[n] for n in self.names_])
+        reason = self.support_.reason_of(seen, self.names_)
+        counts = (seen.macs, seen.params, self.metric, bool(seen.unknown_ops))
         if reason:
             return Prediction(None, None, None, self.level, False, reason, None, *counts)
         values = evaluate(self.model_, x[None])[:, 0]
         mean, half = float(values.mean()), self.factor_ * (float(values.std()) + self.floor_)
         percentile = float(np.searchsorted(self.reference_, mean) / 1.01)
         return Prediction(mean, mean - half, mean + half, self.level, True, "", percentile, *counts)
+
+    def _scores(self, seen: Sequence[View]) -> list[float]:
+        rows = np.array([[v.statistics[n] for n in self.names_] for v in seen])
+        return evaluate(self.model_, rows).mean(0).tolist()
 
     def _settings(self) -> dict[str, Any]:
         names = ("members", "trees", "depth", "lr", "level", "metric", "seed")
@@ -101,10 +99,7 @@ class Trees(AbstractPredictor):
         return {
             **self.model_,
             "factor": np.array([self.factor_, self.floor_]),
-            "support_mean": self.support_.mean,
-            "support_scale": self.support_.scale,
-            "support_references": self.support_.references.astype(np.float32),
-            "support_radius": np.array([self.support_.radius]),
+            **self.support_.arrays(),
             "reference": self.reference_,
             "names": np.frombuffer("\n".join(self.names_).encode(), np.uint8),
         }
@@ -112,9 +107,7 @@ class Trees(AbstractPredictor):
     def _restore(self, arrays: dict[str, NDArray[Any]], recipe: dict[str, Any]) -> None:
         self.model_ = {k: arrays[k] for k in ("feature", "threshold", "left", "right", "value", "start")}
         self.factor_, self.floor_ = (float(v) for v in arrays["factor"])
-        references = arrays["support_references"].astype(np.float64)
-        radius = float(arrays["support_radius"][0])
-        self.support_ = Support(arrays["support_mean"], arrays["support_scale"], references, radius)
+        self.support_ = Support.of(arrays)
         self.reference_ = arrays["reference"]
         self.names_ = arrays["names"].tobytes().decode().split("\n")
         self.fitted_ = True

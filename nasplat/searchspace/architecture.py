@@ -51,8 +51,10 @@ class Architecture:
     def graph(self) -> Graph:
         """The computation graph, recorded without weights."""
         from nasplat.capturing import capture_module
+        from nasplat.capturing.block import templates
 
-        module, example_input = self.space.construct(self, initialised=False)
+        with templates():
+            module, example_input = self.space.construct(self, initialised=False)
         return capture_module(module, example_input)
 
     @property

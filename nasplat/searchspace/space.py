@@ -80,10 +80,25 @@ class Space:
         self.hooks["parse"] = function
         return function
 
+    def json_parser(self, function: Callable[..., Mapping[str, Option] | None]) -> Callable[..., Any]:
+        """Decorator: (JSON of the space's literature, **presets) -> choices; None when it is JSON of something else."""
+        self.hooks["parse_json"] = function
+        return function
+
     def formatter(self, function: Callable[[Mapping[str, Option]], str]) -> Callable[..., Any]:
         """Decorator: choices -> text of the space's literature."""
         self.hooks["format"] = function
         return function
+
+    def row_reader(self, *columns: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Decorator: a table's row with these columns -> text of the space's literature."""
+
+        def add(function: Callable[[Mapping[str, str]], str]) -> Callable[..., Any]:
+            self.hooks["row"] = function
+            self.hooks["columns"] = lambda: columns
+            return function
+
+        return add
 
     def canonicaliser(self, function: Callable[[Mapping[str, Option]], Mapping[str, Option]]) -> Callable[..., Any]:
         """Decorator: choices -> the representative choices of the same network."""
@@ -348,8 +363,13 @@ class Space:
         Raises:
             SpaceError: the text is neither.
         """
-        if "parse" in self.hooks and not text.lstrip().startswith("{"):
+        is_json = text.lstrip().startswith("{")
+        if "parse" in self.hooks and not is_json:
             return self.architecture(self.hooks["parse"](text))
+        if "parse_json" in self.hooks and is_json:
+            found = self.hooks["parse_json"](text, **self.presets)
+            if found is not None:
+                return self.architecture(found)
         try:
             choices = json.loads(text)
         except json.JSONDecodeError as err:

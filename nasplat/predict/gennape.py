@@ -1,0 +1,282 @@
+"""GENNAPE: a contrastively pretrained graph encoder, fuzzy clusters of its embeddings, and one head per cluster.
+
+Four stages: contrastive pretraining on unlabelled graphs; tuning of the encoder on the labels (none of it with
+`tune_epochs=0`, as in the paper, where the encoder stays frozen); fuzzy C-means on the embeddings; heads, whose answers are
+averaged by membership. The target is the label divided by log10(GFLOPs + 1) + 1, standardised.
+Source: Mills et al., AAAI 2023, arXiv:2211.17226 (eq. 5 is the transform). Written from the paper; nothing is public.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import log10
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nasplat.errors import PredictorError
+from nasplat.predict import contrastive, fuzzy
+from nasplat.predict.conformal import fewest, half_width
+from nasplat.predict.encoder import Encoder, collate, encode
+from nasplat.predict.prediction import Prediction
+from nasplat.predict.predictor import AbstractPredictor
+from nasplat.predict.support import Support
+from nasplat.predict.view import View, spectrum
+
+Progress = Callable[[int, int, str], None]
+HEAD = 32
+"""Hidden width of a head."""
+LOWEST = -4.0
+"""Standardised targets are cut off here: networks that failed to train would otherwise own the loss."""
+
+
+def divisor(gigaflops: float) -> float:
+    """What a label is divided by: log10(F + 1) + 1, F in GFLOPs (2 per MAC). Source: eq. 5."""
+    return log10(gigaflops + 1.0) + 1.0
+
+
+class Heads(nn.Module):
+    """C small networks, averaged by membership."""
+
+    def __init__(self, clusters: int, embedding: int) -> None:
+        """Args:
+        clusters: C.
+        embedding: E.
+        """
+        super().__init__()
+        scale = embedding**-0.5
+        self.first = nn.Parameter(torch.empty(clusters, embedding, HEAD).uniform_(-scale, scale))
+        self.first_bias = nn.Parameter(torch.zeros(clusters, HEAD))
+        self.second = nn.Parameter(torch.empty(clusters, HEAD).uniform_(-(HEAD**-0.5), HEAD**-0.5))
+        self.second_bias = nn.Parameter(torch.zeros(clusters))
+
+    def forward(self, x: Tensor, membership: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings (B, E) and memberships (B, C) to the mean (B,) and the spread (B,) of the heads' answers."""
+        hidden = torch.relu(torch.einsum("be,ceh->bch", x, self.first) + self.first_bias)
+        answers = torch.einsum("bch,ch->bc", hidden, self.second) + self.second_bias
+        mean = (membership * answers).sum(1)
+        return mean, (membership * (answers - mean[:, None]).square()).sum(1).clamp_min(0).sqrt()
+
+
+class Gennape(AbstractPredictor):
+    """Contrastive encoder, fuzzy ensemble of heads, target scaled by FLOPs."""
+
+    family: ClassVar[str] = "gennape"
+
+    def __init__(
+        self,
+        hidden: int = 64,
+        layers: int = 5,
+        embedding: int = 64,
+        dropout: float = 0.1,
+        pretrain_epochs: int = 5,
+        tune_epochs: int = 20,
+        head_epochs: int = 60,
+        clusters: int = 10,
+        fuzziness: float = 2.0,
+        temperature: float = 0.05,
+        batch_size: int = 64,
+        lr: float = 2e-3,
+        level: float = 0.9,
+        metric: str = "value",
+        seed: int = 0,
+    ) -> None:
+        """Args:
+        hidden: Width of a node's state.
+        layers: Rounds of messages.
+        embedding: Width of a graph's vector.
+        dropout: In training.
+        pretrain_epochs: Contrastive passes; no label is seen.
+        tune_epochs: Passes that tune the encoder on labels; 0 keeps it as pretrained.
+        head_epochs: Passes over the embeddings that train the heads.
+        clusters: C of fuzzy C-means, and number of heads.
+        fuzziness: m of fuzzy C-means.
+        temperature: T of the contrastive targets.
+        batch_size: Labelled graphs per step.
+        lr: Peak learning rate.
+        level: Of the interval.
+        metric: Name and unit of the label.
+        seed: Decides everything random.
+        """
+        self.hidden, self.layers, self.embedding, self.dropout = hidden, layers, embedding, dropout
+        self.pretrain_epochs, self.tune_epochs, self.head_epochs = pretrain_epochs, tune_epochs, head_epochs
+        self.clusters, self.fuzziness, self.temperature = clusters, fuzziness, temperature
+        self.batch_size, self.lr, self.level, self.metric, self.seed = batch_size, lr, level, metric, seed
+
+    # -- learning ------------------------------------------------------------------------------------------------------
+
+    def fit(self, items: Sequence[Any], labels: Sequence[float], progress: Progress | None = None) -> Self:
+        """Learn from labelled networks; a tenth calibrates the interval.
+
+        Args:
+            items: Graphs, or what has a `graph()` method.
+            labels: One each, larger means better.
+            progress: Called with (steps done, steps, note) in each stage.
+
+        Raises:
+            PredictorError: fewer than 40 labels, or not one per item.
+        """
+        views = self.views(items)
+        y = np.asarray(labels, np.float64)
+        if len(views) != len(y) or len(y) < 40:
+            raise PredictorError(
+                f"expected one label per network, at least 40, got {len(views)} and {len(y)}.\n  Label more, or fit trees."
+            )
+        rng = np.random.default_rng(self.seed)
+        order = rng.permutation(len(y))
+        held = order[: max(len(y) // 10, fewest(self.level))]
+        grown = order[len(held) :]
+        scaled = y / np.array([divisor(v.gigaflops) for v in views])
+        self.centre_, self.spread_ = float(scaled[grown].mean()), float(scaled[grown].std()) + 1e-9
+        target = np.maximum((scaled - self.centre_) / self.spread_, LOWEST)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            self.encoder_ = Encoder(self.hidden, self.layers, self.embedding, self.dropout)
+            learnt = [views[i] for i in grown]
+            if self.pretrain_epochs:
+                spectra = np.array([spectrum(v) for v in learnt])
+                contrastive.pretrain(
+                    *(self.encoder_, learnt, spectra, self.pretrain_epochs),
+                    temperature=self.temperature,
+                    rng=rng,
+                    progress=progress,
+                )
+            self._tune(learnt, target[grown], rng, progress)
+            embedded = encode(self.encoder_, learnt).double().numpy()
+            self.shift_, self.scale_ = embedded.mean(0), embedded.std(0) + 1e-6
+            x = (embedded - self.shift_) / self.scale_
+            self.centroids_ = fuzzy.fit(x, min(self.clusters, len(x)), self.fuzziness, self.seed)
+            self.heads_ = Heads(len(self.centroids_), self.embedding)
+            self._train_heads(x, target[grown], rng, progress)
+        self.encoder_.eval()
+        self.fitted_ = True
+        mean, spread = self._answers([views[i] for i in held])
+        self.floor_ = float(np.median(spread)) + 1e-6
+        self.factor_ = half_width((target[held] - mean) / (spread + self.floor_), self.level)
+        self.names_ = list(views[0].statistics)
+        self.support_ = Support.learn(np.array([list(v.statistics.values()) for v in views]), self.seed)
+        self.reference_ = np.quantile(y, np.linspace(0, 1, 101))
+        return self
+
+    def _tune(self, views: list[View], target: NDArray[np.float64], rng: np.random.Generator, progress: Progress | None) -> None:
+        """Encoder and one plain head learn the labels together; the head is thrown away."""
+        if not self.tune_epochs:
+            return
+        head = nn.Sequential(nn.ReLU(), nn.Linear(self.embedding, HEAD), nn.ReLU(), nn.Linear(HEAD, 1))
+        parameters = [*self.encoder_.parameters(), *head.parameters()]
+        y = torch.from_numpy(target).float()
+        per_epoch = max(1, len(views) // self.batch_size)
+        optimiser = torch.optim.AdamW(parameters, lr=self.lr, weight_decay=1e-4)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, self.lr, self.tune_epochs * per_epoch, pct_start=0.1)
+        self.encoder_.train()
+        for epoch in range(self.tune_epochs):
+            order = rng.permutation(len(views))
+            for step in range(per_epoch):
+                rows = order[step * self.batch_size : (step + 1) * self.batch_size]
+                answer = head(self.encoder_(collate([views[i] for i in rows])))[:, 0]
+                loss = F.smooth_l1_loss(answer, y[rows], beta=0.5)
+                optimiser.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(parameters, 1.0)
+                optimiser.step()
+                schedule.step()
+                if progress is not None:
+                    progress(epoch * per_epoch + step + 1, self.tune_epochs * per_epoch, f"label loss {loss.item():.3f}")
+
+    def _train_heads(
+        self, x: NDArray[np.float64], target: NDArray[np.float64], rng: np.random.Generator, progress: Progress | None
+    ) -> None:
+        membership = torch.from_numpy(fuzzy.memberships(x, self.centroids_, self.fuzziness)).float()
+        inputs, y = torch.from_numpy(x).float(), torch.from_numpy(target).float()
+        size = min(256, len(y))
+        per_epoch = len(y) // size
+        optimiser = torch.optim.AdamW(self.heads_.parameters(), lr=3e-3, weight_decay=1e-3)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.head_epochs * per_epoch)
+        for epoch in range(self.head_epochs):
+            order = torch.from_numpy(rng.permutation(len(y)))
+            for step in range(per_epoch):
+                rows = order[step * size : (step + 1) * size]
+                loss = F.smooth_l1_loss(self.heads_(inputs[rows], membership[rows])[0], y[rows], beta=0.5)
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+                schedule.step()
+            if progress is not None:
+                progress(epoch + 1, self.head_epochs, f"heads' loss {loss.item():.3f}")
+
+    # -- answering -----------------------------------------------------------------------------------------------------
+
+    def embed(self, views: Sequence[View]) -> NDArray[np.float64]:
+        """Standardised embeddings, shape (len(views), E)."""
+        return (encode(self.encoder_, views).double().numpy() - self.shift_) / self.scale_
+
+    def _answers(self, views: Sequence[View]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        x = self.embed(views)
+        membership = torch.from_numpy(fuzzy.memberships(x, self.centroids_, self.fuzziness)).float()
+        with torch.no_grad():
+            mean, spread = self.heads_(torch.from_numpy(x).float(), membership)
+        return mean.double().numpy(), spread.double().numpy()
+
+    def _raw(self, seen: View, mean: float) -> float:
+        """A standardised answer in the label's unit."""
+        return (mean * self.spread_ + self.centre_) * divisor(seen.gigaflops)
+
+    def _answer(self, seen: View) -> Prediction:
+        reason = self.support_.reason_of(seen, self.names_)
+        counts = (seen.macs, seen.params, self.metric, bool(seen.unknown_ops))
+        if reason:
+            return Prediction(None, None, None, self.level, False, reason, None, *counts)
+        (mean,), (spread,) = self._answers([seen])
+        half = self.factor_ * (spread + self.floor_)
+        low, middle, high = (self._raw(seen, float(v)) for v in (mean - half, mean, mean + half))
+        percentile = float(np.searchsorted(self.reference_, middle) / 1.01)
+        return Prediction(middle, low, high, self.level, True, "", percentile, *counts)
+
+    def _scores(self, seen: Sequence[View]) -> list[float]:
+        return [self._raw(v, float(m)) for v, m in zip(seen, self._answers(seen)[0], strict=True)]
+
+    def describe(self, seen: Sequence[View]) -> NDArray[np.float64]:
+        """See `AbstractPredictor.describe`: the embedding is added."""
+        return np.hstack([super().describe(seen), self.embed(seen)])
+
+    # -- disk ----------------------------------------------------------------------------------------------------------
+
+    def _settings(self) -> dict[str, Any]:
+        names = ("hidden", "layers", "embedding", "dropout", "pretrain_epochs", "tune_epochs", "head_epochs", "clusters")
+        names += ("fuzziness", "temperature", "batch_size", "lr", "level", "metric", "seed")
+        return {n: getattr(self, n) for n in names}
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        modules = {"encoder": self.encoder_, "heads": self.heads_}
+        learnt = {f"{m}.{k}": t.detach().numpy() for m, module in modules.items() for k, t in module.state_dict().items()}
+        return (
+            learnt
+            | self.support_.arrays()
+            | {
+                "centroids": self.centroids_,
+                "shift": self.shift_,
+                "scale": self.scale_,
+                "target": np.array([self.centre_, self.spread_, self.floor_, self.factor_]),
+                "reference": self.reference_,
+                "names": np.frombuffer("\n".join(self.names_).encode(), np.uint8),
+            }
+        )
+
+    def _restore(self, arrays: dict[str, NDArray[Any]], recipe: dict[str, Any]) -> None:
+        def state(prefix: str) -> dict[str, Tensor]:
+            return {k.removeprefix(prefix): torch.from_numpy(v.copy()) for k, v in arrays.items() if k.startswith(prefix)}
+
+        self.encoder_ = Encoder(self.hidden, self.layers, self.embedding, self.dropout)
+        self.heads_ = Heads(len(arrays["centroids"]), self.embedding)
+        self.encoder_.load_state_dict(state("encoder."))
+        self.heads_.load_state_dict(state("heads."))
+        self.encoder_.eval()
+        self.centroids_, self.shift_, self.scale_ = arrays["centroids"], arrays["shift"], arrays["scale"]
+        self.centre_, self.spread_, self.floor_, self.factor_ = (float(v) for v in arrays["target"])
+        self.reference_, self.support_ = arrays["reference"], Support.of(arrays)
+        self.names_ = arrays["names"].tobytes().decode().split("\n")
+        self.fitted_ = True
