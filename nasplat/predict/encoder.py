@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nasplat.predict.view import FEATURES, VOCABULARY, View
+from nasplat.predict.view import FEATURES, KINDS, VOCABULARY, View
 
 # B graphs, N nodes of all of them, M edges, H hidden, E embedding
-_MACS_SHARE = FEATURES.index("macs_share")
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,8 @@ class Batch:
     """Shape (N,)."""
     features: Tensor
     """Shape (N, F)."""
+    work: Tensor
+    """Shape (N, 1): share of the graph's MACs."""
     edges: Tensor
     """Shape (2, M)."""
     graph: Tensor
@@ -42,6 +43,7 @@ def collate(views: Sequence[View]) -> Batch:
     return Batch(
         torch.from_numpy(np.concatenate([v.op for v in views])),
         torch.from_numpy(np.concatenate([v.features for v in views])),
+        torch.from_numpy(np.concatenate([v.work for v in views]))[:, None],
         torch.from_numpy(np.concatenate([v.edges + start for v, start in zip(views, starts, strict=True)], 1)),
         torch.from_numpy(np.repeat(np.arange(len(views)), sizes)),
         len(views),
@@ -85,7 +87,10 @@ class Encoder(nn.Module):
         dropout: In training, also what makes two encodings of one graph differ.
         """
         super().__init__()
+        self.kind = nn.Embedding(max(KINDS) + 1, hidden)
         self.op = nn.Embedding(len(VOCABULARY), hidden)
+        nn.init.zeros_(self.op.weight)  # an operation training never shows stays what its kind is
+        self.kinds = torch.tensor(KINDS)
         self.features = nn.Linear(len(FEATURES), hidden)
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList(Layer(hidden, dropout) for _ in range(layers))
@@ -95,12 +100,12 @@ class Encoder(nn.Module):
         """Shape (B, E)."""
         sizes = torch.bincount(batch.graph, minlength=batch.size).clamp_min(1)
         inverse = (1.0 / sizes)[:, None]
-        x = self.dropout(torch.relu(self.op(batch.op) + self.features(batch.features)))
+        x = self.dropout(torch.relu(self.kind(self.kinds[batch.op]) + self.op(batch.op) + self.features(batch.features)))
         for layer in self.layers:
             x = layer(x, batch, inverse)
         zeros = x.new_zeros(batch.size, x.shape[1])
         mean = zeros.index_add(0, batch.graph, x) * inverse
-        work = zeros.index_add(0, batch.graph, x * batch.features[:, _MACS_SHARE : _MACS_SHARE + 1])
+        work = zeros.index_add(0, batch.graph, x * batch.work)
         rows = batch.graph[:, None].expand_as(x)
         largest = zeros.scatter_reduce(0, rows, x, "amax", include_self=False)
         return self.readout(torch.cat([mean, work, largest], 1))

@@ -1,8 +1,11 @@
-"""GENNAPE: a contrastively pretrained graph encoder, fuzzy clusters of its embeddings, and one head per cluster.
+"""GENNAPE: a contrastively pretrained graph encoder, fuzzy clusters of its embeddings, and heads by cluster.
 
 Four stages: contrastive pretraining on unlabelled graphs; tuning of the encoder on the labels (none of it with
-`tune_epochs=0`, as in the paper, where the encoder stays frozen); fuzzy C-means on the embeddings; heads, whose answers are
-averaged by membership. The target is the label divided by log10(GFLOPs + 1) + 1, standardised.
+`tune_epochs=0`, as in the paper, where the encoder stays frozen); fuzzy C-means on the embeddings; two ensembles of heads, whose
+answers are averaged by membership. One ensemble learns the label itself and answers inside the support. The other learns the
+label divided by log10(GFLOPs + 1) + 1 (the paper's transform); outside the support networks are ranked by the equal-weight mean
+of both and of FLOPs alone, as the paper's zero-shot estimator does. On our data the transform costs agreement inside the family
+it learnt from and carries over to others.
 Source: Mills et al., AAAI 2023, arXiv:2211.17226 (eq. 5 is the transform). Written from the paper; nothing is public.
 """
 
@@ -130,33 +133,37 @@ class Gennape(AbstractPredictor):
         order = rng.permutation(len(y))
         held = order[: max(len(y) // 10, fewest(self.level))]
         grown = order[len(held) :]
-        scaled = y / np.array([divisor(v.gigaflops) for v in views])
-        self.centre_, self.spread_ = float(scaled[grown].mean()), float(scaled[grown].std()) + 1e-9
-        target = np.maximum((scaled - self.centre_) / self.spread_, LOWEST)
+        learnt = [views[i] for i in grown]
+        sizes = np.log10([max(1, v.macs) for v in learnt])
+        scaled = y[grown] / np.array([divisor(v.gigaflops) for v in learnt])
+        # mean and spread of the label, of the scaled label, and of log10 MACs
+        self.scales_ = np.array([(c.mean(), c.std() + 1e-9) for c in (y[grown], scaled, sizes)])
+        target, second = (
+            np.maximum((c - mean) / spread, LOWEST) for c, (mean, spread) in zip((y[grown], scaled), self.scales_, strict=False)
+        )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             self.encoder_ = Encoder(self.hidden, self.layers, self.embedding, self.dropout)
-            learnt = [views[i] for i in grown]
             if self.pretrain_epochs:
-                spectra = np.array([spectrum(v) for v in learnt])
                 contrastive.pretrain(
-                    *(self.encoder_, learnt, spectra, self.pretrain_epochs),
+                    *(self.encoder_, learnt, np.array([spectrum(v) for v in learnt]), self.pretrain_epochs),
                     temperature=self.temperature,
                     rng=rng,
                     progress=progress,
                 )
-            self._tune(learnt, target[grown], rng, progress)
+            self._tune(learnt, target, rng, progress)
             embedded = encode(self.encoder_, learnt).double().numpy()
-            self.shift_, self.scale_ = embedded.mean(0), embedded.std(0) + 1e-6
-            x = (embedded - self.shift_) / self.scale_
+            self.shift_ = np.stack([embedded.mean(0), embedded.std(0) + 1e-6])
+            x = (embedded - self.shift_[0]) / self.shift_[1]
             self.centroids_ = fuzzy.fit(x, min(self.clusters, len(x)), self.fuzziness, self.seed)
-            self.heads_ = Heads(len(self.centroids_), self.embedding)
-            self._train_heads(x, target[grown], rng, progress)
+            self.heads_ = self._trained_heads(x, target, rng, progress)
+            self.scaled_heads_ = self._trained_heads(x, second, rng, progress)
         self.encoder_.eval()
         self.fitted_ = True
-        mean, spread = self._answers([views[i] for i in held])
+        mean, spread = self._answers([views[i] for i in held], self.heads_)
         self.floor_ = float(np.median(spread)) + 1e-6
-        self.factor_ = half_width((target[held] - mean) / (spread + self.floor_), self.level)
+        residuals = np.maximum((y[held] - self.scales_[0, 0]) / self.scales_[0, 1], LOWEST) - mean
+        self.factor_ = half_width(residuals / (spread + self.floor_), self.level)
         self.names_ = list(views[0].statistics)
         self.support_ = Support.learn(np.array([list(v.statistics.values()) for v in views]), self.seed)
         self.reference_ = np.quantile(y, np.linspace(0, 1, 101))
@@ -187,61 +194,87 @@ class Gennape(AbstractPredictor):
                 if progress is not None:
                     progress(epoch * per_epoch + step + 1, self.tune_epochs * per_epoch, f"label loss {loss.item():.3f}")
 
-    def _train_heads(
+    def _trained_heads(
         self, x: NDArray[np.float64], target: NDArray[np.float64], rng: np.random.Generator, progress: Progress | None
-    ) -> None:
+    ) -> Heads:
+        heads = Heads(len(self.centroids_), self.embedding)
         membership = torch.from_numpy(fuzzy.memberships(x, self.centroids_, self.fuzziness)).float()
         inputs, y = torch.from_numpy(x).float(), torch.from_numpy(target).float()
         size = min(256, len(y))
         per_epoch = len(y) // size
-        optimiser = torch.optim.AdamW(self.heads_.parameters(), lr=3e-3, weight_decay=1e-3)
+        optimiser = torch.optim.AdamW(heads.parameters(), lr=3e-3, weight_decay=1e-3)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.head_epochs * per_epoch)
         for epoch in range(self.head_epochs):
             order = torch.from_numpy(rng.permutation(len(y)))
             for step in range(per_epoch):
                 rows = order[step * size : (step + 1) * size]
-                loss = F.smooth_l1_loss(self.heads_(inputs[rows], membership[rows])[0], y[rows], beta=0.5)
+                loss = F.smooth_l1_loss(heads(inputs[rows], membership[rows])[0], y[rows], beta=0.5)
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
                 schedule.step()
-            if progress is not None:
-                progress(epoch + 1, self.head_epochs, f"heads' loss {loss.item():.3f}")
+                if progress is not None:
+                    progress(epoch * per_epoch + step + 1, self.head_epochs * per_epoch, f"heads' loss {loss.item():.3f}")
+        return heads
 
     # -- answering -----------------------------------------------------------------------------------------------------
 
     def embed(self, views: Sequence[View]) -> NDArray[np.float64]:
         """Standardised embeddings, shape (len(views), E)."""
-        return (encode(self.encoder_, views).double().numpy() - self.shift_) / self.scale_
+        return (encode(self.encoder_, views).double().numpy() - self.shift_[0]) / self.shift_[1]
 
-    def _answers(self, views: Sequence[View]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _answers(self, views: Sequence[View], heads: Heads) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         x = self.embed(views)
         membership = torch.from_numpy(fuzzy.memberships(x, self.centroids_, self.fuzziness)).float()
         with torch.no_grad():
-            mean, spread = self.heads_(torch.from_numpy(x).float(), membership)
+            mean, spread = heads(torch.from_numpy(x).float(), membership)
         return mean.double().numpy(), spread.double().numpy()
-
-    def _raw(self, seen: View, mean: float) -> float:
-        """A standardised answer in the label's unit."""
-        return (mean * self.spread_ + self.centre_) * divisor(seen.gigaflops)
 
     def _answer(self, seen: View) -> Prediction:
         reason = self.support_.reason_of(seen, self.names_)
         counts = (seen.macs, seen.params, self.metric, bool(seen.unknown_ops))
         if reason:
             return Prediction(None, None, None, self.level, False, reason, None, *counts)
-        (mean,), (spread,) = self._answers([seen])
+        (mean,), (spread,) = self._answers([seen], self.heads_)
         half = self.factor_ * (spread + self.floor_)
-        low, middle, high = (self._raw(seen, float(v)) for v in (mean - half, mean, mean + half))
+        low, middle, high = (float(self.scales_[0, 0] + v * self.scales_[0, 1]) for v in (mean - half, mean, mean + half))
         percentile = float(np.searchsorted(self.reference_, middle) / 1.01)
         return Prediction(middle, low, high, self.level, True, "", percentile, *counts)
 
-    def _scores(self, seen: Sequence[View]) -> list[float]:
-        return [self._raw(v, float(m)) for v, m in zip(seen, self._answers(seen)[0], strict=True)]
+    def members(self, items: Sequence[Any]) -> dict[str, NDArray[np.float64]]:
+        """Answers of the parts of the zero-shot estimator, each in standard deviations of the training labels.
 
-    def describe(self, seen: Sequence[View]) -> NDArray[np.float64]:
-        """See `AbstractPredictor.describe`: the embedding is added."""
-        return np.hstack([super().describe(seen), self.embed(seen)])
+        Args:
+            items: As for `predict`.
+
+        Returns:
+            label, scaled (the FLOPs-transformed ensemble, transformed back) and flops, each of shape (len(items),).
+        """
+        seen = self.views(items)
+        (mean, spread), (low, width), (size, decade) = self.scales_
+        scaled = (self._answers(seen, self.scaled_heads_)[0] * width + low) * np.array([divisor(v.gigaflops) for v in seen])
+        return {
+            "label": self._answers(seen, self.heads_)[0],
+            "scaled": (scaled - mean) / spread,
+            "flops": (np.log10([max(1, v.macs) for v in seen]) - size) / decade,
+        }
+
+    def _scores(self, seen: Sequence[View]) -> list[float]:
+        parts = self.members(seen)
+        inside = np.array([not self.support_.reason_of(v, self.names_) for v in seen])
+        folded = np.where(inside, parts["label"], np.mean(list(parts.values()), 0))
+        return (self.scales_[0, 0] + folded * self.scales_[0, 1]).tolist()
+
+    def describe(self, seen: Sequence[View]) -> list[NDArray[np.float64]]:
+        """See `AbstractPredictor.describe`; members of the estimator and the embedding are added."""
+        counts = super().describe(seen)[0]
+        parts, embedded = np.stack(list(self.members(seen).values()), 1), self.embed(seen)
+        return [
+            counts,
+            np.hstack([parts, counts]),
+            np.hstack([parts, counts, embedded]),
+            np.hstack([parts, counts[:, :2], embedded]),
+        ]
 
     # -- disk ----------------------------------------------------------------------------------------------------------
 
@@ -251,32 +284,29 @@ class Gennape(AbstractPredictor):
         return {n: getattr(self, n) for n in names}
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
-        modules = {"encoder": self.encoder_, "heads": self.heads_}
-        learnt = {f"{m}.{k}": t.detach().numpy() for m, module in modules.items() for k, t in module.state_dict().items()}
-        return (
-            learnt
-            | self.support_.arrays()
-            | {
-                "centroids": self.centroids_,
-                "shift": self.shift_,
-                "scale": self.scale_,
-                "target": np.array([self.centre_, self.spread_, self.floor_, self.factor_]),
-                "reference": self.reference_,
-                "names": np.frombuffer("\n".join(self.names_).encode(), np.uint8),
-            }
-        )
+        modules = {"encoder": self.encoder_, "heads": self.heads_, "scaled": self.scaled_heads_}
+        learnt: dict[str, NDArray[Any]] = {
+            f"{m}.{k}": t.detach().numpy() for m, module in modules.items() for k, t in module.state_dict().items()
+        }
+        own = {
+            "centroids": self.centroids_,
+            "shift": self.shift_,
+            "scales": self.scales_,
+            "interval": np.array([self.floor_, self.factor_]),
+            "reference": self.reference_,
+            "names": np.frombuffer("\n".join(self.names_).encode(), np.uint8),
+        }
+        return learnt | own | self.support_.arrays()
 
     def _restore(self, arrays: dict[str, NDArray[Any]], recipe: dict[str, Any]) -> None:
-        def state(prefix: str) -> dict[str, Tensor]:
-            return {k.removeprefix(prefix): torch.from_numpy(v.copy()) for k, v in arrays.items() if k.startswith(prefix)}
-
         self.encoder_ = Encoder(self.hidden, self.layers, self.embedding, self.dropout)
-        self.heads_ = Heads(len(arrays["centroids"]), self.embedding)
-        self.encoder_.load_state_dict(state("encoder."))
-        self.heads_.load_state_dict(state("heads."))
+        self.heads_, self.scaled_heads_ = (Heads(len(arrays["centroids"]), self.embedding) for _ in range(2))
+        for prefix, module in (("encoder.", self.encoder_), ("heads.", self.heads_), ("scaled.", self.scaled_heads_)):
+            state = {k.removeprefix(prefix): torch.from_numpy(v.copy()) for k, v in arrays.items() if k.startswith(prefix)}
+            module.load_state_dict(state)
         self.encoder_.eval()
-        self.centroids_, self.shift_, self.scale_ = arrays["centroids"], arrays["shift"], arrays["scale"]
-        self.centre_, self.spread_, self.floor_, self.factor_ = (float(v) for v in arrays["target"])
+        self.centroids_, self.shift_, self.scales_ = arrays["centroids"], arrays["shift"], arrays["scales"]
+        self.floor_, self.factor_ = (float(v) for v in arrays["interval"])
         self.reference_, self.support_ = arrays["reference"], Support.of(arrays)
         self.names_ = arrays["names"].tobytes().decode().split("\n")
         self.fitted_ = True

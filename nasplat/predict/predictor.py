@@ -119,10 +119,13 @@ class AbstractPredictor(ABC):
         """
         return self._scores(self.views(items, example_input))
 
-    def describe(self, seen: Sequence[View]) -> NDArray[np.float64]:
-        """Features that a fine-tuned predictor rests on, shape (n, f): rank score, log counts, graph statistics."""
-        counts = [[log10(max(1, v.macs)), log10(max(1, v.params)), *v.statistics.values()] for v in seen]
-        return np.hstack([np.array(self._scores(seen))[:, None], np.array(counts)])
+    def describe(self, seen: Sequence[View]) -> list[NDArray[np.float64]]:
+        """Sets of features that a fine-tuned predictor rests on, each of shape (n, f).
+
+        Log counts with graph statistics; the same with the rank score.
+        """
+        counts = np.array([[log10(max(1, v.macs)), log10(max(1, v.params)), *v.statistics.values()] for v in seen])
+        return [counts, np.hstack([np.array(self._scores(seen))[:, None], counts])]
 
     @property
     def is_fitted(self) -> bool:

@@ -25,10 +25,25 @@ VOCABULARY = (*(o for o in ops.OPS if o not in ops.VIEW), "other")
 FEATURES = (
     *("kernel", "stride", "groups", "transposed", "norms", "activations"),
     *("width_in", "width_out", "widening", "side_in", "side_out"),
-    *("macs_share", "params_share", "position", "fan_in", "fan_out"),
+    *("macs_relative", "params_relative", "position", "fan_in", "fan_out"),
 )
+"""Of a node; costs are relative to the mean node, widths to the widest layer, sides to the input."""
 SPECTRUM = 21
 """Smallest Laplacian eigenvalues that describe a graph's shape."""
+
+KINDS = tuple(
+    next(
+        (
+            k
+            for k, names in enumerate((ops.WEIGHTED, ops.MATMUL, ops.NORMALISATION, ops.ACTIVATION, ops.POINTWISE, ops.POOLING))
+            if name in names
+        ),
+        6 + (name in ops.TERMINAL),
+    )
+    for name in VOCABULARY
+)
+"""For each id its kind (weighted, matmul, normalisation, activation, pointwise, pooling, movement, terminal): what an operation
+that training never showed has in common with those it did."""
 
 _ID = {name: i for i, name in enumerate(VOCABULARY)}
 _HOSTS = frozenset(ops.WEIGHTED)
@@ -43,6 +58,8 @@ class View:
     """Shape (N,), ids of `VOCABULARY`."""
     features: NDArray[np.float32]
     """Shape (N, len(FEATURES))."""
+    work: NDArray[np.float32]
+    """Shape (N,): share of the network's MACs."""
     edges: NDArray[np.int64]
     """Shape (2, M): source and target of each edge."""
     statistics: dict[str, float]
@@ -78,6 +95,7 @@ def view(graph: Graph) -> View:
     )
     edges = np.array(list(pairs), np.int64).reshape(-1, 2).T
     macs = [node_macs(g.nodes[i], g.input_shapes(i)) for i in kept]
+    work = np.array(macs, np.float64) / max(1, sum(macs))
     params = [sum(g.weights[w].size for w in g.nodes[i].weights) for i in kept]
     depth = _depths(len(kept), edges)
     into, out = np.bincount(edges[1], minlength=len(kept)), np.bincount(edges[0], minlength=len(kept))
@@ -98,11 +116,11 @@ def view(graph: Graph) -> View:
             *(float(bool(node.get("transposed"))), float(norms), float(activations)),
             *(_ratio(widest, width_in, 4), _ratio(widest, width, 4), _ratio(width, width_in, 2)),
             *(_ratio(first, side_in, 4), _ratio(first, side, 4)),
-            *(macs[row] / max(1, sum(macs)), params[row] / max(1, sum(params))),
+            *(log2(1 + len(kept) * work[row]) / 2, log2(1 + len(kept) * params[row] / max(1, sum(params))) / 2),
             *(depth[row] / max(1, depth.max(initial=1)), min(8, into[row]) / 4, min(8, out[row]) / 4),
         )
     found = np.array([_ID.get(name[i], _ID["other"]) for i in kept], np.int64)
-    return View(found, rows, edges, features(graph), graph.macs, graph.params, graph.unknown_ops)
+    return View(found, rows, work.astype(np.float32), edges, features(graph), graph.macs, graph.params, graph.unknown_ops)
 
 
 def _fold(g: Graph) -> tuple[list[int], list[tuple[int, int]], list[str]]:
