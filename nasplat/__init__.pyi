@@ -9,6 +9,8 @@ from nasplat.inputs import load_table as load_table
 from nasplat.inputs import score as score
 from nasplat.measuring import measure as measure
 from nasplat.predict import Prediction as Prediction
+from nasplat.reporting import draw as draw
+from nasplat.reporting import write_report as write_report
 from nasplat.searching import Counted as Counted
 from nasplat.searching import Inherited as Inherited
 from nasplat.searching import Measured as Measured

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -46,7 +47,7 @@ def main() -> None:
         err.show()
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("stopped; what was finished is kept. The same command goes on from there.", err=True)
+        click.echo(f"stopped; what was finished is kept. To go on:\n  {shlex.join(['nasplat', *sys.argv[1:]])}", err=True)
         sys.exit(130)
     except NasplatError as err:
         if debug:
@@ -195,8 +196,9 @@ def score(networks: tuple[str, ...], predictor: str, shape: str | None, as_json:
 @click.argument("network")
 @input_shape
 @click.option("--nodes", is_flag=True, help="List every operation.")
+@click.option("--drawing", default=None, type=click.Path(path_type=Path), help="Write a drawing, folded by module (SVG).")
 @as_json
-def inspect(network: str, shape: str | None, nodes: bool, as_json: bool) -> None:
+def inspect(network: str, shape: str | None, nodes: bool, drawing: Path | None, as_json: bool) -> None:
     """Show what a network computes: operations, MACs, parameters, activation memory, canonical key."""
     from collections import Counter
 
@@ -204,6 +206,10 @@ def inspect(network: str, shape: str | None, nodes: bool, as_json: bool) -> None
     from nasplat.graph.cost import node_macs
 
     graph = nasplat.capture(network, _shape(shape))
+    if drawing is not None:
+        from nasplat.reporting import draw
+
+        draw(graph, drawing)
     macs: Counter[str] = Counter()
     count: Counter[str] = Counter(n.op for n in graph.nodes)
     for i, n in enumerate(graph.nodes):
@@ -549,14 +555,20 @@ def search(context: click.Context, space: str, out: Path, as_json: bool, **o: An
         )
 
     _print(rows, as_json, table)
+    chosen = runs.best(study, loaded)
+    runs.choose(out, chosen, "best first objective")
     if supernet is not None:
-        chosen = runs.best(study, loaded)
         import nasplat
 
         example: Any = chosen.example_input
         certificate = nasplat.export(supernet.subnet(chosen), out / "best.onnx", example, task=data)
         if not as_json:
             click.echo(f"exported {out / 'best.onnx'}: largest relative error {certificate.max_relative_error:.1e}")
+    from nasplat.reporting import write_report
+
+    page = write_report(out)
+    if not as_json:
+        click.echo(f"report {page}")
 
 
 def _cell(value: Any) -> str:
@@ -632,6 +644,37 @@ def export(network: str, path: Path, shape: str | None, check: bool, seed: int, 
             f"sha256 {certificate.sha256[:16]}…"
         ),
     )
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+def report(run: Path) -> None:
+    """Write report.html of a run folder: Pareto set, history, the chosen network, certificate, replay."""
+    from nasplat.reporting import write_report
+
+    click.echo(str(write_report(run)))
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--out", default=None, type=click.Path(path_type=Path), help="Folder of the repetition; default RUN/replay.")
+@as_json
+@click.pass_context
+def replay(context: click.Context, run: Path, out: Path | None, as_json: bool) -> None:
+    """Repeat a run with its recorded command, and say whether it ends the same."""
+    from nasplat import runs
+
+    out = out or run / "replay"
+    words = runs.with_out(runs.recorded(run), out)
+    click.echo(f"{shlex.join(['nasplat', *words])}", err=True)
+    before = sys.argv
+    sys.argv = ["nasplat", *words]
+    try:
+        cli.main(args=words, standalone_mode=False, obj=context.obj)
+    finally:
+        sys.argv = before
+    found = runs.compare(run, out)
+    _print(found, as_json, lambda: f"{found['equal']} of {found['trials']} trials are equal, values included")
 
 
 @cli.command()

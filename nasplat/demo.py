@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import random
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -21,6 +22,7 @@ import torch
 from nasplat import exporting, runs
 from nasplat.inputs import load_predictor, score
 from nasplat.measuring import Budget, train_architecture
+from nasplat.reporting import write_report
 from nasplat.searching import Limits
 from nasplat.searchspace import Architecture, Space, load_space
 from nasplat.supernet import Supernet
@@ -105,10 +107,13 @@ def run(
         f"under the same limit: the found one {'beats' if result['wins'] else 'DOES NOT beat'} the median"
     )
     result["export"] = _export(space, task, result, seed, scale, out, say)
+    runs.choose(out, space.parse(result["found"]), f"best on the decide split of {scale.finalists} finalists trained alone")
     result["seconds"] = time.perf_counter() - started
     (out / "results.json").write_text(json.dumps(result, indent=1, default=str) + "\n", encoding="utf-8")
     (out / "results.md").write_text(page(result, scale), encoding="utf-8")
+    report = write_report(out)
     say(f"\n{result['seconds']:.0f} s. Everything is in {out}/: results.md, study.journal, best.onnx, best.certificate.json")
+    say(f"Open {report}")
     return result
 
 
@@ -183,7 +188,7 @@ def _pool() -> Any:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return multiprocessing.get_context("spawn").Pool(min(cores, 8))
+    return multiprocessing.get_context("spawn").Pool(min(cores, 8), signal.signal, (signal.SIGINT, signal.SIG_IGN))
 
 
 def _train(job: tuple[str, dict[str, Any], int]) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -96,7 +97,8 @@ def _captured(members: list[Architecture], workers: int) -> Iterator[tuple[str, 
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"
     try:
-        with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        # Ctrl-C is the parent's business
+        with multiprocessing.get_context("spawn").Pool(workers, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
             yield from pool.imap(_see_line, [m.to_json() for m in members], chunksize=16)
     finally:
         if before is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -21,7 +22,7 @@ from nasplat.inputs import capture, load_predictor
 from nasplat.measuring.latency import device_name
 from nasplat.searching import Counted, Inherited, Measured, Predicted, PredictorSampler, Trained
 from nasplat.searchspace import Architecture, Space, list_spaces, load_space
-from nasplat.study import Progress, architectures, search
+from nasplat.study import Progress, architectures, open_storage, search
 from nasplat.task import Task
 
 
@@ -42,8 +43,14 @@ def hardware() -> dict[str, Any]:
     return {"cpu": device_name(torch.device("cpu")), "threads": torch.get_num_threads(), "gpu": gpu}
 
 
-def describe(folder: Path, verb: str, settings: Mapping[str, Any]) -> None:
+def describe(folder: Path, verb: str, settings: Mapping[str, Any], command: list[str] | None = None) -> None:
     """Write run.json: settings, versions, hardware and the command that repeats the run.
+
+    Args:
+        folder: Of the run.
+        verb: search, train or demo.
+        settings: Everything resolved that decides the result.
+        command: Words after `nasplat`; default what was typed.
 
     Raises:
         SearchError: the folder holds a run with other settings.
@@ -60,8 +67,9 @@ def describe(folder: Path, verb: str, settings: Mapping[str, Any]) -> None:
                     f"{plain[changed[0]]!r}.\n  Choose another --out, or repeat its command: {there['command']}"
                 )
     folder.mkdir(parents=True, exist_ok=True)
-    command = " ".join(["nasplat", *(json.dumps(a) if " " in a else a for a in sys.argv[1:])])
-    row = {"verb": verb, "settings": plain, "versions": versions(), "hardware": hardware(), "command": command}
+    words = command if command is not None else sys.argv[1:]
+    row = {"verb": verb, "settings": plain, "versions": versions(), "hardware": hardware()}
+    row |= {"command": shlex.join(["nasplat", *words]), "words": words}
     file.write_text(json.dumps(row | {"started": time.strftime("%Y-%m-%d %H:%M:%S")}, indent=1) + "\n", encoding="utf-8")
 
 
@@ -152,6 +160,52 @@ def top(study: optuna.Study, space: Space, n: int) -> list[Architecture]:
     finished = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
     ranked = sorted(finished, key=lambda t: sign * t.values[0])
     return [Architecture.from_json(t.user_attrs["architecture"], space) for t in ranked[:n]]
+
+
+def choose(folder: Path, architecture: Architecture, why: str) -> None:
+    """Write chosen.json: which network a run hands over, and why."""
+    row = {"architecture": architecture.to_json(), "why": why}
+    (folder / "chosen.json").write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
+
+
+def recorded(folder: Path) -> list[str]:
+    """Words of the command that made a run folder.
+
+    Raises:
+        SearchError: the folder holds no run.
+    """
+    file = folder / "run.json"
+    if not file.exists():
+        raise SearchError(f"expected a run folder with run.json, got {str(folder)!r}.\n  Give the --out of an earlier command.")
+    return list(json.loads(file.read_text(encoding="utf-8"))["words"])
+
+
+def with_out(words: list[str], out: Path) -> list[str]:
+    """The words of a command with another --out, and without a storage of its own that would be resumed."""
+    kept: list[str] = []
+    skip = False
+    for word in words:
+        if skip:
+            skip = False
+        elif word in {"--out", "--storage"}:
+            skip = True
+        elif not word.startswith(("--out=", "--storage=")):
+            kept.append(word)
+    return [*kept, "--out", str(out)]
+
+
+def compare(run: Path, other: Path) -> dict[str, int]:
+    """How many finished trials of a run another run repeated, values included."""
+
+    def trials(folder: Path) -> list[tuple[str, list[float]]]:
+        settings = json.loads((folder / "run.json").read_text(encoding="utf-8"))["settings"]
+        storage = open_storage(settings.get("storage") or str(folder / "study.journal"))
+        study = optuna.load_study(study_name="nasplat", storage=storage)
+        done = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+        return [(t.user_attrs["architecture"], list(t.values)) for t in done]
+
+    first, second = trials(run), trials(other)
+    return {"trials": len(first), "equal": sum(a == b for a, b in zip(first, second, strict=False))}
 
 
 def diagnose() -> list[dict[str, Any]]:

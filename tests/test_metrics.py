@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nasplat.errors import ShapeError
-from nasplat.metrics import interval_coverage, kendall_tau, mean_absolute_error, spearman_rho
+from nasplat.metrics import interval_coverage, kendall_tau, mean_absolute_error, ndcg_at, spearman_rho
 
 
 def test_kendall_tau_agrees_with_scipy_on_ties() -> None:
@@ -24,6 +24,12 @@ def test_constant_vector_has_no_rank_agreement() -> None:
 def test_error_and_coverage_by_hand() -> None:
     assert mean_absolute_error([1, 2], [2, 4]) == 1.5
     assert interval_coverage([0, 0, 0, 0], [1, 1, 1, 1], [0.5, 2, 1, -1]) == 0.5
+
+
+def test_gain_of_the_first_k_by_hand() -> None:
+    # relevance 20, 10, 0 in the order 10, 20, 0: (10 + 20/log2(3)) / (20 + 10/log2(3))
+    assert ndcg_at(2, [2, 3, 1], [30, 20, 10]) == pytest.approx((10 + 20 / np.log2(3)) / (20 + 10 / np.log2(3)))
+    assert np.isnan(ndcg_at(2, [1, 2], [5, 5]))
 
 
 def test_unequal_lengths_are_refused() -> None:

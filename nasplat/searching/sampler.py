@@ -167,6 +167,10 @@ class PredictorSampler(optuna.samplers.BaseSampler):
                 columns.append([typical if p is None else p for p in prior])
         return np.array(columns, np.float64).T
 
+    def estimate(self, architecture: Architecture) -> float | None:
+        """The guide's answer, known before the trial; None outside its support."""
+        return self._prior(architecture)
+
     def _prior(self, architecture: Architecture) -> float | None:
         if architecture not in self._guided:
             try:

@@ -8,12 +8,13 @@ import torch
 
 import nasplat
 from nasplat.errors import InputError, PredictorError, TableError
-from nasplat.fitting import distinct, evaluate, fit_and_save, split
+from nasplat.fitting import Labelled, distinct, evaluate, fit_and_save, split
 from nasplat.graph.statistics import features
 from nasplat.metrics import interval_coverage, kendall_tau
 from nasplat.predict import CountBaseline, Trees, load
 from nasplat.predict import trees as trees_module
 from nasplat.predict.conformal import half_width
+from nasplat.predict.view import view
 from nasplat.table import Table
 
 Data = tuple[list[nasplat.Graph], list[float]]
@@ -113,7 +114,7 @@ def test_unfitted_few_and_unequal_labels_are_refused(labelled: Data) -> None:
 def test_unknown_family_and_settings_are_refused() -> None:
     from nasplat.predict.registry import make
 
-    with pytest.raises(PredictorError, match="among trees, count, got 'forest'"):
+    with pytest.raises(PredictorError, match="among trees, gennape, count, got 'forest'"):
         make("forest")
     with pytest.raises(PredictorError, match="does not take these settings"):
         make("trees", leaves=3)
@@ -135,17 +136,22 @@ def test_fitting_a_table_writes_a_card_and_splits_by_graph(cells: nasplat.Space,
     card = (tmp_path / "p" / "README.md").read_text(encoding="utf-8")
     assert "made in a test" in card
     assert f"{figures[0]['kendall_tau']:.3f}" in card
-    again = evaluate(nasplat.load_predictor(str(tmp_path / "p")), test.graphs, test.labels)
-    assert again == evaluate(predictor, test.graphs, test.labels)
+    again = evaluate(nasplat.load_predictor(str(tmp_path / "p")), test)
+    assert again == evaluate(predictor, test)
     with pytest.raises(TableError, match="at least 50 distinct"):
         fit_and_save(table.take(range(10)), "count", tmp_path / "q")
 
 
 def test_evaluation_without_support_says_so(labelled: Data, vit: nasplat.Space) -> None:
     predictor = small_trees().fit(*labelled)
-    graphs = [vit.sample(seed=i).graph() for i in range(3)]
+    seen = [view(vit.sample(seed=i).graph()) for i in range(3)]
+    strangers = Labelled(seen, [1.0, 2.0, 3.0], ["a", "b", "c"], ["a", "b", "c"])
     with pytest.raises(TableError, match="inside the predictor's support, got 0 of 3"):
-        evaluate(predictor, graphs, [1.0, 2.0, 3.0])
+        evaluate(predictor, strangers)
+    ranked = evaluate(predictor, strangers, beyond=True)
+    assert ranked.in_support == 0.0
+    assert ranked.mean_absolute_error is None
+    assert -1.0 <= ranked.kendall_tau <= 1.0
 
 
 def test_score_ranks_strings_modules_and_architectures_together() -> None:

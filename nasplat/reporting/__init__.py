@@ -1,0 +1,9 @@
+"""Results made visible: one SVG of a network, one self-contained HTML page of a run.
+
+drawing.py  a Graph as SVG, folded by module      page.py  a run folder as report.html
+"""
+
+from nasplat.reporting.drawing import draw
+from nasplat.reporting.page import write_report
+
+__all__ = ["draw", "write_report"]

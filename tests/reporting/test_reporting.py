@@ -1,0 +1,108 @@
+"""Drawings and pages: well-formed, folded, self-contained, escaped."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from torch import nn
+
+import nasplat
+from nasplat.cli import cli
+from nasplat.errors import SearchError
+from nasplat.reporting.drawing import Box, draw, fold
+
+PRESETS = [f"--preset={p}" for p in ("size=mini", "image=16", "patch=4", "channels=1", "classes=10", "head_dim=8")]
+
+
+@pytest.mark.parametrize("name", nasplat.list_spaces())
+def test_drawing_is_well_formed_and_small(name: str, tmp_path: Path) -> None:
+    graph = nasplat.load_space(name).sample(seed=5).graph()
+    text = draw(graph, tmp_path / "net.svg")
+    root = ET.fromstring(text)
+    assert root.tag.endswith("svg")
+    assert (tmp_path / "net.svg").read_text(encoding="utf-8") == text
+    assert text.count("<rect") <= 1 + 3 * 32
+
+
+def test_repeated_blocks_are_drawn_once() -> None:
+    space = nasplat.load_space("nasbench201")
+    text = draw(space.parse("|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|nor_conv_3x3~2|").graph())
+    assert "stage0_cell0 ×5" in text
+    assert "inside stage0_cell0, one of 15 such" in text
+
+
+def test_500_nodes_fold_to_a_readable_picture() -> None:
+    deep = nn.Sequential(*[nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU()) for _ in range(170)])
+    graph = nasplat.capture(deep, (1, 4, 8, 8))
+    assert graph.num_nodes > 500
+    assert draw(graph).count("<rect") < 40
+
+
+def test_boxes_cover_every_node_once_and_edges_go_forward() -> None:
+    graph = nasplat.load_space("ofa_mobilenetv3").sample(seed=1).graph()
+    boxes = fold(graph, [Box(tuple(range(len(graph.nodes))), "")], 40)
+    assert sorted(i for b in boxes for i in b.nodes) == list(range(len(graph.nodes)))
+    owner = {i: n for n, b in enumerate(boxes) for i in b.nodes}
+    assert all(owner[s] <= owner[t] for s, _, t, _ in graph.edges)
+
+
+def run(*words: str) -> str:
+    result = CliRunner().invoke(cli, list(words), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_search_ends_with_a_report_and_can_be_replayed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [
+        "search",
+        "vit",
+        "--out",
+        str(tmp_path / "run"),
+        "--trials",
+        "5",
+        "--train.epochs=1",
+        "--limit",
+        "macs=300000",
+        *PRESETS,
+    ]
+    monkeypatch.setattr("sys.argv", ["nasplat", *words])
+    run(*words)
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    for words_there in (
+        "Pareto set",
+        "History",
+        "Predicted against measured",
+        "Chosen network",
+        "Exported file",
+        "nasplat replay run",
+    ):
+        assert words_there in page or words_there == "Predicted against measured"
+    assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")
+    assert "https://" not in page
+    data = page.split("id='pareto-data'>")[1].split("</script>")[0]
+    assert len(json.loads(data)["points"]) == 5
+    again = json.loads(run("replay", str(tmp_path / "run"), "--json"))
+    assert again == {"trials": 5, "equal": 5}
+    assert str(tmp_path / "run" / "report.html") in run("report", str(tmp_path / "run"))
+
+
+def test_drawing_from_the_command_line(tmp_path: Path) -> None:
+    run(
+        "inspect",
+        "vit:" + nasplat.load_space("vit").format(nasplat.load_space("vit").sample(seed=0)),
+        "--drawing",
+        str(tmp_path / "n.svg"),
+    )
+    ET.parse(tmp_path / "n.svg")
+
+
+def test_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SearchError, match="expected a run folder"):
+        nasplat.write_report(tmp_path)
+    (tmp_path / "run.json").write_text('{"settings": {}}', encoding="utf-8")
+    with pytest.raises(SearchError, match="no study yet"):
+        nasplat.write_report(tmp_path)
