@@ -11,7 +11,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ Start here:
   nasplat score mine.py:factory --input 1,3,32,32   rank your own network
   nasplat sample nasbench201 -n 3                 architectures of a space
   nasplat search nasbench201 --task digits-clutter --limit macs=2e6 --out run
-Every verb has --json. Networks are named by space:encoding, file.py:factory, timm:name, or an architecture's JSON line."""
+Every verb has --json. Networks are named by space:encoding, file.py:factory, model.onnx, timm:name, or an architecture's
+JSON line."""
 
 
 @click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -670,7 +671,8 @@ def replay(context: click.Context, run: Path, out: Path | None, as_json: bool) -
     before = sys.argv
     sys.argv = ["nasplat", *words]
     try:
-        cli.main(args=words, standalone_mode=False, obj=context.obj)
+        with redirect_stdout(sys.stderr):
+            cli.main(args=words, standalone_mode=False, obj=context.obj)
     finally:
         sys.argv = before
     found = runs.compare(run, out)

@@ -219,6 +219,7 @@ def provenance(table: Table, data: Labelled, seeds: Sequence[int], command: str)
     return {
         "table": table.source,
         "column": table.metric,
+        "space": table.architectures[0].space.name,
         "rows": len(table),
         "networks": len(data.labels),
         "table_hash": table.content_hash,

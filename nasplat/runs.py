@@ -20,6 +20,7 @@ from nasplat import __version__, content
 from nasplat.errors import SearchError
 from nasplat.inputs import capture, load_predictor
 from nasplat.measuring.latency import device_name
+from nasplat.predict.predictor import trained_on
 from nasplat.searching import Counted, Inherited, Measured, Predicted, PredictorSampler, Trained
 from nasplat.searchspace import Architecture, Space, list_spaces, load_space
 from nasplat.study import Progress, architectures, open_storage, search
@@ -225,7 +226,8 @@ def diagnose() -> list[dict[str, Any]]:
     for name in content.names("predictors"):
 
         def predict(name: str = name) -> str:
-            answer = load_predictor(name).predict([load_space("nasbench201").sample(seed=1)])[0]
+            space = trained_on(content.folder("predictors") / name).get("space", "nasbench201")
+            answer = load_predictor(name).predict([load_space(space).sample(seed=1)])[0]
             return f"{answer.mean:.2f} [{answer.low:.2f}, {answer.high:.2f}] {answer.metric}" if answer.mean else answer.reason
 
         attempt(f"predictor {name}", predict)

@@ -17,6 +17,11 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
+try:
+    import fcntl
+except ImportError:  # Windows: Optuna's own lock stands in
+    fcntl = None
+
 from nasplat.errors import SearchError
 from nasplat.measuring import Budget
 from nasplat.searching import AbstractObjective, Counted, Limits, OutsideSupport, PredictorSampler, Trained
@@ -56,8 +61,26 @@ def open_storage(storage: Any) -> Any:
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
 
-        return JournalStorage(JournalFileBackend(storage.removeprefix("journal:")))
+        path = storage.removeprefix("journal:")
+        lock: Any = _FileLock(f"{path}.lock") if fcntl is not None else None
+        return JournalStorage(JournalFileBackend(path, lock_obj=lock))
     return storage
+
+
+class _FileLock:
+    """A lock the operating system releases when its process dies; Optuna's own waits 30 seconds after a SIGKILL."""
+
+    def __init__(self, path: str) -> None:
+        self.path, self.file = path, -1
+
+    def acquire(self) -> bool:
+        file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(file, fcntl.LOCK_EX)  # type: ignore[union-attr]
+        self.file = file  # only the holder writes: another thread may be waiting
+        return True
+
+    def release(self) -> None:
+        os.close(self.file)
 
 
 def search(

@@ -12,6 +12,7 @@ import io
 import json
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -80,9 +81,15 @@ class Table:
         Args:
             seed: Same seed, same split.
             shares: Of train and decide; test is the rest.
-            group: Rows with equal groups stay together; by default those of one architecture.
+            group: Rows with equal groups stay together; by default those of one canonical architecture where a space is
+                known, else of one key.
         """
-        names = [group(row) if group else row[self.key] for row in self.rows]
+        if group is not None:
+            names = [group(row) for row in self.rows]
+        elif self.parse is not None:
+            names = [str(a.canonical()) for a in self.architectures]
+        else:
+            names = [row[self.key] for row in self.rows]
         groups = sorted(set(names))
         random.Random(f"split {seed}").shuffle(groups)
         first = round(len(groups) * shares[0])
@@ -93,6 +100,35 @@ class Table:
             found[part[name]].append(i)
         train, decide, test = (self.take(rows) for rows in found)
         return train, decide, test
+
+    def join(self, other: Table, on: str | None = None) -> Table:
+        """The columns of both tables, row by row of equal keys.
+
+        Args:
+            other: Its columns win where both have one of a name.
+            on: Column that both have; default this table's key.
+
+        Raises:
+            TableError: a key is in one table only, or twice in one; the message counts and names them.
+        """
+        column = on or self.key
+        sides: list[dict[str, dict[str, str]]] = []
+        for table in (self, other):
+            if any(column not in row for row in table.rows):
+                raise TableError(f"expected a column {column!r} in {table!r}.\n  Join on a column both have.")
+            found = {row[column]: row for row in table.rows}
+            if len(found) != len(table):
+                twice = next(k for k, n in Counter(row[column] for row in table.rows).items() if n > 1)
+                raise TableError(f"{table!r} holds {column} {twice!r} twice.\n  Average or drop duplicates before a join.")
+            sides.append(found)
+        left, right = sides
+        unequal = [k for k in left if k not in right] + [k for k in right if k not in left]
+        if unequal:
+            raise TableError(
+                f"expected equal sets of {column!r}, got {sum(k in left for k in unequal)} only in {self!r} and "
+                f"{sum(k in right for k in unequal)} only in {other!r}, such as {unequal[0]!r}.\n  Take the common rows first."
+            )
+        return replace(self, rows=tuple(row | right[row[column]] for row in self.rows))
 
     def save(self, path: str | Path) -> None:
         """Write `.csv` or `.csv.gz`; a gzip file holds no time stamp, so equal tables give equal files."""

@@ -9,12 +9,14 @@ import pytest
 import nasplat
 from nasplat import content
 from nasplat.errors import ContentError, PredictorError
+from nasplat.predict.predictor import trained_on
 
 
 @pytest.mark.parametrize("name", content.names("predictors"))
 def test_shipped_predictor_answers_with_interval(name: str) -> None:
     predictor = nasplat.load_predictor(name)
-    answers = predictor.predict([nasplat.load_space("nasbench201").sample(seed=i) for i in range(5)])
+    space = nasplat.load_space(trained_on(content.folder("predictors") / name)["space"])
+    answers = predictor.predict([space.sample(seed=i) for i in range(5)])
     inside = [a for a in answers if a.in_support]
     assert len(inside) >= 3
     assert all(a.low < a.mean < a.high and a.macs > 0 for a in inside)

@@ -5,13 +5,16 @@ The default run kills twice each; `pytest -m slow tests/test_survival.py` kills 
 
 from __future__ import annotations
 
-import os
+import json
+import multiprocessing
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -20,45 +23,67 @@ from safetensors.torch import load_file
 
 import nasplat
 from nasplat.study import open_storage
+from nasplat.supernet.training import read_checkpoint
 
 TIMES = [2, pytest.param(10, marks=pytest.mark.slow)]
-SEARCH = """
-import sys, time, torch, nasplat
-torch.set_num_threads(1)
-space = nasplat.load_space("nasbench201", width=4, cells=1, image=16, channels=1)
-def quality(architecture):
-    time.sleep(0.02)
-    return float(architecture.graph().macs % 9973)
-def report(progress):
-    print(progress.done, flush=True)
-nasplat.search(space, maximize=[quality], minimize=["macs"], n_trials=60, storage=sys.argv[1], seed=0, report=report)
-"""
-TRAIN = """
-import sys, torch, nasplat
-torch.set_num_threads(1)
-space = nasplat.load_space("vit", size="mini", image=16, patch=4, channels=1, classes=10, head_dim=8)
-task = nasplat.load_task("digits-clutter", train=512, decide=64, test=64)
-supernet = nasplat.Supernet(space, task, seed=0)
-supernet.train(epochs=8, batch_size=32, checkpoint=sys.argv[1], report=lambda e, n: print(e.epoch, flush=True))
-"""
+FORK = multiprocessing.get_context("fork")  # a fresh process without the seconds that importing torch takes
 
 
-def start(code: str, argument: str) -> subprocess.Popen[str]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-c", code, argument], stdout=subprocess.PIPE, text=True, env=environment)
+def search(storage: str, said: Any) -> None:
+    torch.set_num_threads(1)
+    space = nasplat.load_space("nasbench201", width=4, cells=1, image=16, channels=1)
+
+    def quality(architecture: nasplat.Architecture) -> float:
+        time.sleep(0.02)
+        return float(architecture.graph().macs % 9973)
+
+    def report(progress: Any) -> None:
+        said.send(progress.done)
+
+    nasplat.search(space, maximize=[quality], minimize=["macs"], n_trials=60, storage=storage, seed=0, report=report)
 
 
-def kill_after_first_line(process: subprocess.Popen[str], seconds: float) -> bool:
-    """SIGKILL some time after the process reported progress; False when it ended before."""
-    assert process.stdout is not None
-    if not process.stdout.readline():
-        process.wait()
-        return False
-    time.sleep(seconds)
-    alive = process.poll() is None
-    process.kill()
-    process.wait()
-    return alive
+def train(folder: str, said: Any) -> None:
+    torch.set_num_threads(1)
+    space = nasplat.load_space("vit", size="mini", image=16, patch=4, channels=1, classes=10, head_dim=8)
+    task = nasplat.load_task("digits-clutter", train=256, decide=64, test=64)
+    supernet = nasplat.Supernet(space, task, seed=0)
+    supernet.train(epochs=8, batch_size=32, checkpoint=folder, report=lambda epoch, total: said.send(epoch.epoch))
+
+
+class Run:
+    """A process that reports its progress through a pipe."""
+
+    def __init__(self, target: Callable[[str, Any], None], argument: str) -> None:
+        self.heard, said = FORK.Pipe(duplex=False)
+        self.process = FORK.Process(target=target, args=(argument, said))
+        self.process.start()
+        said.close()
+
+    def kill(self, seconds: float) -> bool:
+        """SIGKILL some time after the first sign of progress; False when it ended before."""
+        try:
+            self.heard.recv()
+        except EOFError:
+            self.process.join()
+            return False
+        time.sleep(seconds)
+        alive = self.process.is_alive()
+        self.process.kill()
+        self.process.join()
+        return alive and self.process.exitcode == -signal.SIGKILL
+
+    def finish(self) -> list[int]:
+        """What it reported until its end."""
+        said = []
+        while True:
+            try:
+                said.append(self.heard.recv())
+            except EOFError:
+                break
+        self.process.join()
+        assert self.process.exitcode == 0
+        return said
 
 
 def finished(storage: str) -> dict[int, tuple[str, tuple[float, ...]]]:
@@ -73,13 +98,12 @@ def test_killed_search_resumes_without_loss(kind: str, kills: int, tmp_path: Pat
     storage = f"sqlite:///{tmp_path}/s.db" if kind == "sqlite" else f"{tmp_path}/s.journal"
     rng, before, killed = random.Random(f"{kind} {kills}"), {}, 0
     for _ in range(kills):
-        killed += kill_after_first_line(start(SEARCH, storage), rng.uniform(0.0, 0.3))
+        killed += Run(search, storage).kill(rng.uniform(0.0, 0.3))
         now = finished(storage)
         assert before.items() <= now.items()  # nothing finished is lost or changed
         before = now
     assert killed >= min(kills, 2)
-    last = start(SEARCH, storage)
-    assert last.wait(timeout=300) == 0
+    Run(search, storage).finish()
     now = finished(storage)
     assert before.items() <= now.items()
     assert len(now) == 60  # not one more than asked for
@@ -90,21 +114,16 @@ def test_killed_search_resumes_without_loss(kind: str, kills: int, tmp_path: Pat
 def test_killed_training_ends_with_the_same_weights(kills: int, tmp_path: Path) -> None:
     rng, killed = random.Random(kills), 0
     for _ in range(kills):
-        killed += kill_after_first_line(start(TRAIN, str(tmp_path / "killed")), rng.uniform(0.0, 0.25))
+        killed += Run(train, str(tmp_path / "killed")).kill(rng.uniform(0.0, 0.25))
     assert killed >= 1
-    last = start(TRAIN, str(tmp_path / "killed"))
-    assert last.wait(timeout=300) == 0
-    whole = start(TRAIN, str(tmp_path / "whole"))
-    assert whole.stdout is not None
-    assert whole.stdout.read().split() == [str(i) for i in range(1, 9)]
-    assert whole.wait(timeout=300) == 0
+    Run(train, str(tmp_path / "killed")).finish()
+    assert Run(train, str(tmp_path / "whole")).finish() == [1, 2, 3, 4, 5, 6, 7, 8]
     a, b = (load_file(tmp_path / name / "supernet.safetensors") for name in ("killed", "whole"))
     assert a.keys() == b.keys()
     assert all(torch.equal(a[k], b[k]) for k in a)
-    from nasplat.supernet.training import read_checkpoint
-
-    epochs = [int(read_checkpoint(tmp_path / n / "supernet.safetensors")[0]["epochs_done"]) for n in ("killed", "whole")]
-    assert epochs == [8, 8]
+    for name in ("killed", "whole"):
+        metadata, _ = read_checkpoint(tmp_path / name / "supernet.safetensors")
+        assert [e["epoch"] for e in json.loads(metadata["history"])] == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
 def test_interrupted_command_prints_how_to_go_on(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 import nasplat
 from nasplat.errors import TableError
-from nasplat.table import read_table
+from nasplat.table import Table, read_table
 
 ROWS = "arch_str,acc,other\na,1.5,1\nb,,2\nc,nan,3\nd,2.5,4\ne,3,5\n"
 
@@ -72,3 +72,35 @@ def test_architectures_are_read_with_the_space(tmp_path: Path) -> None:
     path.write_text("arch_str,acc\n" + "".join(f"{t},{i}\n" for i, t in enumerate(texts)), encoding="utf-8")
     table = nasplat.load_table(path, space="nasbench201", metric="acc")
     assert [space.format(a) for a in table.architectures] == texts
+
+
+def table(rows: list[dict[str, str]], source: str) -> Table:
+    return Table(tuple(rows), "acc", "key", source)
+
+
+def test_join_unites_columns_of_equal_keys() -> None:
+    left = table([{"key": "a", "acc": "1"}, {"key": "b", "acc": "2"}], "left")
+    right = table([{"key": "b", "ms": "20"}, {"key": "a", "ms": "10"}], "right")
+    assert [(r["acc"], r["ms"]) for r in left.join(right).rows] == [("1", "10"), ("2", "20")]
+
+
+def test_join_refuses_unequal_and_doubled_keys() -> None:
+    left = table([{"key": "a", "acc": "1"}, {"key": "b", "acc": "2"}], "left")
+    with pytest.raises(TableError, match=r"1 only in Table\(2 rows, acc, left\) and 2 only in .* such as 'b'"):
+        left.join(table([{"key": "a"}, {"key": "c"}, {"key": "d"}], "right"))
+    with pytest.raises(TableError, match="holds key 'a' twice"):
+        left.join(table([{"key": "a"}, {"key": "a"}], "right"))
+    with pytest.raises(TableError, match="expected a column 'hash'"):
+        left.join(left, on="hash")
+
+
+def test_split_keeps_isomorphic_architectures_together() -> None:
+    space = nasplat.load_space("nasbench201")
+    # an edge out of a node that nothing feeds computes nothing
+    texts = [
+        f"|none~0|+|nor_conv_3x3~0|{op}~1|+|none~0|none~1|nor_conv_1x1~2|" for op in ("none", "skip_connect", "avg_pool_3x3")
+    ]
+    rows = [{"key": t, "acc": str(i)} for i, t in enumerate(texts * 5)]
+    for seed in range(5):
+        parts = Table(tuple(rows), "acc", "key", "made up", space.parse).split(seed, (0.5, 0.2))
+        assert sorted(len(p) for p in parts) == [0, 0, 15]

@@ -168,6 +168,12 @@ class AbstractPredictor(ABC):
         (path / "README.md").write_text(card or f"# {path.name}\n", encoding="utf-8")
 
 
+def trained_on(folder: Path) -> dict[str, Any]:
+    """What a predictor's recipe says of the data it learnt from."""
+    recipe = tomllib.loads((folder / "recipe.toml").read_text(encoding="utf-8"))
+    return dict(recipe.get("trained_on", {}))
+
+
 def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Recipe and arrays of a predictor's folder.
 
