@@ -1,7 +1,7 @@
 """Can `digits-clutter` tell networks apart? Rank agreement between two training seeds, per space.
 
 Random networks of each space (seeds 0 … n-1) are trained twice, with seeds 0 and 1 (initial values and data order), and
-compared by accuracy on the decide split. One row per (space, budget, network, seed) is appended; rows present are skipped.
+compared by accuracy on the decide split. One row per (space, configuration, network, seed) is appended; rows present are skipped.
 
     python benchmarks/bench_task_agreement.py --spaces nasbench201 vit --n 30 --workers 2
 """
@@ -24,7 +24,7 @@ from nasplat.measuring import Budget, train_architecture
 from nasplat.metrics import kendall_tau
 from nasplat.runs import hardware, versions
 
-COLUMNS = ("space", "budget", "network", "seed", "decide", "test", "seconds", "macs", "params", "architecture")
+COLUMNS = ("space", "configuration", "network", "seed", "decide", "test", "seconds", "macs", "params", "architecture")
 
 
 def main() -> None:
@@ -41,7 +41,7 @@ def main() -> None:
     if not arguments.summary:
         done = {key(r) for r in rows(arguments.out)}
         jobs = [(s, i, seed) for s in arguments.spaces for i in range(arguments.n) for seed in (0, 1)]
-        jobs = [j for j in jobs if (j[0], budget(j[0]), str(j[1]), str(j[2])) not in done]
+        jobs = [j for j in jobs if (j[0], configuration(j[0]), str(j[1]), str(j[2])) not in done]
         with multiprocessing.get_context("spawn").Pool(arguments.workers) as pool:
             for row in pool.imap_unordered(label, jobs):
                 with arguments.out.open("a", encoding="utf-8", newline="") as file:
@@ -50,12 +50,12 @@ def main() -> None:
     summarise(arguments.out)
 
 
-def budget(space: str) -> str:
-    return json.dumps(BUDGETS[space])
+def configuration(space: str) -> str:
+    return json.dumps(SMALL[space] | BUDGETS[space])
 
 
 def key(row: dict[str, str]) -> tuple[str, str, str, str]:
-    return row["space"], row["budget"], row["network"], row["seed"]
+    return row["space"], row["configuration"], row["network"], row["seed"]
 
 
 def rows(out: Path) -> list[dict[str, str]]:
@@ -72,7 +72,7 @@ def label(job: tuple[str, int, int]) -> dict[str, Any]:
     done = train_architecture(architecture, nasplat.load_task("digits-clutter"), Budget(**BUDGETS[name]), seed)
     return {
         "space": name,
-        "budget": budget(name),
+        "configuration": configuration(name),
         "network": i,
         "seed": seed,
         "decide": f"{done.decide:.4f}",
@@ -86,12 +86,12 @@ def label(job: tuple[str, int, int]) -> dict[str, Any]:
 
 def summarise(out: Path) -> None:
     print(f"\n{hardware()}, {versions()}")
-    print("| space | networks | budget | seconds a network | accuracy % | τ-b seeds 0, 1 | τ-b MACs | τ-b parameters |")
+    print("| space | networks | configuration | seconds a network | accuracy % | τ-b seeds 0, 1 | τ-b MACs | τ-b parameters |")
     print("|---|---|---|---|---|---|---|---|")
-    for name, spent in sorted({(r["space"], r["budget"]) for r in rows(out)}):
+    for name, spent in sorted({(r["space"], r["configuration"]) for r in rows(out)}):
         pairs: dict[str, dict[str, dict[str, str]]] = {}
         for r in rows(out):
-            if (r["space"], r["budget"]) == (name, spent):
+            if (r["space"], r["configuration"]) == (name, spent):
                 pairs.setdefault(r["network"], {})[r["seed"]] = r
         both = [p for p in pairs.values() if len(p) == 2]
         if len(both) < 2:

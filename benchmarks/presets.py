@@ -8,9 +8,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "nasbench201": {"width": 8, "cells": 1, "image": 16, "channels": 1},
     "ofa_mobilenetv3": {
         "base": 0.5,
-        "widths": [0.25, 0.5, 1.0],
+        "widths": [0.25, 1.0, 2.0],
         "resolutions": [16],
         "depths": [1, 2, 3],
+        "expands": [1, 3, 6],
         "units": 3,
         "stem_stride": 1,
         "channels": 1,
@@ -20,6 +21,6 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 BUDGETS: dict[str, dict[str, Any]] = {
     "nasbench201": {"epochs": 3, "batch_size": 32, "lr": 5e-3},
-    "ofa_mobilenetv3": {"epochs": 8, "batch_size": 32, "lr": 4e-3},
+    "ofa_mobilenetv3": {"epochs": 3, "batch_size": 32, "lr": 4e-3},
     "vit": {"epochs": 6, "batch_size": 32, "lr": 3e-3},
 }

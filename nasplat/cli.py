@@ -1,6 +1,7 @@
 """The command line: a thin table of verbs; each calls a function of the library and prints what it returns.
 
-Heavy imports happen inside the verbs, so that `nasplat --help` is immediate.
+Heavy imports happen inside the verbs, so that `nasplat --help` is immediate. The file is long because it is the one list of
+all verbs and their options.
 """
 
 from __future__ import annotations

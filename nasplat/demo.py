@@ -61,7 +61,7 @@ class Scale:
     """Limit for search and rivals."""
 
 
-FULL = Scale(12, 40, 20, 3, Budget(epochs=3, batch_size=32, lr=5e-3), 1.2e6)
+FULL = Scale(12, 40, 20, 6, Budget(epochs=3, batch_size=32, lr=5e-3), 1.2e6)
 FAST = Scale(2, 10, 4, 2, Budget(epochs=1, batch_size=32, lr=5e-3), 1.2e6)
 
 

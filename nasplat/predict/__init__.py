@@ -2,8 +2,11 @@
 
 prediction.py  what is answered            predictor.py  the contract, folders on disk
 support.py     what was learnt from        conformal.py  intervals
+view.py        a graph as arrays           registry.py   families, loading
 baselines.py   MACs and parameters alone   trees.py      gradient-boosted trees on graph statistics
-registry.py    families, loading
+encoder.py     views to vectors            contrastive.py pretraining without labels
+fuzzy.py       fuzzy C-means               gennape.py    encoder, clusters, heads
+finetuned.py   a few labels of another family
 """
 
 from nasplat.predict.baselines import CountBaseline
