@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from nasplat.errors import PredictorError
 from nasplat.predict.conformal import half_width
-from nasplat.predict.prediction import Prediction
 from nasplat.predict.predictor import AbstractPredictor
 from nasplat.predict.view import View
 
@@ -47,13 +46,11 @@ class CountBaseline(AbstractPredictor):
         self.fitted_ = True
         return self
 
-    def _answer(self, seen: View) -> Prediction:
-        (mean,) = self._scores([seen])
-        percentile = float(np.searchsorted(self.reference_, mean) / 1.01)
-        interval = (mean - self.width_, mean + self.width_)
-        return Prediction(
-            mean, *interval, self.level, True, "", percentile, seen.macs, seen.params, self.metric, bool(seen.unknown_ops)
-        )
+    def _reason(self, seen: View) -> str:
+        return ""
+
+    def _estimates(self, seen: Sequence[View]) -> list[tuple[float, float, float]]:
+        return [(mean, mean - self.width_, mean + self.width_) for mean in self._scores(seen)]
 
     def _scores(self, seen: Sequence[View]) -> list[float]:
         return [float(self.line_[0] + self.line_[1] * self._x(v)) for v in seen]

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from nasplat.errors import PredictorError
 from nasplat.predict.conformal import fewest, half_width
-from nasplat.predict.prediction import Prediction
 from nasplat.predict.predictor import AbstractPredictor
 from nasplat.predict.support import Support
 from nasplat.predict.view import View
@@ -89,14 +88,11 @@ class Finetuned(AbstractPredictor):
                 answers.append(_kernel(new, x, width) @ self.weights_[number * len(KERNELS) + k])
         return (self.centre_ + self.spread_ * np.mean(answers, 0)).tolist()
 
-    def _answer(self, seen: View) -> Prediction:
-        (mean,) = self._scores([seen])
-        reason = self.support_.reason_of(seen, list(seen.statistics))
-        counts = (seen.macs, seen.params, self.metric, bool(seen.unknown_ops))
-        if reason:
-            return Prediction(None, None, None, self.level, False, reason, None, *counts)
-        percentile = float(np.searchsorted(self.reference_, mean) / 1.01)
-        return Prediction(mean, mean - self.width_, mean + self.width_, self.level, True, "", percentile, *counts)
+    def _reason(self, seen: View) -> str:
+        return self.support_.reason_of(seen, list(seen.statistics))
+
+    def _estimates(self, seen: Sequence[View]) -> list[tuple[float, float, float]]:
+        return [(mean, mean - self.width_, mean + self.width_) for mean in self._scores(seen)]
 
     def _settings(self) -> dict[str, Any]:
         return {"level": self.level, "seed": self.seed, "base_family": self.base.family} | {

@@ -25,8 +25,7 @@ from nasplat.errors import PredictorError
 from nasplat.predict import contrastive, fuzzy
 from nasplat.predict.conformal import fewest, half_width
 from nasplat.predict.encoder import Encoder, collate, encode
-from nasplat.predict.prediction import Prediction
-from nasplat.predict.predictor import AbstractPredictor
+from nasplat.predict.predictor import AbstractPredictor, counted
 from nasplat.predict.support import Support
 from nasplat.predict.view import View, spectrum
 
@@ -160,7 +159,7 @@ class Gennape(AbstractPredictor):
             self.scaled_heads_ = self._trained_heads(x, second, rng, progress)
         self.encoder_.eval()
         self.fitted_ = True
-        mean, spread = self._answers([views[i] for i in held], self.heads_)
+        mean, spread = self._answers(self.embed([views[i] for i in held]), self.heads_)
         self.floor_ = float(np.median(spread)) + 1e-6
         residuals = np.maximum((y[held] - self.scales_[0, 0]) / self.scales_[0, 1], LOWEST) - mean
         self.factor_ = half_width(residuals / (spread + self.floor_), self.level)
@@ -223,23 +222,21 @@ class Gennape(AbstractPredictor):
         """Standardised embeddings, shape (len(views), E)."""
         return (encode(self.encoder_, views).double().numpy() - self.shift_[0]) / self.shift_[1]
 
-    def _answers(self, views: Sequence[View], heads: Heads) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        x = self.embed(views)
-        membership = torch.from_numpy(fuzzy.memberships(x, self.centroids_, self.fuzziness)).float()
+    def _answers(self, embedded: NDArray[np.float64], heads: Heads) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and spread of the heads' answers, each of shape (n,), in standard deviations of their target."""
+        membership = torch.from_numpy(fuzzy.memberships(embedded, self.centroids_, self.fuzziness)).float()
         with torch.no_grad():
-            mean, spread = heads(torch.from_numpy(x).float(), membership)
+            mean, spread = heads(torch.from_numpy(embedded).float(), membership)
         return mean.double().numpy(), spread.double().numpy()
 
-    def _answer(self, seen: View) -> Prediction:
-        reason = self.support_.reason_of(seen, self.names_)
-        counts = (seen.macs, seen.params, self.metric, bool(seen.unknown_ops))
-        if reason:
-            return Prediction(None, None, None, self.level, False, reason, None, *counts)
-        (mean,), (spread,) = self._answers([seen], self.heads_)
+    def _reason(self, seen: View) -> str:
+        return self.support_.reason_of(seen, self.names_)
+
+    def _estimates(self, seen: Sequence[View]) -> list[tuple[float, float, float]]:
+        mean, spread = self._answers(self.embed(seen), self.heads_)
         half = self.factor_ * (spread + self.floor_)
-        low, middle, high = (float(self.scales_[0, 0] + v * self.scales_[0, 1]) for v in (mean - half, mean, mean + half))
-        percentile = float(np.searchsorted(self.reference_, middle) / 1.01)
-        return Prediction(middle, low, high, self.level, True, "", percentile, *counts)
+        values = self.scales_[0, 0] + self.scales_[0, 1] * np.stack([mean, mean - half, mean + half], 1)
+        return [tuple(row) for row in values.tolist()]
 
     def members(self, items: Sequence[Any]) -> dict[str, NDArray[np.float64]]:
         """Answers of the parts of the zero-shot estimator, each in standard deviations of the training labels.
@@ -251,24 +248,27 @@ class Gennape(AbstractPredictor):
             label, scaled (the FLOPs-transformed ensemble, transformed back) and flops, each of shape (len(items),).
         """
         seen = self.views(items)
+        return self._members(seen, self.embed(seen))
+
+    def _members(self, seen: Sequence[View], embedded: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         (mean, spread), (low, width), (size, decade) = self.scales_
-        scaled = (self._answers(seen, self.scaled_heads_)[0] * width + low) * np.array([divisor(v.gigaflops) for v in seen])
+        scaled = (self._answers(embedded, self.scaled_heads_)[0] * width + low) * np.array([divisor(v.gigaflops) for v in seen])
         return {
-            "label": self._answers(seen, self.heads_)[0],
+            "label": self._answers(embedded, self.heads_)[0],
             "scaled": (scaled - mean) / spread,
             "flops": (np.log10([max(1, v.macs) for v in seen]) - size) / decade,
         }
 
     def _scores(self, seen: Sequence[View]) -> list[float]:
         parts = self.members(seen)
-        inside = np.array([not self.support_.reason_of(v, self.names_) for v in seen])
+        inside = np.array([not self._reason(v) for v in seen])
         folded = np.where(inside, parts["label"], np.mean(list(parts.values()), 0))
         return (self.scales_[0, 0] + folded * self.scales_[0, 1]).tolist()
 
     def describe(self, seen: Sequence[View]) -> list[NDArray[np.float64]]:
         """See `AbstractPredictor.describe`; members of the estimator and the embedding are added."""
-        counts = super().describe(seen)[0]
-        parts, embedded = np.stack(list(self.members(seen).values()), 1), self.embed(seen)
+        counts, embedded = counted(seen), self.embed(seen)
+        parts = np.stack(list(self._members(seen, embedded).values()), 1)
         return [
             counts,
             np.hstack([parts, counts]),

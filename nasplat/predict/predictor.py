@@ -52,6 +52,10 @@ class AbstractPredictor(ABC):
     family: ClassVar[str]
     metric: str = "value"
     """Name and unit of the label."""
+    level: float
+    """Of the interval."""
+    reference_: NDArray[np.float64]
+    """Percentiles 0 to 100 of the training labels."""
     to_graph: ToGraph = staticmethod(as_graph)
     """Turns an item into a graph; the façade puts a broader one here."""
 
@@ -65,8 +69,12 @@ class AbstractPredictor(ABC):
         """
 
     @abstractmethod
-    def _answer(self, seen: View) -> Prediction:
-        """Predict one network."""
+    def _estimates(self, seen: Sequence[View]) -> list[tuple[float, float, float]]:
+        """Mean, low and high of each network, in the label's unit; only asked inside the support."""
+
+    @abstractmethod
+    def _reason(self, seen: View) -> str:
+        """Why a network is outside the support; empty inside."""
 
     @abstractmethod
     def _scores(self, seen: Sequence[View]) -> list[float]:
@@ -101,7 +109,20 @@ class AbstractPredictor(ABC):
             raise PredictorError(
                 f"{type(self).__name__} expected to be fitted before predict.\n  Call fit, or load a trained one."
             )
-        return [self._answer(seen) for seen in self.views(items, example_input)]
+        views = self.views(items, example_input)
+        reasons = [self._reason(v) for v in views]
+        inside = [v for v, reason in zip(views, reasons, strict=True) if not reason]
+        estimates = iter(self._estimates(inside) if inside else [])
+        found = []
+        for v, reason in zip(views, reasons, strict=True):
+            counts = (v.macs, v.params, self.metric, bool(v.unknown_ops))
+            if reason:
+                found.append(Prediction(None, None, None, self.level, False, reason, None, *counts))
+                continue
+            mean, low, high = next(estimates)
+            percentile = float(np.searchsorted(self.reference_, mean) / 1.01)
+            found.append(Prediction(mean, low, high, self.level, True, "", percentile, *counts))
+        return found
 
     def views(self, items: Sequence[Any], example_input: Any = None) -> list[View]:
         """What the predictor sees of each item; a View is seen as it is."""
@@ -124,7 +145,7 @@ class AbstractPredictor(ABC):
 
         Log counts with graph statistics; the same with the rank score.
         """
-        counts = np.array([[log10(max(1, v.macs)), log10(max(1, v.params)), *v.statistics.values()] for v in seen])
+        counts = counted(seen)
         return [counts, np.hstack([np.array(self._scores(seen))[:, None], counts])]
 
     @property
@@ -166,6 +187,11 @@ class AbstractPredictor(ABC):
         (path / "recipe.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
         (path / "metrics.json").write_text(json.dumps(metrics or {}, indent=1) + "\n", encoding="utf-8")
         (path / "README.md").write_text(card or f"# {path.name}\n", encoding="utf-8")
+
+
+def counted(seen: Sequence[View]) -> NDArray[np.float64]:
+    """Log counts and graph statistics, shape (n, f)."""
+    return np.array([[log10(max(1, v.macs)), log10(max(1, v.params)), *v.statistics.values()] for v in seen])
 
 
 def trained_on(folder: Path) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from nasplat.errors import PredictorError
 from nasplat.predict.conformal import fewest, half_width
-from nasplat.predict.prediction import Prediction
 from nasplat.predict.predictor import AbstractPredictor
 from nasplat.predict.support import Support
 from nasplat.predict.view import View
@@ -76,20 +75,19 @@ class Trees(AbstractPredictor):
         self.fitted_ = True
         return self
 
-    def _answer(self, seen: View) -> Prediction:
-        x = np.array([seen.statistics[n] for n in self.names_])
-        reason = self.support_.reason_of(seen, self.names_)
-        counts = (seen.macs, seen.params, self.metric, bool(seen.unknown_ops))
-        if reason:
-            return Prediction(None, None, None, self.level, False, reason, None, *counts)
-        values = evaluate(self.model_, x[None])[:, 0]
-        mean, half = float(values.mean()), self.factor_ * (float(values.std()) + self.floor_)
-        percentile = float(np.searchsorted(self.reference_, mean) / 1.01)
-        return Prediction(mean, mean - half, mean + half, self.level, True, "", percentile, *counts)
+    def _reason(self, seen: View) -> str:
+        return self.support_.reason_of(seen, self.names_)
+
+    def _estimates(self, seen: Sequence[View]) -> list[tuple[float, float, float]]:
+        values = self._values(seen)
+        mean, half = values.mean(0), self.factor_ * (values.std(0) + self.floor_)
+        return [tuple(row) for row in np.stack([mean, mean - half, mean + half], 1).tolist()]
+
+    def _values(self, seen: Sequence[View]) -> Matrix:
+        return evaluate(self.model_, np.array([[v.statistics[n] for n in self.names_] for v in seen]))
 
     def _scores(self, seen: Sequence[View]) -> list[float]:
-        rows = np.array([[v.statistics[n] for n in self.names_] for v in seen])
-        return evaluate(self.model_, rows).mean(0).tolist()
+        return self._values(seen).mean(0).tolist()
 
     def _settings(self) -> dict[str, Any]:
         names = ("members", "trees", "depth", "lr", "level", "metric", "seed")
