@@ -152,3 +152,14 @@ def test_endless_loops_stop(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_no_network_is_refused() -> None:
     with pytest.raises(InputError, match="got int"):
         nasplat.capture(3)
+
+
+@pytest.mark.parametrize("name", nasplat.list_spaces())
+def test_copied_blocks_give_the_graph_that_constructed_ones_give(name: str) -> None:
+    space = nasplat.load_space(name)
+    for seed in range(3):
+        architecture = space.sample(seed=seed)
+        module, shape = space.construct(architecture)  # every part constructed
+        assert architecture.graph().to_json() == nasplat.capture(module, shape).to_json()
+        assert architecture.graph().to_json() == architecture.graph().to_json()
+    assert all(not p.is_meta for p in space.construct(architecture)[0].parameters())  # copies stay inside captures
