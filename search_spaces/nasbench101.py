@@ -3,6 +3,7 @@
 Source: Ying et al., ICML 2019, arXiv:1902.09635. The network is the benchmark's: a 3x3 stem, three stacks of `cells` cells,
 max-pooling and twice the width between stacks, global mean, linear. Edges into a vertex are summed, edges into the output
 are concatenated, edges out of the input pass a 1x1 projection; where widths differ by one, channels are cut off.
+Encodings are not networks: vertices that no path visits are cut away, so a draw that is uniform per choice favours small cells.
 """
 
 from __future__ import annotations

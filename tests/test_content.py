@@ -16,7 +16,7 @@ from nasplat.predict.predictor import trained_on
 def test_shipped_predictor_answers_with_interval(name: str) -> None:
     predictor = nasplat.load_predictor(name)
     space = nasplat.load_space(trained_on(content.folder("predictors") / name)["space"])
-    answers = predictor.predict([space.sample(seed=i) for i in range(5)])
+    answers = predictor.predict([space.sample(seed=i) for i in range(60)])
     inside = [a for a in answers if a.in_support]
     assert len(inside) >= 3
     assert all(a.low < a.mean < a.high and a.macs > 0 for a in inside)
