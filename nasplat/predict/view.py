@@ -111,7 +111,7 @@ def view(graph: Graph) -> View:
         kernel, stride = node.get("kernel", (1,)), node.get("stride", (1,))
         norms, activations = guests[i]
         rows[row] = (
-            *(log2(prod(kernel)) / 4, log2(max(1, prod(stride))) / 2),  # type: ignore[arg-type]
+            *(log2(max(1, prod(kernel))) / 4, log2(max(1, prod(stride))) / 2),  # type: ignore[arg-type]
             log2(max(1, int(node.get("groups", 1)))) / 10,  # type: ignore[call-overload]
             *(float(bool(node.get("transposed"))), float(norms), float(activations)),
             *(_ratio(widest, width_in, 4), _ratio(widest, width, 4), _ratio(width, width_in, 2)),
