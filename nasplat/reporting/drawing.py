@@ -152,7 +152,7 @@ def _compose(panels: list[tuple[str, list[str], float, float]]) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '
         f'height="{height:.0f}" font-family="system-ui, sans-serif" font-size="12">',
-        '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
+        '<defs><marker id="arrow-head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
         '<path d="M0 0 L8 4 L0 8 z" fill="#8a949e"/></marker></defs>',
         '<rect width="100%" height="100%" fill="#ffffff"/>',
     ]
@@ -195,7 +195,7 @@ def _arrow(start: tuple[float, float], end: tuple[float, float], width: float) -
         curve = f"M{x0 + WIDTH / 2 - 8} {y0} C{side} {y0 + 20} {side} {y1 - 20} {x1 + WIDTH / 2 - 8} {y1}"
     else:
         curve = f"M{x0} {y0} C{x0} {y0 + span / 2} {x1} {y1 - span / 2} {x1} {y1}"
-    return f'<path d="{curve}" fill="none" stroke="#8a949e" stroke-width="1.2" marker-end="url(#tip)"/>'
+    return f'<path d="{curve}" fill="none" stroke="#8a949e" stroke-width="1.2" marker-end="url(#arrow-head)"/>'
 
 
 def _box(graph: Graph, box: Box, where: tuple[float, float], macs: list[int]) -> str:

@@ -112,8 +112,12 @@ def _thin(done: list[FrozenTrial], front: set[int]) -> list[FrozenTrial]:
 
 
 def _tip(trial: FrozenTrial, names: list[str]) -> str:
-    values = "; ".join(f"{n} {v:,.5g}" for n, v in zip(names, trial.values, strict=True))
+    values = "; ".join(f"{n} {_number(v)}" for n, v in zip(names, trial.values, strict=True))
     return f"trial {trial.number}: {values}\n{trial.user_attrs['params']:,} parameters\n{trial.user_attrs['architecture']}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value == int(value) else f"{value:,.5g}"
 
 
 def _pareto(study: optuna.Study, done: list[FrozenTrial], front: set[int], names: list[str]) -> tuple[dict[str, Any], str]:
@@ -168,7 +172,7 @@ def _front_table(study: optuna.Study, done: list[FrozenTrial], front: set[int], 
     head = "".join(f"<th>{escape(n)}</th>" for n in (*names, *counts))
     rows = "".join(
         "<tr>"
-        + "".join(f"<td>{v:,.6g}</td>" for v in t.values)
+        + "".join(f"<td>{_number(v)}</td>" for v in t.values)
         + "".join(f"<td>{t.user_attrs[n]:,}</td>" for n in counts)
         + f"<td class='left'><code>{escape(_choices(t))}</code></td></tr>"
         for t in members
@@ -225,12 +229,12 @@ p{color:#46505a}code,pre{font:12px/1.45 ui-monospace,monospace;overflow-wrap:any
 table{border-collapse:collapse;font-size:13px;width:100%}td,th{border-bottom:1px solid #e6eaee;padding:4px 8px;text-align:right;vertical-align:top}
 .left{text-align:left;overflow-wrap:anywhere}.chart{width:100%;border:1px solid #dfe4e8;border-radius:8px;touch-action:none;cursor:grab}
 .drawing{overflow:auto;max-height:820px;border:1px solid #dfe4e8;border-radius:8px}
-#tip{position:fixed;display:none;background:#1f272e;color:#fff;font:12px/1.4 ui-monospace,monospace;padding:6px 9px;border-radius:6px;
+#hover{position:fixed;display:none;background:#1f272e;color:#fff;font:12px/1.4 ui-monospace,monospace;padding:6px 9px;border-radius:6px;
 max-width:420px;white-space:pre-wrap;overflow-wrap:anywhere;pointer-events:none;z-index:9}
 """
 
 _SCRIPT = """
-const tip=document.getElementById('tip'),NS='http://www.w3.org/2000/svg';
+const tip=document.getElementById('hover'),NS='http://www.w3.org/2000/svg';
 function el(parent,name,attributes,text){const e=document.createElementNS(NS,name);for(const k in attributes)e.setAttribute(k,attributes[k]);
  if(text!==undefined)e.textContent=text;parent.appendChild(e);return e}
 function short(v){const a=Math.abs(v);if(a>=1e9)return +(v/1e9).toPrecision(3)+'G';if(a>=1e6)return +(v/1e6).toPrecision(3)+'M';
@@ -270,5 +274,5 @@ _PAGE = """<!doctype html>
 <title>nasplat: @TITLE@</title><style>@STYLE@</style></head>
 <body><h1>@TITLE@</h1>
 @BODY@
-<div id="tip"></div><script>@SCRIPT@</script></body></html>
+<div id="hover"></div><script>@SCRIPT@</script></body></html>
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -83,6 +84,8 @@ def test_search_ends_with_a_report_and_can_be_replayed(tmp_path: Path, monkeypat
         assert words_there in page or words_there == "Predicted against measured"
     assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")
     assert "https://" not in page
+    ids = re.findall(r"\bid=['\"]([^'\"]+)", page.split("<script>")[0])
+    assert len(ids) == len(set(ids))  # the page's script finds its parts by id
     data = page.split("id='pareto-data'>")[1].split("</script>")[0]
     assert len(json.loads(data)["points"]) == 5
     again = json.loads(run("replay", str(tmp_path / "run"), "--json"))
