@@ -159,6 +159,7 @@ def test_broken_space_files_are_one_paragraph(
     )
     text = fails(monkeypatch, capsys, "inspect", f"{file}:" + '{"a": 1}')
     assert "picked after the first module" in text
+    assert "picked after the first module" in fails(monkeypatch, capsys, "sample", str(file))
 
 
 def test_debug_shows_the_traceback() -> None:
