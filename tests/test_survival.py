@@ -130,7 +130,13 @@ def test_interrupted_command_prints_how_to_go_on(tmp_path: Path) -> None:
     words = ["train", "vit", "--out", str(tmp_path / "run"), "--train.epochs=500"]
     for preset in ("size=mini", "image=16", "patch=4", "channels=1", "classes=10", "head_dim=8"):
         words += ["--preset", preset]
-    process = subprocess.Popen([sys.executable, "-m", "nasplat", *words], stderr=subprocess.PIPE, text=True)
+    # a shell that starts things in the background makes them deaf to Ctrl-C; this one must hear it
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nasplat", *words],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 120
     while not (tmp_path / "run" / "supernet" / "supernet.safetensors").exists():
         assert time.monotonic() < deadline
