@@ -21,6 +21,6 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 BUDGETS: dict[str, dict[str, Any]] = {
     "nasbench201": {"epochs": 3, "batch_size": 32, "lr": 5e-3},
-    "ofa_mobilenetv3": {"epochs": 3, "batch_size": 32, "lr": 4e-3},
+    "ofa_mobilenetv3": {"epochs": 5, "batch_size": 32, "lr": 4e-3},
     "vit": {"epochs": 6, "batch_size": 32, "lr": 3e-3},
 }
