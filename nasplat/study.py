@@ -266,9 +266,9 @@ def _run(
         for key, value in _about(architecture).items():
             trial.set_user_attr(key, value)
         trial.set_user_attr("counted", True)
-        if isinstance(study.sampler, PredictorSampler):
-            trial.set_user_attr("predicted", study.sampler.estimate(architecture))
         try:
+            if isinstance(study.sampler, PredictorSampler):
+                trial.set_user_attr("predicted", study.sampler.estimate(architecture))
             values = [o(architecture) for o in objectives]
             bad = [o.name for o, v in zip(objectives, values, strict=True) if not isfinite(v)]
             if bad:

@@ -156,7 +156,8 @@ class Space:
             self.tried.clear()
             raise
         except Exception:
-            return  # the build's own business; it will say so where the member is built
+            # one member that does not build is a failed candidate, not the end of a search; the next one is tried instead
+            self.tried.clear()
 
     def construct(self, architecture: Architecture, initialised: bool = True) -> tuple[nn.Module, Any]:
         """Build a member.

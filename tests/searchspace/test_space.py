@@ -273,3 +273,17 @@ def test_space_by_path(tmp_path: Path) -> None:
     assert architecture.build()[0].out_features == 6
     with torch.no_grad():
         assert architecture.build()(torch.zeros(1, 4)).shape == (1, architecture.choices["out"])
+
+
+def test_a_late_pick_is_found_behind_a_member_that_does_not_build() -> None:
+    @nasplat.space(example_input=(1, 4))
+    def late(pick: nasplat.Pick) -> torch.nn.Module:
+        width = pick("width", (4, 8))
+        layer = torch.nn.Linear(4, width)
+        if width == 4:
+            raise RuntimeError("this member is broken")
+        pick("bias", (0, 1))
+        return layer
+
+    with pytest.raises(SpaceError, match="picked after the first module"):
+        [late.sample(seed=seed) for seed in range(20)]
