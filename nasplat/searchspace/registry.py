@@ -47,5 +47,5 @@ def load_space(reference: str, **presets: Any) -> Space:
             f"expected a function decorated with @space named {wanted!r} in {file}, found {', '.join(found) or 'none'}.\n"
             "  Decorate it, or write file.py:name."
         )
-    named = replace(chosen, name=reference, hooks=chosen.hooks, known={}, tried=[])
+    named = replace(chosen, name=reference, hooks=chosen.hooks, known={}, checked=[])
     return named.with_presets(**presets) if presets else named

@@ -51,7 +51,7 @@ class Space:
     hooks: dict[str, Callable[..., Any]] = field(default_factory=dict)
     known: dict[str, tuple[Option, ...]] = field(default_factory=dict, repr=False)
     """Options of every name met so far."""
-    tried: list[bool] = field(default_factory=list, repr=False)
+    checked: list[bool] = field(default_factory=list, repr=False)
     """Holds one entry once a member was built to see that no pick comes after its first module."""
 
     def __repr__(self) -> str:
@@ -124,7 +124,7 @@ class Space:
         for key in presets:
             if key not in allowed:
                 raise SpaceError(f"space {self.name!r} has presets {', '.join(allowed)}, got {key!r}.\n  Use one of these.")
-        return replace(self, presets=self.presets | presets, known={}, tried=[])
+        return replace(self, presets=self.presets | presets, known={}, checked=[])
 
     # -- running the build function ------------------------------------------------------------------------------------
 
@@ -143,21 +143,21 @@ class Space:
             with construction.watching(stop):
                 self.function(pick, **self.presets)
         except construction.Constructed:
-            if not self.tried:  # stopping at the first module would hide a pick that comes later
-                self.tried.append(True)
-                self._try(pick.choices)
+            if not self.checked:  # stopping at the first module would hide a pick that comes later
+                self.checked.append(True)
+                self._check_late_picks(pick.choices)
             return pick.choices
         raise SpaceError(f"space {self.name!r} constructed no module.\n  Return an nn.Module built inside the function.")
 
-    def _try(self, choices: dict[str, Option]) -> None:
+    def _check_late_picks(self, choices: dict[str, Option]) -> None:
         try:
             self.construct(Architecture(self, choices), initialised=False)
         except SpaceError:
-            self.tried.clear()
+            self.checked.clear()
             raise
         except Exception:
             # one member that does not build is a failed candidate, not the end of a search; the next one is tried instead
-            self.tried.clear()
+            self.checked.clear()
 
     def construct(self, architecture: Architecture, initialised: bool = True) -> tuple[nn.Module, Any]:
         """Build a member.
