@@ -66,6 +66,9 @@ class NoInitialisers(TorchDispatchMode):
 
 @contextmanager
 def uninitialised() -> Iterator[None]:
-    """Build modules whose parameters hold nothing yet and whose buffers are real."""
-    with torch.no_grad(), NoInitialisers():
+    """Build modules whose parameters hold nothing yet and whose buffers are real; torch's global generator stays as it was.
+
+    (Truncated normals draw again as long as values lie outside: in memory nobody has written, an unknown number of times.)
+    """
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), NoInitialisers():
         yield

@@ -287,3 +287,13 @@ def test_a_late_pick_is_found_behind_a_member_that_does_not_build() -> None:
 
     with pytest.raises(SpaceError, match="picked after the first module"):
         [late.sample(seed=seed) for seed in range(20)]
+
+
+@pytest.mark.parametrize("name", nasplat.list_spaces())
+def test_sampling_and_capturing_leave_the_global_generator_alone(name: str) -> None:
+    before = torch.get_rng_state()
+    for seed in range(3):  # a freshly loaded space builds a member to check itself
+        architecture = nasplat.load_space(name).sample(seed=seed)
+        assert architecture.graph().params > 0
+        assert architecture.example_input is not None
+    assert torch.equal(before, torch.get_rng_state())
