@@ -33,7 +33,7 @@ class Labelled:
     labels: list[float]
     keys: list[str]
     architectures: list[str]
-    """Text of one architecture of each."""
+    """Text of one architecture of each, the smallest; rows stand in its order."""
 
     def take(self, numbers: Sequence[int]) -> Labelled:
         """These rows."""
@@ -80,14 +80,17 @@ def distinct(table: Table, progress: Progress | None = None, workers: int = 1) -
         canonical = architecture.canonical()
         members.setdefault(canonical, []).append(value)
         text.setdefault(canonical, row[table.key])
-    found: dict[str, tuple[View, list[float], str]] = {}
+    found: dict[str, tuple[View, list[float], list[str]]] = {}
     for i, (architecture, (key, seen)) in enumerate(zip(members, _captured(list(members), workers), strict=True)):
-        found.setdefault(key, (seen, [], text[architecture]))[1].extend(members[architecture])
+        _, labels, names = found.setdefault(key, (seen, [], []))
+        labels.extend(members[architecture])
+        names.append(text[architecture])
         if progress:
             progress(i + 1, len(members))
-    order = sorted(found)
-    labels = [sum(found[k][1]) / len(found[k][1]) for k in order]
-    return Labelled([found[k][0] for k in order], labels, order, [found[k][2] for k in order])
+    # ordered by encoding, not by key: a new version of the vocabulary changes keys, and must not change any split
+    order = sorted(found, key=lambda k: min(found[k][2]))
+    means = [sum(found[k][1]) / len(found[k][1]) for k in order]
+    return Labelled([found[k][0] for k in order], means, order, [min(found[k][2]) for k in order])
 
 
 def _captured(members: list[Architecture], workers: int) -> Iterator[tuple[str, View]]:
@@ -117,8 +120,8 @@ def _see_line(line: str) -> tuple[str, View]:
 
 
 def split(data: Labelled, seed: int, shares: tuple[float, float] = (0.8, 0.1)) -> tuple[Labelled, Labelled, Labelled]:
-    """Disjoint train, decide and test parts by graph key."""
-    rows = Table(tuple({"key": k, "row": str(i)} for i, k in enumerate(data.keys)), "row", "key")
+    """Disjoint train, decide and test parts; networks with equal graph keys are one row already."""
+    rows = Table(tuple({"key": k, "row": str(i)} for i, k in enumerate(data.architectures)), "row", "key")
     train, decide, test = (data.take([int(r["row"]) for r in part.rows]) for part in rows.split(seed, shares))
     return train, decide, test
 

@@ -93,13 +93,15 @@ def _factory(file: Path, name: str) -> nn.Module | Architecture:
     return made
 
 
-def capture(x: Any, example_input: Any = None) -> Graph:
+def capture(x: Any, example_input: Any = None, program: bool = True) -> Graph:
     """The computation graph of any network.
 
     Args:
         x: A module, Graph, Architecture, path of an ONNX file, or any string of the input grammar.
-        example_input: Shape tuple, tensor, or tuple of them; needed for modules unless they have an `example_input`
-            attribute; (1, 3, 224, 224) is tried otherwise.
+        example_input: Shape tuple, tensor, or tuple of them, nested tuples, lists and dicts of tensors among them; a dict at
+            the top is passed by name. Needed for modules unless they have an `example_input` attribute; (1, 3, 224, 224) is
+            tried otherwise.
+        program: Keep a module's calls, so that `rebuild` can replay them; False is faster.
 
     Returns:
         The graph.
@@ -121,7 +123,7 @@ def capture(x: Any, example_input: Any = None) -> Graph:
         return x
     if isinstance(x, nn.Module):
         shape = example_input if example_input is not None else getattr(x, "example_input", None) or DEFAULT_INPUT
-        return capture_module(x, shape)
+        return capture_module(x, shape, program)
     if hasattr(x, "graph"):
         return x.graph()
     raise InputError(f"expected a module, Graph, Architecture or string, got {type(x).__name__}.\n  Strings: {GRAMMAR}.")

@@ -1,11 +1,14 @@
 """Networks become graphs.
 
-recorder.py   one forward pass on meta tensors -> Graph      normalise.py  framework ops -> vocabulary
-block.py      parts recorded once and reused               onnx_file.py  ONNX files -> Graph
+ladder.py     any module -> Graph, rung by rung              recorder.py   what a forward pass does, as nodes
+normalise.py  framework ops -> vocabulary                    bounded.py    outputs whose size depends on data
+escapes.py    Python ways out of a tensor                    block.py      parts recorded once and reused
+programming.py  calls -> Program                             rebuild.py    Program + weights -> module
+onnx_file.py  ONNX files -> Graph                            published.py  published computation graphs -> Graph
 """
 
 from nasplat.capturing.block import block
+from nasplat.capturing.ladder import capture_module
 from nasplat.capturing.onnx_file import OnnxFile, capture_onnx
-from nasplat.capturing.recorder import capture_module
 
 __all__ = ["OnnxFile", "block", "capture_module", "capture_onnx"]

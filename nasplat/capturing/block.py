@@ -18,6 +18,8 @@ from torch import nn
 
 M = TypeVar("M", bound=type[nn.Module])
 SIGNATURE = "_block_signature"
+SHELL = "_block_template"
+"""Marks a block that shares its insides with the template it was made from; `fill` gives it its own."""
 
 _TEMPLATES: dict[Any, nn.Module] = {}
 """A constructed block per signature, its parameters on meta."""
@@ -27,9 +29,9 @@ _here = threading.local()
 
 @contextmanager
 def templates() -> Iterator[None]:
-    """Inside, a block whose signature was constructed before is copied instead of constructed; parameters hold nothing.
+    """Inside, a block whose signature was constructed before becomes a shell of that one instead of being constructed.
 
-    Only for modules that are captured and thrown away.
+    Only for modules that are captured and thrown away: the shells share parameters, which hold nothing.
     """
     before = getattr(_here, "is_active", False)
     _here.is_active = True
@@ -56,7 +58,8 @@ def block(cls: M) -> M:
         reuses = signature is not None and getattr(_here, "is_active", False)
         template = _TEMPLATES.get(signature) if reuses else None
         if template is not None:
-            self.__dict__.update(_copy(template, {}).__dict__)
+            self.__dict__.update(template.__dict__)
+            self.__dict__[SHELL] = template
             return
         init(self, *args, **kwargs)  # type: ignore[arg-type]
         if type(self) is cls:
@@ -70,10 +73,38 @@ def block(cls: M) -> M:
     return cls
 
 
+def fill(part: nn.Module) -> None:
+    """Give a shell, and the shells inside it, parameters of their own."""
+    template = part.__dict__.pop(SHELL, None)
+    if template is not None:
+        own = _copy(template, {})
+        part.__dict__["_parameters"], part.__dict__["_modules"] = own._parameters, own._modules
+    for child in part._modules.values():
+        if child is not None and SHELL in child.__dict__:
+            fill(child)
+
+
+def walk(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """(name, module) of every part once, in order, shells unopened."""
+    seen: set[int] = set()
+    stack = [("", module)]
+    while stack:
+        name, part = stack.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        yield name, part
+        if SHELL not in part.__dict__:
+            inner = [(f"{name}.{k}" if name else k, m) for k, m in part._modules.items() if m is not None]
+            stack.extend(reversed(inner))
+
+
 def _copy(part: nn.Module, memo: dict[int, nn.Parameter]) -> nn.Module:
     """The same structure with parameters of its own, on meta; buffers and plain attributes are shared."""
     new = object.__new__(type(part))
     new.__dict__.update(part.__dict__)
+    if SHELL in part.__dict__:
+        return new  # stays a shell
     fresh: dict[str, nn.Parameter | None] = {}
     for name, parameter in part._parameters.items():
         if parameter is not None and id(parameter) not in memo:

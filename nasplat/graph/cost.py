@@ -1,31 +1,50 @@
-"""The one counter: MACs, parameters and activation memory of a graph.
+"""The one counter: MACs, other arithmetic, parameters, weight bytes and activation memory of a graph.
 
-Convention: convolutions, linear layers and matrix products count multiply-accumulates (1 MAC = 2 FLOP); normalisation,
-activations, pooling and pointwise arithmetic count nothing, as is usual in the field's tables. A bias adds nothing.
+Convention: convolutions, linear layers, matrix products, attention, recurrent cells, distances and bilinear forms count
+multiply-accumulates (1 MAC = 2 FLOP); a bias adds nothing. Everything else (normalisation, activations, pooling, pointwise
+arithmetic, interpolation, transforms) is kept apart as `other_flops`, as the field's tables keep to MACs.
 """
 
 from __future__ import annotations
 
-from math import prod
+from collections import Counter
+from collections.abc import Callable
+from math import log2, prod
 
 from nasplat.graph import ops
 from nasplat.graph.graph import Cost, Graph, Node, Shape
 
+MULTIPLIES = frozenset({*ops.WEIGHTED, *ops.MATMUL, "deform"})
+
+_PER_ELEMENT: dict[str, int] = {
+    # floating-point operations per output element; transcendental functions count one, as in the roofline literature
+    **dict.fromkeys(("add", "sub", "mul", "div", "neg", "exp", "log", "sqrt", "abs", "pow", "unary", "binary"), 1),
+    **dict.fromkeys(("relu", "tanh", "sigmoid", "clamp", "compare", "where", "relu6", "leakyrelu", "cumsum"), 1),
+    **dict.fromkeys(("elu", "glu", "hardsigmoid"), 3),
+    **dict.fromkeys(("silu", "softplus", "hardswish", "mish"), 4),
+    **dict.fromkeys(("gelu", "softmax", "rmsnorm"), 5),
+    **dict.fromkeys(("layernorm", "groupnorm", "instancenorm"), 7),
+    "batchnorm": 2,
+}
+_TAPS = {"nearest": 0, "linear": 3, "bilinear": 7, "trilinear": 15, "bicubic": 31, "cubic": 31}
+"""Multiplications and additions per output element of an interpolation."""
+
 
 def count(graph: Graph) -> Cost:
     """All counted quantities of a graph."""
-    used = {w for node in graph.nodes for w in node.weights}
-    macs = sum(node_macs(node, graph.input_shapes(i)) for i, node in enumerate(graph.nodes) if _is_counted(node))
+    used = sorted({w for node in graph.nodes for w in node.weights})
+    weights: Counter[str] = Counter()
+    for w in used:
+        weights[graph.weights[w].dtype] += graph.weights[w].bytes
+    inputs = [graph.input_shapes(i) for i in range(len(graph.nodes))]
     return Cost(
-        macs=macs,
+        macs=sum(node_macs(node, shapes) for node, shapes in zip(graph.nodes, inputs, strict=True)),
         params=sum(graph.weights[w].size for w in used),
         activation_bytes=peak_activation_bytes(graph),
         is_lower_bound=bool(graph.unknown_ops),
+        other_flops=sum(node_flops(node, shapes) for node, shapes in zip(graph.nodes, inputs, strict=True)),
+        weight_bytes=tuple(sorted(weights.items())),
     )
-
-
-def _is_counted(node: Node) -> bool:
-    return node.op in ops.WEIGHTED or node.op in ops.MATMUL or node.op == "deform"
 
 
 def node_macs(node: Node, inputs: list[Shape]) -> int:
@@ -35,35 +54,80 @@ def node_macs(node: Node, inputs: list[Shape]) -> int:
         node: A node of the vocabulary.
         inputs: Shapes of its operands.
     """
+    if node.op not in MULTIPLIES:
+        return 0
+    a = dict(node.attributes)
     if node.op in {"conv", "depthwise", "deform"}:
         # C_in / groups × kernel volume per output element; a transposed convolution does it per input element
-        per_element = int(node.get("channels_per_group", 1)) * prod(node.get("kernel", (1,)))  # type: ignore[arg-type]
-        elements = prod(inputs[0]) if node.get("transposed") and inputs else prod(node.shape)
+        per_element = int(a.get("channels_per_group", 1)) * prod(a.get("kernel", (1,)))  # type: ignore[call-overload, arg-type]
+        elements = prod(inputs[0]) if a.get("transposed") and inputs else prod(node.shape)
         return elements * per_element
-    if node.op == "linear":
-        return prod(node.shape) * int(node.get("in_features", 1))  # type: ignore[call-overload]
-    if node.op == "matmul":
-        return prod(node.shape) * (inputs[0][-1] if inputs and inputs[0] else 1)
+    if node.op in {"linear", "matmul", "bilinear", "distance"}:
+        inner = a.get("in_features", a.get("inner"))
+        return prod(node.shape) * (int(inner) if inner is not None else inputs[0][-1] if inputs and inputs[0] else 1)  # type: ignore[call-overload]
     if node.op == "attention":
-        (query, key, value) = inputs[:3]
-        scores = prod(query) // query[-1] * key[-2]
-        return scores * query[-1] + scores * value[-1]
-    if node.op == "recurrent":
-        return int(node.get("macs", 0))  # type: ignore[call-overload]
-    return 0
+        return prod(node.shape[:-1]) * int(a.get("keys", 1)) * (int(a.get("width", 1)) + (node.shape or (1,))[-1])  # type: ignore[call-overload]
+    return int(a.get("macs", 0))  # type: ignore[call-overload]
+
+
+def node_flops(node: Node, inputs: list[Shape]) -> int:
+    """Floating-point operations of one node that are no multiply-accumulates of a product.
+
+    Args:
+        node: A node of the vocabulary.
+        inputs: Shapes of its operands.
+    """
+    per_element = _PER_ELEMENT.get(node.op)
+    elements = sum(map(prod, node.shapes[:1]))
+    if per_element is not None:
+        return per_element * elements
+    special = _FLOPS.get(node.op)
+    return special(node, elements, prod(inputs[0]) if inputs else 0) if special is not None else 0
+
+
+def _pool(node: Node, out: int, into: int) -> int:
+    return out * prod(node.get("kernel", (1,)))  # type: ignore[arg-type]
+
+
+def _fourier(node: Node, out: int, into: int) -> int:
+    """5 N log2 N real operations for N complex values, half for real ones (the convention of FFTW's authors)."""
+    size = max(2, int(node.get("points", 2)))  # type: ignore[call-overload]
+    return int((2.5 if node.get("real") else 5) * max(out, into) * log2(size))
+
+
+def _algebra(node: Node, out: int, into: int) -> int:
+    """Order n³ per matrix, the leading term of a factorisation (2/3 n³)."""
+    n = int(node.get("n", 1))  # type: ignore[call-overload]
+    return int(2 / 3 * into * n)
+
+
+_FLOPS: dict[str, Callable[[Node, int, int], int]] = {
+    "maxpool": _pool,
+    "avgpool": _pool,
+    **dict.fromkeys(("adaptivepool", "mean", "sum", "max", "argmax", "reduce"), lambda node, out, into: into),
+    "resize": lambda node, out, into: out * _TAPS.get(str(node.get("mode", "nearest")), 7),
+    "gridsample": lambda node, out, into: out * _TAPS.get(str(node.get("mode", "bilinear")), 7),
+    "roi": lambda node, out, into: out * 7,
+    "scatter": lambda node, out, into: into,
+    "sort": lambda node, out, into: int(into * log2(max(2, into))),
+    "patches": lambda node, out, into: 0,
+    "fft": _fourier,
+    "algebra": _algebra,
+}
 
 
 def peak_activation_bytes(graph: Graph) -> int:
     """Largest sum of live activation bytes over the recorded order.
 
-    A tensor lives from the node that makes it to the last that reads it; views live in the storage of their source.
+    A tensor lives from the node that makes it to the last that reads it; views and in-place results live in the storage of
+    their source.
     Source: the definition of Liberis & Lane 2019, arXiv:1910.05110, for a fixed order.
     """
     n = len(graph.nodes)
     root = list(range(n))
     last_use = list(range(n))
     for i, node in enumerate(graph.nodes):
-        if node.op in ops.VIEW and graph.operands[i]:
+        if node.is_alias and graph.operands[i]:
             root[i] = root[graph.operands[i][0][0]]
         for source, _ in graph.operands[i]:
             last_use[root[source]] = i

@@ -7,14 +7,22 @@ target). Weights are a table of their own: nodes name rows of it, so a shared co
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from nasplat.errors import GraphError
 from nasplat.graph import ops
+from nasplat.graph.program import Program
 
 Shape = tuple[int, ...]
 Attributes = tuple[tuple[str, object], ...]
+
+BITS = {
+    **{f"{kind}{bits}": bits for kind in ("int", "uint", "float", "complex") for bits in (2, 4, 8, 16, 32, 64, 128)},
+    **dict.fromkeys(("bool", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz"), 8),
+    "bfloat16": 16,
+}
+"""Bits per element of a type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +42,8 @@ class Node:
     """Rows of the graph's weight table."""
     path: str = ""
     """Qualified name of the innermost torch module (or ONNX node) it ran in."""
+    is_alias: bool = False
+    """True when the output lies in the first operand's memory: views and in-place results."""
 
     @property
     def shape(self) -> Shape:
@@ -54,6 +64,13 @@ class Weight:
 
     name: str
     shape: Shape
+    dtype: str = "float32"
+    """Name of the element type, as torch spells it."""
+
+    @property
+    def bytes(self) -> int:
+        """Size in memory; sub-byte types rounded up."""
+        return -(-self.size * BITS.get(self.dtype, 32) // 8)
 
     @property
     def size(self) -> int:
@@ -73,7 +90,11 @@ class Graph:
     """(source, output slot, target, operand position), sorted by (target, operand position)."""
     weights: tuple[Weight, ...] = ()
     notes: tuple[str, ...] = ()
-    """What the capture had to assume: guessed branches, bounded sizes, the rung of the ladder."""
+    """What the capture had to assume: guessed branches, bounded sizes; unknown operations with module and source line."""
+    rung: str = "meta"
+    """How it was captured: `meta`, `escapes`, `decomposed`, `fake` or `real` run of a module; `onnx`; `published`."""
+    program: Program | None = field(default=None, compare=False, repr=False)
+    """The calls behind it, for `rebuild`; None for graphs not recorded from torch."""
 
     def __post_init__(self) -> None:
         """Check that columns agree."""
@@ -189,7 +210,7 @@ class Graph:
         for old in keep:
             found = [r for r in (resolve(s, slot) for s, slot in self.operands[old]) if r is not None]
             edges += [(s, slot, number[old], position) for position, (s, slot) in enumerate(found)]
-        return Graph(tuple(self.nodes[i] for i in keep), tuple(edges), self.weights, self.notes)
+        return Graph(tuple(self.nodes[i] for i in keep), tuple(edges), self.weights, self.notes, self.rung)
 
     def to_json(self) -> str:
         """One line of JSON; `Graph.from_json` reads it back."""
@@ -221,3 +242,7 @@ class Cost:
     """Peak bytes of live activations, weights excluded."""
     is_lower_bound: bool
     """True when an op outside the vocabulary took part."""
+    other_flops: int = 0
+    """Floating-point operations outside matrix products: normalisation, activations, pooling, interpolation, transforms."""
+    weight_bytes: tuple[tuple[str, int], ...] = ()
+    """(dtype, bytes) of the trained tensors in use, sorted by dtype."""

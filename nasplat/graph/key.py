@@ -13,7 +13,7 @@ import hashlib
 from nasplat.graph import ops
 from nasplat.graph.graph import Graph
 
-_ZERO_KEEPING = frozenset({*ops.VIEW, *ops.POOLING, "relu", "relu6", "gelu", "silu", "tanh", "copy", "neg", "mul"})
+_ZERO_KEEPING = frozenset({*ops.HIDDEN, *ops.POOLING, "relu", "relu6", "gelu", "silu", "tanh", "neg", "mul"}) - {"reduce"}
 
 
 def _digest(*parts: object) -> bytes:
@@ -28,9 +28,9 @@ def canonical_key(graph: Graph) -> str:
     """
     g = graph.folded
     shapes = [tuple(w.shape for w in (g.weights[i] for i in n.weights)) for n in g.nodes]
-    outputs = [i for i, n in enumerate(g.nodes) if n.op == "output"]
+    place = {i: k for op in ("input", "output") for k, i in enumerate(i for i, n in enumerate(g.nodes) if n.op == op)}
     colour = [
-        _digest(n.op, n.attributes, n.shapes, s, outputs.index(i) if n.op == "output" else -1)
+        _digest(n.op, n.attributes, n.shapes, n.itemsize, s, place.get(i, -1))
         for i, (n, s) in enumerate(zip(g.nodes, shapes, strict=True))
     ]
     readers: list[list[tuple[int, int, int]]] = [[] for _ in g.nodes]
@@ -80,7 +80,7 @@ def fold(graph: Graph) -> Graph:
                     zero.add(i)
             elif node.op == "add" and left[0] in zero and graph.nodes[right[0]].shapes[right[1]] == node.shape:
                 replace[i] = right
-        elif node.op == "copy" and len(operands) == 1:
+        elif node.op in {"copy", "identity"} and len(operands) == 1:
             replace[i] = operands[0]
     alive: set[int] = set()
     stack = [i for i, n in enumerate(graph.nodes) if n.op == "output"] or [len(graph.nodes) - 1]
@@ -103,4 +103,4 @@ def fold(graph: Graph) -> Graph:
     nodes = tuple(
         type(n)("zeros", (), n.shapes, n.itemsize, (), n.path) if keep[j] in cut else n for j, n in enumerate(trimmed.nodes)
     )
-    return Graph(nodes, edges, trimmed.weights, trimmed.notes)
+    return Graph(nodes, edges, trimmed.weights, trimmed.notes, trimmed.rung)

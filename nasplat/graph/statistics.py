@@ -34,7 +34,7 @@ def features(graph: Graph) -> dict[str, float]:
     Returns:
         The same names in the same order for every graph; costs as log10.
     """
-    g = graph.folded.without((*ops.VIEW, "batchnorm"))
+    g = graph.folded.without((*ops.HIDDEN, "batchnorm"))
     macs = [node_macs(n, g.input_shapes(i)) for i, n in enumerate(g.nodes)]
     total = max(1, sum(macs))
     params = sum(g.weights[w].size for w in {w for n in g.nodes for w in n.weights})

@@ -10,6 +10,7 @@ import numpy as np
 from nasplat.errors import GraphError
 from nasplat.graph.graph import Graph, Node, Weight
 from nasplat.graph.ops import OPS_VERSION
+from nasplat.graph.program import from_plain, to_plain
 
 
 def _freeze(value: object) -> object:
@@ -17,17 +18,18 @@ def _freeze(value: object) -> object:
 
 
 def to_json(graph: Graph) -> str:
-    """One line of JSON with every column."""
-    return json.dumps(
-        {
-            "nasplat_graph": OPS_VERSION,
-            "nodes": [[n.op, n.attributes, n.shapes, n.itemsize, n.weights, n.path] for n in graph.nodes],
-            "edges": graph.edges,
-            "weights": [[w.name, w.shape] for w in graph.weights],
-            "notes": graph.notes,
-        },
-        separators=(",", ":"),
-    )
+    """One line of JSON with every column, and the program where there is one."""
+    data: dict[str, object] = {
+        "nasplat_graph": OPS_VERSION,
+        "nodes": [[n.op, n.attributes, n.shapes, n.itemsize, n.weights, n.path, int(n.is_alias)] for n in graph.nodes],
+        "edges": graph.edges,
+        "weights": [[w.name, w.shape, w.dtype] for w in graph.weights],
+        "notes": graph.notes,
+        "rung": graph.rung,
+    }
+    if graph.program is not None:
+        data["program"] = to_plain(graph.program)
+    return json.dumps(data, separators=(",", ":"))
 
 
 def from_json(text: str) -> Graph:
@@ -42,10 +44,11 @@ def from_json(text: str) -> Graph:
         if version != OPS_VERSION:
             raise GraphError(f"expected op vocabulary {OPS_VERSION}, got {version!r}.\n  Capture the network again.")
         columns = [_freeze(row) for row in data["nodes"]]
-        nodes = tuple(Node(*row) for row in columns)  # type: ignore[misc]
-        weights = tuple(Weight(name, tuple(shape)) for name, shape in data["weights"])
-        return Graph(nodes, tuple(map(tuple, data["edges"])), weights, tuple(data["notes"]))
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as err:
+        nodes = tuple(Node(*row[:-1], bool(row[-1])) for row in columns)  # type: ignore[misc, index]
+        weights = tuple(Weight(name, tuple(shape), dtype) for name, shape, dtype in data["weights"])
+        program = from_plain(data["program"]) if "program" in data else None
+        return Graph(nodes, tuple(map(tuple, data["edges"])), weights, tuple(data["notes"]), data["rung"], program)
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError, IndexError) as err:
         if isinstance(err, GraphError):
             raise
         raise GraphError(f"expected the JSON of a graph, got {text[:60]!r} ({err}).\n  Write it with to_json.") from err

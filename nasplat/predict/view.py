@@ -19,8 +19,15 @@ from nasplat.graph import Graph, ops
 from nasplat.graph.cost import node_macs
 from nasplat.graph.statistics import features
 
-VOCABULARY = (*(o for o in ops.OPS if o not in ops.VIEW), "other")
-"""Ids of the view's operations; a new vocabulary needs newly trained predictors."""
+VOCABULARY = (
+    *("input", "output", "constant", "zeros", "conv", "depthwise", "linear", "embedding", "recurrent", "matmul", "attention"),
+    *("batchnorm", "layernorm", "groupnorm", "instancenorm", "rmsnorm", "relu", "relu6", "leakyrelu", "elu", "silu", "gelu"),
+    *("sigmoid", "tanh", "hardswish", "hardsigmoid", "softplus", "softmax", "add", "sub", "mul", "div", "pow", "neg", "exp"),
+    *("log", "sqrt", "abs", "clamp", "compare", "where", "maxpool", "avgpool", "adaptivepool", "mean", "sum", "max", "argmax"),
+    *("concat", "pad", "resize", "gather", "copy", "shift", "pixelshuffle", "deform", "gridsample", "cumsum", "other"),
+)
+"""Ids of the view's operations, those that the shipped predictors learnt; a new vocabulary needs newly trained predictors.
+Names the vocabulary of graphs gained since share the id of `other`."""
 
 FEATURES = (
     *("kernel", "stride", "groups", "transposed", "norms", "activations"),
@@ -86,7 +93,7 @@ def view(graph: Graph) -> View:
     Returns:
         At least one node; unknown operations share the id of `other`.
     """
-    g = graph.folded.without((*ops.VIEW, "batchnorm"))
+    g = graph.folded.without((*ops.HIDDEN, "batchnorm"))
     host, guests, name = _fold(g)
     kept = [i for i in range(len(g.nodes)) if host[i] == i]
     number = {old: new for new, old in enumerate(kept)}

@@ -59,7 +59,7 @@ def draw(graph: Graph, path: str | Path | None = None, boxes: int = 28) -> str:
         >>> draw(nasplat.capture(torch.nn.Linear(4, 2), (1, 4))).startswith("<svg")
         True
     """
-    shown = graph.without((*ops.VIEW, "constant"))
+    shown = graph.without((*ops.HIDDEN, "constant"))
     macs = [node_macs(n, shown.input_shapes(i)) for i, n in enumerate(shown.nodes)]
     overview = fold(shown, list(_intervals(shown, range(len(shown.nodes)), 0)), boxes)
     panels = [("", overview)]

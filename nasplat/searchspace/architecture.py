@@ -55,7 +55,7 @@ class Architecture:
 
         with templates():
             module, example_input = self.space.construct(self, initialised=False)
-        return capture_module(module, example_input)
+        return capture_module(module, example_input, program=False)
 
     @property
     def example_input(self) -> object:

@@ -1,0 +1,101 @@
+"""Operators whose output size depends on data, on tensors that hold none: the largest size they can have.
+
+Beside them those whose own shape rule reads data or refuses types it need not refuse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+NAMES = frozenset(
+    "nonzero nonzero_numpy nonzero_static masked_select unique_dim unique_consecutive _unique _unique2 index index_put "
+    "_index_put_impl repeat_interleave bincount nms argwhere masked_scatter where".split()
+)
+RULED = frozenset({"_grouped_mm", "lstm", "gru", "rnn_tanh", "rnn_relu", "roi_align", "roi_pool", "deform_conv2d"})
+
+
+def bounded(name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, bool]:
+    """Outputs of the largest possible size.
+
+    Args:
+        name: ATen name.
+        func: The overload.
+        args: Positional arguments, tensors on meta.
+        kwargs: Keyword arguments.
+
+    Returns:
+        (outputs, True) or, where the size does not depend on data after all, (the operator's own outputs, False).
+    """
+    data: Tensor = args[0]
+
+    def fresh(*shape: int, dtype: torch.dtype | None = None) -> Tensor:
+        return torch.empty(shape, dtype=dtype or data.dtype, device=data.device)
+
+    if name in {"nonzero", "argwhere", "nonzero_static"}:
+        return fresh(data.numel(), data.dim(), dtype=torch.int64), True
+    if name == "where" and len(args) > 1:
+        return func(*args, **kwargs), False
+    if name in {"nonzero_numpy", "where"}:
+        return [fresh(data.numel(), dtype=torch.int64) for _ in range(data.dim())], True
+    if name == "masked_select":
+        return fresh(torch.broadcast_shapes(data.shape, args[1].shape).numel()), True
+    if name in {"_unique", "_unique2", "unique_consecutive"}:
+        dim = kwargs.get("dim", args[3] if name == "unique_consecutive" and len(args) > 3 else None)
+        if dim is None:
+            return (fresh(data.numel()), fresh(*data.shape, dtype=torch.int64), fresh(data.numel(), dtype=torch.int64)), True
+        count = data.shape[dim]
+        return (fresh(*data.shape), fresh(count, dtype=torch.int64), fresh(count, dtype=torch.int64)), True
+    if name == "unique_dim":
+        count = data.shape[args[1]]
+        return (fresh(*data.shape), fresh(count, dtype=torch.int64), fresh(count, dtype=torch.int64)), True
+    if name == "bincount":
+        least = kwargs.get("minlength", args[2] if len(args) > 2 else 0)
+        return fresh(max(int(least), data.numel(), 1), dtype=torch.int64), True
+    if name == "nms":
+        return fresh(data.shape[0], dtype=torch.int64), True
+    if name == "repeat_interleave":
+        if func._overloadname == "Tensor":
+            size = kwargs.get("output_size")
+            return fresh(data.shape[0] if size is None else int(size), dtype=torch.int64), size is None
+        return func(*args, **kwargs), False
+    if name == "masked_scatter":
+        return torch.empty_like(data), False
+    indices = [_positions(i) if isinstance(i, Tensor) and i.dtype in {torch.bool, torch.uint8} else [i] for i in args[1]]
+    is_masked = any(isinstance(i, Tensor) and i.dtype in {torch.bool, torch.uint8} for i in args[1])
+    if name == "index" and is_masked:
+        return func(data, [i for group in indices for i in group], *args[2:], **kwargs), True
+    if name != "index" and is_masked:
+        return torch.empty_like(data), False
+    return func(*args, **kwargs), False
+
+
+def ruled(name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """Outputs of one of `RULED`."""
+    if name == "_grouped_mm":
+        left, right = args[0], args[1]
+        if left.dim() == 2 and right.dim() == 2:  # groups along the contraction
+            offsets = kwargs.get("offs", args[2] if len(args) > 2 else None)
+            return left.new_empty((1 if offsets is None else len(offsets), left.shape[0], right.shape[1]))
+        return left.new_empty((*left.shape[:-1], right.shape[-1]))
+    if name == "roi_align":
+        return args[0].new_empty((args[1].shape[0], args[0].shape[1], args[3], args[4]))
+    if name == "roi_pool":
+        pooled = args[0].new_empty((args[1].shape[0], args[0].shape[1], args[3], args[4]))
+        return pooled, torch.empty_like(pooled, dtype=torch.int32)
+    if name == "deform_conv2d":
+        return args[0].new_empty((args[0].shape[0], args[1].shape[0], *args[2].shape[-2:]))
+    if func._overloadname != "data":
+        return func(*args, **kwargs)
+    data, hidden = args[0], args[2]
+    states = list(hidden) if isinstance(hidden, list | tuple) else [hidden]
+    bidirectional = bool(args[8] if len(args) > 8 else kwargs.get("bidirectional"))
+    made = data.new_empty((data.shape[0], states[0].shape[-1] * (1 + bidirectional)))
+    return (made, *(torch.empty_like(s) for s in states))
+
+
+def _positions(mask: Tensor) -> list[Tensor]:
+    return [torch.empty(mask.numel(), dtype=torch.int64, device=mask.device) for _ in range(mask.dim())]

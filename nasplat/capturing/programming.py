@@ -1,0 +1,206 @@
+"""A recorder's calls become a Program: tensors become registers, weights by name and constants; numbers that follow the batch
+are found by comparing two runs on different batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from nasplat.capturing.normalise import dtype_name
+from nasplat.capturing.recorder import META, Recorder
+from nasplat.graph.program import Call, Constant, Program
+
+
+def with_batch(example: Any) -> Any:
+    """The example with one more sample in every tensor whose first axis is as long as that of the first; None without batch."""
+    leaves, spec = tree_flatten(example)
+    tensors = [t for t in leaves if isinstance(t, Tensor)]
+    if not tensors or not tensors[0].dim():
+        return None
+    batch = tensors[0].shape[0]
+
+    def longer(t: Any) -> Any:
+        if isinstance(t, Tensor) and t.dim() and t.shape[0] == batch:
+            if t.device.type != "meta":
+                return torch.cat([t, t[:1]])
+            return torch.empty((batch + 1, *t.shape[1:]), dtype=t.dtype, device=META)
+        return t
+
+    return tree_unflatten([longer(t) for t in leaves], spec)
+
+
+BAKED = 1_000_000
+"""Buffers that no state dict holds are kept in the program up to this many elements."""
+
+
+def depends_on_batch(recorder: Recorder) -> bool:
+    """True when a call holds numbers or constants that could follow the batch."""
+    return any(
+        func._overloadpacket.__name__ in _SHAPED
+        or any(isinstance(t, Tensor) and recorder.snapshots.get(id(t)) is not None for t in args)
+        for func, args, _, _ in recorder.calls or ()
+    )
+
+
+_SHAPED = frozenset(
+    "view reshape _unsafe_view expand repeat unflatten as_strided new_zeros new_ones new_empty new_full zeros ones full empty arange "
+    "split split_with_sizes slice narrow cat repeat_interleave index embedding tile broadcast_to new_empty_strided".split()
+)
+
+
+class _Writer:
+    def __init__(self, recorder: Recorder, batch: int) -> None:
+        self.recorder = recorder
+        self.batch = batch
+        self.register: dict[int, int] = {}
+        self.constants: list[Constant] = []
+        self.constant: dict[int, int] = {}
+        self.fixed = ""
+
+    def new(self, tensor: Tensor) -> int:
+        number = self.register[id(tensor)] = len(self.register)
+        return number
+
+    def value(self, a: Any, b: Any) -> Any:
+        """One argument as data; `b` is its counterpart in the other run, or `a` again."""
+        r = self.recorder
+        if isinstance(a, Tensor):
+            return self._tensor(a, b)
+        if isinstance(a, list | tuple):
+            others = b if isinstance(b, list | tuple) and len(b) == len(a) else a
+            if others is a and b is not a:
+                self.fixed = self.fixed or "a list of arguments changes its length with the batch"
+            return ("list", *(self.value(x, y) for x, y in zip(a, others, strict=True)))
+        if isinstance(a, bool) or a is None or isinstance(a, str):
+            return a
+        if isinstance(a, int):
+            if isinstance(b, int) and a != b:
+                return ("batch", a - (b - a) * self.batch, b - a)
+            return a
+        if isinstance(a, float):
+            return a
+        if isinstance(a, complex):
+            return ("complex", a.real, a.imag)
+        if isinstance(a, torch.dtype):
+            return ("dtype", dtype_name(a))
+        if isinstance(a, torch.device):
+            return ("device",)
+        if isinstance(a, torch.memory_format):
+            return ("format", str(a).removeprefix("torch."))
+        if isinstance(a, torch.layout):
+            return None
+        r.notes.setdefault(f"an argument of type {type(a).__name__} cannot be kept in a program")
+        raise _Unkept(type(a).__name__)
+
+    def _tensor(self, a: Tensor, b: Any) -> Any:
+        r = self.recorder
+        if id(a) in self.register:
+            return ("reg", self.register[id(a)])
+        if id(a) in r.names:
+            return ("weight", r.names[id(a)])
+        is_kept = id(a) in r.buffers and r.buffers[id(a)] in r.unsaved and a.device.type == "cpu" and a.numel() <= BAKED
+        if id(a) in r.buffers and not is_kept:
+            return ("weight", r.buffers[id(a)])
+        snapshot = r.snapshots.get(id(a), a)
+        if snapshot.device.type == "meta":
+            if snapshot.numel():
+                raise _Unkept(f"a tensor {tuple(a.shape)} of unknown origin")
+            snapshot = torch.empty(tuple(a.shape), dtype=a.dtype, device="cpu")
+        if id(a) not in self.constant:
+            other = snapshot
+            if isinstance(b, Tensor) and self.other is not None:
+                other = self.other.snapshots.get(id(b), b)
+            self.constant[id(a)] = len(self.constants)
+            self.constants.append(self._constant(snapshot, other))
+        return ("const", self.constant[id(a)])
+
+    other: Recorder | None = None
+
+    def _constant(self, a: Tensor, b: Tensor) -> Constant:
+        tiled: list[int] = []
+        if b is not a and b.device.type != "meta":
+            if a.dim() != b.dim():
+                self.fixed = self.fixed or "a constant changes its number of axes with the batch"
+            else:
+                for axis in [i for i in range(a.dim()) if a.shape[i] != b.shape[i]]:
+                    size = b.shape[axis] - a.shape[axis]
+                    if size * self.batch != a.shape[axis]:
+                        self.fixed = self.fixed or "a constant grows with the batch in no simple way"
+                        break
+                    tiled.append(axis)
+                    for part, times in ((a, self.batch), (b, self.batch + 1)):
+                        repeats = [times if i == axis else 1 for i in range(a.dim())]
+                        if not torch.equal(part.narrow(axis, 0, size).repeat(repeats), part):
+                            self.fixed = self.fixed or "a constant's values change with the batch"
+                    a, b = a.narrow(axis, 0, size), b.narrow(axis, 0, size)
+                if a.shape != b.shape or not torch.equal(a, b):
+                    self.fixed = self.fixed or "a constant's values change with the batch"
+        plain = a.detach().float() if a.dtype == torch.bfloat16 else a.detach().resolve_conj()
+        return Constant(np.array(plain.numpy()), dtype_name(a.dtype), tuple(tiled))
+
+
+class _Unkept(Exception):
+    """Something that cannot be written down as data."""
+
+
+def write(recorder: Recorder, result: Any, other: Any, example: Any) -> Program | None:
+    """The program of a recorded run.
+
+    Args:
+        recorder: After the run.
+        result: What the module returned.
+        other: (recorder, result) of a run on one more sample, an exception of it, or None where the batch plays no part.
+        example: What the module was given.
+
+    Returns:
+        The program, or None where a call holds something that is no data (the graph's notes tell).
+    """
+    from nasplat.capturing.ladder import unpack
+
+    calls = recorder.calls or []
+    tensors = [t for t in tree_flatten(example)[0] if isinstance(t, Tensor)]
+    writer = _Writer(recorder, tensors[0].shape[0] if tensors and tensors[0].dim() else 1)
+    others: list[Any] = calls
+    if isinstance(other, tuple):
+        writer.other, others = other[0], other[0].calls
+        if [c[0] for c in others] != [c[0] for c in calls]:
+            writer.fixed, others, writer.other = "other operations run on another batch", calls, None
+    elif other is not None:
+        writer.fixed = f"another batch raised: {str(other).splitlines()[0]}"
+    inputs = tuple(writer.new(t) for t in recorder.inputs)
+    written = []
+    try:
+        for (func, args, kwargs, made), (_, args2, kwargs2, _) in zip(calls, others, strict=True):
+            arguments = tuple(writer.value(a, b) for a, b in zip(args, args2, strict=True))
+            named = tuple((k, writer.value(v, kwargs2.get(k, v))) for k, v in kwargs.items())
+            results = tuple(writer.register.get(id(t), -1) if id(t) in writer.register else writer.new(t) for t in _tensors(made))
+            written.append(Call(f"{func._schema.name.replace('::', '.')}.{func._overloadname}", arguments, named, results))
+        outputs = _structure(unpack(result), writer)
+    except _Unkept as err:
+        recorder.notes.setdefault(f"no program: {err}")
+        return None
+    return Program(inputs, tuple(written), outputs, tuple(writer.constants), writer.batch, writer.fixed)
+
+
+def _tensors(made: Any) -> Iterator[Tensor]:
+    if isinstance(made, Tensor):
+        yield made
+    elif isinstance(made, list | tuple):
+        for m in made:
+            yield from _tensors(m)
+
+
+def _structure(result: Any, writer: _Writer) -> Any:
+    if isinstance(result, dict):
+        return {str(k): _structure(v, writer) for k, v in result.items()}
+    if isinstance(result, list | tuple):
+        return (type(result).__name__ if type(result) in {list, tuple} else "list", *(_structure(v, writer) for v in result))
+    if isinstance(result, Tensor):
+        return writer.value(result, result)
+    return ("plain", result) if isinstance(result, bool | int | float | str) else None

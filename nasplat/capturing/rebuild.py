@@ -1,0 +1,193 @@
+"""A Program and weights become a module again: the recorded calls replayed, without the network's own Python.
+
+The batch may differ from the captured one where the program says so. Branches on data stay as they were captured; what was
+computed from buffers alone stays as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nasplat.errors import GraphError
+from nasplat.graph.graph import Graph
+from nasplat.graph.program import Program
+
+
+def rebuild(graph: Graph, weights: Mapping[str, Tensor] | nn.Module) -> nn.Module:
+    """A module that computes what the captured one computed.
+
+    Args:
+        graph: Captured from torch, with its program.
+        weights: A state dict with the names of the captured network (or the network itself); tensors are not copied.
+
+    Returns:
+        A module whose state dict has the same names; it takes the captured inputs in their flattened order.
+
+    Raises:
+        GraphError: the graph has no program, or a weight is missing or of another shape.
+
+    Example:
+        >>> import nasplat
+        >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+        >>> again = rebuild(nasplat.capture(net, (1, 4)), net.state_dict())
+        >>> x = torch.rand(5, 4)
+        >>> bool((again(x) == net(x)).all())
+        True
+    """
+    if graph.program is None:
+        reason = next((n for n in graph.notes if n.startswith("no program")), f"it was captured by {graph.rung!r}")
+        raise GraphError(
+            f"expected a graph that keeps its program, got one without ({reason}).\n"
+            "  Capture the torch module itself; graphs of files, publications and spaces (architecture.graph()) keep none."
+        )
+    if isinstance(weights, nn.Module):
+        weights = dict(weights.named_buffers()) | dict(weights.named_parameters()) | weights.state_dict(keep_vars=True)
+    return Rebuilt(graph, graph.program, weights)
+
+
+class Rebuilt(nn.Module):
+    """Made by `rebuild`."""
+
+    def __init__(self, graph: Graph, program: Program, weights: Mapping[str, Tensor]) -> None:
+        """Args:
+        graph: For the shapes of the weights.
+        program: The calls.
+        weights: By name.
+        """
+        super().__init__()
+        self._program = program
+        self._rows: dict[str, tuple[nn.Module, str]] = {}
+        shapes = {w.name: w.shape for w in graph.weights}
+        for name in sorted(_names(program)):
+            if name not in weights:
+                raise GraphError(f"weights lack {name!r}, which the program reads.\n  Pass the network itself.")
+            if name in shapes and tuple(weights[name].shape) != shapes[name]:
+                raise GraphError(
+                    f"weight {name!r} expected of shape {shapes[name]}, got {tuple(weights[name].shape)}.\n  Pass the network's own."
+                )
+            self._rows[name] = self._place(name, weights[name], name in shapes)
+        for number, constant in enumerate(program.constants):
+            value = torch.from_numpy(constant.value).to(getattr(torch, constant.dtype))
+            self.register_buffer(f"_constant{number}", value, persistent=False)
+        self._calls = [(_operator(c.op), c.args, c.kwargs, c.results) for c in program.calls]
+        self._ends = _last_uses(program)
+
+    def _place(self, name: str, value: Tensor, is_trained: bool) -> tuple[nn.Module, str]:
+        where: nn.Module = self
+        *path, last = name.split(".")
+        for part in path:
+            if part not in where._modules:
+                where.add_module(part, nn.Module())
+            where = where._modules[part]  # type: ignore[assignment]
+        if is_trained:
+            parameter = value if isinstance(value, nn.Parameter) else nn.Parameter(value, requires_grad=value.is_floating_point())
+            where.register_parameter(last, parameter)
+        else:
+            where.register_buffer(last, value)
+        return where, last
+
+    def forward(self, *inputs: Tensor) -> Any:
+        """Inputs in the flattened order of the captured example."""
+        program = self._program
+        if len(inputs) != len(program.inputs):
+            raise GraphError(f"expected {len(program.inputs)} input tensors, got {len(inputs)}.\n  Pass them in captured order.")
+        batch = inputs[0].shape[0] if inputs[0].dim() else program.batch
+        if program.fixed and batch != program.batch:
+            raise GraphError(f"expected a batch of {program.batch}, got {batch}: {program.fixed}.\n  Capture with that batch.")
+        device = inputs[0].device
+        registers: dict[int, Any] = dict(zip(program.inputs, inputs, strict=True))
+
+        def value(v: Any) -> Any:
+            if not isinstance(v, tuple):
+                return v
+            kind = v[0]
+            if kind == "reg":
+                return registers[v[1]]
+            if kind == "weight":
+                where, last = self._rows[v[1]]
+                return getattr(where, last)
+            if kind == "list":
+                return [value(x) for x in v[1:]]
+            if kind == "batch":
+                return v[1] + v[2] * batch
+            if kind == "const":
+                made = getattr(self, f"_constant{v[1]}")
+                for axis in program.constants[v[1]].tiled:
+                    made = made.repeat([batch if i == axis else 1 for i in range(made.dim())])
+                return made
+            if kind == "dtype":
+                return getattr(torch, v[1])
+            if kind == "device":
+                return device
+            if kind == "format":
+                return getattr(torch, v[1])
+            return complex(v[1], v[2])
+
+        for number, (operator, args, kwargs, results) in enumerate(self._calls):
+            made = operator(*[value(a) for a in args], **{k: value(a) for k, a in kwargs if a is not None})
+            for register, tensor in zip(results, _tensors(made), strict=False):
+                registers[register] = tensor
+            for register in self._ends.get(number, ()):
+                registers.pop(register, None)
+        return _outputs(program.outputs, value)
+
+
+def _outputs(structure: Any, value: Any) -> Any:
+    if isinstance(structure, dict):
+        return {k: _outputs(v, value) for k, v in structure.items()}
+    if isinstance(structure, tuple):
+        if structure and structure[0] in {"list", "tuple"}:
+            found = [_outputs(v, value) for v in structure[1:]]
+            return tuple(found) if structure[0] == "tuple" else found
+        return structure[1] if structure and structure[0] == "plain" else value(structure)
+    return structure
+
+
+def _operator(name: str) -> Any:
+    parts = name.split(".")
+    found: Any = torch.ops
+    for part in parts[:-1]:
+        found = getattr(found, part)
+    return getattr(found, parts[-1] or "default")
+
+
+def _tensors(made: Any) -> list[Tensor]:
+    if isinstance(made, Tensor):
+        return [made]
+    return [t for m in made for t in _tensors(m)] if isinstance(made, list | tuple) else []
+
+
+def _names(program: Program) -> set[str]:
+    found: set[str] = set()
+    _walk([c.args for c in program.calls] + [c.kwargs for c in program.calls] + [program.outputs], "weight", found)
+    return found
+
+
+def _walk(value: Any, kind: str, found: set[Any]) -> None:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, tuple) and len(value) == 2 and value[0] == kind:
+        found.add(value[1])
+    elif isinstance(value, list | tuple):
+        for v in value:
+            _walk(v, kind, found)
+
+
+def _last_uses(program: Program) -> dict[int, list[int]]:
+    """Registers that no later call reads, by call."""
+    last: dict[int, int] = {}
+    for number, call in enumerate(program.calls):
+        used: set[int] = set(call.results)
+        _walk([call.args, call.kwargs], "reg", used)
+        last |= dict.fromkeys(used, number)
+    kept: set[int] = set()
+    _walk(program.outputs, "reg", kept)
+    ends: dict[int, list[int]] = {}
+    for register, number in last.items():
+        if register not in kept:
+            ends.setdefault(number, []).append(register)
+    return ends
