@@ -132,13 +132,42 @@ def _vision(name: str) -> Made:
 # -- transformers ------------------------------------------------------------------------------------------------------
 
 _SIZE = {
-    "hidden_size": 64, "d_model": 64, "n_embd": 64, "dim": 64, "embed_dim": 64, "num_hidden_layers": 2, "n_layer": 2, "n_layers": 2,
-    "num_layers": 2, "encoder_layers": 2, "decoder_layers": 2, "num_decoder_layers": 2, "num_attention_heads": 4, "n_head": 4,
-    "n_heads": 4, "num_heads": 4, "encoder_attention_heads": 4, "decoder_attention_heads": 4, "num_key_value_heads": 2,
-    "intermediate_size": 128, "encoder_ffn_dim": 128, "decoder_ffn_dim": 128, "d_ff": 128, "d_kv": 16, "hidden_dim": 128, "head_dim": 16,
-    "vocab_size": 1000, "num_local_experts": 4, "num_experts": 4, "n_routed_experts": 4, "max_position_embeddings": 128,
-    "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1,
-}  # fmt: skip
+    "hidden_size": 64,
+    "d_model": 64,
+    "n_embd": 64,
+    "dim": 64,
+    "embed_dim": 64,
+    "num_hidden_layers": 2,
+    "n_layer": 2,
+    "n_layers": 2,
+    "num_layers": 2,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "num_decoder_layers": 2,
+    "num_attention_heads": 4,
+    "n_head": 4,
+    "n_heads": 4,
+    "num_heads": 4,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 128,
+    "encoder_ffn_dim": 128,
+    "decoder_ffn_dim": 128,
+    "d_ff": 128,
+    "d_kv": 16,
+    "hidden_dim": 128,
+    "head_dim": 16,
+    "vocab_size": 1000,
+    "num_local_experts": 4,
+    "num_experts": 4,
+    "n_routed_experts": 4,
+    "max_position_embeddings": 128,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "decoder_start_token_id": 1,
+}
 _ENCODERS = (
     "bert roberta distilbert albert electra mpnet deberta deberta-v2 xlm-roberta camembert ernie esm fnet megatron-bert "
     "mobilebert nystromformer convbert squeezebert roformer rembert splinter layoutlm ibert modernbert big_bird longformer"
@@ -180,8 +209,23 @@ def _text(name: str) -> Made:
         config = _shrink(config, name)
         for key, value in _ODD.get(name, {}).items():
             setattr(config, key, value)
-    if name in {"vit", "deit", "beit", "dinov2", "vit_mae", "vit_msn", "data2vec-vision", "wav2vec2", "hubert", "wavlm", "unispeech",
-                "unispeech-sat", "data2vec-audio", "audio-spectrogram-transformer", "ijepa"}:  # fmt: skip
+    if name in {
+        "vit",
+        "deit",
+        "beit",
+        "dinov2",
+        "vit_mae",
+        "vit_msn",
+        "data2vec-vision",
+        "wav2vec2",
+        "hubert",
+        "wavlm",
+        "unispeech",
+        "unispeech-sat",
+        "data2vec-audio",
+        "audio-spectrogram-transformer",
+        "ijepa",
+    }:
         config.num_hidden_layers = 2
     with torch.device("meta"):
         model = AutoModel.from_config(config).eval()
@@ -391,12 +435,17 @@ HAND: dict[str, Callable[[], Made]] = {
     "tied embedding": _on(lambda: (_Hand(_tied, table=nn.Embedding(50, 16)), _ints(2, 7))),
     "boolean selection": _on(lambda: (_Hand(_boxes, a=nn.Conv2d(3, 4, 3)), (1, 3, 16, 16))),
     "numpy in between": _on(lambda: (_Hand(_numpy, a=nn.Linear(8, 8)), (2, 8))),
-    "packed sequence": _on(lambda: (_Hand(_packed, a=nn.LSTM(8, 6, batch_first=True)), (torch.empty(3, 5, 8), torch.tensor([5, 4, 2], device="cpu")))),
+    "packed sequence": _on(
+        lambda: (_Hand(_packed, a=nn.LSTM(8, 6, batch_first=True)), (torch.empty(3, 5, 8), torch.tensor([5, 4, 2], device="cpu")))
+    ),
     "fourier": _on(lambda: (_Hand(_spectral, a=nn.Conv2d(3, 4, 1)), (1, 3, 16, 16))),
     "custom autograd": _on(lambda: (_Hand(lambda m, x: _Sign.apply(m.a(x)), a=nn.Linear(8, 8)), (2, 8))),
     "checkpoint": _on(lambda: (_Hand(lambda m, x: checkpoint(m.a, x, use_reentrant=False), a=nn.Linear(8, 8)), (2, 8))),
     "functional": _on(
-        lambda: (_Hand(lambda m, x: F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), m.a.weight, stride=2), a=nn.Conv2d(3, 4, 3)), (1, 3, 16, 16))
+        lambda: (
+            _Hand(lambda m, x: F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), m.a.weight, stride=2), a=nn.Conv2d(3, 4, 3)),
+            (1, 3, 16, 16),
+        )
     ),
     "einsum": _on(lambda: (_Hand(lambda m, x: torch.einsum("bnd,bmd->bnm", m.a(x), x), a=nn.Linear(8, 8)), (2, 5, 8))),
     "unused parameters": _on(lambda: (_Hand(lambda m, x: m.a(x), a=nn.Linear(8, 8), b=nn.Linear(800, 8)), (2, 8))),
@@ -411,11 +460,21 @@ HAND: dict[str, Callable[[], Made]] = {
     "embedding bag": _on(lambda: (nn.EmbeddingBag(50, 8), _ints(3, 4))),
     "bilinear": _on(lambda: (nn.Bilinear(8, 6, 4), ((2, 8), (2, 6)))),
     "transposed": _on(lambda: (nn.ConvTranspose2d(4, 6, 4, 2, 1, groups=2), (1, 4, 8, 8))),
-    "grid sample": _on(lambda: (_Hand(lambda m, x, g: F.grid_sample(m.a(x), g, align_corners=False), a=nn.Conv2d(3, 4, 1)), ((1, 3, 8, 8), (1, 6, 6, 2)))),
-    "pyramid": _on(
-        lambda: (_Hand(lambda m, x: [F.interpolate(m.a(x), scale_factor=s, mode="bilinear") for s in (0.5, 1, 2)], a=nn.Conv2d(3, 4, 1)), (1, 3, 8, 8))
+    "grid sample": _on(
+        lambda: (
+            _Hand(lambda m, x, g: F.grid_sample(m.a(x), g, align_corners=False), a=nn.Conv2d(3, 4, 1)),
+            ((1, 3, 8, 8), (1, 6, 6, 2)),
+        )
     ),
-}  # fmt: skip
+    "pyramid": _on(
+        lambda: (
+            _Hand(
+                lambda m, x: [F.interpolate(m.a(x), scale_factor=s, mode="bilinear") for s in (0.5, 1, 2)], a=nn.Conv2d(3, 4, 1)
+            ),
+            (1, 3, 8, 8),
+        )
+    ),
+}
 
 
 class _Volume(nn.Module):
