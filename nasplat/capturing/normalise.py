@@ -129,7 +129,7 @@ _NAMES: dict[str, str] = dict.fromkeys(RANDOM, "random") | {
 
 _PLAIN = frozenset(
     "relu relu6 elu silu gelu sigmoid tanh softplus softmax mish glu hardswish hardsigmoid add sub mul div pow neg exp log sqrt abs clamp where "
-    "mean sum max argmax cumsum gather square leaky_relu hardtanh _softmax multiply divide true_divide hardtanh masked_fill constant_pad_nd "
+    "mean sum max argmax cumsum gather square pad pixel_shuffle leaky_relu hardtanh _softmax multiply divide true_divide hardtanh masked_fill constant_pad_nd "
     "clip clamp_min clamp_max index cat concat amax dropout copy".split()
 )
 """Names that need no `function` attribute: the op says it."""
@@ -181,6 +181,10 @@ def _rest(name: str, arguments: Arguments, **more: object) -> Attributes:
             continue
         if key in _DIMS and rank:
             plain = tuple(_front(v, rank) for v in plain) if isinstance(plain, tuple) else _front(plain, rank)
+            if isinstance(plain, tuple) and _NAMES.get(name) in {"mean", "sum", "reduce", "max"}:
+                plain = tuple(sorted(plain))
+        if key in {"other", "exponent", "value", "min", "max"} and isinstance(plain, int) and not isinstance(plain, bool):
+            plain = float(plain)
         found[key if key not in found else f"{key}_"] = plain
     if name not in _PLAIN:
         found["function"] = name
@@ -328,6 +332,18 @@ def _grid(name: str, arguments: Arguments, outputs: Sequence[Tensor], is_weight:
     )
 
 
+def _clamp(name: str, arguments: Arguments, outputs: Sequence[Tensor], is_weight: Any) -> tuple[str, Attributes]:
+    if name == "threshold":
+        return "clamp", _rest(name, arguments)
+    defaults = (-1.0, 1.0) if name == "hardtanh" else (None, None)
+    found = {}
+    for key, default in zip(("min", "max"), defaults, strict=True):
+        value = arguments.get(key, arguments.get(f"{key}_val", default))
+        if isinstance(value, int | float):
+            found[key] = float(value)
+    return "clamp", _pack(**found)
+
+
 def _distance(name: str, arguments: Arguments, outputs: Sequence[Tensor], is_weight: Any) -> tuple[str, Attributes]:
     data = next(v for v in arguments.values() if isinstance(v, Tensor))
     return "distance", _rest(name, arguments, inner=data.shape[-1])
@@ -392,6 +408,7 @@ _SPECIAL: dict[str, Callable[..., tuple[str, Attributes]]] = {
     "identity": _named(),
     "random": _named(),
     "expand": _named(),
+    "clamp": _clamp,
 }
 
 

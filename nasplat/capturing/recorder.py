@@ -780,10 +780,16 @@ def _arguments(operator: _Operator, args: Sequence[Any], kwargs: dict[str, Any])
         value = args[position] if position < len(args) else kwargs.get(name, default)
         if value is _MISSING or value is None:
             continue
-        if default is not _MISSING and not isinstance(value, Tensor) and type(value) is type(default) and value == default:
+        if default is not _MISSING and not isinstance(value, Tensor) and _is_equal(value, default):
             continue
         found[name] = value
     return found
+
+
+def _is_equal(value: Any, default: Any) -> bool:
+    """True also for 1 and 1.0."""
+    numbers = isinstance(value, int | float) and isinstance(default, int | float)
+    return (numbers or type(value) is type(default)) and isinstance(value, bool) == isinstance(default, bool) and value == default
 
 
 def _shares(outputs: list[Tensor], inputs: list[Tensor], twin: Callable[[Tensor], Tensor]) -> bool:

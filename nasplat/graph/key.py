@@ -71,6 +71,9 @@ def fold(graph: Graph) -> Graph:
             replace[i] = next((s, 0) for s, _ in operands if s in zero)
         elif node.op in _ZERO_KEEPING and operands and all(s in zero for s, _ in operands):
             zero.add(i)
+        elif node.op in {"add", "sub"} and len(operands) == 1 and node.get("other") == 0 and not node.weights:
+            if node.get("first") is None and graph.nodes[operands[0][0]].shapes[operands[0][1]] == node.shape:
+                replace[i] = operands[0]
         elif node.op in {"add", "sub"} and len(operands) == 2:
             left, right = operands
             same = graph.nodes[left[0]].shapes[left[1]] == node.shape
