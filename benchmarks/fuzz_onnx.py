@@ -194,7 +194,7 @@ def _absurd_attribute(m: Any, r: random.Random) -> bytes:
         elif a.type == onnx.AttributeProto.INT:
             a.i = r.choice(_SIZES)
         else:
-            a.type = r.randrange(16)
+            a.type = r.randrange(15)
     return m.SerializeToString()
 
 

@@ -131,6 +131,7 @@ class Recorder(TorchDispatchMode):
         self.notes: dict[str, None] = {}
         self.inputs: list[Tensor] = []
         self.stack: list[str] = []
+        self.counts: list[int] = []
         self.last = ""
         self.reuses, self.first_answer, self.decomposes = reuses, first_answer, decomposes
         self.calls: list[tuple[Any, Sequence[Any], dict[str, Any], Any]] | None = None if reuses else []
@@ -166,7 +167,7 @@ class Recorder(TorchDispatchMode):
                 self.blocks.append(part)
             if SHELL in part.__dict__:
                 continue
-            if not part._modules:
+            if not part._modules and not isinstance(part, nn.Sequential):
                 self.leaves.add(id(part))
             for key, parameter in part._parameters.items():
                 if parameter is not None and id(parameter) not in self.names:
@@ -225,20 +226,15 @@ class Recorder(TorchDispatchMode):
 
     def _enter(self, module: nn.Module, inputs: Any) -> None:
         self.stack.append(self._path(module))
+        self.counts.append(len(self.nodes))
 
     def _leave(self, module: nn.Module, inputs: Any, output: Any) -> Any:
-        if (
-            inputs
-            and output is inputs[0]
-            and isinstance(output, Tensor)
-            and id(module) in self.leaves
-            and id(output) in self.producer
-        ):
-            output = self._identity(output)  # a module without an operation is a node, too
-            self.stack.pop()
-            return output
+        is_silent = self.counts.pop() == len(self.nodes) and id(module) in self.leaves
+        changed = None
+        if is_silent and inputs and output is inputs[0] and isinstance(output, Tensor) and id(output) in self.producer:
+            changed = self._identity(output)  # a module without an operation is a node, too
         self.stack.pop()
-        return None
+        return changed
 
     def _identity(self, tensor: Tensor) -> Tensor:
         with _disable_current_modes():
