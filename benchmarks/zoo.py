@@ -253,7 +253,7 @@ def _text(name: str) -> Made:
 
 _ODD: dict[str, dict[str, Any]] = {
     "albert": {"embedding_size": 32},
-    "esm": {"vocab_size": 33},
+    "esm": {"vocab_size": 33, "pad_token_id": 1, "mask_token_id": 32},
     "olmoe": {"num_experts_per_tok": 2},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "attention_layers": ["global", "local"]},
     "gptj": {"rotary_dim": 8},

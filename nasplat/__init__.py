@@ -28,6 +28,8 @@ _HOME = {
     "space": "searchspace",
     "Prediction": "predict",
     "capture": "inputs",
+    "rebuild": "capturing",
+    "read_published": "capturing",
     "load_predictor": "inputs",
     "load_table": "inputs",
     "score": "inputs",

@@ -1,7 +1,8 @@
 """The input grammar: whatever names a network, table or predictor becomes the object.
 
 A network is a module, a Graph, an Architecture, or one of the strings `model.onnx`, `file.py:factory`, `timm:resnet50`,
-`nasbench201:|nor_conv_3x3~0|+…` (space and encoding), an Architecture's JSON line.
+`nasbench201:|nor_conv_3x3~0|+…` (space and encoding), an Architecture's JSON line, `graphs.json.gz` or `cache.pkl` (published
+computation graphs; `#name` picks one).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from nasplat import content
-from nasplat.capturing import OnnxFile, capture_module
+from nasplat.capturing import OnnxFile, capture_module, read_published
 from nasplat.errors import ContentError, InputError, MissingExtraError, SpaceError
 from nasplat.graph import Graph
 from nasplat.predict import AbstractPredictor, Prediction, load
@@ -21,17 +22,17 @@ from nasplat.searchspace import Architecture, Space, list_spaces, load_space
 from nasplat.table import Table, read_table
 
 DEFAULT_INPUT = (1, 3, 224, 224)
-GRAMMAR = "space:encoding, file.py:factory, model.onnx, timm:name, or an architecture's JSON line"
+GRAMMAR = "space:encoding, file.py:factory, model.onnx, timm:name, graphs.json.gz#name, or an architecture's JSON line"
 
 
-def resolve(text: str) -> Architecture | nn.Module | OnnxFile:
+def resolve(text: str) -> Architecture | nn.Module | OnnxFile | Graph:
     """The network a string names.
 
     Args:
         text: See the module's docstring.
 
     Returns:
-        An architecture, an ONNX file, or a module (its input may be told by an `example_input` attribute).
+        An architecture, an ONNX file, a graph from a file, or a module (its input may be told by an `example_input` attribute).
 
     Raises:
         InputError: the string is none of the forms.
@@ -43,6 +44,8 @@ def resolve(text: str) -> Architecture | nn.Module | OnnxFile:
     head, colon, rest = text.partition(":")
     if text.lower().endswith(".onnx"):
         return OnnxFile(Path(text))
+    if text.partition("#")[0].endswith((".json", ".json.gz", ".pkl", ".pkl.gz")):
+        return _graph_file(text)
     if head == "timm" and colon:
         return _timm(rest)
     if ".py:" in text:
@@ -59,6 +62,26 @@ def resolve(text: str) -> Architecture | nn.Module | OnnxFile:
     if colon and head.isidentifier():
         load_space(head)  # raises with the names there are
     raise InputError(f"expected {GRAMMAR}; got {text!r}.\n  See `nasplat sample nasbench201` for an example.")
+
+
+def _graph_file(text: str) -> Graph:
+    """A graph that `to_json` wrote, or one of a file of published graphs."""
+    file, _, wanted = text.partition("#")
+    if file.endswith(".json"):
+        try:
+            start = Path(file).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as err:
+            raise InputError(f"expected a file of graphs, got {file!r} ({err}).\n  Check the path.") from err
+        if start.lstrip().startswith('{"nasplat_graph"'):
+            return Graph.from_json(start)
+    entries = read_published(file)
+    chosen = [e for number, e in enumerate(entries) if wanted in {"", e.name, str(number)}]
+    if len(chosen) != 1:
+        names = ", ".join(e.name for e in entries[:5])
+        raise InputError(
+            f"expected one of {len(entries)} graphs of {file!r} ({names} …), got {wanted!r}.\n  Write {file}#0, or #name."
+        )
+    return chosen[0].as_graph()
 
 
 def _timm(name: str) -> nn.Module:

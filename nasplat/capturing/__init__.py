@@ -10,5 +10,7 @@ onnx_file.py  ONNX files -> Graph                            published.py  publi
 from nasplat.capturing.block import block
 from nasplat.capturing.ladder import capture_module
 from nasplat.capturing.onnx_file import OnnxFile, capture_onnx
+from nasplat.capturing.published import read_published
+from nasplat.capturing.rebuild import rebuild
 
-__all__ = ["OnnxFile", "block", "capture_module", "capture_onnx"]
+__all__ = ["OnnxFile", "block", "capture_module", "capture_onnx", "read_published", "rebuild"]

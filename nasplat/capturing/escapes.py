@@ -34,6 +34,7 @@ class Escapes(TorchFunctionMode):
             Tensor.cuda: lambda t, *a, **k: t,
             Tensor.cpu: lambda t, *a, **k: t,
             Tensor.pin_memory: lambda t, *a, **k: t,
+            Tensor.__format__: lambda t, spec: format(self._value(t).item() if t.dim() == 0 else self._value(t), spec),
             Tensor.__index__: lambda t: int(self._value(t).item()),
             torch._VF._pack_padded_sequence: self._pack,  # type: ignore[attr-defined]
             torch._VF._pad_packed_sequence: self._unpack,  # type: ignore[attr-defined]

@@ -63,7 +63,9 @@ def read_published(path: str | Path) -> list[Published]:
     if isinstance(found, Mapping) and "edge_pairs" not in found:
         entries = [(str(k), v) for k, v in found.items()]
     else:
-        entries = [(str(i), e) for i, e in enumerate(found)] if isinstance(found, list | tuple) else [(file.name.split(".")[0], found)]
+        entries = (
+            [(str(i), e) for i, e in enumerate(found)] if isinstance(found, list | tuple) else [(file.name.split(".")[0], found)]
+        )
     return [_entry(name, entry) for name, entry in entries]
 
 
@@ -170,7 +172,9 @@ def _unpickled(data: bytes, file: Path) -> Any:
     except InputError as err:
         raise InputError(f"{file}: {err}") from err
     except Exception as err:  # a broken pickle raises whatever its opcodes run into
-        raise InputError(f"expected a pickle of published graphs, got {str(file)!r} ({type(err).__name__}: {err}).\n  It is broken.") from err
+        raise InputError(
+            f"expected a pickle of published graphs, got {str(file)!r} ({type(err).__name__}: {err}).\n  It is broken."
+        ) from err
 
 
 def _plain(value: Any) -> Any:

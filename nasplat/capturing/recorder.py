@@ -151,6 +151,8 @@ class Recorder(TorchDispatchMode):
         self.parents: dict[int, int] = {}
         """Transposed views and aliases of parameters: the parameter's id."""
         self.shadows: dict[int, Tensor] = {}
+        self.bounded: set[int] = set()
+        """Tensors whose length the data decides, and which have the most there can be."""
         self.producer: dict[int, tuple[int, int, int]] = {}
         self.writer: dict[int, Source] = {}
         self.version: dict[int, int] = {}
@@ -403,7 +405,11 @@ class Recorder(TorchDispatchMode):
         else:
             known = None
         guess = False
-        if operator.in_place and is_meta:
+        if operator.name == "unbind" and id(flat[0]) in self.bounded and flat[0].shape[0] > 1 and not kwargs and args[1:] in {(), (0,)}:
+            self.notes.setdefault(f"{_line()}: a loop over as many items as the data decides; its body counts once")
+            result = [args[0].select(0, 0)]
+            key = known = None
+        elif operator.in_place and is_meta:
             result = flat[0]
         elif shadow is not None and operator.name in BOUNDED and is_meta:
             result = _map(shadow, lambda t: torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=META))
@@ -418,6 +424,8 @@ class Recorder(TorchDispatchMode):
         outputs: list[Tensor] = []
         _gather(result if isinstance(result, list | tuple) else (result,), outputs)
         if guess:
+            self.bounded.update(map(id, outputs))
+            self.alive.append(outputs)
             self.notes.setdefault(f"{_line()}: {operator.name!r} has as many elements as the data decides; counted with the most")
         if known is not None:
             return known, result, outputs

@@ -123,7 +123,9 @@ def _signatures(graph: Graph) -> list[object]:
     found: list[object] = []
     for i, node in enumerate(graph.nodes):
         back = tuple(i - s for s, _ in graph.operands[i]) if len(graph.operands[i]) > 1 else ()
-        found.append((node.op, node.attributes, node.shapes, tuple(graph.weights[w].shape for w in node.weights), node.path, back[:0]))
+        found.append(
+            (node.op, node.attributes, node.shapes, tuple(graph.weights[w].shape for w in node.weights), node.path, back[:0])
+        )
     return found
 
 

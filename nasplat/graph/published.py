@@ -13,7 +13,6 @@ from math import prod
 from typing import Any
 
 from nasplat.errors import GraphError
-from nasplat.graph import ops
 from nasplat.graph.graph import Graph, Node, Shape, Weight
 
 VOCABULARY = (
@@ -107,7 +106,14 @@ def _work(n: PublishedNode) -> int:
 _SAME = {
     **{op: op for op in ("input", "output", "conv", "depthwise", "batchnorm", "relu", "relu6", "matmul", "add", "mul", "concat")},
     **{op: op for op in ("maxpool", "avgpool", "sigmoid", "tanh", "gelu", "mean", "identity")},
-    **{"linear": "matmul", "silu": "swish", "pad": "paddings", "hardsigmoid": "relu6", "resize": "identity", "attention": "matmul"},
+    **{
+        "linear": "matmul",
+        "silu": "swish",
+        "pad": "paddings",
+        "hardsigmoid": "relu6",
+        "resize": "identity",
+        "attention": "matmul",
+    },
     **{"pixelshuffle": "depthtospacend"},
 }
 
@@ -172,7 +178,11 @@ def _published_op(graph: Graph, i: int) -> str | None:
         return "mean" if node.get("function") is None else "maxpool"
     if node.op == "sum" and graph.operands[i]:
         before = graph.nodes[graph.operands[i][0][0]]
-        return "add" if before.get("function") == "stack" and node.get("dim") in {before.get("dim", 0), (before.get("dim", 0),)} else None
+        return (
+            "add"
+            if before.get("function") == "stack" and node.get("dim") in {before.get("dim", 0), (before.get("dim", 0),)}
+            else None
+        )
     if node.op == "concat" and node.get("function") == "stack":
         return None
     if node.op == "clamp" and (node.get("min"), node.get("max")) == (0.0, 6.0):
@@ -225,7 +235,9 @@ def from_fields(data: Mapping[str, Any], name: str = "") -> PublishedGraph:
         GraphError: fields are missing or contradict each other.
     """
     try:
-        nodes = [_node(n, weighted=True) for n in data["weighted_nodes"]] + [_node(n, weighted=False) for n in data["regular_nodes"]]
+        nodes = [_node(n, weighted=True) for n in data["weighted_nodes"]] + [
+            _node(n, weighted=False) for n in data["regular_nodes"]
+        ]
         edges = sorted({(int(s), int(t)) for s, t in data["edge_pairs"]})
         title = str(data.get("name") or name)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as err:
@@ -244,7 +256,7 @@ def _keys(data: Any) -> str:
 
 def _node(n: Mapping[str, Any], weighted: bool) -> PublishedNode:
     metadata = n.get("metadata") or {}
-    size = tuple(int(round(float(v))) for v in n["resolution"])
+    size = tuple(round(float(v)) for v in n["resolution"])
     if len(size) != 6:
         raise ValueError(f"resolution of {len(size)} numbers")
     shape = n.get("shape") if weighted else None
@@ -266,7 +278,9 @@ def _node(n: Mapping[str, Any], weighted: bool) -> PublishedNode:
 
 
 _OURS = {
-    **{op: op for op in ("input", "output", "conv", "depthwise", "batchnorm", "relu", "relu6", "add", "mul", "concat", "maxpool")},
+    **{
+        op: op for op in ("input", "output", "conv", "depthwise", "batchnorm", "relu", "relu6", "add", "mul", "concat", "maxpool")
+    },
     **{op: op for op in ("avgpool", "sigmoid", "tanh", "gelu", "identity")},
     **{"matmul": "linear", "swish": "silu", "paddings": "pad", "mean": "adaptivepool", "global": "adaptivepool", "zero": "zeros"},
     **{"spacetodepthnd": "pixelshuffle", "depthtospacend": "pixelshuffle"},
@@ -288,7 +302,7 @@ def as_graph(found: PublishedGraph) -> Graph:
     weights: list[Weight] = []
     for old in order:
         n = found.nodes[old]
-        _, h, _, w, c_in, c = n.resolution
+        _, h, _, w, _, c = n.resolution
         flat = n.op == "matmul" and h == w == 1
         shape: Shape = (1, c) if flat else (1, c, h, w)
         attributes, tensors = _weights_of(n)
@@ -343,5 +357,3 @@ def _sorted(operands: Sequence[Sequence[int]], name: str) -> list[int]:
     if len(order) != len(operands):
         raise GraphError(f"published graph {name!r} runs in a circle.\n  The file is broken.")
     return order
-
-

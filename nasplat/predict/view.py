@@ -10,13 +10,14 @@ different scale; absolute cost enters through the target's transform alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import log2, prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nasplat.graph import Graph, ops
-from nasplat.graph.cost import node_macs
+from nasplat.graph.arrays import IDS, SPECTRUM, columns, depths, prepared
+from nasplat.graph.arrays import spectrum as laplacian_spectrum
 from nasplat.graph.statistics import features
 
 VOCABULARY = (
@@ -35,9 +36,6 @@ FEATURES = (
     *("macs_relative", "params_relative", "position", "fan_in", "fan_out"),
 )
 """Of a node; costs are relative to the mean node, widths to the widest layer, sides to the input."""
-SPECTRUM = 21
-"""Smallest Laplacian eigenvalues that describe a graph's shape."""
-
 KINDS = tuple(
     next(
         (
@@ -85,15 +83,15 @@ class View:
 
 
 def view(graph: Graph) -> View:
-    """Arrays of a graph.
+    """Arrays of a graph as predictors see it.
 
     Args:
-        graph: Any graph; dead code and additions of zeros are folded first.
+        graph: Any graph; dead code, additions of zeros, views and batch normalisation are folded first.
 
     Returns:
         At least one node; unknown operations share the id of `other`.
     """
-    g = graph.folded.without((*ops.HIDDEN, "batchnorm"))
+    g = prepared(graph)
     host, guests, name = _fold(g)
     kept = [i for i in range(len(g.nodes)) if host[i] == i]
     number = {old: new for new, old in enumerate(kept)}
@@ -101,31 +99,37 @@ def view(graph: Graph) -> View:
         (number[host[s]], number[host[t]]) for s, _, t, _ in g.edges if host[s] != host[t] and host[s] in number
     )
     edges = np.array(list(pairs), np.int64).reshape(-1, 2).T
-    macs = [node_macs(g.nodes[i], g.input_shapes(i)) for i in kept]
-    work = np.array(macs, np.float64) / max(1, sum(macs))
-    params = [sum(g.weights[w].size for w in g.nodes[i].weights) for i in kept]
-    depth = _depths(len(kept), edges)
-    into, out = np.bincount(edges[1], minlength=len(kept)), np.bincount(edges[0], minlength=len(kept))
-    shapes = [_width_and_side(g.nodes[i].shape) for i in kept]
-    widest = max((w for i, (w, _) in zip(kept, shapes, strict=True) if g.nodes[i].weights), default=1)
-    first = next((side for i, (_, side) in zip(kept, shapes, strict=True) if g.nodes[i].op == "input"), 1) or 1
-    rows = np.zeros((len(kept), len(FEATURES)), np.float32)
-    for row, i in enumerate(kept):
-        node = g.nodes[i]
-        width, side = shapes[row]
-        inputs = g.input_shapes(i)
-        width_in, side_in = _width_and_side(inputs[0]) if inputs else (width, side)
-        kernel, stride = node.get("kernel", (1,)), node.get("stride", (1,))
-        norms, activations = guests[i]
-        rows[row] = (
-            *(log2(max(1, prod(kernel))) / 4, log2(max(1, prod(stride))) / 2),  # type: ignore[arg-type]
-            log2(max(1, int(node.get("groups", 1)))) / 10,  # type: ignore[call-overload]
-            *(float(bool(node.get("transposed"))), float(norms), float(activations)),
+    seen = columns(g, kept)
+    n = len(kept)
+    work = seen.macs / max(1.0, seen.macs.sum())
+    depth = depths(n, edges)
+    into, out = np.bincount(edges[1], minlength=n), np.bincount(edges[0], minlength=n)
+    width_in, side_in = _width_and_side(
+        seen.sizes[:, :3], [len(s[0]) if (s := g.input_shapes(i)) else -1 for i in kept], seen.rank
+    )
+    width, side = _width_and_side(seen.sizes[:, 3:], seen.rank, seen.rank)
+    widest = max(1, int(width[seen.params > 0].max(initial=0)) or 1)
+    starts = np.flatnonzero(seen.op == IDS["input"])
+    first = int(side[starts[0]]) if len(starts) and side[starts[0]] else 1
+    norms, activations = np.array([guests[i] for i in kept], np.float64).reshape(-1, 2).T
+    rows = np.stack(
+        [
+            np.log2(np.maximum(1, seen.kernel.prod(1))) / 4,
+            np.log2(np.maximum(1, seen.stride.prod(1))) / 2,
+            np.log2(np.maximum(1, seen.groups)) / 10,
+            seen.flags[:, 1].astype(np.float64),
+            norms,
+            activations,
             *(_ratio(widest, width_in, 4), _ratio(widest, width, 4), _ratio(width, width_in, 2)),
             *(_ratio(first, side_in, 4), _ratio(first, side, 4)),
-            *(log2(1 + len(kept) * work[row]) / 2, log2(1 + len(kept) * params[row] / max(1, sum(params))) / 2),
-            *(depth[row] / max(1, depth.max(initial=1)), min(8, into[row]) / 4, min(8, out[row]) / 4),
-        )
+            np.log2(1 + n * work) / 2,
+            np.log2(1 + n * seen.params / max(1.0, seen.params.sum())) / 2,
+            depth / max(1, depth.max(initial=1)),
+            np.minimum(8, into) / 4,
+            np.minimum(8, out) / 4,
+        ],
+        1,
+    ).astype(np.float32)
     found = np.array([_ID.get(name[i], _ID["other"]) for i in kept], np.int64)
     return View(found, rows, work.astype(np.float32), edges, features(graph), graph.macs, graph.params, graph.unknown_ops)
 
@@ -161,38 +165,18 @@ def _fold(g: Graph) -> tuple[list[int], list[tuple[int, int]], list[str]]:
     return host, [(a, b) for a, b in guests], name
 
 
-def _ratio(a: int, b: int, scale: float) -> float:
-    return log2(max(1, a) / max(1, b)) / scale
+def _ratio(a: Any, b: Any, scale: float) -> NDArray[np.float64]:
+    return np.log2(np.maximum(1, a) / np.maximum(1, b)) / scale
 
 
-def _width_and_side(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Channels and spatial side: (B, C, H, W, …) has both, (B, tokens, C) the square root of its tokens, (B, C) side 1."""
-    if len(shape) >= 4:
-        return shape[1], round(prod(shape[2:]) ** (1 / (len(shape) - 2)))
-    if len(shape) == 3:
-        return shape[2], round(shape[1] ** 0.5)
-    return (shape[-1] if shape else 1), 1
-
-
-def _depths(n: int, edges: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Longest way from a source to each node; nodes stand in execution order."""
-    depth = np.zeros(n, np.int64)
-    for s, t in sorted(edges.T.tolist(), key=lambda e: e[1]):
-        depth[t] = max(depth[t], depth[s] + 1)
-    return depth
+def _width_and_side(sizes: NDArray[np.int64], rank: Any, own: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Channels and spatial side: images have both, of sequences the side is the root of the tokens, of vectors 1."""
+    ranks = np.where(np.asarray(rank) < 0, own, np.asarray(rank))
+    places = (sizes[:, 0] * sizes[:, 1]).astype(np.float64)
+    side = np.round(places ** (1 / np.maximum(2, ranks - 2)))
+    return sizes[:, 2], np.where(ranks >= 3, side, 1).astype(np.int64)
 
 
 def spectrum(seen: View, size: int = SPECTRUM) -> NDArray[np.float64]:
-    """Smallest eigenvalues of the normalised Laplacian of the undirected graph; padded with the largest where N < size.
-
-    Source: GENNAPE, Mills et al., AAAI 2023, arXiv:2211.17226 (21 eigenvalues).
-    """
-    n = len(seen)
-    adjacency = np.zeros((n, n))
-    adjacency[seen.edges[0], seen.edges[1]] = 1.0
-    adjacency = np.maximum(adjacency, adjacency.T)
-    degree = adjacency.sum(1)
-    scale = np.where(degree > 0, 1.0 / np.sqrt(np.maximum(degree, 1e-12)), 0.0)
-    values = np.linalg.eigvalsh(np.diag((degree > 0).astype(float)) - scale[:, None] * adjacency * scale)
-    values = values[:size]
-    return np.concatenate([values, np.full(size - len(values), values[-1])])
+    """Smallest eigenvalues of the normalised Laplacian of the undirected graph, see `nasplat.graph.arrays`."""
+    return laplacian_spectrum(len(seen), seen.edges, size)

@@ -16,6 +16,7 @@ from pathlib import Path
 import networkx
 
 from nasplat.graph import Graph, ops
+from nasplat.graph.compare import changes
 from nasplat.graph.cost import node_macs
 
 INSETS = 2
@@ -75,15 +76,50 @@ def draw(graph: Graph, path: str | Path | None = None, boxes: int = 28) -> str:
     return text
 
 
-def fold(graph: Graph, found: list[Box], limit: int) -> list[Box]:
-    """Open the fullest box again and again while there are at most `limit`; boxes of which there are several stay shut."""
+def draw_diff(first: Graph, second: Graph, path: str | Path | None = None, boxes: int = 40) -> str:
+    """Draw two networks side by side, what differs outlined.
+
+    Args:
+        first: The network before.
+        second: The network after.
+        path: Where to write the SVG, if anywhere.
+        boxes: At most so many boxes on each side; boxes that hold a difference are opened first.
+
+    Returns:
+        The SVG as text.
+    """
+    shown = [g.without((*ops.HIDDEN, "constant")) for g in (first, second)]
+    found = changes(*shown)
+    panels = []
+    for title, g, marks in (
+        ("before", shown[0], frozenset(i for c in found for i in c.before)),
+        ("after", shown[1], frozenset(i for c in found for i in c.after)),
+    ):
+        macs = [node_macs(n, g.input_shapes(i)) for i, n in enumerate(g.nodes)]
+        content = fold(g, list(_intervals(g, range(len(g.nodes)), 0)), boxes, marks)
+        count = f"{len(marks)} of {len(g.nodes)} operations differ"
+        panels.append((f"{title}: {count}", *_panel(g, content, macs, marks)))
+    text = _compose(panels)
+    if path is not None:
+        Path(path).write_text(text, encoding="utf-8")
+    return text
+
+
+def fold(graph: Graph, found: list[Box], limit: int, marks: frozenset[int] = frozenset()) -> list[Box]:
+    """Open the fullest box again and again while there are at most `limit`; boxes of which there are several stay shut.
+
+    Boxes of which a part is marked are opened first, however many there are of their kind.
+    """
     shut: set[tuple[int, ...]] = set()
     while True:
         kinds = Counter(_kind(graph, b) for b in found)
-        candidates = [b for b in found if len(b.nodes) > 1 and b.nodes not in shut and kinds[_kind(graph, b)] == 1]
+        mixed = {b.nodes for b in found if 0 < sum(i in marks for i in b.nodes) < len(b.nodes)} if marks else set()
+        candidates = [
+            b for b in found if len(b.nodes) > 1 and b.nodes not in shut and (kinds[_kind(graph, b)] == 1 or b.nodes in mixed)
+        ]
         if not candidates:
             return _merge(graph, found)
-        fullest = max(candidates, key=lambda b: len(b.nodes))
+        fullest = max(candidates, key=lambda b: (b.nodes in mixed, len(b.nodes)))
         opened = [c for b in found for c in (_open(graph, b) if b is fullest else [b])]
         if len(_merge(graph, opened)) > limit:
             shut.add(fullest.nodes)
@@ -166,7 +202,9 @@ def _compose(panels: list[tuple[str, list[str], float, float]]) -> str:
     return "\n".join([*parts, "</svg>"])
 
 
-def _panel(graph: Graph, folded: list[Box], macs: list[int]) -> tuple[list[str], float, float]:
+def _panel(
+    graph: Graph, folded: list[Box], macs: list[int], marks: frozenset[int] = frozenset()
+) -> tuple[list[str], float, float]:
     """SVG parts around x = 0, width and height."""
     owner = {i: number for number, box in enumerate(folded) for i in box.nodes}
     arrows = {(owner[s], owner[t]) for s, _, t, _ in graph.edges if s in owner and t in owner and owner[s] != owner[t]}
@@ -183,7 +221,8 @@ def _panel(graph: Graph, folded: list[Box], macs: list[int]) -> tuple[list[str],
             place[b] = ((i - (len(ordered) - 1) / 2) * (WIDTH + GAP_X), layer * (HEIGHT + GAP_Y))
     width = widest * (WIDTH + GAP_X) + SIDE
     parts = [_arrow(place[a], place[b], width) for a, b in sorted(arrows)]
-    parts += [_box(graph, box, place[number], macs) for number, box in enumerate(folded)]
+    total = max(1, sum(macs))
+    parts += [_box(graph, box, place[number], macs, total, marks) for number, box in enumerate(folded)]
     return parts, width, layers * (HEIGHT + GAP_Y)
 
 
@@ -198,12 +237,14 @@ def _arrow(start: tuple[float, float], end: tuple[float, float], width: float) -
     return f'<path d="{curve}" fill="none" stroke="#8a949e" stroke-width="1.2" marker-end="url(#arrow-head)"/>'
 
 
-def _box(graph: Graph, box: Box, where: tuple[float, float], macs: list[int]) -> str:
+def _box(
+    graph: Graph, box: Box, where: tuple[float, float], macs: list[int], total: int, marks: frozenset[int] = frozenset()
+) -> str:
     x, y = where[0] - WIDTH / 2, where[1]
     nodes = [graph.nodes[i] for i in box.nodes]
-    share = sum(macs[i] for i in box.nodes) / max(1, sum(macs))
+    share = sum(macs[i] for i in box.nodes) / total
     count = Counter(n.op for n in nodes)
-    main = max(nodes, key=lambda n: (macs[box.nodes[nodes.index(n)]], n.op in ops.WEIGHTED))
+    main = graph.nodes[max(box.nodes, key=lambda i: (macs[i], graph.nodes[i].op in ops.WEIGHTED))]
     last = next((n for n in reversed(nodes) if n.shapes), main)
     title = main.op if len(nodes) == 1 else ".".join(box.path.split(".")[-2:]) or main.op
     if len(nodes) == 1 and "kernel" in dict(main.attributes):
@@ -211,11 +252,15 @@ def _box(graph: Graph, box: Box, where: tuple[float, float], macs: list[int]) ->
     times = f" ×{box.times}" if box.times > 1 else ""
     line = f"{'×'.join(map(str, last.shape[1:])) or 'scalar'}" + (f" · {share:.1%} MACs" if share >= 0.0005 else "")
     kind = "terminal" if main.op in ops.TERMINAL else "pool" if main.op in ops.POOLING else main.op
+    differs = sum(i in marks for i in box.nodes)
+    stroke = f'"#c2410c" stroke-width="{3.2 if differs == len(box.nodes) else 2}"' if differs else None
+    stroke = stroke or f'"#5b6670" stroke-width="{2.2 if box.times > 1 else 1}"'
     inside = ", ".join(f"{c} {op}" for op, c in count.most_common(8))
-    tip = f"{box.path or '(root)'}{times}: {inside}; {sum(prod(graph.weights[w].shape) for n in nodes for w in n.weights):,} parameters"
+    note = f"; {differs} of {len(box.nodes)} differ" if differs else ""
+    tip = f"{box.path or '(root)'}{times}: {inside}; {sum(prod(graph.weights[w].shape) for n in nodes for w in n.weights):,} parameters{note}"
     return (
         f'<g><title>{escape(tip)}</title><rect x="{x}" y="{y}" width="{WIDTH}" height="{HEIGHT}" rx="7" '
-        f'fill="{COLOURS.get(kind, COLOURS["other"])}" stroke="#5b6670" stroke-width="{2.2 if box.times > 1 else 1}"/>'
+        f'fill="{COLOURS.get(kind, COLOURS["other"])}" stroke={stroke}/>'
         f'<text x="{where[0]}" y="{y + 19}" text-anchor="middle" font-weight="600">{escape((title + times)[:26])}</text>'
         f'<text x="{where[0]}" y="{y + 36}" text-anchor="middle" fill="#46505a" font-size="11">{escape(line)}</text></g>'
     )
