@@ -97,7 +97,9 @@ def _really(family: str, name: str) -> dict[str, Any]:
         module = module.eval().to_empty(device="cpu")
         generator = torch.Generator().manual_seed(0)
         for t in [*module.parameters(), *module.buffers()]:
-            t.data = torch.rand(t.shape, generator=generator).mul_(0.02).to(t.dtype) if t.is_floating_point() else torch.zeros_like(t)
+            t.data = (
+                torch.rand(t.shape, generator=generator).mul_(0.02).to(t.dtype) if t.is_floating_point() else torch.zeros_like(t)
+            )
         given = tree_map_only(Tensor, _valued, as_example(example))
         counter = FlopCounterMode(display=False)
         with torch.no_grad(), counter:
@@ -166,7 +168,10 @@ def work(families: list[str], part: int, parts: int) -> None:
 def summary() -> str:
     """Markdown: coverage and agreement by family, and everything that was not captured or does not agree."""
     found = rows()
-    lines = ["| family | networks | captured | rungs | MACs within 0.5 % | parameters equal | median s | 95 % s |", "|---|---|---|---|---|---|---|---|"]
+    lines = [
+        "| family | networks | captured | rungs | MACs within 0.5 % | parameters equal | median s | 95 % s |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     misses: list[str] = []
     for family in dict.fromkeys(r["family"] for r in found):
         mine = [r for r in found if r["family"] == family and not r["error"].startswith("not made")]
@@ -181,9 +186,21 @@ def summary() -> str:
             f"| {family} | {len(mine)} | {len(good)} | {rungs} | {len(close)} of {len(counted)} | {len(equal)} of {len(reached)} | "
             f"{median(times):.3f} | {times[int(0.95 * (len(times) - 1))]:.3f} |"
         )
-        misses += [f"- {family} {r['network']}: not captured: {r['error'] or 'unknown ' + r['unknown_ops']}" for r in mine if r not in good]
-        misses += [f"- {family} {r['network']}: {r['comparable_macs']} MACs, counter {r['counter_macs']}" for r in counted if r not in close]
-        misses += [f"- {family} {r['network']}: {r['params']} parameters, autograd reaches {r['reached_params']}" for r in reached if r not in equal]
+        misses += [
+            f"- {family} {r['network']}: not captured: {r['error'] or 'unknown ' + r['unknown_ops']}"
+            for r in mine
+            if r not in good
+        ]
+        misses += [
+            f"- {family} {r['network']}: {r['comparable_macs']} MACs, counter {r['counter_macs']}"
+            for r in counted
+            if r not in close
+        ]
+        misses += [
+            f"- {family} {r['network']}: {r['params']} parameters, autograd reaches {r['reached_params']}"
+            for r in reached
+            if r not in equal
+        ]
         unknown = Counter(o for r in good for o in r["unknown_ops"].split())
         misses += [f"- {family}: operations outside the vocabulary, without weights: {dict(unknown)}"] if unknown else []
     made = [r for r in found if r["error"].startswith("not made")]

@@ -203,7 +203,18 @@ def _elsewhere(m: Any, r: random.Random) -> bytes:
         tensor = r.choice(m.graph.initializer)
         tensor.data_location = TensorProto.EXTERNAL
         del tensor.external_data[:]
-        places = ("/etc/passwd", "../../../etc/shadow", "..", "", ".", "\0", "a" * 5000, "/dev/zero", "net.data/../../x", "sub/../net.data")
+        places = (
+            "/etc/passwd",
+            "../../../etc/shadow",
+            "..",
+            "",
+            ".",
+            "\0",
+            "a" * 5000,
+            "/dev/zero",
+            "net.data/../../x",
+            "sub/../net.data",
+        )
         tensor.external_data.add(key="location", value=r.choice(places))
         tensor.external_data.add(key="length", value=str(10 * 2**30))
     return m.SerializeToString()

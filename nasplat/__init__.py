@@ -46,6 +46,7 @@ _HOME = {
     "Tabulated": "searching",
     "Trained": "searching",
     "draw": "reporting",
+    "draw_diff": "reporting",
     "write_report": "reporting",
     "label": "study",
     "search": "study",

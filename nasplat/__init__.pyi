@@ -1,4 +1,6 @@
 from nasplat.capturing import block as block
+from nasplat.capturing import read_published as read_published
+from nasplat.capturing import rebuild as rebuild
 from nasplat.errors import NasplatError as NasplatError
 from nasplat.exporting import check_export as check_export
 from nasplat.exporting import export as export
@@ -10,6 +12,7 @@ from nasplat.inputs import score as score
 from nasplat.measuring import measure as measure
 from nasplat.predict import Prediction as Prediction
 from nasplat.reporting import draw as draw
+from nasplat.reporting import draw_diff as draw_diff
 from nasplat.reporting import write_report as write_report
 from nasplat.searching import Counted as Counted
 from nasplat.searching import Inherited as Inherited

@@ -197,36 +197,52 @@ def score(networks: tuple[str, ...], predictor: str, shape: str | None, as_json:
 @cli.command()
 @click.argument("network")
 @input_shape
+@click.option("--depth", default=1, show_default=True, help="Names of the module path that the table tells apart.")
+@click.option("--ops", "by_op", is_flag=True, help="A table by operation instead of by module.")
 @click.option("--nodes", is_flag=True, help="List every operation.")
+@click.option("--diff", "other", default=None, metavar="NETWORK", help="Show what changes from NETWORK to this second one.")
 @click.option("--drawing", default=None, type=click.Path(path_type=Path), help="Write a drawing, folded by module (SVG).")
 @as_json
-def inspect(network: str, shape: str | None, nodes: bool, drawing: Path | None, as_json: bool) -> None:
-    """Show what a network computes: operations, MACs, parameters, activation memory, canonical key."""
+def inspect(
+    network: str, shape: str | None, depth: int, by_op: bool, nodes: bool, other: str | None, drawing: Path | None, as_json: bool
+) -> None:
+    """Show what a network computes: MACs, parameters, activations by module, what is not known, the canonical key."""
     from collections import Counter
 
     import nasplat
+    from nasplat.graph.compare import by_module
     from nasplat.graph.cost import node_macs
 
     graph = nasplat.capture(network, _shape(shape))
+    if other is not None:
+        _show_diff(network, graph, other, nasplat.capture(other, _shape(shape)), drawing, as_json)
+        return
     if drawing is not None:
-        from nasplat.reporting import draw
-
-        draw(graph, drawing)
+        nasplat.draw(graph, drawing)
+    cost = graph.cost
     macs: Counter[str] = Counter()
     count: Counter[str] = Counter(n.op for n in graph.nodes)
     for i, n in enumerate(graph.nodes):
         macs[n.op] += node_macs(n, graph.input_shapes(i))
+    modules = by_module(graph, depth)
+    unknown = sum(c for op, c in count.items() if op.startswith("other:"))
     data = {
         "network": network,
         "macs": graph.macs,
+        "is_lower_bound": cost.is_lower_bound,
+        "other_flops": cost.other_flops,
         "params": graph.params,
+        "weight_bytes": dict(cost.weight_bytes),
         "activation_bytes": graph.activation_bytes,
         "nodes": graph.num_nodes,
         "edges": graph.num_edges,
+        "known_share": 1 - unknown / max(1, graph.num_nodes),
         "unknown_ops": graph.unknown_ops,
+        "rung": graph.rung,
         "notes": graph.notes,
         "key": graph.key,
         "ops": dict(count.most_common()),
+        "modules": [dataclasses.asdict(m) for m in modules],
     }
 
     def table() -> Any:
@@ -236,19 +252,70 @@ def inspect(network: str, shape: str | None, nodes: bool, drawing: Path | None, 
                 for i, n in enumerate(graph.nodes)
             ]
             return _table(["module", "op", "output", "MACs"], rows)
-        return _table(["op", "count", "MACs"], [[op, str(c), _millions(macs[op])] for op, c in count.most_common()])
+        if by_op:
+            return _table(["op", "count", "MACs"], [[op, str(c), _millions(macs[op])] for op, c in count.most_common()])
+        rows = [
+            [
+                *(m.path, str(m.nodes), _millions(m.macs), f"{m.macs / max(1, graph.macs):.1%}", _millions(m.params)),
+                *(f"{m.activation_bytes / 2**20:.2f}", ", ".join(f"{c} {op}" for op, c in m.ops[:4])),
+            ]
+            for m in modules
+        ]
+        columns = ["module", "operations", "MACs", "share", "parameters", "activations MiB", "mostly"]
+        return _table(columns, rows)
 
     _print(data, as_json, table)
     if not as_json:
-        bound = "≥ " if graph.unknown_ops else ""
+        bound = "≥ " if cost.is_lower_bound else ""
+        weights = ", ".join(f"{b / 2**20:.2f} MiB {d}" for d, b in cost.weight_bytes) or "none"
         click.echo(
-            f"{bound}{graph.macs:,} MACs (1 MAC = 2 FLOP), {graph.params:,} parameters, peak activations "
-            f"{graph.activation_bytes / 2**20:.2f} MiB, {graph.num_nodes} nodes, {graph.num_edges} edges\nkey {graph.key}"
+            f"{bound}{graph.macs:,} MACs (1 MAC = 2 FLOP) and {bound}{cost.other_flops:,} other FLOP, {graph.params:,} parameters "
+            f"({weights}), peak activations {graph.activation_bytes / 2**20:.2f} MiB\n{graph.num_nodes} nodes, {graph.num_edges} "
+            f"edges, {data['known_share']:.1%} of the operations known, captured by {graph.rung!r}\nkey {graph.key}"
         )
         for note in graph.notes:
             click.echo(f"note: {note}")
-        if graph.unknown_ops:
-            click.echo(f"unknown operations, not counted: {', '.join(graph.unknown_ops)}")
+
+
+def _show_diff(first: str, before: Any, second: str, after: Any, drawing: Path | None, as_json: bool) -> None:
+    """What changes between two networks: totals, and a table of the stretches that differ."""
+    import nasplat
+    from nasplat.graph.compare import changes
+
+    found = changes(before, after)
+    totals = {
+        name: (getattr(before, name), getattr(after, name))
+        for name in ("macs", "params", "activation_bytes", "num_nodes", "num_edges")
+    }
+    if drawing is not None:
+        nasplat.draw_diff(before, after, drawing)
+    data = {
+        "first": first,
+        "second": second,
+        "same_computation": before.key == after.key,
+        "totals": totals,
+        "changes": [dataclasses.asdict(c) for c in found],
+    }
+
+    def words(graph: Any, numbers: tuple[int, ...]) -> str:
+        shown = [graph.nodes[i] for i in numbers]
+        texts = [f"{n.op}{'×'.join(map(str, n.get('kernel', ())))} {'×'.join(map(str, n.shape[1:]))}" for n in shown[:4]]
+        return ", ".join(texts) + (f" … {len(shown)} in all" if len(shown) > 4 else "") or "–"
+
+    def place(change: Any) -> str:
+        graph, numbers = (after, change.after) if change.after else (before, change.before)
+        return graph.nodes[numbers[0]].path or graph.nodes[numbers[0]].op
+
+    def table() -> Any:
+        rows = [[c.kind, place(c), words(before, c.before), words(after, c.after)] for c in found]
+        return _table(["change", "at", "before", "after"], rows)
+
+    _print(data, as_json, table)
+    if not as_json:
+        if before.key == after.key:
+            click.echo("the same computation" + (" in another order or under other names" if found else ""))
+        for name, (a, b) in totals.items():
+            click.echo(f"{name}: {a:,} → {b:,} ({(b - a) / max(1, a):+.1%})")
 
 
 @cli.command()

@@ -182,7 +182,7 @@ def _rest(name: str, arguments: Arguments, **more: object) -> Attributes:
         if key in _DIMS and rank:
             plain = tuple(_front(v, rank) for v in plain) if isinstance(plain, tuple) else _front(plain, rank)
             if isinstance(plain, tuple) and _NAMES.get(name) in {"mean", "sum", "reduce", "max"}:
-                plain = tuple(sorted(plain))
+                plain = tuple(sorted(plain, key=int))  # type: ignore[arg-type]
         if key in {"other", "exponent", "value", "min", "max"} and isinstance(plain, int) and not isinstance(plain, bool):
             plain = float(plain)
         found[key if key not in found else f"{key}_"] = plain

@@ -177,7 +177,10 @@ def _scalars(node: Any, op: str, reader: Reader) -> dict[str, object]:
     name = "exponent" if op == "pow" else "other"
     if right is not None:
         return {name: right}
-    return {name: left} | ({} if op in {"add", "mul"} else {"first": "constant"}) if left is not None else {}
+    found: dict[str, object] = {} if left is None else {name: left}
+    if left is not None and op not in {"add", "mul"}:
+        found["first"] = "constant"
+    return found
 
 
 def _convolution(node: Any, a: dict[str, Any], reader: Reader, weights: list[str], bias: Any) -> tuple[str, Attributes]:
@@ -351,7 +354,7 @@ def _pad(node: Any, a: dict[str, Any], reader: Reader, weights: list[str], bias:
 def _cast(node: Any, a: dict[str, Any], reader: Reader, weights: list[str], bias: Any) -> tuple[str, Attributes]:
     from nasplat.capturing.onnx_reader import _DTYPE
 
-    before, after = reader.type.get(node.input[0], 1), reader.type.get(node.output[0], a.get("to", 1))
+    before, after = reader.type.get(node.input[0], 1), reader.type.get(node.output[0], int(a.get("to", 1)))
     return ("identity", ()) if before == after else ("cast", _pack(dtype=_DTYPE.get(after, "float32")))
 
 

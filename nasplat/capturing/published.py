@@ -138,7 +138,7 @@ def _array(*args: Any) -> _Array:
 
 
 def _number(dtype: Any, raw: bytes = b"") -> Any:
-    return np.frombuffer(raw, np.dtype(str(dtype.args[0])))[0].item() if isinstance(dtype, _Dtype) else None
+    return np.frombuffer(raw, np.dtype(str(dtype.__dict__["args"][0])))[0].item() if isinstance(dtype, _Dtype) else None
 
 
 _NUMPY: dict[str, Any] = {"_reconstruct": _array, "ndarray": _Array, "dtype": _Dtype, "scalar": _number}

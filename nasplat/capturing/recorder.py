@@ -257,6 +257,9 @@ class Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         operator = _OPERATORS.get(func)
         if operator is None:
+            if func.namespace == "prim":  # asks a fake tensor for its device
+                with _disable_current_modes():
+                    return func(*args, **kwargs)
             operator = _OPERATORS[func] = _Operator(func)
         self.last = operator.packet
         flat: list[Tensor] = []
@@ -323,6 +326,8 @@ class Recorder(TorchDispatchMode):
         shadow = self._shadow(func, flat, args, kwargs) if self.shadows else None
         sources = [(t, self._source(t)) for t in flat if self._is_data(t)]
         known, result, outputs = self._run(func, operator, meta_args, meta_kwargs, flat, shadow)
+        if not outputs and not operator.writes:
+            return result  # an answer in plain Python
         if self.calls is not None:
             for t in flat:
                 if id(t) not in self.snapshots and self._is_constant(t) and id(t) not in self.buffers:
@@ -405,7 +410,13 @@ class Recorder(TorchDispatchMode):
         else:
             known = None
         guess = False
-        if operator.name == "unbind" and id(flat[0]) in self.bounded and flat[0].shape[0] > 1 and not kwargs and args[1:] in {(), (0,)}:
+        if (
+            operator.name == "unbind"
+            and id(flat[0]) in self.bounded
+            and flat[0].shape[0] > 1
+            and not kwargs
+            and args[1:] in {(), (0,)}
+        ):
             self.notes.setdefault(f"{_line()}: a loop over as many items as the data decides; its body counts once")
             result = [args[0].select(0, 0)]
             key = known = None
@@ -515,6 +526,7 @@ class Recorder(TorchDispatchMode):
         truth = (visits % 8 == 0) != self.first_answer
         if is_claim or dtype == torch.bool:
             return truth
+        truth = (visits % 512 == 0) != self.first_answer  # numbers are sizes more often than conditions of a loop
         return float(truth) if dtype.is_floating_point else complex(truth) if dtype.is_complex else int(truth)
 
     # -- who made what -------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Two graphs side by side: what survives an export, and what changed between two networks.
 
 The changes are a longest common subsequence of the two execution orders, compared by operation, attributes, shape and the sizes
-of the weights, with module paths as the tie-break; linear in memory.
+of the weights; names do not count.
 """
 
 from __future__ import annotations
@@ -120,13 +120,7 @@ def changes(first: Graph, second: Graph) -> list[Change]:
 
 
 def _signatures(graph: Graph) -> list[object]:
-    found: list[object] = []
-    for i, node in enumerate(graph.nodes):
-        back = tuple(i - s for s, _ in graph.operands[i]) if len(graph.operands[i]) > 1 else ()
-        found.append(
-            (node.op, node.attributes, node.shapes, tuple(graph.weights[w].shape for w in node.weights), node.path, back[:0])
-        )
-    return found
+    return [(n.op, n.attributes, n.shapes, tuple(graph.weights[w].shape for w in n.weights)) for n in graph.nodes]
 
 
 @dataclass(frozen=True)
@@ -163,7 +157,7 @@ def by_module(graph: Graph, depth: int = 1) -> list[ModuleRow]:
         row[3] += 0 if node.is_alias else sum(_size(s) for s in node.shapes) * node.itemsize
         seen.update(node.weights)
         count.setdefault(path, Counter())[node.op] += 1
-    return [ModuleRow(path, *row, tuple(count[path].most_common())) for path, row in rows.items()]
+    return [ModuleRow(path, r[0], r[1], r[2], r[3], tuple(count[path].most_common())) for path, r in rows.items()]
 
 
 def _size(shape: Sequence[int]) -> int:

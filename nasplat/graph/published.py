@@ -262,7 +262,7 @@ def _node(n: Mapping[str, Any], weighted: bool) -> PublishedNode:
     shape = n.get("shape") if weighted else None
     strides = n.get("strides") or (1, 1, 1, 1)
     dilation = metadata.get("dil_rate") or metadata.get("dilations") or (1, 1, 1, 1)
-    dilation = (dilation,) * 4 if isinstance(dilation, int) else dilation
+    dilation = [int(v) for v in ((dilation,) if isinstance(dilation, int) else dilation)] or [1]
     pool = metadata.get("ksize")
     kernel = (int(shape[2]), int(shape[3])) if shape is not None else (int(pool[1]), int(pool[2])) if pool is not None else (0, 0)
     return PublishedNode(
@@ -271,7 +271,7 @@ def _node(n: Mapping[str, Any], weighted: bool) -> PublishedNode:
         kernel,
         bool(metadata.get("use_bias")),
         (int(strides[1]), int(strides[2])),
-        (int(dilation[-3]), int(dilation[-2])) if len(dilation) >= 3 else (int(dilation[0]), int(dilation[-1])),
+        (dilation[1], dilation[2]) if len(dilation) == 4 else (dilation[0], dilation[-1]),
         str(metadata.get("padding", "same")).lower() == "same",
         str(n.get("str_id", "")).split("|")[-1].replace("/", "."),
     )

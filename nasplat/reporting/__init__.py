@@ -3,7 +3,7 @@
 drawing.py  a Graph as SVG, folded by module      page.py  a run folder as report.html
 """
 
-from nasplat.reporting.drawing import draw
+from nasplat.reporting.drawing import draw, draw_diff
 from nasplat.reporting.page import write_report
 
-__all__ = ["draw", "write_report"]
+__all__ = ["draw", "draw_diff", "write_report"]

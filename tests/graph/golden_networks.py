@@ -14,11 +14,20 @@ Act = Callable[[], nn.Module]
 
 
 def conv(
-    inputs: int, outputs: int, kernel: int | tuple[int, int] = 3, stride: int | tuple[int, int] = 1, act: Act | None = nn.ReLU, **more: object
+    inputs: int,
+    outputs: int,
+    kernel: int | tuple[int, int] = 3,
+    stride: int | tuple[int, int] = 1,
+    act: Act | None = nn.ReLU,
+    **more: object,
 ) -> nn.Sequential:
     """Convolution, batch normalisation, activation."""
     k = (kernel, kernel) if isinstance(kernel, int) else kernel
-    parts: list[nn.Module] = [nn.Conv2d(inputs, outputs, k, stride, (k[0] // 2, k[1] // 2), bias=bool(more.get("bias")), groups=int(more.get("groups", 1)))]  # type: ignore[call-overload]
+    parts: list[nn.Module] = [
+        nn.Conv2d(
+            inputs, outputs, k, stride, (k[0] // 2, k[1] // 2), bias=bool(more.get("bias")), groups=int(more.get("groups", 1))
+        )
+    ]  # type: ignore[call-overload]
     parts.append(nn.BatchNorm2d(outputs))
     return nn.Sequential(*parts, *([act()] if act else []))
 
@@ -27,7 +36,8 @@ def separable(inputs: int, outputs: int, kernel: int, stride: int = 1, split: bo
     """1×k then k×1, each with batch normalisation and ReLU6."""
     first, second = ((1, stride), (stride, 1)) if split else ((stride, stride), (1, 1))
     return nn.Sequential(
-        conv(inputs, outputs, (1, kernel), first, nn.ReLU6, bias=bias), conv(outputs, outputs, (kernel, 1), second, nn.ReLU6, bias=bias)
+        conv(inputs, outputs, (1, kernel), first, nn.ReLU6, bias=bias),
+        conv(outputs, outputs, (kernel, 1), second, nn.ReLU6, bias=bias),
     )
 
 
@@ -128,7 +138,10 @@ def two_path() -> nn.Module:
             self.stem = nn.Sequential(conv(3, 32, 3, 1, nn.ReLU6), conv(32, 32, 3, 2, nn.ReLU6))
             self.one = nn.Sequential(Block([c5], 32, 64, 2), Block([c5], 64, 128, 2))
             self.two = nn.Sequential(
-                Block([d3, e3], 32, 32, 1), Block([supplement, r3], 32, 64, 2), Block([e3, r3, e1], 64, 64, 1), Block([r3], 64, 128, 2)
+                Block([d3, e3], 32, 32, 1),
+                Block([supplement, r3], 32, 64, 2),
+                Block([e3, r3, e1], 64, 64, 1),
+                Block([r3], 64, 128, 2),
             )
             self.last, self.head = conv(256, 512, 3, 1, nn.ReLU6), Head(512, 10, silent=True)
 
@@ -160,9 +173,7 @@ class Cell201(nn.Module):
 class Reduction201(nn.Module):
     def __init__(self, c: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(c, c, 3, 1, 1, bias=False), nn.ReLU(), nn.Conv2d(c, 2 * c, 3, 2, 1, bias=False)
-        )
+        self.body = nn.Sequential(nn.Conv2d(c, c, 3, 1, 1, bias=False), nn.ReLU(), nn.Conv2d(c, 2 * c, 3, 2, 1, bias=False))
         self.short = nn.Sequential(nn.AvgPool2d(3, 2, 1), nn.Conv2d(c, 2 * c, 1, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -216,8 +227,12 @@ class InceptionP(nn.Module):
         if pair:
             self.a, self.b = (conv(c, o // 2, kernel, 1, None, bias=True) for kernel in pair)
         else:
-            self.a = nn.Sequential(conv(c, o // 2, (1, k), (1, s), None, bias=True), conv(o // 2, o // 2, (k, 1), (s, 1), None, bias=True))
-            self.b = nn.Sequential(conv(c, o // 2, (k, 1), (s, 1), None, bias=True), conv(o // 2, o // 2, (1, k), (1, s), None, bias=True))
+            self.a = nn.Sequential(
+                conv(c, o // 2, (1, k), (1, s), None, bias=True), conv(o // 2, o // 2, (k, 1), (s, 1), None, bias=True)
+            )
+            self.b = nn.Sequential(
+                conv(c, o // 2, (k, 1), (s, 1), None, bias=True), conv(o // 2, o // 2, (1, k), (1, s), None, bias=True)
+            )
         self.act = nn.ReLU6()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -270,7 +285,17 @@ def inception() -> nn.Module:
         (6, 32, 1, [(["depthwise5x5"], 16, 16), (["inception_s3x3"], 16, 16), (["depthwise5x5", "conv5x5"], 16, 16)]),
         (2, 64, 2, [(["conv5x5", "double1x1"], 128, 64)]),
         (5, 128, 2, [(["conv3x3"], 128, 128)]),
-        (3, 256, 2, [(["inception_s5x5"], 64, 64), (LONG, 32, 64), (["inception_p3x3", "inception_s3x3"], 32, 64), (["inception_s3x3"], 64, 64)]),
+        (
+            3,
+            256,
+            2,
+            [
+                (["inception_s5x5"], 64, 64),
+                (LONG, 32, 64),
+                (["inception_p3x3", "inception_s3x3"], 32, 64),
+                (["inception_s3x3"], 64, 64),
+            ],
+        ),
     ]
     parts: list[nn.Module] = [conv(3, 32, 3, 1, nn.ReLU6, bias=True)]
     c = 32
