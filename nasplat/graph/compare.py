@@ -1,13 +1,13 @@
 """Two graphs side by side: what survives an export, and what changed between two networks.
 
-The changes are a longest common subsequence of the two execution orders, compared by operation, attributes, shape and the sizes
-of the weights; names do not count.
+The changes come from aligning the two execution orders, compared by operation, attributes, shape and the sizes of the weights;
+names do not count.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
@@ -107,16 +107,57 @@ def changes(first: Graph, second: Graph) -> list[Change]:
     Returns:
         Stretches that were added, removed or changed; empty when every node has its like.
     """
-    a, b = (_signatures(g) for g in (first, second))
     names: dict[object, int] = {}
-    left, right = ([names.setdefault(s, len(names)) for s in side] for side in (a, b))
-    matcher = SequenceMatcher(None, left, right, autojunk=len(left) > 20_000)
+    left, right = ([names.setdefault(s, len(names)) for s in _signatures(g)] for g in (first, second))
+    head = next((i for i, (x, y) in enumerate(zip(left, right, strict=False)) if x != y), min(len(left), len(right)))
+    rest = min(len(left), len(right)) - head
+    backwards = zip(reversed(left), reversed(right), strict=False)
+    tail = next((i for i, (x, y) in enumerate(backwards) if x != y or i == rest), rest)
+    ends = (len(left) - tail, len(right) - tail)
     kinds = {"insert": "added", "delete": "removed", "replace": "changed"}
     return [
         Change(kinds[tag], tuple(range(i0, i1)), tuple(range(j0, j1)))
-        for tag, i0, i1, j0, j1 in matcher.get_opcodes()
-        if tag != "equal"
+        for tag, i0, i1, j0, j1 in _aligned(left, right, _runs(first, head, ends[0]), _runs(second, head, ends[1]), ends)
     ]
+
+
+_Stretch = tuple[str, int, int, int, int]
+
+
+def _aligned(
+    left: list[int], right: list[int], a: list[tuple[int, int]], b: list[tuple[int, int]], ends: tuple[int, int]
+) -> Iterator[_Stretch]:
+    """Stretches that differ: whole modules first, then node by node inside those that have no like (so that long networks of
+    equal blocks take linear time)."""
+    names: dict[object, int] = {}
+    ours, theirs = ([names.setdefault(tuple(s[i:j]), len(names)) for i, j in runs] for s, runs in ((left, a), (right, b)))
+    for tag, i0, i1, j0, j1 in SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes():
+        if tag == "equal":
+            continue
+        start, end = (a[i0][0], a[i1 - 1][1]) if i1 > i0 else (a[i0][0] if i0 < len(a) else ends[0],) * 2
+        first, last = (b[j0][0], b[j1 - 1][1]) if j1 > j0 else (b[j0][0] if j0 < len(b) else ends[1],) * 2
+        inner = SequenceMatcher(None, left[start:end], right[first:last], autojunk=end - start > LONG)
+        for kind, m0, m1, n0, n1 in inner.get_opcodes():
+            if kind != "equal":
+                yield kind, start + m0, start + m1, first + n0, first + n1
+
+
+LONG = 5_000
+"""Stretches longer than this are aligned by their rarer nodes alone."""
+
+
+def _runs(graph: Graph, start: int, end: int) -> list[tuple[int, int]]:
+    """Stretches of the execution order that ran in one module (two names of its path told apart)."""
+    found: list[tuple[int, int]] = []
+    last: object = None
+    for i in range(start, end):
+        here = tuple(graph.nodes[i].path.split(".")[:2])
+        if found and here == last:
+            found[-1] = (found[-1][0], i + 1)
+        else:
+            found.append((i, i + 1))
+        last = here
+    return found
 
 
 def _signatures(graph: Graph) -> list[object]:
