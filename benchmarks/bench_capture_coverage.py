@@ -26,6 +26,7 @@ from typing import Any
 import torch
 import zoo
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_flatten, tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -41,7 +42,7 @@ COLUMNS = (
 )
 OUT = Path(__file__).parent / "results" / "capture_coverage.csv"
 UNCOUNTED = frozenset({"deform", "distance", "bilinear"})
-"""Operations whose products torch's counter leaves out."""
+"""Operations whose products torch's counter leaves out; grouped products of experts are another."""
 REAL = 60_000_000
 """Networks of up to this many parameters are really run where the run on meta tensors fails."""
 
@@ -82,7 +83,11 @@ def judge(family: str, name: str) -> dict[str, Any]:
 
 
 def _comparable(graph: Graph) -> int:
-    return sum(node_macs(n, graph.input_shapes(i)) for i, n in enumerate(graph.nodes) if n.op not in UNCOUNTED)
+    return sum(
+        node_macs(n, graph.input_shapes(i))
+        for i, n in enumerate(graph.nodes)
+        if n.op not in UNCOUNTED and n.get("function") != "grouped"
+    )
 
 
 def _call(module: Any, example: Any) -> Any:
@@ -102,7 +107,7 @@ def _really(family: str, name: str) -> dict[str, Any]:
             )
         given = tree_map_only(Tensor, _valued, as_example(example))
         counter = FlopCounterMode(display=False)
-        with torch.no_grad(), counter:
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:  # the fused kernel is not counted on CPUs
             module(**given) if isinstance(given, dict) else module(*given)
     except Exception as err:
         return {"counter_macs": f"failed: {_first(err)}"}
@@ -169,21 +174,22 @@ def summary() -> str:
     """Markdown: coverage and agreement by family, and everything that was not captured or does not agree."""
     found = rows()
     lines = [
-        "| family | networks | captured | rungs | MACs within 0.5 % | parameters equal | median s | 95 % s |",
-        "|---|---|---|---|---|---|---|---|",
+        "| family | networks | captured | rungs | MACs within 0.5 % | guesses noted | parameters equal | median s | 95 % s |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     misses: list[str] = []
     for family in dict.fromkeys(r["family"] for r in found):
         mine = [r for r in found if r["family"] == family and not r["error"].startswith("not made")]
         good = [r for r in mine if not r["error"] and r["unknown_weights"] == "0"]
-        counted = [r for r in good if r["counter_macs"].isdigit()]
+        said = [r for r in good if r["counter_macs"].isdigit() and int(r["guesses"])]
+        counted = [r for r in good if r["counter_macs"].isdigit() and not int(r["guesses"])]
         close = [r for r in counted if abs(int(r["comparable_macs"]) - int(r["counter_macs"])) <= 0.005 * int(r["counter_macs"])]
         reached = [r for r in good if r["reached_params"].isdigit()]
         equal = [r for r in reached if r["reached_params"] == r["params"]]
         rungs = ", ".join(f"{k} {v}" for k, v in Counter(r["rung"] for r in good).most_common())
         times = sorted(float(r["seconds"]) for r in good)
         lines.append(
-            f"| {family} | {len(mine)} | {len(good)} | {rungs} | {len(close)} of {len(counted)} | {len(equal)} of {len(reached)} | "
+            f"| {family} | {len(mine)} | {len(good)} | {rungs} | {len(close)} of {len(counted)} | {len(said)} | {len(equal)} of {len(reached)} | "
             f"{median(times):.3f} | {times[int(0.95 * (len(times) - 1))]:.3f} |"
         )
         misses += [
@@ -195,6 +201,11 @@ def summary() -> str:
             f"- {family} {r['network']}: {r['comparable_macs']} MACs, counter {r['counter_macs']}"
             for r in counted
             if r not in close
+        ]
+        misses += [
+            f"- {family} {r['network']}: guesses noted, {r['comparable_macs']} MACs, counter {r['counter_macs']}"
+            for r in said
+            if abs(int(r["comparable_macs"]) - int(r["counter_macs"])) > 0.005 * int(r["counter_macs"])
         ]
         misses += [
             f"- {family} {r['network']}: {r['params']} parameters, autograd reaches {r['reached_params']}"

@@ -268,7 +268,7 @@ def _matmul(
         bias = name == "addmm" and is_weight(tensors[0])
         return "linear", _pack(in_features=right.shape[0], bias=int(bias))
     inner = 1 if name in {"outer", "ger", "addr"} else left.shape[-1] if left.dim() else 1
-    return "matmul", _pack(inner=inner)
+    return "matmul", _pack(inner=inner, **({"function": "grouped"} if name == "_grouped_mm" else {}))
 
 
 def _attention(name: str, arguments: Arguments, outputs: Sequence[Tensor], is_weight: Any) -> tuple[str, Attributes]:

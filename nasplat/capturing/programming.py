@@ -177,7 +177,9 @@ def write(recorder: Recorder, result: Any, other: Any, example: Any) -> Program 
     written = []
     try:
         for (func, args, kwargs, made), (_, args2, kwargs2, _) in zip(calls, others, strict=True):
-            arguments = tuple(writer.value(a, b) for a, b in zip(args, args2, strict=True))
+            n = max(len(args), len(args2))  # a trailing argument that equals its default is not passed
+            pairs = zip(_whole(func, args, n), _whole(func, args2, n), strict=True)
+            arguments = tuple(writer.value(a, b) for a, b in pairs)
             named = tuple((k, writer.value(v, kwargs2.get(k, v))) for k, v in kwargs.items())
             results = tuple(writer.register.get(id(t), -1) if id(t) in writer.register else writer.new(t) for t in _tensors(made))
             written.append(Call(f"{func._schema.name.replace('::', '.')}.{func._overloadname}", arguments, named, results))
@@ -186,6 +188,11 @@ def write(recorder: Recorder, result: Any, other: Any, example: Any) -> Program 
         recorder.notes.setdefault(f"no program: {err}")
         return None
     return Program(inputs, tuple(written), outputs, tuple(writer.constants), writer.batch, writer.fixed)
+
+
+def _whole(func: Any, args: Any, n: int) -> tuple[Any, ...]:
+    """Positional arguments up to the n-th, defaults filled in."""
+    return (*args, *(a.default_value for a in func._schema.arguments[len(args) : n]))
 
 
 def _tensors(made: Any) -> Iterator[Tensor]:

@@ -316,6 +316,7 @@ class Recorder(TorchDispatchMode):
         return result
 
     def _by_shape(self, func: Any, operator: _Operator, flat: list[Tensor], args: Any, kwargs: Any) -> Any:
+        shadow = self._shadow(func, flat, args, kwargs) if self.shadows else None  # before anything gets a twin
         args, kwargs = operator.on(META if self.make_twin is None else _CPU, args, kwargs, force=not flat)
         if self.make_twin is None:
             stands = all(t.device.type == "meta" for t in flat)
@@ -323,7 +324,6 @@ class Recorder(TorchDispatchMode):
         else:
             meta_args, meta_kwargs = _swap(args, self._twin), _swap(kwargs, self._twin)
         name = operator.name
-        shadow = self._shadow(func, flat, args, kwargs) if self.shadows else None
         sources = [(t, self._source(t)) for t in flat if self._is_data(t)]
         known, result, outputs = self._run(func, operator, meta_args, meta_kwargs, flat, shadow)
         if not outputs and not operator.writes:

@@ -127,8 +127,10 @@ _Stretch = tuple[str, int, int, int, int]
 def _aligned(
     left: list[int], right: list[int], a: list[tuple[int, int]], b: list[tuple[int, int]], ends: tuple[int, int]
 ) -> Iterator[_Stretch]:
-    """Stretches that differ: whole modules first, then node by node inside those that have no like (so that long networks of
-    equal blocks take linear time)."""
+    """Stretches that differ: whole modules first, then node by node inside those that have no like.
+
+    So long networks of equal blocks take little time.
+    """
     names: dict[object, int] = {}
     ours, theirs = ([names.setdefault(tuple(s[i:j]), len(names)) for i, j in runs] for s, runs in ((left, a), (right, b)))
     for tag, i0, i1, j0, j1 in SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes():
