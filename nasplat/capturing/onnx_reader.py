@@ -256,12 +256,10 @@ class Reader:
         return all(self.type.get(n, 0) not in _FLOATS for n in node.input if n)
 
     def _counts(self, name: str, kind: str) -> bool:
-        return (
-            self.type.get(self.weight[name], 1) in _FLOATS
-            or "Quantize" in kind
-            or "Integer" in kind
-            or kind.startswith("QLinear")
-        )
+        """Floats, dequantised integers, and the integers of operators that multiply such."""
+        origin = self.type.get(self.weight[name], 1)
+        is_dequantised = self.weight[name] != name and self.type.get(name, 1) in _FLOATS
+        return origin in _FLOATS or is_dequantised or "Integer" in kind or kind.startswith("QLinear")
 
     def _infer(self, node: Any) -> None:
         """Types and shapes of a node's outputs; unknown ones stay out."""
