@@ -53,6 +53,58 @@ def test_inspect_shows_operations() -> None:
     assert "stage0_cell0" in run("inspect", CELL, "--nodes")
 
 
+OTHER = CELL.replace("nor_conv_3x3~0|avg", "nor_conv_1x1~0|avg").replace("skip_connect~2", "none~2")
+
+
+def test_inspect_tells_costs_by_module() -> None:
+    data = json.loads(run("inspect", CELL, "--json"))
+    assert sum(m["macs"] for m in data["modules"]) == data["macs"]
+    assert sum(m["params"] for m in data["modules"]) == data["params"]
+    assert (data["known_share"], data["is_lower_bound"], data["rung"]) == (1.0, False, "meta")
+    assert data["weight_bytes"] == {"float32": 4 * data["params"]}
+    text = run("inspect", CELL)
+    assert "stage0_cell0" in text
+    assert "6.2%" in text
+    assert "100.0% of the operations known" in text
+    assert "stage0_cell0.edges" in run("inspect", CELL, "--depth", "2")
+    assert "batchnorm" in run("inspect", CELL, "--ops")
+
+
+def test_inspect_diff_shows_what_changes(tmp_path: Path) -> None:
+    text = run("inspect", CELL, "--diff", OTHER, "--drawing", str(tmp_path / "diff.svg"))
+    assert "conv3×3 16×32×32" in text
+    assert "conv1×1 16×32×32" in text
+    assert "macs: 113,951,360 → 82,494,080 (-27.6%)" in text
+    assert "operations differ" in (tmp_path / "diff.svg").read_text(encoding="utf-8")
+    data = json.loads(run("inspect", CELL, "--diff", OTHER, "--json"))
+    assert not data["same_computation"]
+    assert len(data["changes"]) == 30
+    assert "the same computation" in run("inspect", CELL, "--diff", CELL)
+
+
+def test_inspect_names_what_it_does_not_know(tmp_path: Path) -> None:
+    (tmp_path / "odd.py").write_text(
+        "import torch\nfrom torch import nn\n\nclass Odd(nn.Module):\n    def forward(self, x):\n"
+        "        return torch.special.bessel_j0(x)\n\ndef factory():\n    return nn.Sequential(nn.Linear(4, 4), Odd())\n",
+        encoding="utf-8",
+    )
+    text = run("inspect", f"{tmp_path}/odd.py:factory", "--input", "1,4")
+    assert "≥ 16 MACs" in text
+    assert "unknown operation 'special_bessel_j0' in module '1'" in text
+    assert "odd.py:6" in text
+
+
+def test_graph_files_are_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    import nasplat
+
+    graph = nasplat.load_space("nasbench201").sample(seed=0).graph()
+    (tmp_path / "graph.json").write_text(graph.to_json(), encoding="utf-8")
+    assert json.loads(run("inspect", f"{tmp_path}/graph.json", "--json"))["key"] == graph.key
+    (tmp_path / "none.json").write_text("[]", encoding="utf-8")
+    assert "expected one of 0 graphs" in fails(monkeypatch, capsys, "inspect", f"{tmp_path}/none.json")
+    assert "Check the path" in fails(monkeypatch, capsys, "inspect", f"{tmp_path}/nowhere.json")
+
+
 def test_spaces_and_samples() -> None:
     names = {r["space"]: r["encodings"] for r in json.loads(run("spaces", "--json"))}
     assert names["nasbench201"] == 15_625

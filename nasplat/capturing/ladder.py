@@ -151,16 +151,22 @@ def _record(module: nn.Module, example: Any, rung: str, answer: bool, program: b
 
 def _second(module: nn.Module, example: Any, rung: str, answer: bool, recorder: Recorder) -> Any:
     """The same run on another batch, where calls hold numbers that could depend on it."""
-    from nasplat.capturing.programming import depends_on_batch, with_batch
+    from nasplat.capturing.programming import depends_on_batch, is_same_program, with_batch
 
     larger = with_batch(example)
     if larger is None or rung == "real" or not depends_on_batch(recorder):
         return None
     batch = recorder.inputs[0].shape[0]
-    try:  # what was small enough to keep its values still is
-        return _run(module, larger, rung, answer, True, keep=-(-KEEP_VALUES * (batch + 1) // batch))
-    except CaptureError as err:
-        return err
+    # a constant that grows with the batch keeps its values up to a larger size, one that does not up to the same size
+    other: Any = None
+    for keep in (-(-KEEP_VALUES * (batch + 1) // batch), KEEP_VALUES):
+        try:
+            other = _run(module, larger, rung, answer, True, keep)
+        except CaptureError as err:
+            return err
+        if is_same_program(recorder, other[0]):
+            break
+    return other
 
 
 def _run(

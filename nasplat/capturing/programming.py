@@ -48,6 +48,11 @@ def depends_on_batch(recorder: Recorder) -> bool:
     )
 
 
+def is_same_program(recorder: Recorder, other: Recorder) -> bool:
+    """True when two runs made the same calls, arguments aside."""
+    return [c[0] for c in recorder.calls or ()] == [c[0] for c in other.calls or ()]
+
+
 _SHAPED = frozenset(
     "view reshape _unsafe_view expand repeat unflatten as_strided new_zeros new_ones new_empty new_full zeros ones full empty arange "
     "split split_with_sizes slice narrow cat repeat_interleave index embedding tile broadcast_to new_empty_strided".split()
@@ -169,7 +174,7 @@ def write(recorder: Recorder, result: Any, other: Any, example: Any) -> Program 
     others: list[Any] = calls
     if isinstance(other, tuple):
         writer.other, others = other[0], other[0].calls
-        if [c[0] for c in others] != [c[0] for c in calls]:
+        if not is_same_program(recorder, other[0]):
             writer.fixed, others, writer.other = "other operations run on another batch", calls, None
     elif other is not None:
         writer.fixed = f"another batch raised: {str(other).splitlines()[0]}"

@@ -36,6 +36,21 @@ def test_repeated_blocks_are_drawn_once() -> None:
     assert "inside stage0_cell0, one of 15 such" in text
 
 
+def test_differences_are_outlined_and_opened_first() -> None:
+    def net(kernel: int) -> nn.Module:
+        parts = [nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()) for _ in range(60)]
+        parts[40] = nn.Sequential(nn.Conv2d(4, 4, kernel, padding=kernel // 2), nn.ReLU())
+        return nn.Sequential(*parts)
+
+    first, second = (nasplat.capture(net(k), (1, 4, 8, 8)) for k in (3, 5))
+    text = nasplat.draw_diff(first, second)
+    ET.fromstring(text)
+    assert text.count("#c2410c") == 2
+    assert "conv 5×5" in text
+    assert "before: 1 of 122 operations differ" in text
+    assert "#c2410c" not in nasplat.draw_diff(first, first)
+
+
 def test_500_nodes_fold_to_a_readable_picture() -> None:
     deep = nn.Sequential(*[nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU()) for _ in range(170)])
     graph = nasplat.capture(deep, (1, 4, 8, 8))
