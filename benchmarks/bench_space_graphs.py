@@ -25,6 +25,7 @@ import nasplat
 from nasplat.capturing import recorder
 from nasplat.capturing.block import _TEMPLATES
 from nasplat.capturing.ladder import capture_module
+from nasplat.capturing.replay import SEGMENTS
 from nasplat.runs import hardware, versions
 
 SAMPLE = 60
@@ -80,7 +81,7 @@ def alone(space: Any, sample: list[Any]) -> tuple[float, list[str]]:
     start = time.perf_counter()
     for architecture in sample:
         recorder._NODES.clear()
-        recorder._SEGMENTS.clear()
+        SEGMENTS.clear()
         module, shape = space.construct(architecture)
         for part in module.modules():
             part.__dict__.pop(recorder.SIGNATURE, None)

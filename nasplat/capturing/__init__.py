@@ -1,10 +1,11 @@
 """Networks become graphs.
 
 ladder.py     any module -> Graph, rung by rung              recorder.py   what a forward pass does, as nodes
-normalise.py  framework ops -> vocabulary                    bounded.py    outputs whose size depends on data
-escapes.py    Python ways out of a tensor                    block.py      parts recorded once and reused
+calls.py      one operator call and its arguments            normalise.py  framework ops -> vocabulary
+bounded.py    outputs whose size depends on data             escapes.py    Python ways out of a tensor
+block.py      parts that are constructed once                replay.py     parts that are recorded once
 programming.py  calls -> Program                             rebuild.py    Program + weights -> module
-onnx_file.py  ONNX files -> Graph                            published.py  published computation graphs -> Graph
+onnx_file.py  ONNX files -> Graph (onnx_reader.py, onnx_ops.py)   published.py  published computation graphs -> Graph
 """
 
 from nasplat.capturing.block import block

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from nasplat.capturing.block import SHELL, fill, walk
+from nasplat.capturing.calls import META
 from nasplat.capturing.escapes import Escapes
-from nasplat.capturing.recorder import KEEP_VALUES, META, Recorder, SharedInsides, explain
+from nasplat.capturing.recorder import KEEP_VALUES, Recorder, SharedInsides, explain
 from nasplat.errors import CaptureError
 from nasplat.graph.graph import Graph
 

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from nasplat.capturing.calls import META
 from nasplat.capturing.normalise import dtype_name
-from nasplat.capturing.recorder import META, Recorder
+from nasplat.capturing.recorder import Recorder
 from nasplat.graph.program import Call, Constant, Program
 
 
