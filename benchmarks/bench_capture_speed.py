@@ -1,8 +1,8 @@
 """Seconds per network beside torch's own tracers, on the same networks in the same process, one thread.
 
 Ours with its program (what `rebuild` needs) and without; `torch.export` (strict=False), `torch.fx` symbolic tracing with shape
-propagation, `torch.jit.trace`. All on meta tensors but jit.trace, which needs values. Every tracer runs once, from cold, after
-one network to warm up; creation is not counted. A tracer that raises, or takes more than 60 seconds, has not covered the network.
+propagation, `torch.jit.trace`. All on meta tensors but jit.trace, which needs values. Every tracer runs once, our tables
+emptied before, after one network to warm up; creation is not counted. A tracer that raises, or takes more than 60 seconds, has not covered the network.
 One row per (network, tracer) is appended; those present are skipped.
 
     python benchmarks/bench_capture_speed.py
@@ -28,6 +28,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 from torch.utils._pytree import tree_map_only
 
 import nasplat
+from nasplat.capturing import recorder
 from nasplat.capturing.ladder import as_example
 from nasplat.runs import hardware, versions
 
@@ -109,6 +110,8 @@ def timed(tracer: str, family: str, name: str) -> tuple[float, str]:
         module = module.to_empty(device="cpu")
         for t in [*module.parameters(), *module.buffers()]:
             t.data = torch.zeros_like(t)
+    recorder._NODES.clear()  # what the last tracer learnt about operators
+    recorder._LAYOUTS.clear()
     signal.alarm(LIMIT)
     start = time.perf_counter()
     try:

@@ -70,6 +70,42 @@ def empty(shape: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype) -
         return torch.empty_strided(shape, stride, dtype=dtype, device=META)
 
 
+ELEMENTWISE = frozenset(
+    "relu gelu silu sigmoid tanh hardswish hardsigmoid relu6 elu leaky_relu add sub mul div neg exp sqrt rsqrt softplus erf abs".split()
+)
+
+
+NORMS = frozenset({"batch_norm", "layer_norm", "group_norm", "softmax", "log_softmax"})
+
+
+def is_like_first(name: str, flat: list[Tensor], args: Any, kwargs: Any) -> bool:
+    """True where a call returns what its first operand looks like: floats, dense, operands of one layout or smaller.
+
+    Torch's own rules for these are Python, and would be most of the time of a capture.
+    """
+    first = flat[0] if flat else None
+    if first is None or args[0] is not first or not first.is_floating_point() or kwargs.get("dtype") is not None:
+        return False
+    contiguous = first.is_contiguous()
+    if name in NORMS:
+        return contiguous and not any(isinstance(a, torch.dtype) for a in args)
+    if name not in ELEMENTWISE or not (
+        contiguous or (first.dim() == 4 and first.is_contiguous(memory_format=torch.channels_last))
+    ):
+        return False
+    for t in flat[1:]:
+        if t.dtype != first.dtype:
+            return False
+        if t.shape == first.shape and t.stride() == first.stride():
+            continue
+        if not contiguous or t.dim() > first.dim():
+            return False
+        if any(mine not in (1, theirs) for mine, theirs in zip(reversed(t.shape), reversed(first.shape), strict=False)):
+            return False
+    others = [*args, *kwargs.values()]
+    return all(isinstance(a, Tensor | bool | int | float | str) or a is None for a in others)
+
+
 def gather(values: Any, into: list[Tensor]) -> None:
     """Tensors of nested arguments, in order."""
     for value in values:

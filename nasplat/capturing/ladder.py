@@ -162,7 +162,7 @@ def _second(module: nn.Module, example: Any, rung: str, answer: bool, recorder: 
     other: Any = None
     for keep in (-(-KEEP_VALUES * (batch + 1) // batch), KEEP_VALUES):
         try:
-            other = _run(module, larger, rung, answer, True, keep)
+            other = _run(module, larger, rung, answer, True, keep, only_calls=True)
         except CaptureError as err:
             return err
         if is_same_program(recorder, other[0]):
@@ -171,7 +171,7 @@ def _second(module: nn.Module, example: Any, rung: str, answer: bool, recorder: 
 
 
 def _run(
-    module: nn.Module, example: Any, rung: str, answer: bool, program: bool, keep: int = KEEP_VALUES
+    module: nn.Module, example: Any, rung: str, answer: bool, program: bool, keep: int = KEEP_VALUES, only_calls: bool = False
 ) -> tuple[Recorder, Any]:
     """The recorder after one forward pass, and what the pass returned."""
     fake = None
@@ -184,15 +184,13 @@ def _run(
     elif rung == "real":
         module, twin = _materialised(module), lambda t: t
     with _evaluating(module):
-        return _forward(module, example, rung, twin, answer, program, keep)
+        recorder = Recorder(module, twin, not program, answer, rung == "decomposed", keep, only_calls)
+        return recorder, _forward(recorder, module, example, rung)
 
 
-def _forward(
-    module: nn.Module, example: Any, rung: str, twin: Any, answer: bool, program: bool, keep: int
-) -> tuple[Recorder, Any]:
-    recorder = Recorder(module, twin, reuses=not program, first_answer=answer, decomposes=rung == "decomposed", keep=keep)
+def _forward(recorder: Recorder, module: nn.Module, example: Any, rung: str) -> Any:
     leaves, spec = tree_flatten(example)
-    twins = [_stand_in(leaf, rung, twin) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+    twins = [_stand_in(leaf, rung, recorder.make_twin) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
     gradients = torch.inference_mode() if rung in {"meta", "escapes"} else torch.no_grad()
     with gradients:
         for stand, leaf in zip(twins, leaves, strict=True):
@@ -208,8 +206,9 @@ def _forward(
             except Exception as err:
                 shapes = ", ".join(str(tuple(t.shape)) for t in leaves if isinstance(t, Tensor))
                 raise CaptureError(explain(err, recorder, shapes)) from err
-        recorder.add_outputs([t for t in tree_flatten(unpack(result))[0] if isinstance(t, Tensor)])
-    return recorder, result
+        if not recorder.only_calls:
+            recorder.add_outputs([t for t in tree_flatten(unpack(result))[0] if isinstance(t, Tensor)])
+    return result
 
 
 def _stand_in(tensor: Tensor, rung: str, twin: Any) -> Tensor:

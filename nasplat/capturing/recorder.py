@@ -31,6 +31,7 @@ from nasplat.capturing.calls import (
     frozen,
     gather,
     is_fake,
+    is_like_first,
     map_tensors,
     named,
     shares,
@@ -53,6 +54,8 @@ KEEP_VALUES = 65_536
 _NODES: dict[Any, Known] = {}
 """What an operator does with given layouts and arguments: a pure function, so one table serves the process."""
 _OPERATORS: dict[Any, Operator] = {}
+_LAYOUTS: dict[Any, Known] = {}
+"""The same for runs that keep calls only: outputs, without op and attributes."""
 _LIMIT = 200_000
 
 Source = tuple[int, int]
@@ -69,6 +72,7 @@ class Recorder(TorchDispatchMode):
         first_answer: bool = False,
         decomposes: bool = False,
         keep: int = KEEP_VALUES,
+        only_calls: bool = False,
     ) -> None:
         """Args:
         module: Whose parameters and paths are to be recognised.
@@ -77,6 +81,7 @@ class Recorder(TorchDispatchMode):
         first_answer: What a branch on unknown data is told at first.
         decomposes: Open composite operators that arrive whole.
         keep: Elements up to which tensors that depend on no input keep their values.
+        only_calls: Keep the calls and make no nodes, for a second run.
         """
         super().__init__()
         self.nodes: list[Node] = []
@@ -91,6 +96,7 @@ class Recorder(TorchDispatchMode):
         self.calls: list[tuple[Any, Sequence[Any], dict[str, Any], Any]] | None = None if reuses else []
         self.make_twin = twin
         self.keep = keep
+        self.only_calls = only_calls
         self.row: dict[Any, int] = {}
         self.names: dict[int, str] = {}
         self.parameters: dict[int, Tensor] = {}
@@ -182,10 +188,13 @@ class Recorder(TorchDispatchMode):
 
     def _enter(self, module: nn.Module, inputs: Any) -> None:
         self.stack.append(self.path_of(module))
-        self.counts.append(len(self.nodes))
+        self.counts.append(self._length())
+
+    def _length(self) -> int:
+        return len(self.nodes) if self.calls is None else len(self.calls)
 
     def _leave(self, module: nn.Module, inputs: Any, output: Any) -> Any:
-        is_silent = self.counts.pop() == len(self.nodes) and id(module) in self.leaves
+        is_silent = self.counts.pop() == self._length() and id(module) in self.leaves
         changed = None
         if is_silent and inputs and output is inputs[0] and isinstance(output, Tensor) and id(output) in self.producer:
             changed = self._identity(output)  # a module without an operation is a node, too
@@ -197,6 +206,9 @@ class Recorder(TorchDispatchMode):
             other = torch.ops.aten.alias(tensor)
         if self.calls is not None:
             self.calls.append((torch.ops.aten.alias.default, (tensor,), {}, other))
+        if self.only_calls:
+            self._met(other)
+            return other
         self._append(
             Node("identity", (), (tuple(tensor.shape),), tensor.element_size(), (), self.stack[-1], True), [self.source(tensor)]
         )
@@ -280,7 +292,7 @@ class Recorder(TorchDispatchMode):
         else:
             meta_args, meta_kwargs = swap(args, self._twin), swap(kwargs, self._twin)
         name = operator.name
-        sources = [(t, self.source(t)) for t in flat if self._is_data(t)]
+        sources = [] if self.only_calls else [(t, self.source(t)) for t in flat if self._is_data(t)]
         known, result, outputs = self._run(func, operator, meta_args, meta_kwargs, flat, shadow)
         if not outputs and not operator.writes:
             return result  # an answer in plain Python
@@ -292,6 +304,15 @@ class Recorder(TorchDispatchMode):
                     self.alive.append(t)
             self.calls.append((func, args, kwargs, result))
             self.alive.append((args, kwargs, result))
+        if self.only_calls:
+            for tensor in outputs:
+                self._met(tensor)
+            if operator.writes:
+                self._wrote(operator, args, kwargs, 0, shadow)
+            elif shadow is not None:
+                for slot, tensor in enumerate(outputs):
+                    self._keep(tensor, shadow, slot)
+            return result
         if operator.creates and not operator.in_place:
             return result  # memory nobody has written is no computation
         if self._is_parameter_still(name, known, flat, outputs):
@@ -355,7 +376,7 @@ class Recorder(TorchDispatchMode):
         if shadow is None:
             try:
                 key = (func, frozen(args), frozen(kwargs), tuple([id(t) in self.names or id(t) in self.parents for t in flat]))
-                known = _NODES.get(key)
+                known = _NODES.get(key) or (_LAYOUTS.get(key) if self.only_calls else None)
             except TypeError:
                 key = known = None
             if known is not None and is_meta and known.layouts is not None:
@@ -382,6 +403,8 @@ class Recorder(TorchDispatchMode):
             result = map_tensors(shadow, lambda t: torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=META))
         elif operator.name in BOUNDED and is_meta:
             result, guess = bounded(operator.name, func, args, kwargs)
+        elif is_meta and is_like_first(operator.name, flat, args, kwargs):
+            result = torch.empty_strided(flat[0].shape, flat[0].stride(), dtype=flat[0].dtype, device=META)
         elif operator.name in RULED and is_meta:
             result = ruled(operator.name, func, args, kwargs)
         else:
@@ -397,6 +420,13 @@ class Recorder(TorchDispatchMode):
         if known is not None:
             return known, result, outputs
         is_alias = operator.in_place or shares(outputs, flat, self._twin)
+        if self.only_calls:
+            known = Known("", (), outputs, is_alias, None, isinstance(result, Tensor))
+            if not is_alias and not guess and not operator.writes and is_meta and known.single and key is not None:
+                known.layouts = [(tuple(t.shape), t.stride(), t.dtype) for t in outputs]
+                if len(_LAYOUTS) < _LIMIT:
+                    _LAYOUTS[key] = known
+            return known, result, outputs
         arguments = named(operator, args, kwargs)
         parameters = {
             id(a) for a, t in zip(tensors_of(args, kwargs), flat, strict=False) if id(t) in self.names or id(t) in self.parents
@@ -439,6 +469,11 @@ class Recorder(TorchDispatchMode):
                 if shadow is not None and slot == 0:
                     self._keep(tensor, shadow, 0)
                 self.produced(tensor, here, 0)
+
+    def _met(self, tensor: Tensor) -> None:
+        """Something this run made; ids stay unique while it lives."""
+        self.producer[id(tensor)] = (0, 0, 0)
+        self.alive.append(tensor)
 
     # -- values known beside the recorded nodes ------------------------------------------------------------------------
 
