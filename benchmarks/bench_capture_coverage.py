@@ -65,7 +65,7 @@ def judge(family: str, name: str) -> dict[str, Any]:
     row["module_params"] = sum(p.numel() for p in module.parameters())
     start = time.perf_counter()
     try:
-        graph = nasplat.capture(module, example)
+        graph = nasplat.capture(module, example, program=True)
     except Exception as err:  # what is not ours to raise is a finding
         return row | {"error": _first(err), "seconds": round(time.perf_counter() - start, 4)}
     row["seconds"] = round(time.perf_counter() - start, 4)

@@ -1,6 +1,6 @@
 """Seconds per network beside torch's own tracers, on the same networks in the same process, one thread.
 
-Ours with its program (what `rebuild` needs) and without; `torch.export` (strict=False), `torch.fx` symbolic tracing with shape
+Ours as it is by default and with its program at once (what `rebuild` needs); `torch.export` (strict=False), `torch.fx` symbolic tracing with shape
 propagation, `torch.jit.trace`. All on meta tensors but jit.trace, which needs values. Every tracer runs once, our tables
 emptied before, after one network to warm up; creation is not counted. A tracer that raises, or takes more than 60 seconds, has not covered the network.
 One row per (network, tracer) is appended; those present are skipped.
@@ -89,7 +89,7 @@ def _jit(module: Any, example: Any) -> Any:
 
 TRACERS: dict[str, Callable[[Any, Any], Any]] = {
     "nasplat": lambda m, e: nasplat.capture(m, e),
-    "nasplat, no program": lambda m, e: nasplat.capture(m, e, program=False),
+    "nasplat with program": lambda m, e: nasplat.capture(m, e, program=True),
     "torch.export": _export,
     "torch.fx with shapes": _fx,
     "torch.jit.trace": _jit,

@@ -41,7 +41,7 @@ def judge(name: str, through_json: bool) -> dict[str, Any]:
     module, shape = zoo._timm(name, "cpu")
     row: dict[str, Any] = {"network": name, "params": sum(p.numel() for p in module.parameters())}
     try:
-        graph = nasplat.capture(module, shape)
+        graph = nasplat.capture(module, shape, program=True)
         if through_json:
             graph = Graph.from_json(graph.to_json())
         again = nasplat.rebuild(graph, module.state_dict()).eval()

@@ -116,7 +116,7 @@ def _factory(file: Path, name: str) -> nn.Module | Architecture:
     return made
 
 
-def capture(x: Any, example_input: Any = None, program: bool = True) -> Graph:
+def capture(x: Any, example_input: Any = None, program: bool | None = None) -> Graph:
     """The computation graph of any network.
 
     Args:
@@ -124,7 +124,8 @@ def capture(x: Any, example_input: Any = None, program: bool = True) -> Graph:
         example_input: Shape tuple, tensor, or tuple of them, nested tuples, lists and dicts of tensors among them; a dict at
             the top is passed by name. Needed for modules unless they have an `example_input` attribute; (1, 3, 224, 224) is
             tried otherwise.
-        program: Keep a module's calls, so that `rebuild` can replay them; False is faster.
+        program: True keeps a module's calls with the graph, so that `rebuild` can replay them even after a way through JSON; by
+            default they are recorded when `rebuild` asks, and the graph holds the module until then; False never.
 
     Returns:
         The graph.

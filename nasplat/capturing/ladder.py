@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gc
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -31,14 +32,15 @@ _LOCK = threading.Lock()
 RUNGS = ("meta", "escapes", "decomposed", "fake", "real")
 
 
-def capture_module(module: nn.Module, example_input: Any, program: bool = True, rungs: Sequence[str] = RUNGS) -> Graph:
+def capture_module(module: nn.Module, example_input: Any, program: bool | None = None, rungs: Sequence[str] = RUNGS) -> Graph:
     """Record what a module computes at inference.
 
     Args:
         module: Any module, on any device; it is run in eval mode on meta tensors and left as it was.
         example_input: A shape tuple (float32), a tensor, or a tuple of them, nested tuples, lists and dicts of tensors among
             them; a dict at the top is passed by name. Small integer tensors with values keep them.
-        program: Keep the calls, so that the graph can be rebuilt; False pastes blocks that were recorded before.
+        program: True keeps the calls, so that the graph can be rebuilt; None records them when `rebuild` asks (the graph holds
+            the module until then), False never.
         rungs: Ways to try, in order.
 
     Returns:
@@ -52,12 +54,15 @@ def capture_module(module: nn.Module, example_input: Any, program: bool = True, 
     for rung in rungs:
         for answer in (False, True) if rung == "escapes" else (False,):
             try:
-                return _record(module, example, rung, answer, program)
+                graph = _record(module, example, rung, answer, bool(program))
+                if program is None:
+                    return replace(graph, again=lambda rung=rung: capture_module(module, example_input, True, (rung,)))
+                return graph
             except SharedInsides:
                 fill(module)
                 for part in list(module.modules()):
                     fill(part)
-                return _record(module, example, rung, answer, program)
+                return _record(module, example, rung, answer, bool(program))
             except CaptureError as err:
                 first = first or err
                 if "expected at most" in str(err):
@@ -97,8 +102,11 @@ def _entry(value: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Eval mode and torch's fused fast paths off; everything as before afterwards, what a forward pass caches included."""
+def _evaluating(module: nn.Module) -> Iterator[Callable[[], None]]:
+    """Eval mode and torch's fused fast paths off; everything as before afterwards, what a forward pass caches included.
+
+    Gives a function that undoes what a forward pass cached.
+    """
     parts = [m for _, m in walk(module)]
     modes = [(m, m.training) for m in parts]
     before = [(m, _state(m)) for m in parts if SHELL not in m.__dict__ and not type(m).__module__.startswith("torch.nn.")]
@@ -109,12 +117,16 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
     else:
         module.eval()
     torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast_path)
+
+    def undo() -> None:
         for m, state in before:
             _restore(m, state)
+
+    try:
+        yield undo
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
+        undo()
         for m, training in modes:
             m.training = training
 
@@ -138,19 +150,34 @@ def _restore(module: nn.Module, state: tuple[dict[str, Any], dict[str, Any]]) ->
         own.extend(value) if isinstance(own, list) else own.update(value)
 
 
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """No garbage collection: everything a capture makes lives to its end, and looking at it again and again takes a third of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 def _record(module: nn.Module, example: Any, rung: str, answer: bool, program: bool) -> Graph:
-    with _LOCK, torch.random.fork_rng(devices=[], enabled=rung == "real"):
-        recorder, result = _run(module, example, rung, answer, program)
-        if not program:
-            return recorder.graph(rung)
-        from nasplat.capturing.programming import write
+    with _LOCK, _undisturbed(), torch.random.fork_rng(devices=[], enabled=rung == "real"):
+        ran = _materialised(module) if rung == "real" else module
+        with _evaluating(ran) as undo:
+            recorder, result = _run(ran, example, rung, answer, program)
+            if not program:
+                return recorder.graph(rung)
+            from nasplat.capturing.programming import write
 
-        other = _second(module, example, rung, answer, recorder)
-        written = write(recorder, result, other, example)
-        return replace(recorder.graph(rung), program=written)
+            undo()
+            other = _second(ran, example, rung, answer, recorder, undo)
+            written = write(recorder, result, other, example)
+            return replace(recorder.graph(rung), program=written)
 
 
-def _second(module: nn.Module, example: Any, rung: str, answer: bool, recorder: Recorder) -> Any:
+def _second(module: nn.Module, example: Any, rung: str, answer: bool, recorder: Recorder, undo: Callable[[], None]) -> Any:
     """The same run on another batch, where calls hold numbers that could depend on it."""
     from nasplat.capturing.programming import depends_on_batch, is_same_program, with_batch
 
@@ -167,6 +194,7 @@ def _second(module: nn.Module, example: Any, rung: str, answer: bool, recorder: 
             return err
         if is_same_program(recorder, other[0]):
             break
+        undo()
     return other
 
 
@@ -182,10 +210,9 @@ def _run(
         fake = FakeTensorMode(allow_non_fake_inputs=True)
         twin = lambda t: _faked(fake, t)  # noqa: E731
     elif rung == "real":
-        module, twin = _materialised(module), lambda t: t
-    with _evaluating(module):
-        recorder = Recorder(module, twin, not program, answer, rung == "decomposed", keep, only_calls)
-        return recorder, _forward(recorder, module, example, rung)
+        twin = lambda t: t  # noqa: E731
+    recorder = Recorder(module, twin, not program, answer, rung == "decomposed", keep, only_calls)
+    return recorder, _forward(recorder, module, example, rung)
 
 
 def _forward(recorder: Recorder, module: nn.Module, example: Any, rung: str) -> Any:
@@ -198,7 +225,8 @@ def _forward(recorder: Recorder, module: nn.Module, example: Any, rung: str) -> 
                 recorder.add_input(stand, leaf)
         given = tree_unflatten(twins, spec)
         outside = Escapes(recorder) if rung in {"escapes", "decomposed", "fake"} else contextlib.nullcontext()
-        with recorder.following(module), outside, recorder:
+        inside = contextlib.nullcontext() if recorder.only_calls else recorder.following(module)
+        with inside, outside, recorder:
             try:
                 result = module(**given) if isinstance(given, dict) else module(*given)
             except CaptureError:

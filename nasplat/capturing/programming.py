@@ -106,6 +106,8 @@ class _Writer:
 
     def _tensor(self, a: Tensor, b: Any) -> Any:
         r = self.recorder
+        while id(a) in r.same:
+            a = r.same[id(a)]
         if id(a) in self.register:
             return ("reg", self.register[id(a)])
         if id(a) in r.names:
@@ -198,6 +200,8 @@ def write(recorder: Recorder, result: Any, other: Any, example: Any) -> Program 
 
 def _whole(func: Any, args: Any, n: int) -> tuple[Any, ...]:
     """Positional arguments up to the n-th, defaults filled in."""
+    if len(args) == n:
+        return args
     return (*args, *(a.default_value for a in func._schema.arguments[len(args) : n]))
 
 

@@ -21,7 +21,7 @@ def rebuild(graph: Graph, weights: Mapping[str, Tensor] | nn.Module) -> nn.Modul
     """A module that computes what the captured one computed.
 
     Args:
-        graph: Captured from torch, with its program.
+        graph: Captured from torch.
         weights: A state dict with the names of the captured network (or the network itself); tensors are not copied.
 
     Returns:
@@ -38,11 +38,17 @@ def rebuild(graph: Graph, weights: Mapping[str, Tensor] | nn.Module) -> nn.Modul
         >>> bool((again(x) == net(x)).all())
         True
     """
+    if graph.program is None and graph.again is not None:
+        later = graph.again()
+        if later != graph:
+            raise GraphError("the module computes something else than when it was captured.\n  Capture it again.")
+        graph = later
     if graph.program is None:
         reason = next((n for n in graph.notes if n.startswith("no program")), f"it was captured by {graph.rung!r}")
         raise GraphError(
             f"expected a graph that keeps its program, got one without ({reason}).\n"
-            "  Capture the torch module itself; graphs of files, publications and spaces (architecture.graph()) keep none."
+            "  Capture the torch module itself, with program=True where the graph goes through JSON; graphs of files, publications and "
+            "spaces (architecture.graph()) have none."
         )
     if isinstance(weights, nn.Module):
         weights = dict(weights.named_buffers()) | dict(weights.named_parameters()) | weights.state_dict(keep_vars=True)

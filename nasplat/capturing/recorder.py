@@ -108,6 +108,8 @@ class Recorder(TorchDispatchMode):
         self.blocks: list[nn.Module] = []
         self.meet(module, "")
         self.twins: dict[int, Tensor] = {}
+        self.same: dict[int, Tensor] = {}
+        """Outputs of modules without an operation: what went in."""
         self.parents: dict[int, int] = {}
         """Transposed views and aliases of parameters: the parameter's id."""
         self.shadows: dict[int, Tensor] = {}
@@ -204,11 +206,7 @@ class Recorder(TorchDispatchMode):
     def _identity(self, tensor: Tensor) -> Tensor:
         with _disable_current_modes():
             other = torch.ops.aten.alias(tensor)
-        if self.calls is not None:
-            self.calls.append((torch.ops.aten.alias.default, (tensor,), {}, other))
-        if self.only_calls:
-            self._met(other)
-            return other
+        self.same[id(other)] = tensor
         self._append(
             Node("identity", (), (tuple(tensor.shape),), tensor.element_size(), (), self.stack[-1], True), [self.source(tensor)]
         )

@@ -6,7 +6,7 @@ target). Weights are a table of their own: nodes name rows of it, so a shared co
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -94,7 +94,9 @@ class Graph:
     rung: str = "meta"
     """How it was captured: `meta`, `escapes`, `decomposed`, `fake` or `real` run of a module; `onnx`; `published`."""
     program: Program | None = field(default=None, compare=False, repr=False)
-    """The calls behind it, for `rebuild`; None for graphs not recorded from torch."""
+    """The calls behind it, for `rebuild`; None until they are asked for, and for graphs not recorded from torch."""
+    again: Callable[[], Graph] | None = field(default=None, compare=False, repr=False)
+    """Captures the same module once more, with its program; holds the module."""
 
     def __post_init__(self) -> None:
         """Check that columns agree."""

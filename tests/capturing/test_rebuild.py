@@ -21,7 +21,7 @@ def test_architectures_of_every_space_are_rebuilt_for_any_batch(name: str) -> No
         torch.manual_seed(seed)
         module, shape = space.construct(space.sample(seed=seed))
         module.eval()
-        graph = nasplat.capture(module, shape)
+        graph = nasplat.capture(module, shape, program=True)
         again = nasplat.rebuild(Graph.from_json(graph.to_json()), module.state_dict())
         assert again.state_dict().keys() <= module.state_dict().keys()
         for batch in (1, 3):
@@ -80,6 +80,14 @@ def test_a_batch_that_is_fixed_is_said() -> None:
     module = Fixed().eval()
     again = nasplat.rebuild(nasplat.capture(module, (2, 4)), module)
     assert torch.equal(again(torch.ones(2, 4)), module(torch.ones(2, 4)))
+
+
+def test_a_module_that_changed_since_its_capture_is_refused() -> None:
+    net = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    graph = nasplat.capture(net, (1, 4))
+    net[1] = nn.Tanh()
+    with pytest.raises(GraphError, match="computes something else than when it was captured"):
+        nasplat.rebuild(graph, net)
 
 
 def test_graphs_without_a_program_and_wrong_weights_are_refused() -> None:
