@@ -23,7 +23,7 @@ SHELL = "_block_template"
 
 _TEMPLATES: dict[Any, nn.Module] = {}
 """A constructed block per signature, its parameters on meta."""
-_KEPT = 20_000
+_KEPT = 3_000
 _here = threading.local()
 
 
@@ -66,7 +66,7 @@ def block(cls: M) -> M:
             self.__dict__[SIGNATURE] = signature
         if reuses:
             if len(_TEMPLATES) >= _KEPT:
-                _TEMPLATES.clear()
+                del _TEMPLATES[next(iter(_TEMPLATES))]
             _TEMPLATES[signature] = _copy(self, {})
 
     cls.__init__ = wrapped  # type: ignore[misc]

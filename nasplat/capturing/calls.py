@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import _disable_current_modes
 
 from nasplat.graph.graph import Attributes, Shape
 
@@ -64,10 +63,20 @@ class Known:
         self.itemsize = outputs[0].element_size() if outputs else 4
 
 
-def empty(shape: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """A meta tensor, unseen by the recorder; no inference tensor, so that views of it may be views of a parameter."""
-    with torch.inference_mode(False), _disable_current_modes():
-        return torch.empty_strided(shape, stride, dtype=dtype, device=META)
+def empty(shape: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype, is_result: bool = False) -> Tensor:
+    """A meta tensor, unseen by the recorder.
+
+    Args:
+        shape: Of the tensor.
+        stride: Of the tensor.
+        dtype: Of the tensor.
+        is_result: Made like an operator's result; else no inference tensor, so that views of it may be views of a parameter.
+    """
+    with torch._C._DisableTorchDispatch():
+        if is_result:
+            return torch.empty_strided(shape, stride, dtype=dtype, device=META)
+        with torch.inference_mode(False):
+            return torch.empty_strided(shape, stride, dtype=dtype, device=META)
 
 
 ELEMENTWISE = frozenset(

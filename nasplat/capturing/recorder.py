@@ -204,7 +204,7 @@ class Recorder(TorchDispatchMode):
         return changed
 
     def _identity(self, tensor: Tensor) -> Tensor:
-        with _disable_current_modes():
+        with torch._C._DisableTorchDispatch():
             other = torch.ops.aten.alias(tensor)
         self.same[id(other)] = tensor
         self._append(

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 SEGMENTS: dict[Any, Segment] = {}
 """Recorded blocks per (signature, input layouts, mode); a pure function, so one table serves the process."""
-LIMIT = 200_000
+LIMIT = 3_000
+"""Segments kept; the oldest go, so that memory stays flat over a space whose blocks never end."""
 
 
 class Segment:
@@ -49,9 +50,11 @@ def replay(r: Recorder, part: nn.Module, inputs: tuple[Any, ...], kwargs: dict[s
         versions = dict(r.version)
         result = own(part, *inputs)
         untouched = all(versions.get(s, 0) == r.version.get(s, 0) for s in (t.untyped_storage()._cdata for t in inputs))
-        if untouched and len(r.notes) == notes and len(SEGMENTS) < LIMIT:
+        if untouched and len(r.notes) == notes:
             segment = _cut(r, start, edges, entry, inputs, result, path)
             if segment is not None:
+                if len(SEGMENTS) >= LIMIT:
+                    del SEGMENTS[next(iter(SEGMENTS))]
                 SEGMENTS[key] = segment
         return result
     return _paste(r, part, inputs, segment, path)
@@ -77,7 +80,7 @@ def _paste(r: Recorder, part: nn.Module, inputs: tuple[Tensor, ...], segment: Se
         if layout is None:
             outputs.append(inputs[-source - 1])
             continue
-        tensor = empty(*layout)
+        tensor = empty(*layout, is_result=True)
         r.produced(tensor, base + source, slot)
         outputs.append(tensor)
     return outputs[0] if segment.single else tuple(outputs)
