@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from nasplat.capturing import collect_rarely
 from nasplat.errors import TableError
 from nasplat.metrics import interval_coverage, kendall_tau, mean_absolute_error, ndcg_at, spearman_rho
 from nasplat.predict import AbstractPredictor
@@ -93,6 +94,12 @@ def distinct(table: Table, progress: Progress | None = None, workers: int = 1) -
     return Labelled([found[k][0] for k in order], means, order, [min(found[k][2]) for k in order])
 
 
+def _start() -> None:
+    """A worker: Ctrl-C is the parent's business."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    collect_rarely()
+
+
 def _captured(members: list[Architecture], workers: int) -> Iterator[tuple[str, View]]:
     if workers < 2 or len(members) < FEW:
         yield from map(_see, members)
@@ -100,8 +107,7 @@ def _captured(members: list[Architecture], workers: int) -> Iterator[tuple[str, 
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"
     try:
-        # Ctrl-C is the parent's business
-        with multiprocessing.get_context("spawn").Pool(workers, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
+        with multiprocessing.get_context("spawn").Pool(workers, _start) as pool:
             yield from pool.imap(_see_line, [m.to_json() for m in members], chunksize=16)
     finally:
         if before is None:

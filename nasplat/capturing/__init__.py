@@ -9,9 +9,9 @@ onnx_file.py  ONNX files -> Graph (onnx_reader.py, onnx_ops.py)   published.py  
 """
 
 from nasplat.capturing.block import block
-from nasplat.capturing.ladder import capture_module
+from nasplat.capturing.ladder import capture_module, collect_rarely
 from nasplat.capturing.onnx_file import OnnxFile, capture_onnx
 from nasplat.capturing.published import read_published
 from nasplat.capturing.rebuild import rebuild
 
-__all__ = ["OnnxFile", "block", "capture_module", "capture_onnx", "read_published", "rebuild"]
+__all__ = ["OnnxFile", "block", "capture_module", "capture_onnx", "collect_rarely", "read_published", "rebuild"]

