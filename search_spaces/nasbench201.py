@@ -79,7 +79,18 @@ class Reduction(nn.Module):
         return self.shortcut(x) + self.second(self.first(x))
 
 
+@block
+class Stem(nn.Sequential):
+    """Convolution and batch normalisation."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs))
+
+
+@block
 class Head(nn.Module):
+    """Normalisation, activation, mean over places, classes."""
+
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(width)
@@ -104,9 +115,7 @@ def nasbench201(
     """
     ops = {edge: pick(f"{edge[0]}->{edge[1]}", OPS) for edge in EDGES}
     first: int = width if isinstance(width, int) else pick("width", tuple(width))
-    parts: list[tuple[str, nn.Module]] = [
-        ("stem", nn.Sequential(nn.Conv2d(channels, first, 3, padding=1, bias=False), nn.BatchNorm2d(first)))
-    ]
+    parts: list[tuple[str, nn.Module]] = [("stem", Stem(channels, first))]
     for stage in range(3):
         if stage:
             parts.append((f"reduce{stage}", Reduction(first << (stage - 1), first << stage)))
