@@ -124,6 +124,7 @@ def _valued(t: Tensor) -> Tensor:
 
 def _counted(module: Any, example: Any) -> int | str:
     counter = FlopCounterMode(display=False)
+    module.requires_grad_(False)  # the counter's hooks stumble over some modules that have gradients
     try:
         with torch.no_grad(), counter:
             _call(module, example)
