@@ -106,8 +106,6 @@ class Recorder(TorchDispatchMode):
         self.paths: dict[int, str] = {}
         self.leaves: set[int] = set()
         self.blocks: list[nn.Module] = []
-        self.met: list[nn.Module] = []
-        self.follows = False
         self.meet(module, "")
         self.twins: dict[int, Tensor] = {}
         self.same: dict[int, Tensor] = {}
@@ -133,7 +131,6 @@ class Recorder(TorchDispatchMode):
                 self.blocks.append(part)
             if SHELL in part.__dict__:
                 continue
-            self.met.append(part)
             if not part._modules and not isinstance(part, nn.Sequential):
                 self.leaves.add(id(part))
             for key, parameter in part._parameters.items():
@@ -169,17 +166,9 @@ class Recorder(TorchDispatchMode):
 
     @contextmanager
     def following(self, module: nn.Module) -> Iterator[None]:
-        """Know which module runs, and replay blocks seen before.
-
-        Torch's global hooks tell for any module; where shells show that the module is made to be thrown away, its parts' `forward`
-        is wrapped instead, which costs a tenth.
-        """
+        """Know which module runs, and replay blocks seen before."""
         self.patched: list[nn.Module] = []
-        self.follows = any(SHELL in part.__dict__ for part in self.blocks)
         self.patch()
-        if self.follows:
-            yield
-            return
         enter = torch_module.register_module_forward_pre_hook(self._enter)
         leave = torch_module.register_module_forward_hook(self._leave, always_call=True)
         try:
@@ -195,23 +184,6 @@ class Recorder(TorchDispatchMode):
             if "forward" not in part.__dict__:
                 part.__dict__["forward"] = _Replay(self, part)
                 self.patched.append(part)
-        for part in self.met if self.follows else ():
-            if "forward" not in part.__dict__:
-                part.__dict__["forward"] = _Follow(self, part)
-        self.met.clear()
-
-    def follow(self, part: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run a module's own forward, knowing that it runs."""
-        own = type(part).forward
-        if not self.follows:
-            return own(part, *inputs, **kwargs)
-        self._enter(part, inputs)
-        output = changed = None
-        try:
-            output = own(part, *inputs, **kwargs)
-        finally:
-            changed = self._leave(part, inputs, output)
-        return output if changed is None else changed
 
     def path_of(self, module: nn.Module) -> str:
         return self.paths.get(id(module), self.stack[-1] if self.stack else "")
@@ -619,16 +591,6 @@ class Recorder(TorchDispatchMode):
 
 class SharedInsides(BaseException):
     """A parameter inside a block was read from outside it: its shells need insides of their own."""
-
-
-class _Follow:
-    """Stands in for a forward while a capture runs."""
-
-    def __init__(self, recorder: Recorder, part: nn.Module) -> None:
-        self.recorder, self.part = recorder, part
-
-    def __call__(self, *inputs: Any, **kwargs: Any) -> Any:
-        return self.recorder.follow(self.part, inputs, kwargs)
 
 
 class _Replay:

@@ -164,3 +164,38 @@ def test_copied_blocks_give_the_graph_that_constructed_ones_give(name: str) -> N
         assert architecture.graph().to_json() == nasplat.capture(module, shape, program=False).to_json()
         assert architecture.graph().to_json() == architecture.graph().to_json()
     assert all(not p.is_meta for p in space.construct(architecture)[0].parameters())  # copies stay inside captures
+
+
+@nasplat.block
+class _Shared(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc = nn.Linear(width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(x)
+
+
+class _ReadsInside(nn.Module):
+    """Reads a parameter inside a block from outside it."""
+
+    def __init__(self, blocks: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(_Shared(4) for _ in range(blocks))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return nn.functional.linear(x, self.layers[0].fc.weight)
+
+
+def test_parameters_read_from_outside_their_block_keep_their_identity() -> None:
+    @nasplat.space(example_input=(1, 4))
+    def shared(pick: nasplat.Pick) -> nn.Module:
+        return _ReadsInside(pick("blocks", (1, 2, 3)))
+
+    for seed in range(5):
+        architecture = shared.sample(seed=seed)
+        graphs = [architecture.graph(), architecture.graph(), nasplat.capture(architecture.build(), (1, 4))]
+        assert len({g.key for g in graphs}) == 1
+        assert len({g.params for g in graphs}) == 1
