@@ -63,10 +63,7 @@ def replay(r: Recorder, part: nn.Module, inputs: tuple[Any, ...], kwargs: dict[s
 def _paste(r: Recorder, part: nn.Module, inputs: tuple[Tensor, ...], segment: Segment, path: str) -> Any:
     base = len(r.nodes)
     entry = [r.source(t) for t in inputs]
-    if SHELL in part.__dict__:
-        rows = [_shared_row(r, part, w, path) for w in segment.weights]
-    else:
-        rows = [r.row_of(_parameter(part, w.name)) for w in segment.weights]
+    rows = [_row(r, part, w, path) for w in segment.weights]
     append = r.nodes.append
     for n in segment.nodes:
         where = f"{path}.{n.path}" if path and n.path else path or n.path
@@ -89,19 +86,35 @@ def _paste(r: Recorder, part: nn.Module, inputs: tuple[Tensor, ...], segment: Se
 def _fill(r: Recorder, part: nn.Module) -> None:
     """A block that has to run gets insides of its own."""
     if SHELL in part.__dict__:
+        known = [(key[1], row) for key, row in r.row.items() if isinstance(key, tuple) and key[0] == id(part)]
         fill(part)
         part.eval()
         r.meet(part, r.path_of(part))
+        for name, row in known:  # weights that were pasted before stay the same weights
+            key = _known_by(part, name)
+            r.row[key if isinstance(key, tuple) else id(key)] = row
         r.patch()
 
 
-def _shared_row(r: Recorder, part: nn.Module, weight: Weight, path: str) -> int:
-    """A weight of a shell: known by the block and its name there."""
-    key = (id(part), weight.name)
+def _row(r: Recorder, part: nn.Module, weight: Weight, path: str) -> int:
+    """Row of a block's weight; one inside a shell is known by the shell and its name there, for its parameter is shared."""
+    key = _known_by(part, weight.name)
+    if not isinstance(key, tuple):
+        return r.row_of(key)
     if key not in r.row:
         r.row[key] = len(r.weights)
         r.weights.append(Weight(f"{path}.{weight.name}" if path else weight.name, weight.shape, weight.dtype))
     return r.row[key]
+
+
+def _known_by(part: nn.Module, name: str) -> Tensor | tuple[int, str]:
+    """The parameter of that name, or (shell, name inside it)."""
+    *modules, last = name.split(".")
+    for i, module in enumerate(modules):
+        if SHELL in part.__dict__:
+            return id(part), ".".join([*modules[i:], last])
+        part = part._modules[module]  # type: ignore[assignment]
+    return (id(part), last) if SHELL in part.__dict__ else part._parameters[last]  # type: ignore[return-value]
 
 
 def _is_fresh(r: Recorder, tensor: Tensor) -> bool:
@@ -142,10 +155,3 @@ def _cut(r: Recorder, start: int, edges: int, entry: list[Any], inputs: Any, res
             return None
     named = [Weight(r.weights[w].name[len(prefix) :], r.weights[w].shape, r.weights[w].dtype) for w in weights]
     return Segment(nodes, inside, named, outputs, isinstance(result, Tensor)) if outputs else None
-
-
-def _parameter(part: nn.Module, name: str) -> Tensor:
-    *modules, last = name.split(".")
-    for m in modules:
-        part = part._modules[m]  # type: ignore[assignment]
-    return part._parameters[last]  # type: ignore[return-value]

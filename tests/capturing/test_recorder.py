@@ -199,3 +199,45 @@ def test_parameters_read_from_outside_their_block_keep_their_identity() -> None:
         graphs = [architecture.graph(), architecture.graph(), nasplat.capture(architecture.build(), (1, 4))]
         assert len({g.key for g in graphs}) == 1
         assert len({g.params for g in graphs}) == 1
+
+
+@nasplat.block
+class _Outer(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inner = _Shared(width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.inner(x))
+
+
+def test_known_segments_of_blocks_that_hold_shells_are_pasted() -> None:
+    nasplat.capture(nn.Sequential(_Outer(6), _Outer(6)), (1, 6), program=False)  # the segment is known, no template is
+
+    @nasplat.space(example_input=(1, 6))
+    def nested(pick: nasplat.Pick) -> nn.Module:
+        return nn.Sequential(*(_Outer(6) for _ in range(pick("n", (1, 2)))), _Shared(6))
+
+    for seed in range(4):
+        architecture = nested.sample(seed=seed)
+        assert architecture.graph().rung == "meta"
+        assert architecture.graph().to_json() == nasplat.capture(architecture.build(), (1, 6), program=False).to_json()
+
+
+def test_a_block_used_at_two_sizes_counts_its_weights_once() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.part = _Shared(8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.part(x) + self.part(x[:, None, None]).flatten(1)
+
+    @nasplat.space(example_input=(1, 8))
+    def twice(pick: nasplat.Pick) -> nn.Module:
+        pick("nothing", (1, 2))
+        return Twice()
+
+    nasplat.capture(_Shared(8), (1, 8), program=False)
+    for seed in range(4):
+        assert twice.sample(seed=seed).graph().params == 72
