@@ -61,6 +61,9 @@ def capture_module(module: nn.Module, example_input: Any, program: bool | None =
         for answer in (False, True) if rung == "escapes" else (False,):
             try:
                 graph = _record(module, example, rung, answer, bool(program))
+                if first is not None:  # never silently: a lower rung can hide a fault of the network, or of ours
+                    reason = str(first).splitlines()[0]
+                    graph = replace(graph, notes=(*graph.notes, f"rung {rungs[0]!r} failed: {reason}"))
                 if program is None:
                     return replace(graph, again=lambda rung=rung: capture_module(module, example_input, True, (rung,)))
                 return graph

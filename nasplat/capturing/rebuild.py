@@ -40,7 +40,7 @@ def rebuild(graph: Graph, weights: Mapping[str, Tensor] | nn.Module) -> nn.Modul
     """
     if graph.program is None and graph.again is not None:
         later = graph.again()
-        if later != graph:
+        if (later.nodes, later.edges, later.weights) != (graph.nodes, graph.edges, graph.weights):
             raise GraphError("the module computes something else than when it was captured.\n  Capture it again.")
         graph = later
     if graph.program is None:

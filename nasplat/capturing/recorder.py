@@ -3,7 +3,8 @@
 Under inference mode composite operators (convolution, linear, attention …) arrive whole. Parameters and large tensors have meta
 twins; small tensors that depend on no input keep their values, so index arithmetic and shape logic answer truly; small integer
 inputs carry their values as shadows beside the recorded nodes. A tensor's producer is found by identity and by how often its
-storage was written, so in-place operators and views keep their order.
+storage was written, so in-place operators and views keep their order. The file is long because all of that is one state, which every
+operator reads and writes; what needs none of it lives in `calls.py`, `bounded.py`, `replay.py` and `normalise.py`.
 """
 
 from __future__ import annotations

@@ -131,6 +131,10 @@ def test_later_rungs_take_over_and_say_so() -> None:
     graph = nasplat.capture(Odd(), (2, 4))
     assert graph.rung == "fake"
     assert graph.macs == 32
+    assert any(n.startswith("rung 'meta' failed: the network raised RuntimeError") for n in graph.notes)
+    module = Odd()
+    x = torch.rand(3, 4)
+    assert torch.equal(nasplat.rebuild(nasplat.capture(module, (2, 4)), module)(x), module(x))
     assert capture_module(Odd(), (2, 4), rungs=("real",)).macs == 32
 
 
