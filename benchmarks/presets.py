@@ -24,3 +24,9 @@ BUDGETS: dict[str, dict[str, Any]] = {
     "ofa_mobilenetv3": {"epochs": 5, "batch_size": 32, "lr": 4e-3},
     "vit": {"epochs": 6, "batch_size": 32, "lr": 3e-3},
 }
+FAMILIES = {
+    "cell": "nasbench201",
+    "mobile": "ofa_mobilenetv3",
+    "transformer": "vit",
+}
+"""Families of our own labelled benchmark, and the space of each."""

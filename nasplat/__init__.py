@@ -2,7 +2,7 @@
 
 Floors, each importing only those below it:
 0 errors, content, graph, table, metrics   1 capturing   2 searchspace, predict   3 inputs, task   4 measuring
-5 supernet, searching   6 study, exporting   7 testing, runs, reporting   8 demo   9 cli
+5 supernet, searching   6 study, exporting   7 testing, runs, reporting, labelling   8 demo   9 cli
 
 Public names load on first use, so `import nasplat` imports no torch.
 """
@@ -48,7 +48,7 @@ _HOME = {
     "draw": "reporting",
     "draw_diff": "reporting",
     "write_report": "reporting",
-    "label": "study",
+    "label": "labelling",
     "search": "study",
     "export": "exporting",
     "check_export": "exporting",

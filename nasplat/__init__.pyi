@@ -9,6 +9,7 @@ from nasplat.inputs import capture as capture
 from nasplat.inputs import load_predictor as load_predictor
 from nasplat.inputs import load_table as load_table
 from nasplat.inputs import score as score
+from nasplat.labelling import label as label
 from nasplat.measuring import measure as measure
 from nasplat.predict import Prediction as Prediction
 from nasplat.reporting import draw as draw
@@ -28,7 +29,6 @@ from nasplat.searchspace import Space as Space
 from nasplat.searchspace import list_spaces as list_spaces
 from nasplat.searchspace import load_space as load_space
 from nasplat.searchspace import space as space
-from nasplat.study import label as label
 from nasplat.study import search as search
 from nasplat.supernet import Supernet as Supernet
 from nasplat.supernet import TrainConfig as TrainConfig

@@ -646,36 +646,54 @@ def _cell(value: Any) -> str:
 
 @cli.command(context_settings=EXTRA)
 @click.argument("space")
-@click.option("--task", default="digits-clutter", show_default=True)
-@click.option("-n", "n", default=30, show_default=True, help="Networks to train.")
-@click.option("--limit", "limit", multiple=True, metavar="NAME=VALUE")
-@click.option("--storage", default=None, help="Optuna storage URL or .journal file; the same command resumes.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--task", default="digits-clutter", show_default=True, help="Name, or a folder of IDX or npz image files.")
+@click.option("-n", "n", default=30, show_default=True, help="Distinct networks to train.")
+@click.option("--architectures", type=click.File(), help="Label these, one encoding or JSON line each; - reads standard input.")
+@click.option("--seeds", default=1, show_default=True, help="Trainings of one network.")
+@click.option("--repeat", default=1.0, show_default=True, help="Share of the networks that get more than the first seed.")
+@click.option("--limit", "limit", multiple=True, metavar="NAME=VALUE", help="Largest allowed macs, params or activation_bytes.")
+@click.option("--storage", default=None, help="Optuna storage URL or .journal file; default: beside the table.")
+@click.option("--workers", default=1, show_default=True, help="Processes of one thread each.")
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--seed", default=0, show_default=True, help="Of the draws and of the first training.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Table to write, .csv.gz.")
 @presets
 @as_json
 @click.pass_context
 def label(context: click.Context, space: str, task: str, n: int, out: Path, as_json: bool, **o: Any) -> None:
-    """Train random architectures of a space and write their labels. Further options: --budget.epochs=3 …"""
-    from nasplat.measuring import Budget
-    from nasplat.study import label as labelled
+    """Train random or given architectures of a space and write their labels. Further options: --budget.epochs=3 …
 
-    loaded, data = _load(space, o["preset"], task)
-    budget = Budget(**_config(Budget, "budget", tuple(context.args)))
-    storage = o["storage"] or str(out.with_suffix("").with_suffix(".journal"))
+    The same command resumes after any interruption, and joins in from other machines when they share the storage.
+    """
+    from nasplat.labelling import label as labelled
+    from nasplat.measuring import Budget
+
+    loaded, _ = _load(space, o["preset"], task)
+    given = None if o["architectures"] is None else [line.strip() for line in o["architectures"] if line.strip()]
+    out.parent.mkdir(parents=True, exist_ok=True)
     with _progress("label", as_json) as update:
         table = labelled(
             loaded,
-            data,
-            n,
-            budget,
+            task,
+            n if given is None else min(n, len(given)),
+            Budget(**_config(Budget, "budget", tuple(context.args))),
             _pairs(o["limit"]),
-            storage,
+            o["storage"] or str(out.with_suffix("").with_suffix(".journal")),
             o["seed"],
             lambda p: update(p.done, p.total, str(p.trial.values)),
+            architectures=given,
+            seeds=o["seeds"],
+            repeat=o["repeat"],
+            workers=o["workers"],
+            device=o["device"],
         )
     table.save(out)
-    _print({"rows": len(table), "file": str(out)}, as_json, lambda: f"{len(table)} rows in {out}")
+    failed = sum(bool(row["failure"]) for row in table.rows)
+    answer: dict[str, Any] = {"rows": len(table), "failed": failed, "file": str(out)}
+    if o["seeds"] > 1:
+        agreement, both = table.ceiling()
+        answer |= {"seed_to_seed_kendall_tau": agreement, "networks_with_two_seeds": both}
+    _print(answer, as_json, lambda: ", ".join(f"{k.replace('_', ' ')} {_cell(v)}" for k, v in answer.items()))
 
 
 @cli.command()

@@ -1,4 +1,4 @@
-"""`search` joins a space, objectives and a storage into an ordinary `optuna.Study`; `label` is a search without an aim."""
+"""`search` joins a space, objectives and a storage into an ordinary `optuna.Study`."""
 
 from __future__ import annotations
 
@@ -23,13 +23,11 @@ except ImportError:  # Windows: Optuna's own lock stands in
     fcntl = None
 
 from nasplat.errors import SearchError
-from nasplat.measuring import Budget
-from nasplat.searching import AbstractObjective, Counted, Limits, OutsideSupport, PredictorSampler, Trained
+from nasplat.searching import AbstractObjective, Counted, Limits, OutsideSupport, PredictorSampler
 from nasplat.searching.objectives import graph_of
 from nasplat.searchspace import Architecture, Space, load_space
 from nasplat.searchspace.pick import Rejected
 from nasplat.table import Table
-from nasplat.task import Task
 
 PATIENCE = 50
 """Refused proposals in a row before a fresh feasible architecture is drawn for the sampler."""
@@ -136,8 +134,8 @@ def search(
         study = optuna.create_study(
             storage=open_storage(storage), study_name=name, directions=directions, sampler=sampler, load_if_exists=True
         )
-    _claim(study, space, objectives, bounds, seed)
-    _bury(study)
+    _claim_search(study, space, objectives, bounds, seed)
+    bury(study)
     if known is not None and not any("known" in t.user_attrs for t in study.get_trials(deepcopy=False)):
         _add_known(study, space, objectives, known)
     _run(study, space, objectives, bounds, n_trials, seed, report)
@@ -163,13 +161,12 @@ class _Callable(AbstractObjective):
         return float(self.function(architecture))
 
 
-def _claim(study: optuna.Study, space: Space, objectives: list[AbstractObjective], bounds: Limits, seed: int) -> None:
-    """Write down what the study is of, or check that it is of the same."""
-    mine = {
-        "space": space.reference,
-        "objectives": json.dumps([o.name for o in objectives]),
-        "limits": json.dumps(dict(bounds.counted) | {n: v for n, _, v in bounds.others}),
-    }
+def claim(study: optuna.Study, mine: Mapping[str, str]) -> None:
+    """Write down what the study is of, or check that it is of the same.
+
+    Raises:
+        SearchError: it is of something else.
+    """
     for key, value in mine.items():
         there = study.user_attrs.get(key)
         if there is None:
@@ -178,6 +175,12 @@ def _claim(study: optuna.Study, space: Space, objectives: list[AbstractObjective
             raise SearchError(
                 f"study {study.study_name!r} in this storage has {key} {there!r}, got {value!r}.\n  Choose another name or storage."
             )
+
+
+def _claim_search(study: optuna.Study, space: Space, objectives: list[AbstractObjective], bounds: Limits, seed: int) -> None:
+    limits = dict(bounds.counted) | {n: v for n, _, v in bounds.others}
+    names = json.dumps([o.name for o in objectives])
+    claim(study, {"space": space.reference, "objectives": names, "limits": json.dumps(limits)})
     if "seed" not in study.user_attrs:
         study.set_user_attr("seed", seed)
         with warnings.catch_warnings():
@@ -185,8 +188,8 @@ def _claim(study: optuna.Study, space: Space, objectives: list[AbstractObjective
             study.set_metric_names([o.name for o in objectives])
 
 
-def _bury(study: optuna.Study) -> None:
-    """Trials whose process on this host is gone will never finish."""
+def bury(study: optuna.Study) -> None:
+    """Tell that trials whose process on this host is gone have failed: they will never finish."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         host, _, pid = str(trial.user_attrs.get("worker", ":")).rpartition(":")
         if host != socket.gethostname() or not pid.isdigit() or int(pid) == os.getpid():
@@ -194,7 +197,7 @@ def _bury(study: optuna.Study) -> None:
         try:
             os.kill(int(pid), 0)
         except ProcessLookupError:
-            study.tell(trial.number, state=TrialState.FAIL)
+            study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)  # another worker may be quicker
         except PermissionError:
             continue
 
@@ -324,47 +327,6 @@ def architectures(study: optuna.Study, space: Space | None = None) -> list[tuple
         trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         trials = sorted(trials, key=lambda t: t.values[0], reverse=study.direction == optuna.study.StudyDirection.MAXIMIZE)
     return [(Architecture.from_json(t.user_attrs["architecture"], space), list(t.values)) for t in trials]
-
-
-def label(
-    space: Space,
-    task: Task,
-    n: int,
-    budget: Budget | None = None,
-    limits: Mapping[Any, float] | None = None,
-    storage: Any = None,
-    seed: int = 0,
-    report: Callable[[Progress], None] | None = None,
-) -> Table:
-    """Train random architectures and keep their labels: a benchmark is the frozen form of a study.
-
-    Args:
-        space: What is drawn from.
-        task: Data, loss and metric.
-        n: Networks to train.
-        budget: Of each training.
-        limits: Largest allowed counts.
-        storage: See `open_storage`; resumes.
-        seed: Of the draws and trainings.
-        report: Called after each network.
-
-    Returns:
-        A table of the study.
-    """
-    objective = Trained(task, budget, seed)
-    sampler = optuna.samplers.RandomSampler(seed=seed)
-    study = search(
-        space,
-        maximize=[objective],
-        limits=limits,
-        n_trials=n,
-        sampler=sampler,
-        storage=storage,
-        name="label",
-        seed=seed,
-        report=report,
-    )
-    return table_of(study, space)
 
 
 def table_of(study: optuna.Study, space: Space | None = None) -> Table:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from nasplat.errors import TableError
+from nasplat.metrics import kendall_tau
 
 KEYS = ("architecture", "arch_str", "config", "key")
 """Columns that may hold the architecture, first match wins."""
@@ -49,8 +50,8 @@ class Table:
 
     @cached_property
     def labels(self) -> list[float]:
-        """The metric of each row, in the unit of its column."""
-        return [float(row[self.metric]) for row in self.rows]
+        """The metric of each row, in the unit of its column; nan where a training failed."""
+        return [float(row[self.metric] or "nan") for row in self.rows]
 
     @cached_property
     def architectures(self) -> list[Any]:
@@ -68,6 +69,49 @@ class Table:
         """Hash of keys and labels, whatever the order of rows."""
         cells = sorted((row[self.key], row[self.metric]) for row in self.rows)
         return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """What tells each row's network: its `key` cell, else its canonical encoding where a space is known, else its cell."""
+        if all(row.get("key") for row in self.rows):
+            return [row["key"] for row in self.rows]
+        if self.parse is not None:
+            return [str(a.canonical()) for a in self.architectures]
+        return [row[self.key] for row in self.rows]
+
+    def duplicates(self) -> list[list[int]]:
+        """Row numbers of equal networks, where a network has several rows; isomorphic encodings are equal (see `keys`)."""
+        found: dict[str, list[int]] = {}
+        for number, key in enumerate(self.keys):
+            found.setdefault(key, []).append(number)
+        return [numbers for numbers in found.values() if len(numbers) > 1]
+
+    def averaged(self) -> Table:
+        """One row per network: its first, with the mean label of all (seeds, isomorphic encodings)."""
+        found: dict[str, list[int]] = {}
+        for number, key in enumerate(self.keys):
+            found.setdefault(key, []).append(number)
+        means = [sum(self.labels[i] for i in numbers) / len(numbers) for numbers in found.values()]
+        rows = [self.rows[numbers[0]] | {self.metric: f"{mean:.6g}"} for numbers, mean in zip(found.values(), means, strict=True)]
+        return replace(self, rows=tuple(rows))
+
+    def ceiling(self, column: str = "seed") -> tuple[float, int]:
+        """How well the labels of a network agree with themselves: no predictor can be expected to rank better.
+
+        Args:
+            column: What tells the trainings of one network apart.
+
+        Returns:
+            Rank agreement (tau-b) of the first and the second training, and the number of networks that have both.
+        """
+        found: dict[str, dict[float, float]] = {}
+        for key, row, value in zip(self.keys, self.rows, self.labels, strict=True):
+            if math.isfinite(value):
+                found.setdefault(key, {}).setdefault(float(row[column]), value)
+        pairs = [[v for _, v in sorted(values.items())[:2]] for values in found.values() if len(values) > 1]
+        if len(pairs) < 2:
+            return math.nan, len(pairs)
+        return kendall_tau([a for a, _ in pairs], [b for _, b in pairs]), len(pairs)
 
     def take(self, numbers: Sequence[int]) -> Table:
         """The table of these rows."""

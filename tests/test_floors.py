@@ -12,14 +12,15 @@ import nasplat
 PACKAGE = Path(nasplat.__file__).parent
 FLOOR = {
     "errors": 0,
-    **dict.fromkeys(("content", "graph", "table", "metrics"), 0.5),
+    **dict.fromkeys(("content", "graph", "metrics"), 0.25),
+    "table": 0.5,
     "capturing": 1,
     **dict.fromkeys(("searchspace", "predict"), 2),
     **dict.fromkeys(("inputs", "task"), 3),
     **dict.fromkeys(("measuring", "fitting"), 4),
     **dict.fromkeys(("supernet", "searching"), 5),
     **dict.fromkeys(("study", "exporting"), 6),
-    **dict.fromkeys(("testing", "runs", "reporting"), 7),
+    **dict.fromkeys(("testing", "runs", "reporting", "labelling"), 7),
     "demo": 8,
     "cli": 9,
     "__main__": 10,

@@ -167,17 +167,6 @@ def test_predicted_scores_at_other_presets() -> None:
     assert guide(architecture) == nasplat.load_predictor("trees-nb201").predict([full.canonical()])[0].mean
 
 
-def test_label_gives_a_table_that_reads_back(vit: nasplat.Space, task: nasplat.Task, tmp_path: Path) -> None:
-    from nasplat.measuring import Budget
-
-    table = nasplat.label(vit, task, n=3, budget=Budget(epochs=1))
-    assert table.metric == "trained accuracy_percent"
-    table.save(tmp_path / "t.csv.gz")
-    again = nasplat.load_table(tmp_path / "t.csv.gz", space=vit, metric=table.metric)
-    assert again.labels == table.labels
-    assert again.architectures == table.architectures
-
-
 def test_pareto_set_comes_as_architectures(vit: nasplat.Space) -> None:
     study = nasplat.search(vit, maximize=[width], minimize=["macs"], n_trials=8, sampler=optuna.samplers.RandomSampler(seed=0))
     front = architectures(study, vit)

@@ -51,9 +51,11 @@ class Trained:
     """Metric on the test split, in the task's unit."""
     seconds: float
     """Wall time of the training."""
+    curve: tuple[float, ...] = ()
+    """Metric on the decide split after each epoch, where it was asked for."""
 
 
-def train(module: nn.Module, task: Task, budget: Budget | None = None, seed: int = 0) -> Trained:
+def train(module: nn.Module, task: Task, budget: Budget | None = None, seed: int = 0, curve: bool = False) -> Trained:
     """Train a module in place.
 
     Args:
@@ -61,6 +63,7 @@ def train(module: nn.Module, task: Task, budget: Budget | None = None, seed: int
         task: Data, loss and metric.
         budget: How long; the default takes seconds on `digits-clutter`.
         seed: Decides the order of the data. (Initial values are the module's.)
+        curve: Also evaluate after each epoch, on the decide split.
 
     Returns:
         The module in eval mode with its metrics.
@@ -73,7 +76,7 @@ def train(module: nn.Module, task: Task, budget: Budget | None = None, seed: int
     steps = budget.epochs * task.batches_per_epoch(budget.batch_size)
     optimiser = torch.optim.AdamW(module.parameters(), lr=budget.lr, weight_decay=budget.weight_decay)
     module.train()
-    step = 0
+    step, reached = 0, []
     for epoch in range(budget.epochs):
         for x, y in task.epoch(seed * 100_003 + epoch + 1, budget.batch_size):
             for group in optimiser.param_groups:
@@ -86,12 +89,15 @@ def train(module: nn.Module, task: Task, budget: Budget | None = None, seed: int
             step += 1
         if not torch.isfinite(loss):
             raise TaskError(f"the loss became {loss.item()} in epoch {epoch + 1}.\n  Lower the learning rate ({budget.lr}).")
+        if curve:
+            reached.append(task.evaluate(module, "decide"))
     module.eval()
     seconds = time.perf_counter() - started
-    return Trained(module, task.evaluate(module, "decide"), task.evaluate(module, "test"), seconds)
+    decide = reached[-1] if reached else task.evaluate(module, "decide")
+    return Trained(module, decide, task.evaluate(module, "test"), seconds, tuple(reached))
 
 
-def train_architecture(architecture, task: Task, budget: Budget | None = None, seed: int = 0) -> Trained:
+def train_architecture(architecture, task: Task, budget: Budget | None = None, seed: int = 0, curve: bool = False) -> Trained:
     """Build an architecture with initial values of the seed and train it.
 
     Args:
@@ -99,8 +105,9 @@ def train_architecture(architecture, task: Task, budget: Budget | None = None, s
         task: Data, loss and metric.
         budget: How long.
         seed: Decides initial values and the order of the data.
+        curve: Also evaluate after each epoch, on the decide split.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = architecture.build()
-    return train(module.to(task.train.x.device), task, budget, seed)
+    return train(module.to(task.train.x.device), task, budget, seed, curve)
