@@ -50,6 +50,40 @@ class ConvNormAct(nn.Sequential):
 
 
 @block
+class Separable(nn.Sequential):
+    """1 x k, then k x 1 convolution, each with batch normalisation and activation."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int = 3,
+        stride: int = 1,
+        activation: Callable[[], nn.Module] = nn.ReLU6,
+        bias: bool = False,
+        split: bool = False,
+    ) -> None:
+        """Args:
+        inputs: Channels in.
+        outputs: Channels out.
+        kernel: Odd length of the window; padding keeps the size.
+        stride: Down-sampling factor of both axes.
+        activation: Module class.
+        bias: Of the convolutions, beside the normalisation's.
+        split: Each convolution down-samples along its own axis, instead of the first along both.
+        """
+        super().__init__()
+        strides = ((1, stride), (stride, 1)) if split else ((stride, stride), (1, 1))
+        half = kernel // 2
+        self.add_module("across", nn.Conv2d(inputs, outputs, (1, kernel), strides[0], (0, half), bias=bias))
+        self.add_module("across_norm", nn.BatchNorm2d(outputs))
+        self.add_module("across_act", activation())
+        self.add_module("down", nn.Conv2d(outputs, outputs, (kernel, 1), strides[1], (half, 0), bias=bias))
+        self.add_module("down_norm", nn.BatchNorm2d(outputs))
+        self.add_module("down_act", activation())
+
+
+@block
 class SqueezeExcite(nn.Module):
     """Channels weighted by a two-layer network of their means. Source: Hu et al. 2018, arXiv:1709.01507."""
 
@@ -136,6 +170,155 @@ class TransformerBlock(nn.Module):
         """Shape (B, tokens, dim) in and out."""
         x = x + self.attention(self.norm1(x))
         return x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
+
+
+@block
+class PixelNorm(nn.Module):
+    """Layer normalisation over the channels of each place."""
+
+    def __init__(self, channels: int) -> None:
+        """Args:
+        channels: Channels in and out.
+        """
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape (B, C, H, W) in and out."""
+        return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+@block
+class WindowAttention(nn.Module):
+    """Attention inside windows that collect every n-th row and column; the values are the input itself.
+
+    Source: EMO, Zhang et al. 2023, arXiv:2301.01146.
+    """
+
+    def __init__(self, channels: int, heads: int, window: int) -> None:
+        """Args:
+        channels: Channels in and out.
+        heads: Attention heads.
+        window: Largest side of a window; sizes that it does not divide are padded.
+        """
+        super().__init__()
+        self.heads, self.window = heads, window
+        self.q = nn.Conv2d(channels, channels, 1)
+        self.k = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape (B, C, H, W) in and out."""
+        height, width = x.shape[2:]
+        sides = (min(self.window, height), min(self.window, width))
+        counts = (-(-height // sides[0]), -(-width // sides[1]))
+        padding = (0, counts[1] * sides[1] - width, 0, counts[0] * sides[0] - height)
+        if any(padding):
+            x = F.pad(x, padding)
+        q, k, v = (self._windows(t, sides, counts) for t in (self.q(x), self.k(x), x))
+        y = F.scaled_dot_product_attention(q, k, v)
+        # B, rows of windows, columns of windows, heads, places of a window, channels of a head
+        y = y.unflatten(4, sides).permute(0, 3, 6, 4, 1, 5, 2).flatten(1, 2).flatten(4, 5).flatten(2, 3)
+        return y[:, :, :height, :width] if any(padding) else y
+
+    def _windows(self, x: Tensor, sides: tuple[int, int], counts: tuple[int, int]) -> Tensor:
+        x = x.unflatten(3, (sides[1], counts[1])).unflatten(2, (sides[0], counts[0])).unflatten(1, (self.heads, -1))
+        return x.permute(0, 4, 6, 1, 3, 5, 2).flatten(4, 5)
+
+
+@block
+class MetaMobile(nn.Module):
+    """Inverted residual mobile block: norm, optional attention, expansion, depthwise convolution, projection, shortcut.
+
+    Source: EMO, Zhang et al. 2023, arXiv:2301.01146.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        hidden: int,
+        kernel: int,
+        stride: int,
+        heads: int = 0,
+        window: int = 7,
+        squeeze: float = 0.0,
+        norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
+        act: Callable[[], nn.Module] = nn.SiLU,
+        shortcut: bool = True,
+    ) -> None:
+        """Args:
+        inputs: Channels in.
+        outputs: Channels out.
+        hidden: Channels of the depthwise convolution.
+        kernel: Side of the depthwise convolution.
+        stride: Its stride.
+        heads: Attention heads; 0: no attention.
+        window: Side of the attention's windows.
+        squeeze: Ratio of squeeze-excite; 0: none.
+        norm: Of the input, by number of channels.
+        act: After the expansion.
+        shortcut: Use it where size and width stay.
+        """
+        super().__init__()
+        self.norm = norm(inputs) if norm is not nn.Identity else nn.Identity()
+        if heads:
+            self.attention = WindowAttention(inputs, heads, window)
+        self.attends = heads > 0
+        self.expand = nn.Conv2d(inputs, hidden, 1)
+        self.act = act()
+        self.local = ConvNormAct(hidden, hidden, kernel, stride, hidden, nn.SiLU)
+        self.squeeze = SqueezeExcite(hidden, squeeze) if squeeze else nn.Identity()
+        self.project = nn.Conv2d(hidden, outputs, 1, bias=False)
+        self.has_shortcut = shortcut and stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape (B, inputs, H, W) to (B, outputs, H / stride, W / stride)."""
+        y = self.norm(x)
+        if self.attends:
+            y = self.attention(y)
+        y = self.act(self.expand(y))
+        local = self.squeeze(self.local(y))
+        if not self.has_shortcut:
+            return self.project(local)
+        return x + self.project(y + local)
+
+
+@block
+class MultiKernel(nn.Module):
+    """Norm, expansion, depthwise convolutions of several sizes summed, a gate, projection, shortcut.
+
+    Source: after the idea of ConvFormer's MCA, Wei et al. 2022, arXiv:2209.07738; its details are unpublished.
+    """
+
+    def __init__(self, channels: int, hidden: int, kernels: tuple[int, ...], gate: str) -> None:
+        """Args:
+        channels: Channels in and out.
+        hidden: Channels of the depthwise convolutions.
+        kernels: Their sides.
+        gate: none, channel (from means over places) or spatial (one weight a place).
+        """
+        super().__init__()
+        self.norm = PixelNorm(channels)
+        self.expand = nn.Conv2d(channels, hidden, 1)
+        for kernel in kernels:
+            self.add_module(f"mix{kernel}", nn.Conv2d(hidden, hidden, kernel, padding=kernel // 2, groups=hidden))
+        self.kernels, self.kind = kernels, gate
+        if gate != "none":
+            self.gate = nn.Conv2d(channels, hidden if gate == "channel" else 1, 1)
+        self.project = nn.Conv2d(hidden, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape (B, C, H, W) in and out."""
+        y = self.norm(x)
+        z = F.gelu(self.expand(y))
+        total = getattr(self, f"mix{self.kernels[0]}")(z)
+        for kernel in self.kernels[1:]:
+            total = total + getattr(self, f"mix{kernel}")(z)
+        if self.kind == "channel":
+            total = total * torch.sigmoid(self.gate(y.mean((2, 3), keepdim=True)))
+        elif self.kind == "spatial":
+            total = total * torch.sigmoid(self.gate(y))
+        return x + self.project(total)
 
 
 class Classifier(nn.Module):
