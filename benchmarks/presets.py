@@ -18,15 +18,27 @@ SMALL: dict[str, dict[str, Any]] = {
         "classes": 10,
     },
     "vit": {"size": "mini", "image": 16, "patch": 4, "channels": 1, "classes": 10, "head_dim": 8},
+    "hybrid": {
+        "widths": [[8, 16, 32], [16, 32, 64]],
+        "depths": [[1, 2, 3], [1, 2, 3]],
+        "stem_stride": 1,
+        "window": 4,
+        "head_dim": 8,
+        "classes": 10,
+        "image": 16,
+        "channels": 1,
+    },
 }
 BUDGETS: dict[str, dict[str, Any]] = {
     "nasbench201": {"epochs": 3, "batch_size": 32, "lr": 5e-3},
     "ofa_mobilenetv3": {"epochs": 5, "batch_size": 32, "lr": 4e-3},
     "vit": {"epochs": 6, "batch_size": 32, "lr": 3e-3},
+    "hybrid": {"epochs": 4, "batch_size": 32, "lr": 3e-3},
 }
 FAMILIES = {
     "cell": "nasbench201",
     "mobile": "ofa_mobilenetv3",
     "transformer": "vit",
+    "hybrid": "hybrid",
 }
 """Families of our own labelled benchmark, and the space of each."""

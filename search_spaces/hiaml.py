@@ -45,7 +45,7 @@ def operation(code: str, inputs: int, outputs: int, stride: int) -> nn.Module:
     if kind == "S":
         return Separable(inputs, outputs, kernel, stride)
     if kind == "P" and inputs == outputs and stride == 1:
-        return nn.Identity()
+        return nn.Sequential()  # an Identity would be a node of the published graphs
     return ConvNormAct(inputs, outputs, kernel, stride, activation=nn.ReLU if kind in "Cc" else None)
 
 

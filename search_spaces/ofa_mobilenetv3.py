@@ -9,37 +9,18 @@ Differs from the paper's code in the padding of channels only: widths are rounde
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from nasplat import Option, Pick, block, space
+from nasplat import Option, Pick, space
 from nasplat.errors import SpaceError
-from nasplat.searchspace.blocks import ConvNormAct, SqueezeExcite, divisible
+from nasplat.searchspace.blocks import ConvNormAct, InvertedResidual, divisible
 
 WIDTHS = (24, 40, 80, 112, 160)
 STRIDES = (2, 2, 2, 1, 2)
 SQUEEZE = (False, True, False, True, True)
 SWISH = (False, False, True, True, True)
-
-
-@block
-class InvertedResidual(nn.Module):
-    """1x1 expansion, depthwise convolution, optional squeeze-excite, 1x1 projection, shortcut where shapes agree."""
-
-    def __init__(
-        self, inputs: int, outputs: int, hidden: int, kernel: int, stride: int, squeeze: bool, act: Callable[[], nn.Module]
-    ) -> None:
-        super().__init__()
-        self.expand = ConvNormAct(inputs, hidden, 1, activation=act) if hidden != inputs else nn.Identity()
-        self.depthwise = ConvNormAct(hidden, hidden, kernel, stride, hidden, act)
-        self.squeeze = SqueezeExcite(hidden) if squeeze else nn.Identity()
-        self.project = ConvNormAct(hidden, outputs, 1, activation=None)
-        self.has_shortcut = stride == 1 and inputs == outputs
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.project(self.squeeze(self.depthwise(self.expand(x))))
-        return x + y if self.has_shortcut else y
 
 
 class MobileNet(nn.Module):

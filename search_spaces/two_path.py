@@ -139,7 +139,9 @@ def parse(text: str) -> dict[str, Option]:
     paths = [path.split(";") for path in text.strip().split("/")]
     found: dict[str, Option] = {}
     if len(paths) != 2:
-        raise SpaceError(f"expected two paths joined by /, got {text[:80]!r}.\n  Write for instance 'conv5x5!;conv5x5!/conv3x3!;conv3x3!'.")
+        raise SpaceError(
+            f"expected two paths joined by /, got {text[:80]!r}.\n  Write for instance 'conv5x5!;conv5x5!/conv3x3!;conv3x3!'."
+        )
     for p, blocks in enumerate(paths):
         halving = [str(i) for i, b in enumerate(blocks) if b.endswith("!")]
         found[f"path{p}.blocks"] = len(blocks)

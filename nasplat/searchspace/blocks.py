@@ -87,13 +87,14 @@ class Separable(nn.Sequential):
 class SqueezeExcite(nn.Module):
     """Channels weighted by a two-layer network of their means. Source: Hu et al. 2018, arXiv:1709.01507."""
 
-    def __init__(self, channels: int, ratio: float = 0.25) -> None:
+    def __init__(self, channels: int, ratio: float = 0.25, width: int | None = None) -> None:
         """Args:
         channels: Channels in and out.
         ratio: Hidden width over channels, rounded to a multiple of 8.
+        width: The hidden width itself, instead of a ratio.
         """
         super().__init__()
-        hidden = divisible(channels * ratio)
+        hidden = divisible(channels * ratio) if width is None else width
         self.reduce = nn.Conv2d(channels, hidden, 1)
         self.expand = nn.Conv2d(hidden, channels, 1)
 
@@ -170,6 +171,49 @@ class TransformerBlock(nn.Module):
         """Shape (B, tokens, dim) in and out."""
         x = x + self.attention(self.norm1(x))
         return x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
+
+
+@block
+class InvertedResidual(nn.Module):
+    """1x1 expansion, depthwise convolution, optional squeeze-excite, 1x1 projection, shortcut where shapes agree.
+
+    Source: MobileNetV2, Sandler et al. 2018, arXiv:1801.04381.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        hidden: int,
+        kernel: int,
+        stride: int,
+        squeeze: bool | int = False,
+        act: Callable[[], nn.Module] = nn.ReLU6,
+        always_expand: bool = False,
+    ) -> None:
+        """Args:
+        inputs: Channels in.
+        outputs: Channels out.
+        hidden: Channels of the depthwise convolution.
+        kernel: Its side.
+        stride: Its stride.
+        squeeze: Squeeze-excite after it; a number is its hidden width.
+        act: After the expansion and after the depthwise convolution.
+        always_expand: Expand even where hidden equals inputs.
+        """
+        super().__init__()
+        expands = hidden != inputs or always_expand
+        self.expand = ConvNormAct(inputs, hidden, 1, activation=act) if expands else nn.Identity()
+        self.depthwise = ConvNormAct(hidden, hidden, kernel, stride, hidden, act)
+        width = None if squeeze is True else squeeze
+        self.squeeze = SqueezeExcite(hidden, width=width) if squeeze else nn.Identity()
+        self.project = ConvNormAct(hidden, outputs, 1, activation=None)
+        self.has_shortcut = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape (B, inputs, H, W) to (B, outputs, H / stride, W / stride)."""
+        y = self.project(self.squeeze(self.depthwise(self.expand(x))))
+        return x + y if self.has_shortcut else y
 
 
 @block

@@ -1,0 +1,198 @@
+"""DARTS: a normal and a reduction cell of four nodes, two operations into each; the space of NAS-Bench-301 (about 1e18 genotypes).
+
+Sources: Liu et al., ICLR 2019, arXiv:1806.09055; Siems et al. 2020, arXiv:2008.09777 (NAS-Bench-301). Presets give the network of
+CIFAR-10 evaluation (36 channels, 20 cells; no auxiliary head, no drop-path), whose parameters equal OnceNAS-Bench's for all shared
+rows and DARTS-V2's 3,349,342, or smaller ones: width=32, cells=8, affine=False is the network of NAS-Bench-Suite-Zero's files.
+Pools have no normalisation, as in the evaluation network. `none=True` adds the operation `none`, which some labels have. The two
+edges into a node may be written in either order: they are one encoding here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from itertools import combinations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nasplat import Option, Pick, block, space
+from nasplat.errors import SpaceError
+from nasplat.searchspace.blocks import Classifier, chain
+
+OPS = ("max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5")
+NODES = 4
+CELLS = ("normal", "reduce")
+
+Edges = tuple[tuple[int, int, str], ...]
+"""(node, input, operation); inputs 0 and 1 are the two cells before, node n is input n + 2."""
+
+
+@block
+class ReLUConvNorm(nn.Module):
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 1, bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(F.relu(x)))
+
+
+@block
+class FactorisedReduction(nn.Module):
+    """Two 1x1 convolutions with stride 2, the second shifted by one pixel; half of the channels each."""
+
+    def __init__(self, inputs: int, outputs: int, affine: bool = True) -> None:
+        super().__init__()
+        self.even = nn.Conv2d(inputs, outputs // 2, 1, 2, bias=False)
+        self.odd = nn.Conv2d(inputs, outputs - outputs // 2, 1, 2, bias=False)
+        self.norm = nn.BatchNorm2d(outputs, affine=affine)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(x)
+        return self.norm(torch.cat([self.even(x), self.odd(F.pad(x, (0, 1, 0, 1))[:, :, 1:, 1:])], 1))
+
+
+@block
+class Depthwise(nn.Module):
+    """ReLU, depthwise and pointwise convolution, normalisation."""
+
+    def __init__(self, width: int, kernel: int, stride: int, dilation: int, affine: bool) -> None:
+        super().__init__()
+        padding = dilation * (kernel // 2)
+        self.depthwise = nn.Conv2d(width, width, kernel, stride, padding, dilation, width, bias=False)
+        self.pointwise = nn.Conv2d(width, width, 1, bias=False)
+        self.norm = nn.BatchNorm2d(width, affine=affine)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.pointwise(self.depthwise(F.relu(x))))
+
+
+class Zero(nn.Module):
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
+
+
+def operation(name: str, width: int, stride: int, affine: bool) -> nn.Module:
+    if name == "none":
+        return Zero(stride)
+    if name == "skip_connect":
+        return nn.Identity() if stride == 1 else FactorisedReduction(width, width, affine)
+    kernel = int(name[-1])
+    if name.startswith("max"):
+        return nn.MaxPool2d(kernel, stride, 1)
+    if name.startswith("avg"):
+        return nn.AvgPool2d(kernel, stride, 1, count_include_pad=False)
+    if name.startswith("dil"):
+        return Depthwise(width, kernel, stride, 2, affine)
+    return chain([("first", Depthwise(width, kernel, stride, 1, affine)), ("second", Depthwise(width, kernel, 1, 1, affine))])
+
+
+@block
+class Cell(nn.Module):
+    """Two inputs brought to one width; every node sums two operations; the four nodes are concatenated."""
+
+    def __init__(
+        self, edges: Edges, before: int, last: int, width: int, reduces: bool, follows_reduction: bool, affine: bool
+    ) -> None:
+        super().__init__()
+        self.edges = edges
+        self.before = FactorisedReduction(before, width) if follows_reduction else ReLUConvNorm(before, width)
+        self.last = ReLUConvNorm(last, width)
+        self.ops = nn.ModuleDict(
+            {f"node{n}_from{i}": operation(op, width, 2 if reduces and i < 2 else 1, affine) for n, i, op in edges}
+        )
+
+    def forward(self, before: Tensor, last: Tensor) -> Tensor:
+        values = [self.before(before), self.last(last)]
+        for node in range(NODES):
+            first, second = (self.ops[f"node{n}_from{i}"](values[i]) for n, i, _ in self.edges if n == node)
+            values.append(first + second)
+        return torch.cat(values[2:], 1)
+
+
+class Darts(nn.Module):
+    def __init__(self, edges: Mapping[str, Edges], width: int, cells: int, affine: bool, classes: int, channels: int) -> None:
+        super().__init__()
+        self.stem = chain(
+            [("conv", nn.Conv2d(channels, 3 * width, 3, padding=1, bias=False)), ("norm", nn.BatchNorm2d(3 * width))]
+        )
+        self.cells = nn.ModuleList()
+        before, last, follows = 3 * width, 3 * width, False
+        for i in range(cells):
+            reduces = i in {cells // 3, 2 * cells // 3}
+            width = width * 2 if reduces else width
+            chosen = edges["reduce" if reduces else "normal"]
+            self.cells.append(Cell(chosen, before, last, width, reduces, follows, affine))
+            before, last, follows = last, NODES * width, reduces
+        self.head = Classifier(last, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        before = last = self.stem(x)
+        for cell in self.cells:
+            before, last = last, cell(before, last)
+        return self.head(last)
+
+
+@space(example_input=lambda image=32, channels=3, **presets: (1, channels, image, image))
+def darts(
+    pick: Pick,
+    width: int = 36,
+    cells: int = 20,
+    none: bool = False,
+    affine: bool = True,
+    classes: int = 10,
+    image: int = 32,
+    channels: int = 3,
+) -> nn.Module:
+    """DARTS. Presets: width, cells, none (adds that operation), affine (of the operations' norms), classes, image side, channels."""
+    ops = ("none", *OPS) if none else OPS
+    edges: dict[str, Edges] = {}
+    for kind in CELLS:
+        found: list[tuple[int, int, str]] = []
+        for node in range(NODES):
+            pairs = tuple(f"{a},{b}" for a, b in combinations(range(node + 2), 2))
+            chosen = pick(f"{kind}.node{node}.inputs", pairs) if len(pairs) > 1 else pairs[0]
+            found += [
+                (node, int(i), pick(f"{kind}.node{node}.{place}", ops)) for place, i in zip("ab", chosen.split(","), strict=True)
+            ]
+        edges[kind] = tuple(found)
+    return Darts(edges, width, cells, affine, classes, channels)
+
+
+@darts.parser
+def parse(text: str) -> dict[str, Option]:
+    """`Genotype(normal=[('sep_conv_3x3', 0), …], normal_concat=range(2, 6), reduce=[…], reduce_concat=range(2, 6))`."""
+    found: dict[str, Option] = {}
+    for kind in CELLS:
+        match = re.search(rf"\b{kind}=\[(.*?)\]", text)
+        edges = re.findall(r"\(\s*'(\w+)',\s*(\d)\s*\)", match[1]) if match else []
+        if len(edges) != 2 * NODES:
+            raise SpaceError(
+                f"expected Genotype(normal=[eight pairs], …, reduce=[eight pairs], …), got {text[:80]!r}.\n"
+                "  Write each pair as ('sep_conv_3x3', 0)."
+            )
+        for node in range(NODES):
+            (i, a), (j, b) = sorted((int(place), op) for op, place in edges[2 * node : 2 * node + 2])
+            if node:
+                found[f"{kind}.node{node}.inputs"] = f"{i},{j}"
+            found |= {f"{kind}.node{node}.a": a, f"{kind}.node{node}.b": b}
+    return found
+
+
+@darts.formatter
+def format_genotype(choices: Mapping[str, Option]) -> str:
+    cells = []
+    for kind in CELLS:
+        pairs = []
+        for node in range(NODES):
+            inputs = str(choices.get(f"{kind}.node{node}.inputs", "0,1")).split(",")
+            pairs += [(str(choices[f"{kind}.node{node}.{place}"]), int(i)) for place, i in zip("ab", inputs, strict=True)]
+        cells.append(f"{kind}={pairs!r}, {kind}_concat=range(2, 6)")
+    return f"Genotype({', '.join(cells)})"

@@ -1,0 +1,129 @@
+"""TransNAS-Bench-101, micro space: a cell of four nodes, one of four operations on each of six edges (4,096 cells).
+
+Source: Duan et al., CVPR 2021, arXiv:2105.11871. Skeleton 64-41414: a stem that quarters the image, five modules of two cells; in
+modules 1, 3 and 5 the first cell halves the size and doubles the width. The network is that of scene classification
+(63 classes); its parameters equal the published ones for all shared rows. Heads of the six other tasks are not built here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nasplat import Option, Pick, block, space
+from nasplat.errors import SpaceError
+from nasplat.searchspace.blocks import Classifier, ConvNormAct, chain
+
+OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3")
+EDGES = tuple((source, target) for target in range(1, 4) for source in range(target))
+
+
+@block
+class ReLUConvNorm(nn.Module):
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(F.relu(x)))
+
+
+@block
+class FactorisedReduction(nn.Module):
+    """Two 1x1 convolutions with stride 2, the second shifted by one pixel; half of the channels each."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.even = nn.Conv2d(inputs, outputs // 2, 1, 2, bias=False)
+        self.odd = nn.Conv2d(inputs, outputs - outputs // 2, 1, 2, bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(x)
+        return self.norm(torch.cat([self.even(x), self.odd(F.pad(x, (0, 1, 0, 1))[:, :, 1:, 1:])], 1))
+
+
+class Zero(nn.Module):
+    def __init__(self, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.outputs, self.stride = outputs, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = (-(-s // self.stride) for s in x.shape[2:])
+        return x.new_zeros(x.shape[0], self.outputs, height, width)
+
+
+def operation(name: str, inputs: int, outputs: int, stride: int) -> nn.Module:
+    if name.startswith("nor_conv"):
+        return ReLUConvNorm(inputs, outputs, int(name[-1]), stride)
+    if name == "none":
+        return Zero(outputs, stride)
+    return nn.Identity() if stride == 1 and inputs == outputs else FactorisedReduction(inputs, outputs)
+
+
+@block
+class Cell(nn.Module):
+    """Node t sums an operation on every earlier node; edges out of node 0 change size and width."""
+
+    def __init__(self, ops: Mapping[tuple[int, int], str], inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        made = {f"{s}->{t}": operation(ops[s, t], outputs if s else inputs, outputs, 1 if s else stride) for s, t in EDGES}
+        self.edges = nn.ModuleDict(made)
+
+    def forward(self, x: Tensor) -> Tensor:
+        nodes = [x]
+        for target in range(1, 4):
+            total = self.edges[f"0->{target}"](x)
+            for source in range(1, target):
+                total = total + self.edges[f"{source}->{target}"](nodes[source])
+            nodes.append(total)
+        return nodes[-1]
+
+
+@space(example_input=lambda image=256, channels=3, **presets: (1, channels, image, image))
+def transnas_micro(
+    pick: Pick,
+    width: int = 64,
+    modules: Sequence[int] = (4, 1, 4, 1, 4),
+    cells: int = 2,
+    stem_stride: int = 2,
+    classes: int = 63,
+    image: int = 256,
+    channels: int = 3,
+) -> nn.Module:
+    """TransNAS-Bench-101 cells. Presets: width, modules (1 keep, 4 halve and double), cells a module, strides of the stem, classes, image."""
+    ops = {edge: pick(f"{edge[0]}->{edge[1]}", OPS) for edge in EDGES}
+    stem = [
+        ("first", ConvNormAct(channels, width // 2, 3, stem_stride)),
+        ("second", ConvNormAct(width // 2, width, 3, stem_stride, activation=None)),
+    ]
+    parts: list[tuple[str, nn.Module]] = [("stem", chain(stem))]
+    last = width
+    for i, kind in enumerate(modules):
+        outputs, stride = (last * 2, 2) if kind == 4 else (last, 1)
+        for j in range(cells):
+            parts.append((f"module{i}_cell{j}", Cell(ops, last, outputs, stride)))
+            last, stride = outputs, 1
+    return chain([*parts, ("head", Classifier(last, classes))])
+
+
+@transnas_micro.parser
+def parse(text: str) -> dict[str, Option]:
+    """`64-41414-a_bc_def`: operations into node 1, 2 and 3, as digits 0 to 3."""
+    match = re.fullmatch(r"(?:64-41414-)?([0-3])_([0-3]{2})_([0-3]{3})", text.strip())
+    if match is None:
+        raise SpaceError(
+            f"expected 64-41414-a_bc_def with digits from 0 to 3, got {text[:80]!r}.\n  Write for instance '64-41414-1_23_231'."
+        )
+    return {f"{s}->{t}": OPS[int(match[t][s])] for s, t in EDGES}
+
+
+@transnas_micro.formatter
+def format_cell(choices: Mapping[str, Option]) -> str:
+    into = ("".join(str(OPS.index(str(choices[f"{s}->{t}"]))) for s in range(t)) for t in range(1, 4))
+    return "64-41414-" + "_".join(into)

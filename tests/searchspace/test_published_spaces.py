@@ -1,0 +1,249 @@
+"""Networks built at published settings have the published parameters and MACs.
+
+A few published figures are repeated here; with NASPLAT_NAS=<folder of labelled architectures> every row of those files is compared.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import os
+from collections.abc import Callable
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+import nasplat
+from nasplat.errors import SpaceError
+from nasplat.graph.published import published
+from nasplat.searchspace.blocks import WindowAttention
+
+V2 = (
+    "Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 1), "
+    "('skip_connect', 0), ('skip_connect', 0), ('dil_conv_3x3', 2)], normal_concat=[2, 3, 4, 5], reduce=[('max_pool_3x3', 0), "
+    "('max_pool_3x3', 1), ('skip_connect', 2), ('max_pool_3x3', 1), ('max_pool_3x3', 0), ('skip_connect', 2), ('skip_connect', 2), "
+    "('max_pool_3x3', 1)], reduce_concat=[2, 3, 4, 5])"
+)
+TWO_PATH = (
+    "conv5x5!;conv5x5!/double3x3,bottleneck-e2-k3;conv1x1,bottleneck-r2-k3!;"
+    "bottleneck-e2-k3,bottleneck-r2-k3,bottleneck-e2-k1;bottleneck-r2-k3!"
+)
+FBNET_C = (
+    "k3_e1|k3_e6|k3_e1|k3_e1|skip|k5_e6|k5_e3|k5_e6|k3_e6|k5_e6|k5_e3|k5_e6|k5_e6|"
+    "k5_e6|k5_e6|k5_e6|k5_e3|k5_e6|k5_e6|k5_e6|k5_e6|k3_e6"
+)
+
+
+def counts(name: str, text: str, **presets: Any) -> tuple[int, int]:
+    graph = nasplat.load_space(name, **presets).parse(text).graph()
+    return graph.params, graph.macs
+
+
+def test_nasbench_macro_has_published_parameters_and_macs() -> None:
+    assert counts("nasbench_macro", "a00000000") == (387_882, 7_713_280)
+    assert counts("nasbench_macro", "00112122") == (2_524_394, 62_986_752)
+
+
+def test_nasbench_macro_has_3969_networks_of_6561_encodings() -> None:
+    space = nasplat.load_space("nasbench_macro")
+    members = list(space.enumerate())
+    assert len(members) == 6_561
+    assert len({a.canonical() for a in members}) == 3_969 == space.count().networks
+    first, second = space.parse("a01002001"), space.parse("a01020010")
+    assert first.canonical() == second.canonical()
+    assert first.graph().params == second.graph().params
+
+
+def test_accel_nasbench_rows_have_their_parameters_and_macs() -> None:
+    text = "e6_k3_l1_se0;e1_k5_l3_se0;e6_k3_l2_se0;e6_k3_l1_se0;e4_k3_l2_se0;e6_k5_l1_se0;e4_k5_l2_se0"
+    graph = nasplat.load_space("mnasnet").parse(text).graph()
+    assert graph.params == 3_444_360
+    assert thop(graph) == pytest.approx(372.7326e6, rel=1e-6)
+
+
+def thop(graph: nasplat.Graph) -> int:
+    """MACs as that publication counts them: four for each normalised value, one for each that enters or leaves a mean."""
+    sizes = [prod(n.shape[1:]) for n in graph.nodes]
+    norms = sum(size for node, size in zip(graph.nodes, sizes, strict=True) if node.op == "batchnorm")
+    means = 0
+    for source, _, target, _ in graph.edges:
+        if graph.nodes[target].op in {"mean", "adaptivepool"}:
+            means += sizes[source] + sizes[target]
+    return graph.macs + 4 * norms + means
+
+
+def test_transnas_micro_has_published_parameters_and_4096_cells() -> None:
+    assert counts("transnas_micro", "64-41414-0_00_000")[0] == 51_807
+    assert counts("transnas_micro", "64-41414-0_02_132")[0] == 9_612_639
+    assert nasplat.load_space("transnas_micro").count().value == 4_096
+
+
+def test_transnas_macro_has_the_published_number_of_networks() -> None:
+    space = nasplat.load_space("transnas_macro")
+    assert space.count().value == 3_256
+    assert space.parse("64-1234-basic") == space.parse("1234")
+    with pytest.raises(SpaceError, match="0 double the width"):
+        space.parse("64-1313-basic")
+
+
+def test_darts_v2_has_its_parameters() -> None:
+    assert counts("darts", V2)[0] == 3_349_342
+    swapped = V2.replace("('sep_conv_3x3', 1), ('skip_connect', 0)", "('skip_connect', 0), ('sep_conv_3x3', 1)")
+    space = nasplat.load_space("darts")
+    assert space.parse(swapped) == space.parse(V2)
+
+
+def test_hiaml_and_two_path_best_networks_have_published_sizes() -> None:
+    # GENNAPE and AutoGO: nodes, FLOPs and parameters of the stored graphs
+    for name, text, nodes, flops, params in (
+        ("hiaml", "src1|src1|r30|src3", 107, 246.3e6, 2.221e6),
+        ("two_path", TWO_PATH, 56, 116.2e6, 1.780e6),
+    ):
+        graph = nasplat.load_space(name).parse(text).graph()
+        found = published(graph)
+        assert len(found.nodes) == nodes
+        assert found.flops == pytest.approx(flops, rel=5e-4)
+        assert graph.params == pytest.approx(params, rel=5e-4)
+    assert nasplat.load_space("hiaml").count().value == 14**4
+    count = nasplat.load_space("two_path").count()
+    exact = (1624**2 + 3 * 1624**3 + 6 * 1624**4) ** 2
+    assert abs(count.value - exact) < 4 * count.error
+
+
+def test_fbnet_c_has_its_parameters() -> None:
+    assert counts("fbnet", FBNET_C)[0] == pytest.approx(5.57e6, rel=1e-3)  # timm 1.0, fbnetc_100
+
+
+@pytest.mark.parametrize(
+    ("size", "embed", "heads", "ratios", "million"),
+    [
+        ("tiny", 192, [3] * 11 + [4, 3], [3.5, 3.5, 3, 3.5, 3, 3, 4, 4, 3.5, 4, 3.5, 4, 3.5], 5.87),
+        ("small", 384, [6, 6, 5, 7, 5, 5, 5, 6, 6, 7, 7, 6, 7], [3, 3.5, 3, 3.5, 4, 4, 4, 4, 4, 4, 4, 3.5, 4], 22.89),
+        (
+            "base",
+            576,
+            [9, 9, 9, 9, 9, 10, 9, 9, 10, 9, 10, 9, 9, 10],
+            [3.5, 3.5, 4, 3.5, 4, 3.5, 3.5, 3, 4, 4, 3, 4, 3, 3.5],
+            53.69,
+        ),
+    ],
+)
+def test_autoformer_has_published_parameters(
+    size: str, embed: int, heads: list[int], ratios: list[float], million: float
+) -> None:
+    text = json.dumps({"hidden_dim": embed, "depth": len(heads), "num_heads": heads, "mlp_ratio": ratios})
+    params, _ = counts("vit", text, size=size, ratios=[3, 3.5, 4])
+    tables = 7_680 * len(heads) + embed  # relative positions of keys and values, class token: not built here
+    assert params + tables == pytest.approx(million * 1e6, abs=5e3)
+
+
+@pytest.mark.parametrize(
+    ("width", "heads", "params", "macs"),
+    [(32, "2,4,8", 4.85e6, 0.7e9), (48, "2,4,8", 10.62e6, 1.4e9), (48, "3,6,12", 23.46e6, 2.88e9)],
+)
+def test_pit_has_published_parameters(width: int, heads: str, params: float, macs: float) -> None:
+    space = nasplat.load_space("pit", widths=[width], ratios=[4], depths=[[2], [6], [4]], heads=[heads])
+    graph = space.sample().graph()
+    assert graph.params == pytest.approx(params, rel=1e-3)
+    assert graph.macs == pytest.approx(macs, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("depths", "widths", "expands", "params", "macs"),
+    [
+        ((2, 2, 8, 3), (32, 48, 80, 168), (2, 2.5, 3, 3.5), 1.3e6, 261e6),
+        ((3, 3, 9, 3), (32, 48, 120, 200), (2, 2.5, 3, 3.5), 2.3e6, 439e6),
+        ((3, 3, 9, 3), (48, 72, 160, 288), (2, 3, 4, 4), 5.1e6, 903e6),
+        ((3, 3, 9, 3), (48, 72, 160, 320), (2, 3, 4, 5), 6.1e6, 961e6),
+    ],
+)
+def test_emo_has_published_parameters(
+    depths: tuple[int, ...], widths: tuple[int, ...], expands: tuple[float, ...], params: float, macs: float
+) -> None:
+    choices: dict[str, Any] = {}
+    for i in range(4):
+        choices |= {f"stage{i}.depth": depths[i], f"stage{i}.width": widths[i]}
+        choices |= {f"stage{i}.expand": expands[i], f"stage{i}.kernel": (3, 3, 5, 5)[i]}
+        choices |= {f"stage{i}.block{j}.attention": True for j in range(1, depths[i]) if i >= 2}
+    graph = nasplat.load_space("emo").architecture(choices).graph()
+    assert graph.params == pytest.approx(params, rel=0.05)  # printed with one decimal
+    assert graph.macs == pytest.approx(macs, rel=0.01)
+
+
+def test_windows_collect_every_nth_row_and_column() -> None:
+    torch.manual_seed(0)
+    layer, x = WindowAttention(8, 2, 4), torch.randn(2, 8, 8, 8)
+    expected = torch.zeros_like(x)
+    for row in range(2):
+        for column in range(2):
+            q, k, v = (t[:, :, row::2, column::2] for t in (layer.q(x), layer.k(x), x))
+            for head in (slice(0, 4), slice(4, 8)):
+                one = F.scaled_dot_product_attention(*(t[:, head].flatten(2).transpose(1, 2) for t in (q, k, v)))
+                expected[:, head, row::2, column::2] = one.transpose(1, 2).unflatten(2, (4, 4))
+    assert torch.allclose(layer(x), expected, atol=1e-6)
+    assert layer(torch.randn(1, 8, 6, 5)).shape == (1, 8, 6, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("hiaml", "src1|z", "expected four blocks"),
+        ("two_path", "conv5x5!;conv5x5!", "expected two paths"),
+        ("two_path", "conv5x5!;conv5x5/conv5x5!;conv5x5!", "expected two halving blocks"),
+        ("mnasnet", "e6_k3", "expected stages such as"),
+        ("nasbench_macro", "0011", "expected 8 digits"),
+        ("transnas_micro", "4_00_000", "expected 64-41414-a_bc_def"),
+        ("transnas_macro", "12", "four to six digits"),
+        ("fbnet", "skip|skip", "expected 22 blocks"),
+        ("darts", "Genotype(normal=[])", "eight pairs"),
+        ("proxylessnas", '{"ks": [3], "e": [3], "d": [1], "r": 8}', "expected a resolution among"),
+    ],
+)
+def test_malformed_encodings_are_refused(name: str, text: str, message: str) -> None:
+    with pytest.raises(SpaceError, match=message):
+        nasplat.load_space(name).parse(text)
+
+
+# -- every shared row -----------------------------------------------------------------------------------------------------
+
+FOLDER = os.environ.get("NASPLAT_NAS", "")
+
+
+def rows(file: str) -> list[dict[str, str]]:
+    with gzip.open(Path(FOLDER) / f"{file}.csv.gz", "rt", encoding="utf-8") as opened:
+        return list(csv.DictReader(opened))
+
+
+def million(column: str) -> Callable[[dict[str, str]], float]:
+    return lambda row: float(row[column]) * 1e6
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FOLDER, reason="set NASPLAT_NAS to a folder of labelled architectures")
+@pytest.mark.parametrize(
+    ("file", "space", "presets", "cell", "params", "macs"),
+    [
+        ("nb_macro", "nasbench_macro", {}, "arch", lambda r: float(r["params"]), lambda r: float(r["flops"])),
+        ("tnb101_micro", "transnas_micro", {}, "arch_str", million("class_scene_params_m"), None),
+        ("accel_nasbench", "mnasnet", {}, "arch", million("params_m"), million("macs_m")),
+        ("darts_oncenas_545", "darts", {"none": True}, "genotype", million("params_m"), None),
+        ("darts_9x_199", "darts", {"width": 32, "cells": 8, "affine": False}, "genotype", million("params_m"), None),
+        ("darts_nb301_surrogate_725", "darts", {"width": 32, "cells": 8, "affine": False}, "genotype", million("params_m"), None),
+        ("nb201", "nasbench201", {}, "arch_str", million("params_m"), None),
+    ],
+)
+def test_all_shared_rows_have_published_counts(
+    file: str, space: str, presets: dict[str, Any], cell: str, params: Callable[..., float], macs: Callable[..., float] | None
+) -> None:
+    loaded = nasplat.load_space(space, **presets)
+    found = rows(file)
+    for row in found if len(found) < 6_000 else found[::7]:
+        graph = loaded.parse(row[cell]).graph()
+        assert graph.params == pytest.approx(params(row), rel=1e-6), row[cell]
+        if macs is not None:
+            assert (thop(graph) if file == "accel_nasbench" else graph.macs) == pytest.approx(macs(row), rel=1e-6), row[cell]
