@@ -157,8 +157,8 @@ def darts(
     for kind in CELLS:
         found: list[tuple[int, int, str]] = []
         for node in range(NODES):
-            pairs = tuple(f"{a},{b}" for a, b in combinations(range(node + 2), 2))
-            chosen = pick(f"{kind}.node{node}.inputs", pairs) if len(pairs) > 1 else pairs[0]
+            pairs = [f"{a},{b}" for a, b in combinations(range(node + 2), 2)]
+            chosen = pick(f"{kind}.node{node}.inputs", tuple(pairs)) if len(pairs) > 1 else pairs[0]
             found += [
                 (node, int(i), pick(f"{kind}.node{node}.{place}", ops)) for place, i in zip("ab", chosen.split(","), strict=True)
             ]
@@ -172,7 +172,7 @@ def parse(text: str) -> dict[str, Option]:
     found: dict[str, Option] = {}
     for kind in CELLS:
         match = re.search(rf"\b{kind}=\[(.*?)\]", text)
-        edges = re.findall(r"\(\s*'(\w+)',\s*(\d)\s*\)", match[1]) if match else []
+        edges: list[tuple[str, str]] = re.findall(r"\(\s*'(\w+)',\s*(\d)\s*\)", match[1]) if match else []
         if len(edges) != 2 * NODES:
             raise SpaceError(
                 f"expected Genotype(normal=[eight pairs], …, reduce=[eight pairs], …), got {text[:80]!r}.\n"

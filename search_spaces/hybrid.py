@@ -70,8 +70,8 @@ def hybrid(
                 sizes = tuple(int(k) for k in row["kernels"].split(","))
                 made: nn.Module = MultiKernel(width, hidden, sizes, row["gate"])
             else:
-                more = {"heads": max(1, width // head_dim), "window": window} if row["mixer"] == "attention" else {}
-                made = MetaMobile(width, width, hidden, row["kernel"], 1, norm=PixelNorm, act=nn.GELU, **more)
+                heads = max(1, width // head_dim) if row["mixer"] == "attention" else 0
+                made = MetaMobile(width, width, hidden, row["kernel"], 1, heads, window, norm=PixelNorm, act=nn.GELU)
             blocks.append((f"block{j}", made))
         stages.append(chain(blocks))
         last = width

@@ -72,7 +72,8 @@ def parse(text: str) -> dict[str, Option]:
         raise SpaceError(
             f"expected 64-<four to six digits from 1 to 4>-basic, got {text[:80]!r}.\n  Write for instance '64-1234-basic'."
         )
-    return {"modules": len(match[1])} | {f"module{i}": int(d) for i, d in enumerate(match[1])}
+    found: dict[str, Option] = {"modules": len(match[1])}
+    return found | {f"module{i}": int(d) for i, d in enumerate(match[1])}
 
 
 @transnas_macro.formatter

@@ -95,12 +95,14 @@ class TwoPaths(nn.Module):
                 ("second", ConvNormAct(width, width, 3, stem_stride, activation=nn.ReLU6)),
             ]
         )
-        for number, plan in enumerate(paths):
+        made: list[nn.Module] = []
+        for plan in paths:
             path, last = nn.Sequential(), width
             for i, (ops, halves) in enumerate(plan):
                 path.add_module(f"block{i}", Block(ops, last, halves))
                 last = last * 2 if halves else last
-            self.add_module(f"path{number}", path)
+            made.append(path)
+        self.path0, self.path1 = made
         self.last = ConvNormAct(8 * width, 16 * width, 3, activation=nn.ReLU6)
         self.dropout = nn.Dropout(0.0)
         self.fc = nn.Linear(16 * width, classes)
