@@ -1,7 +1,8 @@
 """Our own labelled benchmark: five families that differ, random networks of each trained on `digits-clutter`.
 
 One table a family in `tables/`, made by `nasplat.label` with the presets and budgets of `presets.py`: 200 distinct networks, a second
-training seed for the first 30 % of them. Interrupt it at will; the journals in `results/` keep what is done.
+training seed for the first 30 % of them. Interrupt it at will: the journals in `results/` keep
+what is done, and the rows of a table that is there are not trained again.
 
     OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive python benchmarks/label_tables.py --workers 2
     python benchmarks/label_tables.py --summary
@@ -16,7 +17,7 @@ from statistics import median
 
 import optuna
 import torch
-from presets import BUDGETS, FAMILIES, SMALL
+from presets import FAMILIES, LABEL_BUDGETS, SMALL
 
 import nasplat
 from nasplat.measuring import Budget
@@ -40,18 +41,21 @@ def main() -> None:
         (HERE / "tables").mkdir(exist_ok=True)
         for family in arguments.families:
             started = time.monotonic()
+            file = HERE / "tables" / f"{family}_digits.csv.gz"
+            known = nasplat.load_table(file, metric="accuracy_percent") if file.exists() else None
             table = nasplat.label(
                 nasplat.load_space(FAMILIES[family], **SMALL[FAMILIES[family]]),
                 "digits-clutter",
                 arguments.n,
-                Budget(**BUDGETS[FAMILIES[family]]),
+                Budget(**LABEL_BUDGETS[FAMILIES[family]]),
                 storage=str(arguments.journals / f"label_{family}.journal"),
                 report=lambda p, f=family: print(f, p.done, "of", p.total, p.trial.values, flush=True),
                 seeds=2,
                 repeat=0.3,
                 workers=arguments.workers,
+                known=known,
             )
-            table.save(HERE / "tables" / f"{family}_digits.csv.gz")
+            table.save(file)
             print(f"{family}: {len(table)} rows, {time.monotonic() - started:.0f} s")
     summarise()
 

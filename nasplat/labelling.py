@@ -52,6 +52,7 @@ def label(
     repeat: float = 1.0,
     workers: int = 1,
     device: str = "cpu",
+    known: Table | None = None,
 ) -> Table:
     """Train architectures of a space and keep what they reached.
 
@@ -69,6 +70,7 @@ def label(
         repeat: Share of the architectures that get more than the first of the seeds.
         workers: Processes of one thread each.
         device: "cpu" or "cuda".
+        known: A table of earlier labels of the same task and budget: its jobs are not trained again.
 
     Returns:
         One row per job, in the order of the jobs: see `read_labels`.
@@ -90,6 +92,8 @@ def label(
         load_if_exists=True,
     )
     claim(study, {"space": loaded.reference, "task": repr(data), "budget": _words(budget), "metric": data.metric_name})
+    if known is not None:
+        _adopt(study, jobs, known, data.metric_name)
     if workers > 1:
         if not (isinstance(task, str) and isinstance(storage, str)):
             raise SearchError(
@@ -140,6 +144,30 @@ def _jobs(members: list[Architecture], seed: int, seeds: int, repeat: float) -> 
     repeated = round(repeat * len(members))
     pairs = [(a, seed + s) for i, a in enumerate(members) for s in range(seeds if i < repeated else 1)]
     return {f"{a.space.format(a)} seed {s}": (a, s) for a, s in pairs}
+
+
+def _adopt(study: optuna.Study, jobs: Jobs, known: Table, metric: str) -> None:
+    """Rows of a table as finished trials, where their job is open."""
+    held = {t.user_attrs.get("job") for t in study.get_trials(deepcopy=False) if _holds(t)}
+    names = {(a.to_json(), str(s)): name for name, (a, s) in jobs.items()}
+    for row in known.rows:
+        name = names.get((row["architecture"], row["seed"]))
+        if name is None or name in held or not row.get(metric):
+            continue
+        architecture, s = jobs[name]
+        epochs = sum(c.startswith(f"{metric}_ep") and bool(v) for c, v in row.items())
+        about = {"job": name, "training_seed": s, "architecture": row["architecture"], "key": row["key"]}
+        about |= {"macs": int(row["macs"]), "params": int(row["params"]), "seconds": float(row["seconds"])}
+        about |= {"test": float(row[f"{metric}_test"]), "known": known.source}
+        about |= {"curve": [float(row[f"{metric}_ep{i + 1}"]) for i in range(epochs)]}
+        options: Any = {
+            n: optuna.distributions.CategoricalDistribution(architecture.space.known[n]) for n in architecture.choices
+        }
+        study.add_trial(
+            optuna.trial.create_trial(
+                value=float(row[metric]), params=dict(architecture.choices), distributions=options, user_attrs=about
+            )
+        )
 
 
 def _words(budget: Budget) -> str:

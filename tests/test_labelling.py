@@ -198,3 +198,13 @@ def test_labels_are_read_from_a_study_without_its_jobs(vit: nasplat.Space, tiny:
     study = optuna.load_study(study_name="label", storage=open_storage(storage))
     assert sorted(read_labels(study, vit).labels) == sorted(table.labels)
     assert torch.get_num_threads() == 1
+
+
+def test_rows_of_an_earlier_table_are_not_trained_again(vit: nasplat.Space, tiny: nasplat.Task, tmp_path: Path) -> None:
+    nasplat.label(vit, tiny, 2, ONE).save(tmp_path / "t.csv.gz")
+    known = nasplat.load_table(tmp_path / "t.csv.gz", metric="accuracy_percent")
+    trained: list[int] = []
+    table = nasplat.label(vit, tiny, 3, ONE, known=known, report=lambda p: trained.append(p.done))
+    assert trained == [3]
+    assert table.rows[:2] == known.rows
+    assert rows(table) == rows(nasplat.label(vit, tiny, 3, ONE))
