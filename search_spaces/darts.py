@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from nasplat import Option, Pick, block, space
 from nasplat.errors import SpaceError
-from nasplat.searchspace.blocks import Classifier, chain
+from nasplat.searchspace.blocks import Classifier, FactorisedReduction, ReLUConvNorm, chain
 
 OPS = ("max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5")
 NODES = 4
@@ -27,32 +27,6 @@ CELLS = ("normal", "reduce")
 
 Edges = tuple[tuple[int, int, str], ...]
 """(node, input, operation); inputs 0 and 1 are the two cells before, node n is input n + 2."""
-
-
-@block
-class ReLUConvNorm(nn.Module):
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, 1, bias=False)
-        self.norm = nn.BatchNorm2d(outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.conv(F.relu(x)))
-
-
-@block
-class FactorisedReduction(nn.Module):
-    """Two 1x1 convolutions with stride 2, the second shifted by one pixel; half of the channels each."""
-
-    def __init__(self, inputs: int, outputs: int, affine: bool = True) -> None:
-        super().__init__()
-        self.even = nn.Conv2d(inputs, outputs // 2, 1, 2, bias=False)
-        self.odd = nn.Conv2d(inputs, outputs - outputs // 2, 1, 2, bias=False)
-        self.norm = nn.BatchNorm2d(outputs, affine=affine)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(x)
-        return self.norm(torch.cat([self.even(x), self.odd(F.pad(x, (0, 1, 0, 1))[:, :, 1:, 1:])], 1))
 
 
 @block

@@ -15,23 +15,10 @@ from torch.nn import functional as F
 
 from nasplat import Option, Pick, block, space
 from nasplat.errors import SpaceError
-from nasplat.searchspace.blocks import chain
+from nasplat.searchspace.blocks import ReLUConvNorm, chain
 
 OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 EDGES = tuple((source, target) for target in range(1, 4) for source in range(target))
-
-
-@block
-class ReLUConvNorm(nn.Module):
-    """ReLU, convolution, batch normalisation."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
-        self.norm = nn.BatchNorm2d(outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.conv(F.relu(x)))
 
 
 class Zero(nn.Module):

@@ -10,42 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from nasplat import Option, Pick, block, space
 from nasplat.errors import SpaceError
-from nasplat.searchspace.blocks import Classifier, ConvNormAct, chain
+from nasplat.searchspace.blocks import Classifier, ConvNormAct, FactorisedReduction, ReLUConvNorm, chain
 
 OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3")
 EDGES = tuple((source, target) for target in range(1, 4) for source in range(target))
-
-
-@block
-class ReLUConvNorm(nn.Module):
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
-        self.norm = nn.BatchNorm2d(outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.conv(F.relu(x)))
-
-
-@block
-class FactorisedReduction(nn.Module):
-    """Two 1x1 convolutions with stride 2, the second shifted by one pixel; half of the channels each."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.even = nn.Conv2d(inputs, outputs // 2, 1, 2, bias=False)
-        self.odd = nn.Conv2d(inputs, outputs - outputs // 2, 1, 2, bias=False)
-        self.norm = nn.BatchNorm2d(outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(x)
-        return self.norm(torch.cat([self.even(x), self.odd(F.pad(x, (0, 1, 0, 1))[:, :, 1:, 1:])], 1))
 
 
 class Zero(nn.Module):

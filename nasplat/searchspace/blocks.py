@@ -50,6 +50,50 @@ class ConvNormAct(nn.Sequential):
 
 
 @block
+class ReLUConvNorm(nn.Module):
+    """ReLU, convolution, batch normalisation: the order of cell spaces."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1) -> None:
+        """Args:
+        inputs: Channels in.
+        outputs: Channels out.
+        kernel: Odd side of the window; padding keeps the size.
+        stride: Down-sampling factor.
+        """
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape (B, inputs, H, W) to (B, outputs, H / stride, W / stride)."""
+        return self.norm(self.conv(F.relu(x)))
+
+
+@block
+class FactorisedReduction(nn.Module):
+    """Two 1x1 convolutions with stride 2, the second shifted by one pixel; half of the channels each.
+
+    Source: DARTS, Liu et al. 2019, arXiv:1806.09055.
+    """
+
+    def __init__(self, inputs: int, outputs: int, affine: bool = True) -> None:
+        """Args:
+        inputs: Channels in.
+        outputs: Channels out.
+        affine: Of the normalisation.
+        """
+        super().__init__()
+        self.even = nn.Conv2d(inputs, outputs // 2, 1, 2, bias=False)
+        self.odd = nn.Conv2d(inputs, outputs - outputs // 2, 1, 2, bias=False)
+        self.norm = nn.BatchNorm2d(outputs, affine=affine)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape (B, inputs, H, W) to (B, outputs, H / 2, W / 2)."""
+        x = F.relu(x)
+        return self.norm(torch.cat([self.even(x), self.odd(F.pad(x, (0, 1, 0, 1))[:, :, 1:, 1:])], 1))
+
+
+@block
 class Separable(nn.Sequential):
     """1 x k, then k x 1 convolution, each with batch normalisation and activation."""
 
