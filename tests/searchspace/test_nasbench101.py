@@ -43,6 +43,11 @@ def test_published_hash_and_parameters(space: nasplat.Space, text: str, name: st
     assert space.format(architecture) == text
 
 
+def test_cells_up_to_five_vertices_are_the_published_2532() -> None:
+    small = nasplat.load_space("nasbench101", vertices=5)  # EC-NAS, Bakhtiarifard et al. 2024: 5V space
+    assert len({published_name(small, a) for a in small.enumerate()}) == 2_532
+
+
 def test_best_published_cell_has_its_flops(space: nasplat.Space) -> None:
     # in→v1,v2,out; v1→v3,v5; v2→v5; v3→v4; v4→v5; v5→out: 11.72 GFLOPs in GENNAPE, Table 7 (batch norm and adds included)
     cell = space.parse("110001010100010100101:conv3x3|conv3x3|maxpool3x3|conv3x3|conv3x3")

@@ -9,6 +9,7 @@ import csv
 import gzip
 import json
 import os
+import sys
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
@@ -247,3 +248,19 @@ def test_all_shared_rows_have_published_counts(
         assert graph.params == pytest.approx(params(row), rel=1e-6), row[cell]
         if macs is not None:
             assert (thop(graph) if file == "accel_nasbench" else graph.macs) == pytest.approx(macs(row), rel=1e-6), row[cell]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FOLDER, reason="set NASPLAT_NAS to a folder of labelled architectures")
+def test_all_shared_cells_of_nasbench101_have_their_hash_and_some_their_parameters() -> None:
+    space = nasplat.load_space("nasbench101")
+    module_hash = sys.modules[space.function.__module__].module_hash
+    for number, row in enumerate(rows("nb101_20k")):
+        architecture = space.parse(f"{row['adj_upper']}:{row['ops']}")
+        assert module_hash(architecture.choices) == row["hash"]
+        if number % 40 == 0:
+            # three vertices do not share the output's channels evenly: which is wider by one depends on the numbering of the
+            # cell, and the rows carry another numbering than the counted one; those rows are not compared
+            into = sum(bool(architecture.choices[f"{v}->out"]) for v in range(1, int(row["n_nodes"]) - 1))
+            if not into or 128 % into == 0:
+                assert architecture.graph().params == int(row["params"]), row["hash"]
