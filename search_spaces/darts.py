@@ -15,11 +15,10 @@ from itertools import combinations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from nasplat import Option, Pick, block, space
 from nasplat.errors import SpaceError
-from nasplat.searchspace.blocks import Classifier, FactorisedReduction, ReLUConvNorm, chain
+from nasplat.searchspace.blocks import Classifier, DepthwisePointwise, FactorisedReduction, ReLUConvNorm, chain
 
 OPS = ("max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5")
 NODES = 4
@@ -27,21 +26,6 @@ CELLS = ("normal", "reduce")
 
 Edges = tuple[tuple[int, int, str], ...]
 """(node, input, operation); inputs 0 and 1 are the two cells before, node n is input n + 2."""
-
-
-@block
-class Depthwise(nn.Module):
-    """ReLU, depthwise and pointwise convolution, normalisation."""
-
-    def __init__(self, width: int, kernel: int, stride: int, dilation: int, affine: bool) -> None:
-        super().__init__()
-        padding = dilation * (kernel // 2)
-        self.depthwise = nn.Conv2d(width, width, kernel, stride, padding, dilation, width, bias=False)
-        self.pointwise = nn.Conv2d(width, width, 1, bias=False)
-        self.norm = nn.BatchNorm2d(width, affine=affine)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.pointwise(self.depthwise(F.relu(x))))
 
 
 class Zero(nn.Module):
@@ -64,8 +48,13 @@ def operation(name: str, width: int, stride: int, affine: bool) -> nn.Module:
     if name.startswith("avg"):
         return nn.AvgPool2d(kernel, stride, 1, count_include_pad=False)
     if name.startswith("dil"):
-        return Depthwise(width, kernel, stride, 2, affine)
-    return chain([("first", Depthwise(width, kernel, stride, 1, affine)), ("second", Depthwise(width, kernel, 1, 1, affine))])
+        return DepthwisePointwise(width, width, kernel, stride, 2, affine)
+    return chain(
+        [
+            ("first", DepthwisePointwise(width, width, kernel, stride, 1, affine)),
+            ("second", DepthwisePointwise(width, width, kernel, 1, 1, affine)),
+        ]
+    )
 
 
 @block

@@ -33,6 +33,7 @@ class ConvNormAct(nn.Sequential):
         stride: int = 1,
         groups: int = 1,
         activation: Callable[[], nn.Module] | None = nn.ReLU,
+        bias: bool = False,
     ) -> None:
         """Args:
         inputs: Channels in.
@@ -41,9 +42,10 @@ class ConvNormAct(nn.Sequential):
         stride: Down-sampling factor.
         groups: Channel groups.
         activation: Module class, or None.
+        bias: Of the convolution, beside the normalisation's.
         """
         super().__init__()
-        self.add_module("conv", nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False))
+        self.add_module("conv", nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=bias))
         self.add_module("norm", nn.BatchNorm2d(outputs))
         if activation is not None:
             self.add_module("act", activation())
@@ -91,6 +93,30 @@ class FactorisedReduction(nn.Module):
         """Shape (B, inputs, H, W) to (B, outputs, H / 2, W / 2)."""
         x = F.relu(x)
         return self.norm(torch.cat([self.even(x), self.odd(F.pad(x, (0, 1, 0, 1))[:, :, 1:, 1:])], 1))
+
+
+@block
+class DepthwisePointwise(nn.Module):
+    """ReLU, depthwise and pointwise convolution, batch normalisation."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1, affine: bool = True) -> None:
+        """Args:
+        inputs: Channels in.
+        outputs: Channels out.
+        kernel: Odd side of the window; padding keeps the size.
+        stride: Down-sampling factor.
+        dilation: Distance of the window's taps.
+        affine: Of the normalisation.
+        """
+        super().__init__()
+        padding = dilation * (kernel // 2)
+        self.depthwise = nn.Conv2d(inputs, inputs, kernel, stride, padding, dilation, inputs, bias=False)
+        self.pointwise = nn.Conv2d(inputs, outputs, 1, bias=False)
+        self.norm = nn.BatchNorm2d(outputs, affine=affine)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape (B, inputs, H, W) to (B, outputs, H / stride, W / stride)."""
+        return self.norm(self.pointwise(self.depthwise(F.relu(x))))
 
 
 @block
@@ -412,17 +438,19 @@ class MultiKernel(nn.Module):
 class Classifier(nn.Module):
     """Global mean, then a linear layer."""
 
-    def __init__(self, channels: int, classes: int) -> None:
+    def __init__(self, channels: int, classes: int, dropout: float | None = None) -> None:
         """Args:
         channels: Channels of the feature map.
         classes: Number of classes.
+        dropout: Share of the means that training drops; None: there is no such layer.
         """
         super().__init__()
+        self.dropout = nn.Sequential() if dropout is None else nn.Dropout(dropout)
         self.fc = nn.Linear(channels, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape (B, C, H, W) to (B, classes)."""
-        return self.fc(x.mean((2, 3)))
+        return self.fc(self.dropout(x.mean((2, 3))))
 
 
 def chain(parts: Iterable[tuple[str, nn.Module]]) -> nn.Sequential:

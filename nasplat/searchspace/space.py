@@ -77,8 +77,8 @@ class Space:
 
     # -- what a space's file may add -----------------------------------------------------------------------------------
 
-    def parser(self, function: Callable[[str], Mapping[str, Option]]) -> Callable[..., Any]:
-        """Decorator: text of the space's literature -> choices."""
+    def parser(self, function: Callable[..., Mapping[str, Option]]) -> Callable[..., Any]:
+        """Decorator: (text of the space's literature, presets that it names) -> choices."""
         self.hooks["parse"] = function
         return function
 
@@ -380,7 +380,9 @@ class Space:
         """
         is_json = text.lstrip().startswith("{")
         if "parse" in self.hooks and not is_json:
-            return self.architecture(self.hooks["parse"](text))
+            hook = self.hooks["parse"]
+            presets = {k: v for k, v in self.presets.items() if k in inspect.signature(hook).parameters}
+            return self.architecture(hook(text, **presets))
         if "parse_json" in self.hooks and is_json:
             found = self.hooks["parse_json"](text, **self.presets)
             if found is not None:

@@ -34,6 +34,21 @@ TWO_PATH = (
     "conv5x5!;conv5x5!/double3x3,bottleneck-e2-k3;conv1x1,bottleneck-r2-k3!;"
     "bottleneck-e2-k3,bottleneck-r2-k3,bottleneck-e2-k1;bottleneck-r2-k3!"
 )
+INCEPTION = (
+    "6x[depthwise5x5!+inception_s3x3+depthwise5x5,conv5x5@same]|2x[conv5x5,double1x1@double]|5x[conv3x3]|3x[inception_s5x5+"
+    "conv5x5,inception_p5x5,conv1x1,conv3x3,inception_s3x3,conv5x5,inception_s3x3,depthwise5x5,inception_p3x3,inception_s5x5,"
+    "depthwise5x5@half+inception_p3x3,inception_s3x3@half+inception_s3x3]"
+)
+NASNET_A = (
+    "sep_conv_3x3(0)+identity(0)|sep_conv_3x3(1)+sep_conv_5x5(0)|avg_pool_3x3(0)+identity(1)|avg_pool_3x3(1)+avg_pool_3x3(1)|"
+    "sep_conv_5x5(1)+sep_conv_3x3(1)*1/sep_conv_7x7(1)+sep_conv_5x5(0)|max_pool_3x3(0)+sep_conv_7x7(1)|"
+    "avg_pool_3x3(0)+sep_conv_5x5(1)|max_pool_3x3(0)+sep_conv_3x3(2)|avg_pool_3x3(2)+identity(3)*3"
+)
+PROXYLESS_MOBILE = {
+    "ks": [5, 3, 7, 3, 5, 5, 7, 5, 5, 5, 5, 5, 5, 5, 7, 7, 7, 7, 7],
+    "e": [3, 3, 3, 3, 3, 3, 6, 3, 3, 3, 6, 3, 3, 3, 6, 6, 3, 3, 6],
+    "d": [2, 4, 4, 4, 4, 1],
+}
 FBNET_C = (
     "k3_e1|k3_e6|k3_e1|k3_e1|skip|k5_e6|k5_e3|k5_e6|k3_e6|k5_e6|k5_e3|k5_e6|k5_e6|"
     "k5_e6|k5_e6|k5_e6|k5_e3|k5_e6|k5_e6|k5_e6|k5_e6|k3_e6"
@@ -99,11 +114,12 @@ def test_darts_v2_has_its_parameters() -> None:
     assert space.parse(swapped) == space.parse(V2)
 
 
-def test_hiaml_and_two_path_best_networks_have_published_sizes() -> None:
+def test_best_networks_of_the_gennape_families_have_published_sizes() -> None:
     # GENNAPE and AutoGO: nodes, FLOPs and parameters of the stored graphs
     for name, text, nodes, flops, params in (
         ("hiaml", "src1|src1|r30|src3", 107, 246.3e6, 2.221e6),
         ("two_path", TWO_PATH, 56, 116.2e6, 1.780e6),
+        ("inception", INCEPTION, 403, 493.9e6, 3.538e6),
     ):
         graph = nasplat.load_space(name).parse(text).graph()
         found = published(graph)
@@ -114,6 +130,32 @@ def test_hiaml_and_two_path_best_networks_have_published_sizes() -> None:
     count = nasplat.load_space("two_path").count()
     exact = (1624**2 + 3 * 1624**3 + 6 * 1624**4) ** 2
     assert abs(count.value - exact) < 4 * count.error
+
+
+def test_nasnet_a_has_published_parameters_and_macs() -> None:
+    # parameters of the released networks; MACs as printed in the paper
+    for presets, params, macs in (
+        ({}, 5_289_978, 564e6),
+        ({"width": 168, "cells": 6, "stem": 96, "image": 331}, 88_753_150, 23.8e9),
+        ({"width": 32, "cells": 6, "stem": 0, "image": 32, "classes": 10}, 3_346_538, None),  # 3.3 M in the paper
+    ):
+        found = counts("nasnet", NASNET_A, **presets)
+        assert found[0] == params
+        assert macs is None or found[1] == pytest.approx(macs, rel=1e-3)
+
+
+def test_proxylessnas_mobile_has_published_parameters_and_macs() -> None:
+    params, macs = counts("proxylessnas", json.dumps(PROXYLESS_MOBILE), base=1.0, widths=[32, 40, 80, 96, 192, 320])
+    assert params == pytest.approx(4.08e6, rel=1e-3)
+    assert macs == pytest.approx(320e6, rel=2e-3)
+
+
+def test_resnet50_d_is_a_member_of_its_once_for_all_space() -> None:
+    text = json.dumps({"d": [2, 1, 2, 2, 1], "e": [0.25] * 18, "w": [2] * 6})
+    params, macs = counts("ofa_resnet50", text)
+    assert params == pytest.approx(25.58e6, rel=1e-3)
+    # timm 1.0, resnet50d: 4.35 G with half a percent for normalisation and pooling, as its 4.11 G of ResNet-50 (4.09 G)
+    assert macs == pytest.approx(4.35e9, rel=6e-3)
 
 
 def test_fbnet_c_has_its_parameters() -> None:
@@ -199,6 +241,10 @@ def test_windows_collect_every_nth_row_and_column() -> None:
         ("mnasnet", "e6_k3", "expected stages such as"),
         ("nasbench_macro", "0011", "expected 8 digits"),
         ("transnas_micro", "4_00_000", "expected 64-41414-a_bc_def"),
+        ("inception", "conv3x3|conv3x3", "expected stages such as"),
+        ("inception", "2x[conv3x3]", "got nothing"),
+        ("nasnet", "identity(0)+identity(0)", "five blocks each"),
+        ("ofa_resnet50", '{"d": [0], "e": [0.2], "w": [0]}', "expected 5 depths"),
         ("transnas_macro", "12", "four to six digits"),
         ("fbnet", "skip|skip", "expected 22 blocks"),
         ("darts", "Genotype(normal=[])", "eight pairs"),
