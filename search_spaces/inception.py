@@ -151,9 +151,11 @@ def inception(
             length = pick(f"{at}.length_of_{most}", tuple(range(1, most + 1))) if most > 1 else 1
             left -= length
             extra_at = pick(f"{at}.extra_at_of_{length}", ("none", *map(str, range(length)))) if length > 1 else "none"
-            ops = tuple(pick(f"{at}.extra", EXTRA) if str(i) == extra_at else pick(f"{at}.main{i}", MAIN) for i in range(length))
+            extra = pick(f"{at}.extra", EXTRA) if extra_at != "none" else ""
+            changes = length - ("pool" in extra)
+            inner = pick(f"{at}.inner", tuple(INNER)) if changes > 1 else "same"
+            ops = tuple(extra if str(i) == extra_at else pick(f"{at}.main{i}", MAIN) for i in range(length))
             own = max(width // 2, shares[p])
-            inner = pick(f"{at}.inner", tuple(INNER)) if len(widening(ops)) > 1 else "same"
             paths.append((ops, max(width // 2, int(own * INNER[inner])), own))
         plans.append((repeats, tuple(paths)))
     parts: list[tuple[str, nn.Module]] = [("stem", ConvNormAct(channels, width, 3, stem_stride, activation=nn.ReLU6, bias=True))]

@@ -189,7 +189,7 @@ def nasnet(
             pairs.append((left, right))
         extra = pick(f"{cell}.hands_on", ("unused", *map(str, range(BLOCKS + 1))))
         chosen.append((tuple(pairs), kept(tuple(pairs), extra)))
-    return NASNet(*chosen, width, cells, stem, classes, channels)
+    return NASNet(chosen[0], chosen[1], width, cells, stem, classes, channels)
 
 
 CELL = re.compile(r"(.+?)(?:\*(\d))?")
