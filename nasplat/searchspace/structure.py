@@ -1,0 +1,449 @@
+"""The structure of a space, learned from walks: what follows a choice, and on which earlier choices that depends.
+
+A build function can be run, not read. Every name gets a rule: what follows it, as a function of a few choices made so far, its
+scope. A scope starts with the name itself and grows when two walks agree on it and yet go on differently; hybrids of the two find
+the choice that makes the difference. Walks that agree on all that the rest of the walk looks at are in one state, states form a
+directed acyclic graph, and counting and uniform drawing are dynamic programming on it. Draws from the graph are walked for real;
+a contradiction refines the rules until none is found.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from nasplat.searchspace import pick as picks
+from nasplat.searchspace.pick import Option, Rejected
+
+if TYPE_CHECKING:
+    from nasplat.searchspace.space import Space
+
+Prefix = dict[str, int]
+"""The first choices of a walk in their order: name -> number of the option."""
+START, END, REFUSED = "<start>", "<end>", "<refused>"
+WALKS = 512
+"""Walks without a contradiction before the rules are believed."""
+WAYS = 3
+"""Random ways by which every state is tested as well."""
+WIDEST = 40
+"""Names a scope may have."""
+MOST_STATES = 50_000
+WORK = 1_500_000
+"""Look-ups of rules before a space counts as intractable (some ten seconds)."""
+ROUNDS = 60
+"""Refinements before a space counts as intractable."""
+
+
+class Intractable(Exception):
+    """What follows, or what it costs, depends on too many choices to be tabulated."""
+
+
+class Diverged(Exception):
+    """A walk was asked for a name that its rules did not foresee."""
+
+    def __init__(self, prefix: Prefix) -> None:
+        super().__init__(f"{list(prefix)[-1:]}")
+        self.prefix = prefix
+
+
+class _Stop(BaseException):
+    """Enough of the walk was seen. Not an Exception, so that a build cannot swallow it."""
+
+
+class Walker:
+    """Runs the picks of a space; where nothing is wanted, the smallest option is taken."""
+
+    def __init__(self, space: Space) -> None:
+        self.space = space
+        self._smallest = picks.extreme(largest=False)
+        self._default: dict[str, int] = {}
+
+    def run(self, wanted: Mapping[str, int], until: str = "", rng: random.Random | None = None) -> tuple[Prefix, str]:
+        """Walk to the end, or until a name is answered.
+
+        Args:
+            wanted: Answers where they are legal.
+            until: The name to stop after.
+            rng: Answers the rest at random instead.
+
+        Returns:
+            The choices, and END, REFUSED, or the name stopped after.
+        """
+        made: Prefix = {}
+
+        def decide(name: str, options: tuple[Option, ...]) -> Option:
+            number = wanted.get(name, -1)
+            if not 0 <= number < len(options):
+                number = self._other(name, options) if rng is None else int(rng.random() * len(options))
+            made[name] = number
+            if name == until:
+                raise _Stop
+            return options[number]
+
+        try:
+            self.space._choices(decide)
+        except Rejected:
+            return made, REFUSED
+        except _Stop:
+            return made, until
+        return made, END
+
+    def after(self, prefix: Prefix) -> str:
+        """The name picked after these choices, or END, or REFUSED.
+
+        Raises:
+            Diverged: other names are picked.
+        """
+        left, asked = len(prefix), ""
+
+        def decide(name: str, options: tuple[Option, ...]) -> Option:
+            nonlocal left, asked
+            if left == 0 or name not in prefix:
+                asked = name
+                raise _Stop
+            left -= 1
+            return options[prefix[name]]
+
+        try:
+            self.space._choices(decide)
+        except Rejected:
+            asked = REFUSED
+        except _Stop:
+            pass
+        else:
+            asked = END
+        if left > 0 or asked in prefix:
+            raise Diverged(prefix)
+        return asked
+
+    def _other(self, name: str, options: tuple[Option, ...]) -> int:
+        if name not in self._default:
+            chosen = self._smallest(name, options)
+            self._default[name] = next(i for i, o in enumerate(options) if o is chosen)
+        return self._default[name]
+
+
+class Rules:
+    """An outcome for each name as a function of its scope; missing entries are evaluated on a walk that has them."""
+
+    def __init__(self, walker: Walker, evaluate: Callable[[Prefix], Any]) -> None:
+        """Args:
+        walker: Runs hybrids.
+        evaluate: Outcome at the last name of a prefix.
+        """
+        self.walker, self.evaluate = walker, evaluate
+        self.scopes: dict[str, list[str]] = {}
+        self.entries: dict[str, dict[tuple[int, ...], tuple[Any, Prefix]]] = {}
+        self.looked_up = 0
+
+    def key(self, name: str, prefix: Mapping[str, int]) -> tuple[int, ...]:
+        """What the rule of a name looks at.
+
+        Raises:
+            Intractable: it was asked too often.
+        """
+        self.looked_up += 1
+        if self.looked_up > WORK:
+            raise Intractable(f"more than {WORK:,} look-ups of what follows what")
+        if name not in self.scopes:
+            self.scopes[name], self.entries[name] = [name], {}
+        return tuple([prefix.get(n, -1) for n in self.scopes[name]])
+
+    def at(self, name: str, prefix: Prefix) -> Any:
+        """Outcome at the last name of a prefix."""
+        key = self.key(name, prefix)
+        held = self.entries[name].get(key)
+        if held is None:
+            held = self.entries[name][key] = (self.evaluate(prefix), prefix)
+        return held[0]
+
+    def observe(self, name: str, prefix: Prefix, outcome: Any) -> bool:
+        """Take note of an outcome; True when it contradicted the rule, which is then refined.
+
+        Raises:
+            Intractable: the scope gets too wide.
+        """
+        changed = False
+        while True:
+            key = self.key(name, prefix)
+            held = self.entries[name].setdefault(key, (outcome, prefix))
+            if held[0] == outcome:
+                return changed
+            self._widen(name, self._difference(name, held, (outcome, prefix)))
+            changed = True
+
+    def _widen(self, name: str, more: str) -> None:
+        scope = self.scopes[name]
+        if len(scope) >= WIDEST:
+            raise Intractable(f"{name!r} depends on {', '.join(scope[1:])}, {more} and more")
+        scope.append(more)
+        held = self.entries[name].values()
+        self.entries[name] = {}
+        self.entries[name] = {self.key(name, prefix): (outcome, prefix) for outcome, prefix in held}
+
+    def _difference(self, name: str, first: tuple[Any, Prefix], second: tuple[Any, Prefix]) -> str:
+        """A choice outside the scope in which two prefixes differ and that changes the outcome at their last name."""
+        a, b = first[1], second[1]
+        differing = [n for n in dict.fromkeys((*a, *b)) if a.get(n, -1) != b.get(n, -1)]
+        last = {n: v for n, v in b.items() if n in self.scopes[name]}
+        seen: dict[int, Any] = {0: first[0], len(differing): second[0]}
+
+        def outcome(taken: int) -> Any:
+            if taken not in seen:
+                mixed = a | {n: b.get(n, -1) for n in differing[:taken]} | last
+                prefix, ended = self.walker.run(mixed, until=name)
+                seen[taken] = self.evaluate(prefix) if ended == name else None
+            return seen[taken]
+
+        low, high = 0, len(differing)
+        while high - low > 1:
+            middle = (low + high) // 2
+            if outcome(middle) == first[0]:
+                low = middle
+            else:
+                high = middle
+        if outcome(high) is None:  # that hybrid never comes to the name: look from the other side
+            low, high = high, len(differing)
+            while high - low > 1:
+                middle = (low + high) // 2
+                if outcome(middle) == second[0]:
+                    high = middle
+                else:
+                    low = middle
+        return differing[high - 1]
+
+
+@dataclass
+class State:
+    """Where a walk can be: about to answer a name."""
+
+    name: str
+    prefix: Prefix
+    """One way to get here."""
+    following: list[int] = field(default_factory=list)
+    """State after each option; -1: the end, -2: refused."""
+    count: int = 0
+    """Ways to go on to the end."""
+
+
+class Structure:
+    """The states of a space's walks."""
+
+    def __init__(self, space: Space) -> None:
+        """Learn the structure.
+
+        Args:
+            space: Any space.
+
+        Raises:
+            Intractable: it cannot be tabulated.
+        """
+        self.walker = Walker(space)
+        self.space = space
+        self.refuses_late = False
+        """Refusals depend on too much to be tabulated; the states count refused encodings too."""
+        self.next = Rules(self.walker, self._after)
+        self.states: list[State] = []
+        rng = random.Random("structure")
+        try:
+            self._learn(rng)
+        except Intractable:
+            if self.refuses_late or not self._met_refusal:
+                raise
+            self.refuses_late = True
+            self.next = Rules(self.walker, self._after)
+            self._learn(rng)
+
+    _met_refusal = False
+
+    def _after(self, prefix: Prefix) -> str:
+        return self._outcome(self.walker.after(prefix))
+
+    def _outcome(self, after: str) -> str:
+        self._met_refusal |= after == REFUSED
+        return END if after == REFUSED and self.refuses_late else after
+
+    def _learn(self, rng: random.Random) -> None:
+        for _ in range(2 * WALKS):
+            self._observe(self.walker.run({}, rng=rng))
+        for _ in range(ROUNDS):
+            self.unfold()
+            if not any([self._observe(self.walker.run(wanted, rng=rng)) for wanted in self._tests(rng)]):
+                return
+        raise Intractable(f"{ROUNDS} refinements did not settle what follows what")
+
+    def _tests(self, rng: random.Random) -> Iterator[Prefix]:
+        """Walks for real: as sampling makes them, as the states make them, and by random ways to every state."""
+        for i in range(WALKS):
+            yield self.draw(rng) if i % 2 else {}
+        reached_from: list[list[tuple[int, int]]] = [[] for _ in self.states]
+        for at, state in enumerate(self.states):
+            for number, following in enumerate(state.following):
+                if following >= 0:
+                    reached_from[following].append((at, number))
+        for start in range(len(self.states)):
+            for _ in range(WAYS):
+                at, wanted = start, {}
+                while reached_from[at]:
+                    at, number = rng.choice(reached_from[at])
+                    wanted[self.states[at].name] = number
+                yield wanted
+
+    def _observe(self, walk: tuple[Prefix, str]) -> bool:
+        made, ended = walk
+        names, prefix, changed = list(made), {}, False
+        for i, name in enumerate(names):
+            prefix = prefix | {name: made[name]}
+            after = names[i + 1] if i + 1 < len(names) else self._outcome(ended)
+            changed |= self.next.observe(name, prefix, after)
+        return changed
+
+    def unfold(self, others: tuple[Rules, ...] = (), evaluate: bool = True) -> int:
+        """Tabulate the states, merging walks that agree on all that the rest looks at.
+
+        Args:
+            others: More rules whose scopes keep states apart.
+            evaluate: Fill what the other rules miss.
+
+        Returns:
+            How many entries the other rules miss (with `evaluate` none).
+
+        Raises:
+            Intractable: there are too many states.
+        """
+        while True:
+            known, missing = sum(map(len, self.next.entries.values())), [set() for _ in others]
+            live = self._live(others)
+            index: dict[tuple[Any, ...], int] = {}
+            self.states = []
+
+            def visit(
+                name: str,
+                prefix: Prefix,
+                index: dict[tuple[Any, ...], int] = index,
+                live: dict[str, list[str]] = live,
+                missing: list[set[tuple[str, tuple[int, ...]]]] = missing,
+            ) -> int:
+                key = (name, *[(n, prefix[n]) for n in live.get(name, ()) if n in prefix])
+                if key in index:
+                    return index[key]
+                if len(index) >= MOST_STATES:
+                    raise Intractable(f"more than {MOST_STATES:,} states")
+                state = State(name, prefix)
+                for number in range(len(self.space.known[name])):
+                    longer = prefix | {name: number}
+                    for rules, lacking in zip(others, missing, strict=True):
+                        if evaluate:
+                            rules.at(name, longer)
+                        elif (looked_at := rules.key(name, longer)) not in rules.entries[name]:
+                            lacking.add((name, looked_at))
+                    after = self.next.at(name, longer)
+                    state.following.append(-1 if after == END else -2 if after == REFUSED else visit(after, longer))
+                state.count = sum(1 if f == -1 else 0 if f == -2 else self.states[f].count for f in state.following)
+                self.states.append(state)
+                index[key] = len(self.states) - 1
+                return index[key]
+
+            first = self.walker.after({})
+            self.walker.run({})  # so that the first name's options are known
+            try:
+                if first not in {END, REFUSED}:
+                    visit(first, {})
+            except Diverged as err:
+                if not self._observe(self.walker.run(err.prefix)):
+                    raise Intractable(f"walks go on unforeseen after {list(err.prefix)[-1]!r}") from err
+                continue
+            except RecursionError as err:
+                raise Intractable("walks are too long") from err
+            if known == sum(map(len, self.next.entries.values())):  # else scopes seen late keep more states apart
+                return sum(map(len, missing))
+
+    def _live(self, others: tuple[Rules, ...]) -> dict[str, list[str]]:
+        """Names that what follows a name looks at."""
+        names = {n: i for i, n in enumerate(self.next.scopes)}
+        follow = {n: {names[o] for o, _ in e.values() if o in names} for n, e in self.next.entries.items()}
+        masks = [0] * len(names)
+        for rules in (self.next, *others):
+            for name, scope in rules.scopes.items():
+                for looked_at in scope:
+                    if name in names and looked_at in names:
+                        masks[names[name]] |= 1 << names[looked_at]
+        changed = True
+        while changed:
+            changed = False
+            for name in reversed(names):
+                mask = masks[names[name]]
+                for other in follow[name]:
+                    mask |= masks[other]
+                changed |= mask != masks[names[name]]
+                masks[names[name]] = mask
+        return {n: [m for m, i in names.items() if masks[names[n]] >> i & 1] for n in names}
+
+    @property
+    def count(self) -> int:
+        """Encodings; with `refuses_late` those that the space refuses too."""
+        return self.states[-1].count if self.states else 1
+
+    def draw(self, rng: random.Random) -> Prefix:
+        """Every encoding equally likely."""
+        made: Prefix = {}
+        at = len(self.states) - 1
+        while at >= 0:
+            state = self.states[at]
+            ticket = rng.randrange(state.count)
+            for number, following in enumerate(state.following):
+                ways = 1 if following == -1 else 0 if following == -2 else self.states[following].count
+                if ticket < ways:
+                    break
+                ticket -= ways
+            made[state.name], at = number, following
+        return made
+
+    def choices(self, made: Prefix) -> dict[str, Option]:
+        """Options in place of their numbers."""
+        return {name: self.space.known[name][number] for name, number in made.items()}
+
+
+def estimate(space: Space, walks: int, rng: random.Random, rounds: int = 10) -> tuple[float, float]:
+    """Unbiased estimate of the number of encodings, and its standard error.
+
+    Walks are weighted by the inverse of their probability (Knuth 1975). Options are drawn in proportion to how much lay behind them in
+    earlier rounds, which makes the weights nearly equal; the last round alone, whose proportions are fixed before it, is the estimate.
+    """
+    behind: dict[str, list[float]] = {}
+    weights: list[float] = []
+    for _ in range(rounds):
+        weights, sums = [], {}
+        for _ in range(walks):
+            path: list[tuple[str, int, float]] = []
+
+            def decide(name: str, options: tuple[Option, ...], path: list[tuple[str, int, float]] = path) -> Option:
+                shares = behind.get(name) or [1.0] * len(options)
+                (number,) = rng.choices(range(len(options)), shares)
+                path.append((name, number, sum(shares) / shares[number]))
+                return options[number]
+
+            try:
+                space._choices(decide)
+                weight = 1.0
+            except Rejected:
+                weight = 0.0
+            for name, number, factor in reversed(path):
+                found = sums.setdefault(name, [[0.0, 0] for _ in space.known[name]])
+                found[number][0] += weight
+                found[number][1] += 1
+                weight *= factor
+            weights.append(weight)
+        behind = {name: _shares(found) for name, found in sums.items()}
+    mean = sum(weights) / walks
+    return mean, (sum((w - mean) ** 2 for w in weights) / (walks - 1) / walks) ** 0.5
+
+
+def _shares(found: list[list[float]]) -> list[float]:
+    """Mean behind each option; no option falls below a hundredth of the mean, so that weights stay bounded."""
+    means = [total / n if n else 0.0 for total, n in found]
+    known = [m for m, (_, n) in zip(means, found, strict=True) if n]
+    typical = sum(known) / len(known)
+    return [max(m if n else typical, typical / 100) or 1.0 for m, (_, n) in zip(means, found, strict=True)]
