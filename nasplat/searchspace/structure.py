@@ -12,6 +12,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
+from math import exp, inf, log
 from typing import TYPE_CHECKING, Any
 
 from nasplat.searchspace import pick as picks
@@ -393,12 +395,9 @@ class Structure:
         while at >= 0:
             state = self.states[at]
             ticket = rng.randrange(state.count)
-            for number, following in enumerate(state.following):
-                ways = 1 if following == -1 else 0 if following == -2 else self.states[following].count
-                if ticket < ways:
-                    break
-                ticket -= ways
-            made[state.name], at = number, following
+            ways = (1 if f == -1 else 0 if f == -2 else self.states[f].count for f in state.following)
+            number = next(i for i, upto in enumerate(accumulate(ways)) if ticket < upto)
+            made[state.name], at = number, state.following[number]
         return made
 
     def choices(self, made: Prefix) -> dict[str, Option]:
@@ -406,44 +405,55 @@ class Structure:
         return {name: self.space.known[name][number] for name, number in made.items()}
 
 
-def estimate(space: Space, walks: int, rng: random.Random, rounds: int = 10) -> tuple[float, float]:
+def estimate(space: Space, walks: int, rng: random.Random, rounds: int = 4) -> tuple[float, float]:
     """Unbiased estimate of the number of encodings, and its standard error.
 
-    Walks are weighted by the inverse of their probability (Knuth 1975). Options are drawn in proportion to how much lay behind them in
-    earlier rounds, which makes the weights nearly equal; the last round alone, whose proportions are fixed before it, is the estimate.
+    Walks are weighted by the inverse of their probability (Knuth 1975). Options are drawn in proportion to the geometric mean of the
+    weights that followed them in earlier rounds, which makes weights nearly equal; the last round alone, whose proportions are fixed
+    before it, is the estimate.
     """
-    behind: dict[str, list[float]] = {}
+    shares: dict[str, list[float]] = {}
     weights: list[float] = []
     for _ in range(rounds):
-        weights, sums = [], {}
+        weights, followed = [], {}
         for _ in range(walks):
-            path: list[tuple[str, int, float]] = []
-
-            def decide(name: str, options: tuple[Option, ...], path: list[tuple[str, int, float]] = path) -> Option:
-                shares = behind.get(name) or [1.0] * len(options)
-                (number,) = rng.choices(range(len(options)), shares)
-                path.append((name, number, sum(shares) / shares[number]))
-                return options[number]
-
-            try:
-                space._choices(decide)
-                weight = 1.0
-            except Rejected:
-                weight = 0.0
+            path, is_refused = _weighted(space, shares, rng)
+            rest = 0.0
             for name, number, factor in reversed(path):
-                found = sums.setdefault(name, [[0.0, 0] for _ in space.known[name]])
-                found[number][0] += weight
-                found[number][1] += 1
-                weight *= factor
-            weights.append(weight)
-        behind = {name: _shares(found) for name, found in sums.items()}
+                found = followed.setdefault(name, [[] for _ in space.known[name]])
+                found[number].append(-inf if is_refused else rest)
+                rest += log(factor)
+            weights.append(0.0 if is_refused else exp(rest))
+        shares = {name: _shares(found) for name, found in followed.items()}
     mean = sum(weights) / walks
     return mean, (sum((w - mean) ** 2 for w in weights) / (walks - 1) / walks) ** 0.5
 
 
-def _shares(found: list[list[float]]) -> list[float]:
-    """Mean behind each option; no option falls below a hundredth of the mean, so that weights stay bounded."""
-    means = [total / n if n else 0.0 for total, n in found]
-    known = [m for m, (_, n) in zip(means, found, strict=True) if n]
-    typical = sum(known) / len(known)
-    return [max(m if n else typical, typical / 100) or 1.0 for m, (_, n) in zip(means, found, strict=True)]
+def _weighted(space: Space, shares: Mapping[str, list[float]], rng: random.Random) -> tuple[list[tuple[str, int, float]], bool]:
+    """One walk: names, numbers of options and inverse probabilities; whether it was refused."""
+    path: list[tuple[str, int, float]] = []
+
+    def decide(name: str, options: tuple[Option, ...]) -> Option:
+        share = shares.get(name) or [1.0] * len(options)
+        (number,) = rng.choices(range(len(options)), share)
+        path.append((name, number, sum(share) / share[number]))
+        return options[number]
+
+    try:
+        space._choices(decide)
+    except Rejected:
+        return path, True
+    return path, False
+
+
+def _shares(followed: list[list[float]]) -> list[float]:
+    """Shares of the options by the logarithms of the weights behind them; those seen rarely count like the mean of the others."""
+    means = []
+    for logs in followed:
+        accepted = [w for w in logs if w > -inf]
+        means.append(sum(accepted) / len(accepted) + log(len(accepted) / len(logs)) if accepted else -inf)
+    known = [m for m in means if m > -inf]
+    if not known:
+        return [1.0] * len(means)
+    largest = max(known)
+    return [max(exp((m if m > -inf else sum(known) / len(known)) - largest), 1e-4) for m in means]
