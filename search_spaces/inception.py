@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import torch
@@ -220,3 +221,21 @@ def format_stages(choices: Mapping[str, Option]) -> str:
         stages.append(f"{choices[f'stage{s}.blocks']}x[{'+'.join(paths)}]")
         s += 1
     return "|".join(stages)
+
+
+@inception.encoding_count
+def encodings(depths: Any = (2, 3, 4, 5, 6), stages: int = 4, budget: int = 4) -> int:
+    """By the lengths of the paths; a single operation has neither place nor inner width to choose."""
+
+    @cache
+    def paths(n: int, left: int) -> int:
+        return sum(one(length) * paths(n - 1, left - length) for length in range(1, left - n + 2)) if n else 1
+
+    def one(length: int) -> int:
+        main = len(MAIN)
+        if length == 1:
+            return main
+        pools = 2 * (len(INNER) if length > 2 else 1)
+        return len(INNER) * main**length + length * main ** (length - 1) * (2 * len(INNER) + pools)
+
+    return (len(depths) * sum((3 if n == 3 else 1) * paths(n, budget * n) for n in (1, 2, 3, 4))) ** stages

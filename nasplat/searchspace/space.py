@@ -1,7 +1,4 @@
-"""`Space`: a build function with everything that can be done to it: sample, mutate, cross over, enumerate, count.
-
-Source of the counting estimate: Knuth 1975, Mathematics of Computation 29 (random walks down a tree of choices).
-"""
+"""`Space`: a build function with everything that can be done to it: sample, mutate, cross over, enumerate, count."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import sqrt
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -21,6 +18,10 @@ from nasplat.searchspace import construction
 from nasplat.searchspace import pick as picks
 from nasplat.searchspace.architecture import Architecture
 from nasplat.searchspace.pick import Decide, Option, Pick, Rejected
+from nasplat.searchspace.structure import END, Intractable, Structure, estimate
+
+if TYPE_CHECKING:
+    from nasplat.searchspace.feasible import Costs, Feasible
 
 ATTEMPTS = 1000
 """Draws before a space that refuses combinations, or a mutation that finds nothing new, gives up."""
@@ -30,8 +31,8 @@ ATTEMPTS = 1000
 class Count:
     """How many encodings a space has."""
 
-    value: float
-    """Number of encodings; exact when `error` is 0."""
+    value: int | float
+    """Number of encodings; exact, an int, when `error` is 0."""
     error: float
     """Standard error of the estimate."""
     networks: int | None = None
@@ -53,6 +54,8 @@ class Space:
     """Options of every name met so far."""
     checked: list[bool] = field(default_factory=list, repr=False)
     """Holds one entry once a member was built to see that no pick comes after its first module."""
+    learned: dict[Any, Any] = field(default_factory=dict, repr=False)
+    """Structure, costs and feasible parts, once they were asked for."""
 
     def __repr__(self) -> str:
         presets = ", ".join(f"{k}={v!r}" for k, v in self.presets.items())
@@ -112,6 +115,11 @@ class Space:
         self.hooks["networks"] = function
         return function
 
+    def encoding_count(self, function: Callable[..., int]) -> Callable[..., int]:
+        """Decorator: number of encodings, a function of presets, where a formula is known."""
+        self.hooks["encodings"] = function
+        return function
+
     # -- presets -------------------------------------------------------------------------------------------------------
 
     def with_presets(self, **presets: Any) -> Space:
@@ -124,7 +132,7 @@ class Space:
         for key in presets:
             if key not in allowed:
                 raise SpaceError(f"space {self.name!r} has presets {', '.join(allowed)}, got {key!r}.\n  Use one of these.")
-        return replace(self, presets=self.presets | presets, known={}, checked=[])
+        return replace(self, presets=self.presets | presets, known={}, checked=[], learned={})
 
     # -- running the build function ------------------------------------------------------------------------------------
 
@@ -216,28 +224,87 @@ class Space:
 
     # -- drawing -------------------------------------------------------------------------------------------------------
 
-    def sample(self, seed: int = 0, uniform: str = "choices") -> Architecture:
+    def sample(self, seed: int = 0, uniform: str = "choices", limits: Mapping[str, float] | None = None) -> Architecture:
         """Draw a member.
 
         Args:
             seed: Same seed, same member.
-            uniform: `choices`: each choice uniformly. `architectures`: every encoding equally likely, by importance
-                resampling of 64 walks (exact where all walks offer equally many options).
+            uniform: `choices`: each choice uniformly. `architectures`: every encoding equally likely (in a space whose structure
+                is too large to be tabulated by importance resampling of 64 walks, which is approximate).
+            limits: Largest allowed `macs`, `params`, `activation_bytes`; then see `feasible`, and `uniform` does not matter.
 
         Raises:
-            SpaceError: the space refused every combination tried.
+            SpaceError: the space refused every combination tried, or no member is within the limits.
         """
+        if limits:
+            return self.feasible(limits).draw(random.Random(f"feasible {seed}"))
         if uniform == "choices":
             return self._first(lambda rng: picks.at_random(rng), seed)
         if uniform != "architectures":
             raise SpaceError(f"uniform is 'choices' or 'architectures', got {uniform!r}.\n  Use one of these.")
         rng = random.Random(f"uniform {seed}")
+        structure = self.structure()
+        if isinstance(structure, Structure):
+            for _ in range(ATTEMPTS):
+                made, ended = structure.walker.run(structure.draw(rng))
+                if ended == END:
+                    return Architecture(self, structure.choices(made))
         walks = [self._walk(rng) for _ in range(64)]
         found = [(choices, weight) for choices, weight in walks if choices is not None]
         if not found:
             return self._first(lambda r: picks.at_random(r), seed)
         (choices,) = rng.choices([c for c, _ in found], [w for _, w in found])
         return Architecture(self, choices)
+
+    def walk(self, decide: Decide) -> Architecture | None:
+        """The member that a function of names and options decides on; None where the space refuses it."""
+        try:
+            return Architecture(self, self._choices(decide))
+        except Rejected:
+            return None
+
+    def feasible(self, limits: Mapping[str, float]) -> Feasible:
+        """The part of the space within limits; the first call prepares it (seconds to minutes), later ones are free.
+
+        Args:
+            limits: Largest allowed `macs`, `params`, `activation_bytes`.
+
+        Returns:
+            Its `draw(rng)` gives members; `method`, `is_uniform`, `acceptance` and `setup_seconds` tell how.
+
+        Raises:
+            SpaceError: no member is within the limits, or they name something else.
+        """
+        from nasplat.searchspace.feasible import Feasible
+
+        key = ("feasible", *sorted(limits.items()))
+        if key not in self.learned:
+            self.learned[key] = Feasible(self, limits)
+        return self.learned[key]
+
+    def structure(self) -> Structure | Intractable:
+        """What follows which choices, tabulated; or why it cannot be."""
+        return self._learn("structure", lambda: Structure(self))
+
+    def costs(self) -> Costs | Intractable:
+        """What the choices cost, tabulated; or why it cannot be."""
+        from nasplat.searchspace.feasible import Costs
+
+        def make() -> Costs:
+            structure = self.structure()
+            if isinstance(structure, Intractable):
+                raise structure
+            return Costs(structure)
+
+        return self._learn("costs", make)
+
+    def _learn(self, what: str, make: Callable[[], Any]) -> Any:
+        if what not in self.learned:
+            try:
+                self.learned[what] = make()
+            except Intractable as err:
+                self.learned[what] = err
+        return self.learned[what]
 
     def _first(self, make: Callable[[random.Random], Decide], seed: int) -> Architecture:
         rng, reason = random.Random(f"{seed}"), ""
@@ -351,24 +418,38 @@ class Space:
         except Rejected:
             return None, 0.0
 
-    def count(self, exact_below: int = 200_000, walks: int = 4096) -> Count:
+    def count(self, exact_below: int = 20_000, walks: int = 4096) -> Count:
         """How many encodings there are.
 
+        Exact where the space's file states it, where its structure can be tabulated, or where it is small.
+
         Args:
-            exact_below: Spaces estimated smaller than this are enumerated, so that the count is exact.
-            walks: Random walks of the estimate.
+            exact_below: Other spaces estimated smaller than this are enumerated.
+            walks: Random walks of an estimate.
 
         Returns:
-            The count; for larger spaces an unbiased estimate with its standard error.
+            The count; else an unbiased estimate with its standard error.
         """
-        rng = random.Random(0)
-        weights = [self._walk(rng)[1] for _ in range(walks)]
-        mean = sum(weights) / walks
         networks = self.hooks["networks"]() if "networks" in self.hooks else None
-        if mean < exact_below:
-            return Count(float(sum(1 for _ in self.enumerate())), 0.0, networks)
-        spread = sqrt(sum((w - mean) ** 2 for w in weights) / (walks - 1) / walks)
-        return Count(mean, spread, networks)
+        if "encodings" in self.hooks:
+            return Count(self._presented("encodings"), 0.0, networks)
+        structure = self.structure()
+        if isinstance(structure, Intractable):
+            value, error = estimate(self, walks, random.Random(0))
+        elif not structure.refuses_late:
+            return Count(structure.count, 0.0, networks)
+        else:
+            rng = random.Random(0)
+            share = sum(structure.walker.run(structure.draw(rng))[1] == END for _ in range(walks)) / walks
+            value, error = structure.count * share, structure.count * sqrt(share * (1 - share) / walks)
+        if value < exact_below:
+            return Count(sum(1 for _ in self.enumerate()), 0.0, networks)
+        return Count(value, error, networks)
+
+    def _presented(self, hook: str, *arguments: Any) -> Any:
+        """Call a hook with those presets that it names."""
+        function = self.hooks[hook]
+        return function(*arguments, **{k: v for k, v in self.presets.items() if k in inspect.signature(function).parameters})
 
     # -- literature ----------------------------------------------------------------------------------------------------
 
@@ -380,9 +461,7 @@ class Space:
         """
         is_json = text.lstrip().startswith("{")
         if "parse" in self.hooks and not is_json:
-            hook = self.hooks["parse"]
-            presets = {k: v for k, v in self.presets.items() if k in inspect.signature(hook).parameters}
-            return self.architecture(hook(text, **presets))
+            return self.architecture(self._presented("parse", text))
         if "parse_json" in self.hooks and is_json:
             found = self.hooks["parse_json"](text, **self.presets)
             if found is not None:
@@ -425,7 +504,7 @@ def space(example_input: Any = None) -> Callable[[Callable[..., Any]], Space]:
         ...     widths = [pick(f"layer{i}.width", (4, 8)) for i in range(depth)]
         ...     return torch.nn.Sequential(*[torch.nn.LazyLinear(w) for w in widths])
         >>> tiny.count().value
-        4.0
+        4
     """
 
     def decorate(function: Callable[..., Any]) -> Space:

@@ -30,7 +30,7 @@ WALKS = 512
 WAYS = 3
 """Random ways by which every state is tested as well."""
 WIDEST = 40
-"""Names a scope may have."""
+"""Names the scope of what follows may have."""
 MOST_STATES = 50_000
 WORK = 1_500_000
 """Look-ups of rules before a space counts as intractable (some ten seconds)."""
@@ -78,7 +78,7 @@ class Walker:
         def decide(name: str, options: tuple[Option, ...]) -> Option:
             number = wanted.get(name, -1)
             if not 0 <= number < len(options):
-                number = self._other(name, options) if rng is None else int(rng.random() * len(options))
+                number = self.smallest(name) if rng is None else int(rng.random() * len(options))
             made[name] = number
             if name == until:
                 raise _Stop
@@ -120,8 +120,10 @@ class Walker:
             raise Diverged(prefix)
         return asked
 
-    def _other(self, name: str, options: tuple[Option, ...]) -> int:
+    def smallest(self, name: str) -> int:
+        """Number of the smallest option of a name (of strings, the first)."""
         if name not in self._default:
+            options = self.space.known[name]
             chosen = self._smallest(name, options)
             self._default[name] = next(i for i, o in enumerate(options) if o is chosen)
         return self._default[name]
@@ -130,12 +132,13 @@ class Walker:
 class Rules:
     """An outcome for each name as a function of its scope; missing entries are evaluated on a walk that has them."""
 
-    def __init__(self, walker: Walker, evaluate: Callable[[Prefix], Any]) -> None:
+    def __init__(self, walker: Walker, evaluate: Callable[[Prefix], Any], widest: int = WIDEST) -> None:
         """Args:
         walker: Runs hybrids.
         evaluate: Outcome at the last name of a prefix.
+        widest: Names a scope may have.
         """
-        self.walker, self.evaluate = walker, evaluate
+        self.walker, self.evaluate, self.widest = walker, evaluate, widest
         self.scopes: dict[str, list[str]] = {}
         self.entries: dict[str, dict[tuple[int, ...], tuple[Any, Prefix]]] = {}
         self.looked_up = 0
@@ -178,7 +181,7 @@ class Rules:
 
     def _widen(self, name: str, more: str) -> None:
         scope = self.scopes[name]
-        if len(scope) >= WIDEST:
+        if len(scope) >= self.widest:
             raise Intractable(f"{name!r} depends on {', '.join(scope[1:])}, {more} and more")
         scope.append(more)
         held = self.entries[name].values()
@@ -343,7 +346,7 @@ class Structure:
                             lacking.add((name, looked_at))
                     after = self.next.at(name, longer)
                     state.following.append(-1 if after == END else -2 if after == REFUSED else visit(after, longer))
-                state.count = sum(1 if f == -1 else 0 if f == -2 else self.states[f].count for f in state.following)
+                state.count = sum(map(self._ways, state.following))
                 self.states.append(state)
                 index[key] = len(self.states) - 1
                 return index[key]
@@ -395,10 +398,27 @@ class Structure:
         while at >= 0:
             state = self.states[at]
             ticket = rng.randrange(state.count)
-            ways = (1 if f == -1 else 0 if f == -2 else self.states[f].count for f in state.following)
+            ways = map(self._ways, state.following)
             number = next(i for i, upto in enumerate(accumulate(ways)) if ticket < upto)
             made[state.name], at = number, state.following[number]
         return made
+
+    def complete(self, prefix: Prefix) -> Prefix | None:
+        """Go on with the smallest options that are not refused; None where all are."""
+        made: Prefix = {}
+        at = len(self.states) - 1
+        while at >= 0:
+            state = self.states[at]
+            number = prefix.get(state.name)
+            if number is None:
+                number = self.walker.smallest(state.name)
+                if state.count and not self._ways(state.following[number]):
+                    number = next(i for i, f in enumerate(state.following) if self._ways(f))
+            made[state.name], at = number, state.following[number]
+        return made if at == -1 else None
+
+    def _ways(self, following: int) -> int:
+        return 1 if following == -1 else 0 if following == -2 else self.states[following].count
 
     def choices(self, made: Prefix) -> dict[str, Option]:
         """Options in place of their numbers."""

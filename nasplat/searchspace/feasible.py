@@ -1,0 +1,410 @@
+"""Draws within limits: exact where costs add up over the choices, guided rejection elsewhere.
+
+Costs. Take the choices of a member one after another and complete each beginning with the smallest options: the differences of the
+completed members' costs sum up to the member's cost, whatever the space. Each difference is a rule with a scope, learned as what
+follows a choice is (see structure.py). Where the rules are small enough to be tabulated, dynamic programming over the states counts
+the members within a budget, and draws follow those counts: uniform, and no draw is wasted but for rounding.
+
+Elsewhere a sum of one number a choice, fitted to members near the limit, guides the draws, and every draw is captured and checked.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator, Mapping
+from copy import copy
+from dataclasses import dataclass
+from functools import reduce
+from math import gcd
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nasplat.errors import SpaceError
+from nasplat.searchspace.architecture import Architecture
+from nasplat.searchspace.pick import Rejected
+from nasplat.searchspace.structure import END, ROUNDS, Intractable, Prefix, Rules, Structure
+
+if TYPE_CHECKING:
+    from nasplat.searchspace.space import Space
+
+ADDED = ("macs", "params")
+"""Quantities that can add up over choices; `activation_bytes`, the largest of its parts, is checked by capture."""
+QUANTITIES = (*ADDED, "activation_bytes")
+WIDEST = 8
+"""Choices that a difference of costs may depend on."""
+MOST_ENTRIES = 20_000
+"""Differences of costs, each one or two captures, before tabulating them is given up."""
+MOST_NODES = 1_000_000
+"""Nodes of captured graphs before it is given up (some two minutes)."""
+TESTS = 200
+"""Members whose tabulated costs must equal the captured ones."""
+CELLS = 16_000_000
+"""Numbers that the budgets of all states may take."""
+FITTED = 300
+"""Members a round of fitting a guide captures."""
+DRAWS = 100_000
+"""Draws in vain before a limit counts as unreachable."""
+
+Cost = tuple[int, int]
+
+
+class Costs:
+    """Costs of a space's members as differences that its choices make."""
+
+    def __init__(self, structure: Structure) -> None:
+        """Learn and tabulate.
+
+        Args:
+            structure: Of the space.
+
+        Raises:
+            Intractable: the differences depend on too much.
+        """
+        self.plain, self.space = structure, structure.space
+        self.structure = copy(structure)
+        """Its states are told apart by what they cost, too."""
+        self.captured: dict[tuple[tuple[str, int], ...], Cost] = {}
+        self.nodes = 0
+        self.rules = Rules(structure.walker, self._difference, WIDEST)
+        self.base = self.of(self.plain.complete({}) or {})
+        rng = random.Random("costs")
+        for _ in range(6):
+            self._observe(structure.draw(rng))
+        for _ in range(ROUNDS):
+            self._fill()
+            if all([self._agrees(made) for made in self._tests(rng)]):
+                return
+        raise Intractable(f"{ROUNDS} refinements did not settle the costs")
+
+    def of(self, made: Prefix) -> Cost:
+        """Captured MACs and parameters of a member."""
+        key = tuple(made.items())
+        if key not in self.captured:
+            try:
+                graph = Architecture(self.space, self.structure.choices(made)).graph()
+            except Rejected as err:
+                raise Intractable("the space refuses combinations of small options") from err
+            self.captured[key] = graph.macs, graph.params
+            self.nodes += len(graph.nodes)
+            if self.nodes > MOST_NODES:
+                raise Intractable(f"costs were not settled by {len(self.captured):,} captured networks")
+        return self.captured[key]
+
+    def tabulated(self, made: Prefix) -> Cost:
+        """The same by the rules."""
+        prefix: Prefix = {}
+        macs, params = self.base
+        for name, number in made.items():
+            prefix = prefix | {name: number}
+            more = self.rules.at(name, prefix)
+            macs, params = macs + more[0], params + more[1]
+        return macs, params
+
+    def _difference(self, prefix: Prefix) -> Cost:
+        shorter = dict(list(prefix.items())[:-1])
+        made, before = self.plain.complete(prefix), self.plain.complete(shorter)
+        if made is None or before is None:
+            return 0, 0  # all that begins so is refused
+        (a, b), (c, d) = self.of(made), self.of(before)
+        return a - c, b - d
+
+    def _observe(self, made: Prefix) -> None:
+        prefix: Prefix = {}
+        for name, number in made.items():
+            prefix = prefix | {name: number}
+            self.rules.observe(name, prefix, self._difference(prefix))
+
+    def _fill(self) -> None:
+        missing = self.structure.unfold((self.rules,), evaluate=False)
+        if missing > MOST_ENTRIES:
+            raise Intractable(f"costs have more than {missing:,} parts")
+        self.structure.unfold((self.rules,))
+
+    def _tests(self, rng: random.Random) -> Iterator[Prefix]:
+        for i in range(TESTS):
+            made, ended = self.structure.walker.run(self.structure.draw(rng) if i % 2 else {}, rng=rng)
+            if ended == END:
+                yield made
+
+    def _agrees(self, made: Prefix) -> bool:
+        if self.tabulated(made) == self.of(made):
+            return True
+        self._observe(made)
+        return False
+
+
+@dataclass
+class _Step:
+    name: str
+    shares: list[float]
+    """Of the completions, by option."""
+    bins: list[int]
+    """What an option takes of the budget."""
+    more: list[Cost]
+    following: list[int]
+
+
+class Budget:
+    """Members whose cost stays below a limit, counted by dynamic programming over the states."""
+
+    def __init__(self, structure: Structure, more: list[list[Cost]], base: Cost, quantity: int, limit: float) -> None:
+        """Args:
+        structure: Its states, ordered so that what follows comes first.
+        more: Difference each option of each state makes.
+        base: Cost where all differences are zero.
+        quantity: 0: MACs, 1: parameters.
+        limit: Largest allowed cost.
+        """
+        states = structure.states
+        least: list[int] = []  # that must still be added from a state on
+        for state, costs in zip(states, more, strict=True):
+            ends = [c[quantity] + (least[f] if f >= 0 else 0) for f, c in zip(state.following, costs, strict=True) if f != -2]
+            least.append(min(ends, default=0))
+        self.smallest = base[quantity] + (least[-1] if states else 0)
+        self.steps: list[_Step] = []
+        self.within: list[np.ndarray] = []
+        """By state: share of its completions within each budget, in bins."""
+        self.room = 0
+        left = int(limit) - self.smallest
+        if left < 0:
+            return
+        excess = [
+            [c[quantity] + (least[f] if f >= 0 else 0) - least[at] for f, c in zip(state.following, costs, strict=True)]
+            for at, (state, costs) in enumerate(zip(states, more, strict=True))
+        ]
+        unit = reduce(gcd, (e for row in excess for e in row), 0) or 1
+        most = max(200, min(4000, CELLS // max(1, len(states))))
+        if left // unit > most:
+            unit = -(-left // most)  # rounded down: a draw may exceed the limit by less than one bin a choice, and is drawn again
+        self.room = left // unit
+        for state, costs, row in zip(states, more, excess, strict=True):
+            ways = [1 if f == -1 else 0 if f == -2 else states[f].count for f in state.following]
+            step = _Step(
+                state.name, [w / state.count if w else 0.0 for w in ways], [e // unit for e in row], costs, state.following
+            )
+            total = np.zeros(self.room + 1)
+            for share, taken, following in zip(step.shares, step.bins, step.following, strict=True):
+                if share and taken <= self.room:
+                    total[taken:] += share * (1.0 if following < 0 else self.within[following][: self.room + 1 - taken])
+            self.steps.append(step)
+            self.within.append(total)
+
+    @property
+    def share(self) -> float:
+        """Share of the space that draws come from."""
+        return float(self.within[-1][self.room]) if self.within else float(self.room > 0)
+
+    def draw(self, rng: random.Random) -> tuple[Prefix, Cost]:
+        """One of them, each equally likely, and what its choices add to the base."""
+        made: Prefix = {}
+        at, left, macs, params = len(self.steps) - 1, self.room, 0, 0
+        while at >= 0:
+            step, weights, total = self.steps[at], [], 0.0
+            for share, taken, following in zip(step.shares, step.bins, step.following, strict=True):
+                if share and taken <= left:
+                    total += share if following < 0 else share * self.within[following][left - taken]
+                weights.append(total)
+            ticket = rng.random() * total
+            number = next((i for i, w in enumerate(weights) if ticket < w), len(weights) - 1)
+            made[step.name] = number
+            left -= step.bins[number]
+            macs, params = macs + step.more[number][0], params + step.more[number][1]
+            at = step.following[number]
+        return made, (macs, params)
+
+
+class Feasible:
+    """The part of a space within limits."""
+
+    def __init__(self, space: Space, limits: Mapping[str, float]) -> None:
+        """Prepare draws.
+
+        Args:
+            space: Any space.
+            limits: Largest allowed `macs`, `params`, `activation_bytes`.
+
+        Raises:
+            SpaceError: an unknown quantity, a limit that is no positive number, or one that no member meets.
+        """
+        for name, value in limits.items():
+            if name not in QUANTITIES or not isinstance(value, int | float) or not value > 0:
+                raise SpaceError(
+                    f"expected positive limits on {', '.join(QUANTITIES)}, got {name!r}: {value!r}.\n  State the largest allowed value."
+                )
+        started = time.perf_counter()
+        self.space, self.limits = space, dict(limits)
+        self.drawn = self.kept = 0
+        self.method = "exact"
+        """exact: by tabulated costs, each member equally likely; guided: by a fitted sum, each draw captured and checked."""
+        self.reason = ""
+        """Why the method is not exact."""
+        structure, costs = space.structure(), space.costs()
+        self.guide: Any
+        try:
+            if isinstance(costs, Intractable):
+                raise costs
+            self.guide = _Tables(costs, self.limits)
+        except Intractable as err:
+            self.method, self.reason = "guided", str(err)
+            self.guide = _Guide(space, None if isinstance(structure, Intractable) else structure, self.limits)
+        self.setup_seconds = time.perf_counter() - started
+
+    def __repr__(self) -> str:
+        return f"Feasible({self.space!r}, {self.limits}, {self.method})"
+
+    @property
+    def is_uniform(self) -> bool:
+        """Every member within the limits is equally likely."""
+        return self.method == "exact"
+
+    @property
+    def acceptance(self) -> float:
+        """Share of the draws so far that were within the limits."""
+        return self.kept / self.drawn if self.drawn else float("nan")
+
+    def draw(self, rng: random.Random) -> Architecture:
+        """A member within the limits.
+
+        Raises:
+            SpaceError: none was found.
+        """
+        for _ in range(DRAWS if self.method == "exact" else 50 * FITTED):
+            self.drawn += 1
+            found = self.guide.draw(rng)
+            if found is not None:
+                self.kept += 1
+                return found
+        raise SpaceError(
+            f"{self.drawn:,} draws from {self.space!r} gave no member within {_words(self.limits)}.\n  Raise a limit."
+        )
+
+
+class _Tables:
+    """Uniform draws where costs are tabulated."""
+
+    def __init__(self, costs: Costs, limits: Mapping[str, float]) -> None:
+        self.costs, self.limits = costs, limits
+        structure = costs.structure
+        more = [[costs.rules.at(s.name, s.prefix | {s.name: i}) for i in range(len(s.following))] for s in structure.states]
+        budgets = [Budget(structure, more, costs.base, i, limits[q]) for i, q in enumerate(ADDED) if q in limits]
+        budgets = budgets or [Budget(structure, more, costs.base, 0, 1e18)]
+        for quantity, budget in zip((q for q in ADDED if q in limits), budgets, strict=False):
+            if budget.smallest > limits[quantity]:
+                raise SpaceError(
+                    f"no architecture of {costs.space!r} has {quantity} <= {limits[quantity]:,.0f}; the smallest has {budget.smallest:,}.\n"
+                    "  Raise the limit."
+                )
+        self.budget = min(budgets, key=lambda b: b.share)
+
+    def draw(self, rng: random.Random) -> Architecture | None:
+        made, more = self.budget.draw(rng)
+        structure = self.costs.structure
+        for i, quantity in enumerate(ADDED):
+            if quantity in self.limits and self.costs.base[i] + more[i] > self.limits[quantity]:
+                return None
+        if structure.refuses_late and structure.walker.run(made)[1] != END:
+            return None
+        found = Architecture(self.costs.space, structure.choices(made))
+        return None if "activation_bytes" in self.limits and _broken(found, self.limits) else found
+
+
+class _Guide:
+    """Draws by a sum of one number a choice, fitted to captured members near the limits; each is captured and checked."""
+
+    def __init__(self, space: Space, structure: Structure | None, limits: Mapping[str, float]) -> None:
+        self.space, self.structure, self.limits = space, structure, limits
+        self.known: dict[Architecture, bool] = {}
+        rng = random.Random("guide")
+        members = [self._free(rng) for _ in range(FITTED)]
+        costs = [self._ratio(m) for m in members]
+        for _ in range(4):
+            self._fit(members, costs)
+            fresh = [m for m in (self._propose(rng) for _ in range(FITTED)) if m is not None]
+            members += fresh
+            costs += [self._ratio(m) for m in fresh]
+        self._fit(members, costs)
+        if min(costs) > 1:
+            raise SpaceError(
+                f"no architecture of {space!r} was found within {_words(limits)} among {len(members):,}; "
+                f"the best exceeds a limit by {min(costs) - 1:.1%}.\n  Raise the limit."
+            )
+
+    def draw(self, rng: random.Random) -> Architecture | None:
+        found = self._propose(rng)
+        return None if found is None or self._ratio(found) > 1 else found
+
+    def _ratio(self, member: Architecture) -> float:
+        """Largest cost over its limit."""
+        graph = member.graph()
+        return max(getattr(graph, q) / limit for q, limit in self.limits.items())
+
+    def _free(self, rng: random.Random) -> Architecture:
+        return self.space.sample(seed=rng.getrandbits(48))
+
+    def _fit(self, members: list[Architecture], ratios: list[float]) -> None:
+        """Least squares of the ratio's logarithm near the limit, as far as one number a choice can tell."""
+        columns: dict[tuple[str, Any], int] = {}
+        rows = [[columns.setdefault((n, repr(v)), len(columns)) for n, v in m.choices.items()] for m in members]
+        matrix = np.zeros((len(rows), len(columns) + 1))
+        for at, row in enumerate(rows):
+            matrix[at, row] = 1.0
+        matrix[:, -1] = 1.0
+        target = np.array(ratios)
+        weight = 1.0 / (0.1 + np.abs(target - 1.0))  # what is far from the limit need not be told exactly
+        penalty = np.sqrt(1e-3) * np.eye(len(columns) + 1)
+        solution = np.linalg.lstsq(
+            np.vstack([matrix * weight[:, None], penalty]),
+            np.concatenate([target * weight, np.zeros(len(columns) + 1)]),
+            rcond=None,
+        )[0]
+        self.parts = {key: float(solution[i]) for key, i in columns.items()}
+        self.constant = float(solution[-1])
+        near = np.abs(target - 1.0) < 0.5
+        errors = (matrix @ solution - target)[near if near.sum() > 20 else slice(None)]
+        self.margin = float(np.sqrt(np.mean(errors**2)))
+        self.budget = None if self.structure is None else self._budget(self.structure)
+
+    def _budget(self, structure: Structure) -> Budget:
+        scale = 1e6
+        more = [[(round(scale * self._part(s.name, i)), 0) for i in range(len(s.following))] for s in structure.states]
+        base = (round(scale * self.constant), 0)
+        budget = Budget(structure, more, base, 0, scale * (1 + self.margin))
+        return budget if budget.steps else Budget(structure, more, base, 0, budget.smallest + scale * self.margin)
+
+    def _part(self, name: str, number: int) -> float:
+        return self.parts.get((name, repr(self.space.known[name][number])), 0.0)
+
+    def _propose(self, rng: random.Random) -> Architecture | None:
+        if self.budget is not None and self.structure is not None:
+            made = self.budget.draw(rng)[0]
+            if self.structure.refuses_late and self.structure.walker.run(made)[1] != END:
+                return None
+            return Architecture(self.space, self.structure.choices(made))
+        return self._tilted(rng)
+
+    def _tilted(self, rng: random.Random) -> Architecture | None:
+        """A walk that prefers cheap options, the more the dearer its last attempt was."""
+        found = None
+        for tilt in (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0):
+
+            def decide(name: str, options: tuple[Any, ...], tilt: float = tilt) -> Any:
+                weights = [np.exp(-tilt * self.parts.get((name, repr(o)), 0.0)) for o in options]
+                return rng.choices(options, weights)[0]
+
+            found = self.space.walk(decide)
+            if found is not None:
+                total = self.constant + sum(self.parts.get((n, repr(v)), 0.0) for n, v in found.choices.items())
+                if total <= 1 + self.margin:
+                    return found
+        return found
+
+
+def _broken(member: Architecture, limits: Mapping[str, float]) -> bool:
+    graph = member.graph()
+    return any(getattr(graph, q) > limit for q, limit in limits.items())
+
+
+def _words(limits: Mapping[str, float]) -> str:
+    return ", ".join(f"{q} <= {v:,.0f}" for q, v in limits.items())
