@@ -16,7 +16,8 @@ from collections.abc import Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass
 from functools import reduce
-from math import gcd
+from itertools import product
+from math import gcd, inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +25,7 @@ import numpy as np
 from nasplat.errors import SpaceError
 from nasplat.searchspace.architecture import Architecture
 from nasplat.searchspace.pick import Rejected
-from nasplat.searchspace.structure import END, ROUNDS, Intractable, Prefix, Rules, Structure
+from nasplat.searchspace.structure import END, ROUNDS, Intractable, Prefix, Rules, State, Structure
 
 if TYPE_CHECKING:
     from nasplat.searchspace.space import Space
@@ -34,6 +35,8 @@ ADDED = ("macs", "params")
 QUANTITIES = (*ADDED, "activation_bytes")
 WIDEST = 8
 """Choices that a difference of costs may depend on."""
+MOST_PARTS = 16
+"""Parts into which a space is split by choices that decide about all others."""
 MOST_ENTRIES = 20_000
 """Differences of costs, each one or two captures, before tabulating them is given up."""
 MOST_NODES = 1_000_000
@@ -44,6 +47,10 @@ CELLS = 16_000_000
 """Numbers that the budgets of all states may take."""
 FITTED = 300
 """Members a round of fitting a guide captures."""
+LEVELS = 12
+"""Rounds of fitting at most."""
+REFUSALS = 1000
+"""Draws that the space refuses before one counts as in vain."""
 DRAWS = 100_000
 """Draws in vain before a limit counts as unreachable."""
 
@@ -102,6 +109,10 @@ class Costs:
             macs, params = macs + more[0], params + more[1]
         return macs, params
 
+    def more(self, state: State, number: int) -> Cost:
+        """What an option adds in a state."""
+        return (0, 0) if state.following[number] == -2 else self.rules.at(state.name, state.prefix | {state.name: number})
+
     def _difference(self, prefix: Prefix) -> Cost:
         shorter = dict(list(prefix.items())[:-1])
         made, before = self.plain.complete(prefix), self.plain.complete(shorter)
@@ -117,9 +128,13 @@ class Costs:
             self.rules.observe(name, prefix, self._difference(prefix))
 
     def _fill(self) -> None:
-        missing = self.structure.unfold((self.rules,), evaluate=False)
+        widest = max(self.rules.scopes, key=lambda n: len(self.rules.scopes[n]), default="")
+        try:
+            missing = self.structure.unfold((self.rules,), evaluate=False)
+        except Intractable as err:
+            raise Intractable(str(err), widest) from err
         if missing > MOST_ENTRIES:
-            raise Intractable(f"costs have more than {missing:,} parts")
+            raise Intractable(f"costs have more than {missing:,} parts", widest)
         self.structure.unfold((self.rules,))
 
     def _tests(self, rng: random.Random) -> Iterator[Prefix]:
@@ -133,6 +148,25 @@ class Costs:
             return True
         self._observe(made)
         return False
+
+
+def tabulate(structure: Structure) -> list[Costs]:
+    """Costs of a space, in parts where one choice decides about all others (a width that is picked last, say).
+
+    Raises:
+        Intractable: that does not help.
+    """
+    split: list[str] = []
+    while True:
+        options = [range(len(structure.space.known[name])) for name in split]
+        parts = [dict(zip(split, numbers, strict=True)) for numbers in product(*options)]
+        try:
+            return [Costs(structure.given(part) if part else structure) for part in parts]
+        except Intractable as err:
+            always = all(err.name in structure.walker.run({}, rng=random.Random(i))[0] for i in range(64))
+            if not always or err.name in split or len(parts) * len(structure.space.known[err.name]) > MOST_PARTS:
+                raise
+            split.append(err.name)
 
 
 @dataclass
@@ -149,29 +183,30 @@ class _Step:
 class Budget:
     """Members whose cost stays below a limit, counted by dynamic programming over the states."""
 
-    def __init__(self, structure: Structure, more: list[list[Cost]], base: Cost, quantity: int, limit: float) -> None:
+    def __init__(self, structure: Structure, more: list[list[Cost]], base: Cost, quantity: str, limit: float) -> None:
         """Args:
         structure: Its states, ordered so that what follows comes first.
         more: Difference each option of each state makes.
         base: Cost where all differences are zero.
-        quantity: 0: MACs, 1: parameters.
+        quantity: One of `ADDED`.
         limit: Largest allowed cost.
         """
-        states = structure.states
+        self.quantity = quantity
+        which, states = ADDED.index(quantity), structure.states
         least: list[int] = []  # that must still be added from a state on
         for state, costs in zip(states, more, strict=True):
-            ends = [c[quantity] + (least[f] if f >= 0 else 0) for f, c in zip(state.following, costs, strict=True) if f != -2]
+            ends = [c[which] + (least[f] if f >= 0 else 0) for f, c in zip(state.following, costs, strict=True) if f != -2]
             least.append(min(ends, default=0))
-        self.smallest = base[quantity] + (least[-1] if states else 0)
+        self.smallest = base[which] + (least[-1] if states else 0)
         self.steps: list[_Step] = []
         self.within: list[np.ndarray] = []
         """By state: share of its completions within each budget, in bins."""
-        self.room = 0
-        left = int(limit) - self.smallest
+        self.room, self.share = 0, 0.0
+        left = int(min(limit, 2**62)) - self.smallest
         if left < 0:
             return
         excess = [
-            [c[quantity] + (least[f] if f >= 0 else 0) - least[at] for f, c in zip(state.following, costs, strict=True)]
+            [c[which] + (least[f] if f >= 0 else 0) - least[at] for f, c in zip(state.following, costs, strict=True)]
             for at, (state, costs) in enumerate(zip(states, more, strict=True))
         ]
         unit = reduce(gcd, (e for row in excess for e in row), 0) or 1
@@ -191,10 +226,8 @@ class Budget:
             self.steps.append(step)
             self.within.append(total)
 
-    @property
-    def share(self) -> float:
+        self.share = float(self.within[-1][self.room]) if states else 1.0
         """Share of the space that draws come from."""
-        return float(self.within[-1][self.room]) if self.within else float(self.room > 0)
 
     def draw(self, rng: random.Random) -> tuple[Prefix, Cost]:
         """One of them, each equally likely, and what its choices add to the base."""
@@ -284,29 +317,41 @@ class Feasible:
 class _Tables:
     """Uniform draws where costs are tabulated."""
 
-    def __init__(self, costs: Costs, limits: Mapping[str, float]) -> None:
-        self.costs, self.limits = costs, limits
-        structure = costs.structure
-        more = [[costs.rules.at(s.name, s.prefix | {s.name: i}) for i in range(len(s.following))] for s in structure.states]
-        budgets = [Budget(structure, more, costs.base, i, limits[q]) for i, q in enumerate(ADDED) if q in limits]
-        budgets = budgets or [Budget(structure, more, costs.base, 0, 1e18)]
-        for quantity, budget in zip((q for q in ADDED if q in limits), budgets, strict=False):
-            if budget.smallest > limits[quantity]:
+    def __init__(self, parts: list[Costs], limits: Mapping[str, float]) -> None:
+        self.parts, self.limits = parts, limits
+        self.budgets = [self._budget(costs) for costs in parts]
+        for quantity, limit in limits.items():
+            smallest = [b.smallest for b in self.budgets if b.quantity == quantity]
+            if len(smallest) == len(parts) and min(smallest) > limit:
                 raise SpaceError(
-                    f"no architecture of {costs.space!r} has {quantity} <= {limits[quantity]:,.0f}; the smallest has {budget.smallest:,}.\n"
+                    f"no architecture of {parts[0].space!r} has {quantity} <= {limit:,.0f}; the smallest has {min(smallest):,}.\n"
                     "  Raise the limit."
                 )
-        self.budget = min(budgets, key=lambda b: b.share)
+        if not any(b.share for b in self.budgets):
+            raise SpaceError(
+                f"no architecture of {parts[0].space!r} is within {_words(limits)} at once.\n  Raise one of the limits."
+            )
+        self.weights = [b.share * c.structure.count for b, c in zip(self.budgets, parts, strict=True)]
+        self.share = sum(self.weights) / sum(c.structure.count for c in parts)
+        """Of the space that draws come from."""
+
+    def _budget(self, costs: Costs) -> Budget:
+        """That of the limit which leaves least."""
+        structure = costs.structure
+        more = [[costs.more(s, i) for i in range(len(s.following))] for s in structure.states]
+        budgets = [Budget(structure, more, costs.base, q, limit) for q, limit in self.limits.items() if q in ADDED]
+        return min(budgets or [Budget(structure, more, costs.base, "macs", inf)], key=lambda b: b.share)
 
     def draw(self, rng: random.Random) -> Architecture | None:
-        made, more = self.budget.draw(rng)
-        structure = self.costs.structure
-        for i, quantity in enumerate(ADDED):
-            if quantity in self.limits and self.costs.base[i] + more[i] > self.limits[quantity]:
+        (at,) = rng.choices(range(len(self.parts)), self.weights)
+        costs, (made, more) = self.parts[at], self.budgets[at].draw(rng)
+        structure = costs.structure
+        for base, added, quantity in zip(costs.base, more, ADDED, strict=True):
+            if quantity in self.limits and base + added > self.limits[quantity]:
                 return None
         if structure.refuses_late and structure.walker.run(made)[1] != END:
             return None
-        found = Architecture(self.costs.space, structure.choices(made))
+        found = Architecture(costs.space, structure.choices(made))
         return None if "activation_bytes" in self.limits and _broken(found, self.limits) else found
 
 
@@ -317,18 +362,21 @@ class _Guide:
         self.space, self.structure, self.limits = space, structure, limits
         self.known: dict[Architecture, bool] = {}
         rng = random.Random("guide")
-        members = [self._free(rng) for _ in range(FITTED)]
-        costs = [self._ratio(m) for m in members]
-        for _ in range(4):
-            self._fit(members, costs)
+        members = [space.sample(seed=rng.getrandbits(48)) for _ in range(FITTED)]
+        ratios = [self._ratio(m) for m in members]
+        for _ in range(LEVELS):
+            self._fit(members, ratios)
             fresh = [m for m in (self._propose(rng) for _ in range(FITTED)) if m is not None]
             members += fresh
-            costs += [self._ratio(m) for m in fresh]
-        self._fit(members, costs)
-        if min(costs) > 1:
+            found = [self._ratio(m) for m in fresh]
+            ratios += found
+            if self.level == 1.0 and sum(r <= 1 for r in found) > FITTED / 4:
+                break
+        self._fit(members, ratios)
+        if min(ratios) > 1:
             raise SpaceError(
                 f"no architecture of {space!r} was found within {_words(limits)} among {len(members):,}; "
-                f"the best exceeds a limit by {min(costs) - 1:.1%}.\n  Raise the limit."
+                f"the best exceeds a limit by {min(ratios) - 1:.1%}.\n  Raise the limit."
             )
 
     def draw(self, rng: random.Random) -> Architecture | None:
@@ -340,19 +388,17 @@ class _Guide:
         graph = member.graph()
         return max(getattr(graph, q) / limit for q, limit in self.limits.items())
 
-    def _free(self, rng: random.Random) -> Architecture:
-        return self.space.sample(seed=rng.getrandbits(48))
-
     def _fit(self, members: list[Architecture], ratios: list[float]) -> None:
-        """Least squares of the ratio's logarithm near the limit, as far as one number a choice can tell."""
+        """Least squares of the ratio, weighted towards the level aimed at: the limit, or what the best members so far come near to."""
         columns: dict[tuple[str, Any], int] = {}
         rows = [[columns.setdefault((n, repr(v)), len(columns)) for n, v in m.choices.items()] for m in members]
         matrix = np.zeros((len(rows), len(columns) + 1))
         for at, row in enumerate(rows):
             matrix[at, row] = 1.0
         matrix[:, -1] = 1.0
-        target = np.array(ratios)
-        weight = 1.0 / (0.1 + np.abs(target - 1.0))  # what is far from the limit need not be told exactly
+        self.level = max(1.0, float(np.quantile(ratios[-FITTED:], 0.1)))
+        target = np.array(ratios) / self.level
+        weight = 1.0 / (0.1 + np.abs(target - 1.0))  # what is far from the level need not be told exactly
         penalty = np.sqrt(1e-3) * np.eye(len(columns) + 1)
         solution = np.linalg.lstsq(
             np.vstack([matrix * weight[:, None], penalty]),
@@ -363,26 +409,27 @@ class _Guide:
         self.constant = float(solution[-1])
         near = np.abs(target - 1.0) < 0.5
         errors = (matrix @ solution - target)[near if near.sum() > 20 else slice(None)]
-        self.margin = float(np.sqrt(np.mean(errors**2)))
+        self.margin = float(np.sqrt(np.mean(errors**2))) / 2
         self.budget = None if self.structure is None else self._budget(self.structure)
 
     def _budget(self, structure: Structure) -> Budget:
         scale = 1e6
         more = [[(round(scale * self._part(s.name, i)), 0) for i in range(len(s.following))] for s in structure.states]
         base = (round(scale * self.constant), 0)
-        budget = Budget(structure, more, base, 0, scale * (1 + self.margin))
-        return budget if budget.steps else Budget(structure, more, base, 0, budget.smallest + scale * self.margin)
+        budget = Budget(structure, more, base, "macs", scale * (1 + self.margin))
+        return budget if budget.share else Budget(structure, more, base, "macs", budget.smallest + scale * self.margin)
 
     def _part(self, name: str, number: int) -> float:
         return self.parts.get((name, repr(self.space.known[name][number])), 0.0)
 
     def _propose(self, rng: random.Random) -> Architecture | None:
-        if self.budget is not None and self.structure is not None:
+        if self.budget is None or self.structure is None:
+            return self._tilted(rng)
+        for _ in range(REFUSALS):
             made = self.budget.draw(rng)[0]
-            if self.structure.refuses_late and self.structure.walker.run(made)[1] != END:
-                return None
-            return Architecture(self.space, self.structure.choices(made))
-        return self._tilted(rng)
+            if not self.structure.refuses_late or self.structure.walker.run(made)[1] == END:
+                return Architecture(self.space, self.structure.choices(made))
+        return None
 
     def _tilted(self, rng: random.Random) -> Architecture | None:
         """A walk that prefers cheap options, the more the dearer its last attempt was."""

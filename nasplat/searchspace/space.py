@@ -286,15 +286,15 @@ class Space:
         """What follows which choices, tabulated; or why it cannot be."""
         return self._learn("structure", lambda: Structure(self))
 
-    def costs(self) -> Costs | Intractable:
-        """What the choices cost, tabulated; or why it cannot be."""
-        from nasplat.searchspace.feasible import Costs
+    def costs(self) -> list[Costs] | Intractable:
+        """What the choices cost, tabulated for each part of the space; or why it cannot be."""
+        from nasplat.searchspace.feasible import tabulate
 
-        def make() -> Costs:
+        def make() -> list[Costs]:
             structure = self.structure()
             if isinstance(structure, Intractable):
                 raise structure
-            return Costs(structure)
+            return tabulate(structure)
 
         return self._learn("costs", make)
 

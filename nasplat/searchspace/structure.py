@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from itertools import accumulate
 from math import exp, inf, log
@@ -41,6 +42,11 @@ ROUNDS = 60
 class Intractable(Exception):
     """What follows, or what it costs, depends on too many choices to be tabulated."""
 
+    def __init__(self, reason: str, name: str = "") -> None:
+        super().__init__(reason)
+        self.name = name
+        """The choice with the widest scope, where one is known."""
+
 
 class Diverged(Exception):
     """A walk was asked for a name that its rules did not foresee."""
@@ -57,8 +63,12 @@ class _Stop(BaseException):
 class Walker:
     """Runs the picks of a space; where nothing is wanted, the smallest option is taken."""
 
-    def __init__(self, space: Space) -> None:
-        self.space = space
+    def __init__(self, space: Space, given: Mapping[str, int] | None = None) -> None:
+        """Args:
+        space: Whose picks are answered.
+        given: Answers that never change.
+        """
+        self.space, self.given = space, dict(given or {})
         self._smallest = picks.extreme(largest=False)
         self._default: dict[str, int] = {}
 
@@ -76,7 +86,7 @@ class Walker:
         made: Prefix = {}
 
         def decide(name: str, options: tuple[Option, ...]) -> Option:
-            number = wanted.get(name, -1)
+            number = self.given.get(name, wanted.get(name, -1))
             if not 0 <= number < len(options):
                 number = self.smallest(name) if rng is None else int(rng.random() * len(options))
             made[name] = number
@@ -122,6 +132,8 @@ class Walker:
 
     def smallest(self, name: str) -> int:
         """Number of the smallest option of a name (of strings, the first)."""
+        if name in self.given:
+            return self.given[name]
         if name not in self._default:
             options = self.space.known[name]
             chosen = self._smallest(name, options)
@@ -182,7 +194,7 @@ class Rules:
     def _widen(self, name: str, more: str) -> None:
         scope = self.scopes[name]
         if len(scope) >= self.widest:
-            raise Intractable(f"{name!r} depends on {', '.join(scope[1:])}, {more} and more")
+            raise Intractable(f"{name!r} depends on {', '.join(scope[1:])}, {more} and more", name)
         scope.append(more)
         held = self.entries[name].values()
         self.entries[name] = {}
@@ -263,6 +275,13 @@ class Structure:
 
     _met_refusal = False
 
+    def given(self, choices: Mapping[str, int]) -> Structure:
+        """The part of the space with these numbers of options."""
+        part = copy(self)
+        part.walker = Walker(self.space, self.walker.given | choices)
+        part.unfold()
+        return part
+
     def _after(self, prefix: Prefix) -> str:
         return self._outcome(self.walker.after(prefix))
 
@@ -338,6 +357,9 @@ class Structure:
                     raise Intractable(f"more than {MOST_STATES:,} states")
                 state = State(name, prefix)
                 for number in range(len(self.space.known[name])):
+                    if self.walker.given.get(name, number) != number:
+                        state.following.append(-2)
+                        continue
                     longer = prefix | {name: number}
                     for rules, lacking in zip(others, missing, strict=True):
                         if evaluate:
