@@ -63,6 +63,9 @@ def main() -> None:
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 presets = click.option("--preset", "preset", multiple=True, metavar="NAME=VALUE", help="Preset of the space, such as width=8.")
+limit_option = click.option(
+    "--limit", "limit", multiple=True, metavar="NAME=VALUE", help="Largest allowed macs, params or activation_bytes."
+)
 workers_option = click.option("--workers", default=os.cpu_count() or 1, show_default="all cores", help="Processes that capture.")
 input_shape = click.option("--input", "shape", metavar="1,3,224,224", help="Shape of one input batch, for modules.")
 
@@ -347,15 +350,19 @@ def spaces(as_json: bool) -> None:
 @click.option("-n", "n", default=1, show_default=True, help="How many.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--uniform", type=click.Choice(["choices", "architectures"]), default="choices", show_default=True)
+@limit_option
 @presets
 @as_json
-def sample(space: str, n: int, seed: int, uniform: str, preset: tuple[str, ...], as_json: bool) -> None:
-    """Draw architectures of a space (a name, or a path to your own file)."""
+def sample(space: str, n: int, seed: int, uniform: str, limit: tuple[str, ...], preset: tuple[str, ...], as_json: bool) -> None:
+    """Draw architectures of a space (a name, or a path to your own file), within limits if there are any."""
     from nasplat.searchspace import load_space
 
-    loaded = load_space(space, **_pairs(preset))
+    loaded, limits = load_space(space, **_pairs(preset)), _pairs(limit)
+    if limits:
+        feasible = loaded.feasible(limits)
+        click.echo(f"{feasible.method}, prepared in {feasible.setup_seconds:.1f} s", err=True)
     for i in range(n):
-        architecture = loaded.sample(seed=seed + i, uniform=uniform)
+        architecture = loaded.sample(seed=seed + i, uniform=uniform, limits=limits)
         click.echo(architecture.to_json() if as_json or loaded.presets else str(architecture))
 
 
@@ -570,7 +577,7 @@ def train(
 @click.option("--task", default="digits-clutter", show_default=True, help="Name, or a folder of IDX or npz image files.")
 @click.option("--maximize", default="inherited", type=click.Choice(["inherited", "trained", "predicted"]), show_default=True)
 @click.option("--minimize", default="macs", show_default=True, help="macs, params, activation_bytes, latency, or none.")
-@click.option("--limit", "limit", multiple=True, metavar="NAME=VALUE", help="Largest allowed macs, params or activation_bytes.")
+@limit_option
 @click.option("--trials", default=40, show_default=True)
 @click.option("--guide", default="trees-nb201", show_default=True, help="Predictor that proposes; none: NSGA-II or TPE.")
 @click.option(
@@ -651,7 +658,7 @@ def _cell(value: Any) -> str:
 @click.option("--architectures", type=click.File(), help="Label these, one encoding or JSON line each; - reads standard input.")
 @click.option("--seeds", default=1, show_default=True, help="Trainings of one network.")
 @click.option("--repeat", default=1.0, show_default=True, help="Share of the networks that get more than the first seed.")
-@click.option("--limit", "limit", multiple=True, metavar="NAME=VALUE", help="Largest allowed macs, params or activation_bytes.")
+@limit_option
 @click.option("--storage", default=None, help="Optuna storage URL or .journal file; default: beside the table.")
 @click.option("--workers", default=1, show_default=True, help="Processes of one thread each.")
 @click.option("--device", default="cpu", show_default=True)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from nasplat.errors import SearchError, SpaceError
-from nasplat.searching.objectives import QUANTITIES, graph_of
-from nasplat.searchspace import Architecture, Space
+from nasplat.searching.objectives import graph_of
+from nasplat.searchspace import QUANTITIES, Architecture, Space
 
 ATTEMPTS = 40
 
@@ -61,7 +61,7 @@ class Limits:
         return ""
 
     def draw(self, space: Space, rng: random.Random) -> Architecture:
-        """A random architecture inside the limits: uniform where such are frequent, else grown from the smallest.
+        """A random architecture inside the limits: a free draw where such are frequent, else by `Space.feasible`.
 
         Raises:
             SearchError: none was found; the message states the smallest cost that was reached.
@@ -70,6 +70,13 @@ class Limits:
             architecture = space.sample(seed=rng.getrandbits(48))
             if not self.broken(architecture):
                 return architecture
+        try:
+            for _ in range(ATTEMPTS if self.counted else 0):
+                architecture = space.sample(seed=rng.getrandbits(48), limits=self.counted)
+                if not self.broken(architecture):
+                    return architecture
+        except SpaceError as err:
+            raise SearchError(str(err)) from err
         smallest = self._smallest(space, rng)
         walk = smallest
         for _ in range(ATTEMPTS):

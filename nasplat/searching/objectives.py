@@ -11,11 +11,9 @@ from typing import Any, Protocol
 
 from nasplat.errors import NasplatError, SearchError
 from nasplat.measuring import Budget, measure, train_architecture
-from nasplat.searchspace import Architecture
+from nasplat.searchspace import QUANTITIES, Architecture
 from nasplat.table import Table
 from nasplat.task import Task
-
-QUANTITIES = ("macs", "params", "activation_bytes")
 
 
 class OutsideSupport(NasplatError, ValueError):

@@ -3,11 +3,12 @@
 pick.py          who answers a choice           architecture.py  the choices made
 construction.py  stop at, or skip, construction  space.py         Space: sample, mutate, cross over, enumerate, count
 registry.py      spaces by name or path         blocks.py        parts that several spaces share
+structure.py     what follows which choice      feasible.py      what the choices cost; draws within limits
 """
 
 from nasplat.searchspace.architecture import Architecture
 from nasplat.searchspace.pick import Option, Pick
 from nasplat.searchspace.registry import list_spaces, load_space
-from nasplat.searchspace.space import Count, Space, space
+from nasplat.searchspace.space import QUANTITIES, Count, Space, space
 
-__all__ = ["Architecture", "Count", "Option", "Pick", "Space", "list_spaces", "load_space", "space"]
+__all__ = ["QUANTITIES", "Architecture", "Count", "Option", "Pick", "Space", "list_spaces", "load_space", "space"]

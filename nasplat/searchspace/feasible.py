@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 ADDED = ("macs", "params")
 """Quantities that can add up over choices; `activation_bytes`, the largest of its parts, is checked by capture."""
-QUANTITIES = (*ADDED, "activation_bytes")
 WIDEST = 8
 """Choices that a difference of costs may depend on."""
 MOST_PARTS = 16
@@ -261,6 +260,8 @@ class Feasible:
         Raises:
             SpaceError: an unknown quantity, a limit that is no positive number, or one that no member meets.
         """
+        from nasplat.searchspace.space import QUANTITIES
+
         for name, value in limits.items():
             if name not in QUANTITIES or not isinstance(value, int | float) or not value > 0:
                 raise SpaceError(
@@ -389,7 +390,7 @@ class _Guide:
         return max(getattr(graph, q) / limit for q, limit in self.limits.items())
 
     def _fit(self, members: list[Architecture], ratios: list[float]) -> None:
-        """Least squares of the ratio, weighted towards the level aimed at: the limit, or what the best members so far come near to."""
+        """Least squares of the ratio or of its logarithm, weighted towards the level aimed at: the limit, or what the best members so far come near to."""
         columns: dict[tuple[str, Any], int] = {}
         rows = [[columns.setdefault((n, repr(v)), len(columns)) for n, v in m.choices.items()] for m in members]
         matrix = np.zeros((len(rows), len(columns) + 1))
@@ -397,26 +398,32 @@ class _Guide:
             matrix[at, row] = 1.0
         matrix[:, -1] = 1.0
         self.level = max(1.0, float(np.quantile(ratios[-FITTED:], 0.1)))
-        target = np.array(ratios) / self.level
-        weight = 1.0 / (0.1 + np.abs(target - 1.0))  # what is far from the level need not be told exactly
-        penalty = np.sqrt(1e-3) * np.eye(len(columns) + 1)
-        solution = np.linalg.lstsq(
-            np.vstack([matrix * weight[:, None], penalty]),
-            np.concatenate([target * weight, np.zeros(len(columns) + 1)]),
-            rcond=None,
-        )[0]
+        over = np.array(ratios) / self.level
+        fits = [self._solve(matrix, over - 1), self._solve(matrix, np.log(over))]
+        solution, self.margin = min(fits, key=lambda fit: fit[1])
         self.parts = {key: float(solution[i]) for key, i in columns.items()}
         self.constant = float(solution[-1])
-        near = np.abs(target - 1.0) < 0.5
-        errors = (matrix @ solution - target)[near if near.sum() > 20 else slice(None)]
-        self.margin = float(np.sqrt(np.mean(errors**2))) / 2
         self.budget = None if self.structure is None else self._budget(self.structure)
+
+    @staticmethod
+    def _solve(matrix: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, float]:
+        """Coefficients, and half of the typical error near zero."""
+        weight = 1.0 / (0.1 + np.abs(target))  # what is far from the level need not be told exactly
+        penalty = np.sqrt(1e-3) * np.eye(matrix.shape[1])
+        solution = np.linalg.lstsq(
+            np.vstack([matrix * weight[:, None], penalty]),
+            np.concatenate([target * weight, np.zeros(matrix.shape[1])]),
+            rcond=None,
+        )[0]
+        near = np.abs(target) < 0.5
+        errors = (matrix @ solution - target)[near if near.sum() > 20 else slice(None)]
+        return solution, float(np.sqrt(np.mean(errors**2))) / 2
 
     def _budget(self, structure: Structure) -> Budget:
         scale = 1e6
         more = [[(round(scale * self._part(s.name, i)), 0) for i in range(len(s.following))] for s in structure.states]
         base = (round(scale * self.constant), 0)
-        budget = Budget(structure, more, base, "macs", scale * (1 + self.margin))
+        budget = Budget(structure, more, base, "macs", scale * self.margin)
         return budget if budget.share else Budget(structure, more, base, "macs", budget.smallest + scale * self.margin)
 
     def _part(self, name: str, number: int) -> float:
@@ -443,7 +450,7 @@ class _Guide:
             found = self.space.walk(decide)
             if found is not None:
                 total = self.constant + sum(self.parts.get((n, repr(v)), 0.0) for n, v in found.choices.items())
-                if total <= 1 + self.margin:
+                if total <= self.margin:
                     return found
         return found
 

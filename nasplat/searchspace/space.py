@@ -27,6 +27,10 @@ ATTEMPTS = 1000
 """Draws before a space that refuses combinations, or a mutation that finds nothing new, gives up."""
 
 
+QUANTITIES = ("macs", "params", "activation_bytes")
+"""What a captured graph counts and a limit can bound."""
+
+
 @dataclass(frozen=True)
 class Count:
     """How many encodings a space has."""

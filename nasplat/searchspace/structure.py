@@ -278,7 +278,7 @@ class Structure:
     def given(self, choices: Mapping[str, int]) -> Structure:
         """The part of the space with these numbers of options."""
         part = copy(self)
-        part.walker = Walker(self.space, self.walker.given | choices)
+        part.walker = Walker(self.space, {**self.walker.given, **choices})
         part.unfold()
         return part
 

@@ -45,15 +45,6 @@ def test_nasbench201_has_15625_encodings() -> None:
     assert nasplat.load_space("nasbench201").count() == nasplat.searchspace.Count(15_625.0, 0.0, None)
 
 
-def test_large_spaces_are_estimated_with_an_error() -> None:
-    exact = sum(9**d for d in (2, 3, 4)) ** 5
-    count = nasplat.load_space("ofa_mobilenetv3").count()
-    assert count.error > 0
-    assert abs(count.value - exact) < 4 * count.error
-    vit = nasplat.load_space("vit")
-    assert abs(vit.count().value - 3 * sum(4**d for d in (12, 13, 14))) < 4 * vit.count().error
-
-
 def test_same_seed_same_architecture(small_space: nasplat.Space) -> None:
     assert [small_space.sample(seed=i) for i in range(5)] == [small_space.sample(seed=i) for i in range(5)]
     assert len({small_space.sample(seed=i) for i in range(20)}) > 5
