@@ -7,6 +7,7 @@ computation graphs; `#name` picks one).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,13 +166,25 @@ def load_predictor(reference: str) -> AbstractPredictor:
     return predictor
 
 
-def load_table(path: str | Path, space: str | Space | None = None, metric: str = "value", **presets: Any) -> Table:
-    """Labelled architectures from a `.csv` or `.csv.gz` file, or a table shipped with nasplat, by name.
+def load_table(
+    path: str | Path,
+    space: str | Space | None = None,
+    metric: str = "value",
+    *,
+    key: str | None = None,
+    where: Mapping[str, str] | None = None,
+    larger_is_better: bool = True,
+    **presets: Any,
+) -> Table:
+    """Labelled architectures from a file (see `read_table` for the formats), or a table shipped with nasplat, by name.
 
     Args:
         path: File path or name.
         space: Reads the architecture column; a name, path or Space.
         metric: Column of the label.
+        key: Column of the architecture, where it has an unusual name.
+        where: Only rows with these cells, such as {"dataset": "cifar10"}.
+        larger_is_better: Direction of the metric.
         presets: Presets of the space.
 
     Raises:
@@ -180,7 +193,7 @@ def load_table(path: str | Path, space: str | Space | None = None, metric: str =
     known = content.names("benchmarks/tables")
     file = content.folder("benchmarks/tables") / str(path) if str(path) in known else Path(path)
     if space is None:
-        return read_table(file, metric)
+        return read_table(file, metric, None, larger_is_better, None, key, where)
     chosen = space if isinstance(space, Space) else load_space(space, **presets)
 
     def parse(cell: str) -> Architecture:
@@ -189,8 +202,7 @@ def load_table(path: str | Path, space: str | Space | None = None, metric: str =
         except SpaceError as err:
             raise SpaceError(f"{file.name}: {err}") from err
 
-    join = (chosen.hooks["columns"](), chosen.hooks["row"]) if "row" in chosen.hooks else None
-    return read_table(file, metric, parse, join=join)
+    return read_table(file, metric, parse, larger_is_better, chosen.row_readers, key, where)
 
 
 @dataclass(frozen=True)

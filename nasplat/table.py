@@ -1,6 +1,6 @@
 """`Table`: labelled rows. An architecture or graph key, metrics with unit, and where they come from.
 
-On disk `.csv.gz` or `.csv`; cells are text or numbers, an empty cell is not available.
+On disk `.csv.gz` or `.csv`; cells are text or numbers, an empty cell is not available. JSON is read too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any
 from nasplat.errors import TableError
 from nasplat.metrics import kendall_tau
 
-KEYS = ("architecture", "arch_str", "config", "key")
+KEYS = ("architecture", "arch_str", "genotype", "arch", "config", "key")
 """Columns that may hold the architecture, first match wins."""
 
 
@@ -72,11 +72,11 @@ class Table:
 
     @cached_property
     def keys(self) -> list[str]:
-        """What tells each row's network: its `key` cell, else its canonical encoding where a space is known, else its cell."""
+        """What tells each row's network: its `key` cell, else what its space says where one is known, else its cell."""
         if all(row.get("key") for row in self.rows):
             return [row["key"] for row in self.rows]
         if self.parse is not None:
-            return [str(a.canonical()) for a in self.architectures]
+            return [a.network for a in self.architectures]
         return [row[self.key] for row in self.rows]
 
     def duplicates(self) -> list[list[int]]:
@@ -190,16 +190,21 @@ def read_table(
     metric: str,
     parse: Callable[[str], Any] | None = None,
     larger_is_better: bool = True,
-    join: tuple[tuple[str, ...], Callable[[Mapping[str, str]], str]] | None = None,
+    joins: Mapping[tuple[str, ...], Callable[[Mapping[str, str]], str]] | None = None,
+    key: str | None = None,
+    where: Mapping[str, str] | None = None,
 ) -> Table:
-    """Rows of a CSV file that have the metric.
+    """Rows of a file that have the metric.
 
     Args:
-        path: `.csv` or `.csv.gz`.
+        path: `.csv` or `.csv.gz` with a header; or `.json` or `.json.gz`, a list of rows or a mapping of architectures to rows. What is
+            nested becomes columns such as `cifar10.accuracy`; of a list of numbers the last is the column's, all are `…_ep1`, `…_ep2`, ….
         metric: Column of the label; rows with an empty or non-finite cell are left out.
         parse: Reads an architecture from its cell.
         larger_is_better: Direction of the metric.
-        join: Columns that together hold the architecture, and the function that makes one cell of a row.
+        joins: Columns that together hold the architecture, and the functions that make one cell of a row.
+        key: Column of the architecture; default the joined one, else the first of `KEYS` that the file has.
+        where: Only rows with these cells.
 
     Raises:
         TableError: the file is missing, broken, or lacks the column or an architecture column.
@@ -209,24 +214,67 @@ def read_table(
         raw = path.read_bytes()
         text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode()
     except (OSError, EOFError, UnicodeDecodeError) as err:
-        raise TableError(f"expected a .csv or .csv.gz table, got {str(path)!r} ({err}).\n  Check the path.") from err
-    reader = csv.DictReader(io.StringIO(text))
-    columns = list(reader.fieldnames or [])
+        raise TableError(f"expected a .csv, .csv.gz or .json table, got {str(path)!r} ({err}).\n  Check the path.") from err
+    columns, cells = _from_json(text, path) if text.lstrip()[:1] in {"{", "["} else _from_csv(text)
     if metric not in columns:
         raise TableError(f"expected a metric among {', '.join(columns)}, got {metric!r} ({path}).\n  Use one of these.")
-    joins = join is not None and all(c in columns for c in join[0])
-    key = KEYS[0] if joins else next((k for k in KEYS if k in columns), None)
-    if key is None:
-        raise TableError(f"expected a column {' or '.join(KEYS)} in {path}, got {', '.join(columns)}.\n  Rename one.")
-    rows = []
-    for number, row in enumerate(reader, start=2):
-        cell = row[metric]
-        if cell in {"", None}:
+    for column in (*(where or {}), *([key] if key else [])):
+        if column not in columns:
+            raise TableError(f"expected a column among {', '.join(columns)}, got {column!r} ({path}).\n  Use one of these.")
+    join = next((f for wanted, f in (joins or {}).items() if set(wanted) <= set(columns)), None) if key is None else None
+    found = key or (KEYS[0] if join else next((k for k in KEYS if k in columns), None))
+    if found is None:
+        raise TableError(
+            f"expected a column {' or '.join(KEYS)} in {path}, got {', '.join(columns)}.\n  Pass key=, or rename one."
+        )
+    at, rows = columns.index(metric), []
+    wanted = [(columns.index(c), v) for c, v in (where or {}).items()]
+    for number, line in cells:
+        if len(line) != len(columns):
+            raise TableError(f"{path}:{number}: expected {len(columns)} cells, got {len(line)}.\n  Mend the row.")
+        if not line[at] or any(line[i] != v for i, v in wanted):
             continue
         try:
-            value = float(cell)
+            value = float(line[at])
         except ValueError as err:
-            raise TableError(f"{path}:{number}: expected a number in {metric!r}, got {cell!r}.\n  Mend the cell.") from err
+            raise TableError(f"{path}:{number}: expected a number in {metric!r}, got {line[at]!r}.\n  Mend the cell.") from err
         if math.isfinite(value):
-            rows.append(row | {key: join[1](row)} if joins and join is not None else row)
-    return Table(tuple(rows), metric, key, path.name, parse, larger_is_better)
+            row = dict(zip(columns, line, strict=True))
+            rows.append(row if join is None else row | {found: join(row)})
+    return Table(tuple(rows), metric, found, path.name, parse, larger_is_better)
+
+
+def _from_csv(text: str) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+    reader = csv.reader(io.StringIO(text))
+    return next(reader, []), ((reader.line_num, line) for line in reader if line)
+
+
+def _from_json(text: str, path: Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as err:
+        raise TableError(f"expected JSON in {path}, got an error in line {err.lineno} ({err.msg}).\n  Check the file.") from err
+    if isinstance(data, dict):
+        data = [{"architecture": name} | row for name, row in data.items() if isinstance(row, dict)]
+    if not data or not all(isinstance(row, dict) for row in data):
+        raise TableError(
+            f"expected a list of rows or a mapping of architectures to rows in {path}.\n"
+            '  Write [{"architecture": …, "accuracy": …}, …] or {"architecture": {"accuracy": …}, …}.'
+        )
+    rows = [dict(_flat(row)) for row in data]
+    columns = list(dict.fromkeys(c for row in rows for c in row))
+    return columns, ((number, [row.get(c, "") for c in columns]) for number, row in enumerate(rows, start=1))
+
+
+def _flat(row: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in row.items():
+        column = f"{before}{name}"
+        if isinstance(value, dict):
+            yield from _flat(value, f"{column}.")
+        elif isinstance(value, list) and value and all(isinstance(v, int | float) for v in value):
+            yield column, str(value[-1])
+            yield from ((f"{column}_ep{i}", str(v)) for i, v in enumerate(value, start=1))
+        elif isinstance(value, str):
+            yield column, value
+        else:
+            yield column, "" if value is None else json.dumps(value, separators=(",", ":"))

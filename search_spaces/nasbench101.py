@@ -9,6 +9,7 @@ Encodings are not networks: vertices that no path visits are cut away, so a draw
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from itertools import permutations
@@ -168,6 +169,15 @@ def format_cell(choices: Mapping[str, Option]) -> str:
 @nasbench101.row_reader("adj_upper", "ops")
 def from_row(row: Mapping[str, str]) -> str:
     return f"{row['adj_upper']}:{row['ops']}"
+
+
+@nasbench101.row_reader("module_adjacency", "module_operations")
+def from_api_row(row: Mapping[str, str]) -> str:
+    """The columns of the benchmark's own programming interface: a matrix, and operations such as `conv3x3-bn-relu`."""
+    matrix, names = json.loads(row["module_adjacency"]), json.loads(row["module_operations"])
+    n = len(matrix)
+    bits = "".join(str(int(bool(matrix[s][t]))) for s in range(n) for t in range(s + 1, n))
+    return f"{bits}:{'|'.join(str(name).removesuffix('-bn-relu') for name in names[1:-1])}"
 
 
 @nasbench101.canonicaliser

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,3 +107,110 @@ def test_split_keeps_isomorphic_architectures_together() -> None:
     for seed in range(5):
         parts = Table(tuple(rows), "acc", "key", "made up", space.parse).split(seed, (0.5, 0.2))
         assert sorted(len(p) for p in parts) == [0, 0, 15]
+
+
+CELL = "|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|"
+API = {
+    "00005c": {
+        "module_adjacency": [[0, 1, 0, 0, 1], [0, 0, 1, 0, 0], [0, 0, 0, 1, 1], [0, 0, 0, 0, 1], [0, 0, 0, 0, 0]],
+        "module_operations": ["input", "conv3x3-bn-relu", "maxpool3x3", "conv1x1-bn-relu", "output"],
+        "final_validation_accuracy": 0.93,
+    }
+}
+
+
+def written(folder: Path, name: str, content: object) -> Path:
+    path = folder / name
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return path
+
+
+def test_json_of_architectures_with_nested_metrics_and_curves(tmp_path: Path) -> None:
+    rows = {"64-41414-1_23_012": {"class_scene": {"valid_top1": [1.0, 2.5]}, "seed": 0}, "64-41414-3_33_333": {"seed": 1}}
+    path = written(tmp_path, "t.json", rows)
+    table = nasplat.load_table(path, space="transnas_micro", metric="class_scene.valid_top1")
+    assert table.labels == [2.5]
+    assert table.rows[0]["class_scene.valid_top1_ep1"] == "1.0"
+    assert table.architectures[0].space.name == "transnas_micro"
+    listed = written(tmp_path, "l.json", [{"arch": CELL, "acc": 91}, {"arch": CELL, "acc": None}])
+    assert nasplat.load_table(listed, space="nasbench201", metric="acc").labels == [91.0]
+
+
+def test_nasbench101_rows_of_both_kinds_are_read(tmp_path: Path) -> None:
+    table = nasplat.load_table(written(tmp_path, "api.json", API), space="nasbench101", metric="final_validation_accuracy")
+    columns = "adj_upper,ops,acc\n1001100111,conv3x3|maxpool3x3|conv1x1,93\n"
+    other = nasplat.load_table(written(tmp_path, "t.csv", columns), space="nasbench101", metric="acc")
+    assert table.architectures == other.architectures
+
+
+def test_rows_are_chosen_by_cells_and_the_architecture_by_its_column(tmp_path: Path) -> None:
+    path = written(tmp_path, "t.csv", f"cell,data,acc\n{CELL},cifar10,93\n{CELL},imagenet,45\n")
+    table = nasplat.load_table(path, space="nasbench201", metric="acc", key="cell", where={"data": "imagenet"})
+    assert table.labels == [45.0]
+    assert str(table.architectures[0]) == f"nasbench201:{CELL}"
+    with pytest.raises(TableError, match="Pass key="):
+        nasplat.load_table(path, space="nasbench201", metric="acc")
+    with pytest.raises(TableError, match="expected a column among cell, data, acc, got 'dataset'"):
+        nasplat.load_table(path, metric="acc", key="cell", where={"dataset": "imagenet"})
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.json", "{", "an error in line 1"),
+        ("t.json", "[1, 2]", "expected a list of rows"),
+        ("t.json", '{"a": 1}', "expected a list of rows"),
+        ("t.csv", "arch,acc\na,1,2\n", r"t\.csv:2: expected 2 cells, got 3"),
+    ],
+)
+def test_broken_files_are_refused(tmp_path: Path, name: str, content: str, message: str) -> None:
+    with pytest.raises(TableError, match=message):
+        read_table(written(tmp_path, name, content), "acc")
+
+
+def test_isomorphic_cells_are_known_by_key(tmp_path: Path) -> None:
+    # a path through a skip is the same as the direct edge; sums have no order
+    direct = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|skip_connect~0|none~1|avg_pool_3x3~2|"
+    around = "|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|avg_pool_3x3~1|nor_conv_1x1~2|"
+    path = written(tmp_path, "t.csv", f"arch_str,acc\n{direct},90\n{CELL},80\n{around},92\n")
+    table = nasplat.load_table(path, space="nasbench201", metric="acc")
+    assert table.duplicates() == [[0, 2]]
+    assert table.averaged().labels == [91.0, 80.0]
+
+
+FOLDER = os.environ.get("NASPLAT_NAS", "")
+JOINS: list[tuple[str, str, dict[str, Any], dict[str, str], str]] = [
+    *((f"nb201{f}", "nasbench201", {}, {}, m) for f, m in (("", "c10_test_200ep"), ("_hw", "hwnb_c10_edgegpu_latency"))),
+    *((f"nb201_{f}", "nasbench201", {}, {}, m) for f, m in (("analog", "analog_accuracy"), ("9x", "svhn_val_acc"))),
+    ("nb201_robustness", "nasbench201", {}, {}, "aa_apgd-ce@Linf_eps-1.0"),
+    ("nb201_zerocost_725", "nasbench201", {}, {"dataset": "cifar10"}, "val_accuracy"),
+    ("nb201_zerocost_9445", "nasbench201", {}, {}, "synflow_c10"),
+    ("tnb101_micro", "transnas_micro", {}, {}, "jigsaw_val_top1_final"),
+    ("tnb101_micro_zerocost_711", "transnas_micro", {}, {"task": "jigsaw"}, "val_metric_best_epoch"),
+    ("tnb101_micro_9x", "transnas_micro", {}, {}, "svhn_val_acc"),
+    ("nb101_20k", "nasbench101", {}, {}, "val_acc_108ep"),
+    ("nb101_energy", "nasbench101", {}, {"epochs": "4"}, "test_acc"),
+    ("nb101_zerocost_500", "nasbench101", {}, {}, "val_acc_108ep"),
+    ("darts_oncenas_545", "darts", {"none": True}, {}, "val_acc_50ep"),
+    ("darts_9x_199", "darts", {}, {}, "svhn_val_acc"),
+    ("darts_nb301_surrogate_725", "darts", {}, {}, "surrogate_val_acc"),
+    ("nb_macro", "nasbench_macro", {}, {}, "test_acc_mean"),
+    ("accel_nasbench", "mnasnet", {}, {}, "val_top1"),
+    *((f"ofa_mbv3_{f}", "ofa_mobilenetv3", {"resolutions": list(range(32, 257, 4))}, {}, m)
+      for f, m in (("imagenet", "top1_mean"), ("cifar10", "top1"), ("latency", "lat_ms_v100_1"))),
+    ("fbnet_latency", "fbnet", {}, {}, "lat_ms_pixel2"),
+    ("vit_autoprox", "vit", {"ratios": [3.5, 4]}, {"space": "AutoFormer-tiny"}, "cifar100_base_acc"),
+    ("vit_autoprox", "vit", {"ratios": [3.5, 4]}, {"space": "AutoFormer-tiny(2)"}, "chaoyang_kd_acc"),
+    ("vit_autoprox", "pit", {}, {"space": "PiT"}, "cifar100_base_acc"),
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FOLDER, reason="set NASPLAT_NAS to a folder of labelled architectures")
+@pytest.mark.parametrize(("file", "space", "presets", "where", "metric"), JOINS)
+def test_every_shared_row_is_an_architecture(
+    file: str, space: str, presets: dict[str, Any], where: dict[str, str], metric: str
+) -> None:
+    table = nasplat.load_table(Path(FOLDER) / f"{file}.csv.gz", space=space, metric=metric, where=where, **presets)
+    assert len(table) > 50
+    assert len(table.architectures) == len(table)

@@ -66,6 +66,12 @@ class Architecture:
         """The representative of all encodings of this network, where the space knows it; else itself."""
         return self.space.canonical(self)
 
+    @cached_property
+    def network(self) -> str:
+        """Equal for all encodings of this network, as far as the space knows them."""
+        hook = self.space.hooks.get("key")
+        return str(self.canonical()) if hook is None else hook(self.choices)
+
     def to_json(self) -> str:
         """One line: `{"space": …, "presets": {…}, "choices": {…}}`."""
         line = {"space": self.space.name, "presets": self.space.presets, "choices": self.choices}

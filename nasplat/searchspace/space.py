@@ -58,6 +58,8 @@ class Space:
     """Options of every name met so far."""
     checked: list[bool] = field(default_factory=list, repr=False)
     """Holds one entry once a member was built to see that no pick comes after its first module."""
+    row_readers: dict[tuple[str, ...], Callable[[Mapping[str, str]], str]] = field(default_factory=dict, repr=False)
+    """By the columns of a table that together hold an architecture."""
     learned: dict[Any, Any] = field(default_factory=dict, repr=False)
     """Structure, costs and feasible parts, once they were asked for."""
 
@@ -100,11 +102,10 @@ class Space:
         return function
 
     def row_reader(self, *columns: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Decorator: a table's row with these columns -> text of the space's literature."""
+        """Decorator: a table's row with these columns -> text of the space's literature. A space may have several."""
 
         def add(function: Callable[[Mapping[str, str]], str]) -> Callable[..., Any]:
-            self.hooks["row"] = function
-            self.hooks["columns"] = lambda: columns
+            self.row_readers[columns] = function
             return function
 
         return add
@@ -112,6 +113,11 @@ class Space:
     def canonicaliser(self, function: Callable[[Mapping[str, Option]], Mapping[str, Option]]) -> Callable[..., Any]:
         """Decorator: choices -> the representative choices of the same network."""
         self.hooks["canonical"] = function
+        return function
+
+    def network_key(self, function: Callable[[Mapping[str, Option]], str]) -> Callable[..., Any]:
+        """Decorator: choices -> a text that is equal for encodings of the same network; by default their representative's."""
+        self.hooks["key"] = function
         return function
 
     def network_count(self, function: Callable[[], int]) -> Callable[..., Any]:
