@@ -50,6 +50,8 @@ LEVELS = 12
 """Rounds of fitting at most."""
 REFUSALS = 1000
 """Draws that the space refuses before one counts as in vain."""
+PROPOSALS, NEIGHBOURS = 4, 12
+"""Captures of a guided draw at most, before a member found earlier is given again."""
 DRAWS = 100_000
 """Draws in vain before a limit counts as unreachable."""
 
@@ -295,8 +297,9 @@ class Feasible:
 
     @property
     def acceptance(self) -> float:
-        """Share of the draws so far that were within the limits."""
-        return self.kept / self.drawn if self.drawn else float("nan")
+        """Share of the members drawn so far that were within the limits."""
+        drawn = self.drawn if self.method == "exact" else self.guide.captured
+        return self.kept / drawn if drawn else float("nan")
 
     def draw(self, rng: random.Random) -> Architecture:
         """A member within the limits.
@@ -304,7 +307,7 @@ class Feasible:
         Raises:
             SpaceError: none was found.
         """
-        for _ in range(DRAWS if self.method == "exact" else 50 * FITTED):
+        for _ in range(DRAWS):
             self.drawn += 1
             found = self.guide.draw(rng)
             if found is not None:
@@ -361,19 +364,26 @@ class _Guide:
 
     def __init__(self, space: Space, structure: Structure | None, limits: Mapping[str, float]) -> None:
         self.space, self.structure, self.limits = space, structure, limits
-        self.known: dict[Architecture, bool] = {}
+        self.captured = 0
         rng = random.Random("guide")
         members = [space.sample(seed=rng.getrandbits(48)) for _ in range(FITTED)]
         ratios = [self._ratio(m) for m in members]
         for _ in range(LEVELS):
             self._fit(members, ratios)
-            fresh = [m for m in (self._propose(rng) for _ in range(FITTED)) if m is not None]
+            best = [members[i] for i in np.argsort(ratios, kind="stable")[: FITTED // 10]]
+            fresh = [
+                m
+                for m in (self._neighbour(rng.choice(best), rng) if i % 3 == 0 else self._propose(rng) for i in range(FITTED))
+                if m
+            ]
             members += fresh
             found = [self._ratio(m) for m in fresh]
             ratios += found
             if self.level == 1.0 and sum(r <= 1 for r in found) > FITTED / 4:
                 break
         self._fit(members, ratios)
+        self.captured = 0
+        self.within = [m for m, ratio in zip(members, ratios, strict=True) if ratio <= 1]
         if min(ratios) > 1:
             raise SpaceError(
                 f"no architecture of {space!r} was found within {_words(limits)} among {len(members):,}; "
@@ -381,11 +391,27 @@ class _Guide:
             )
 
     def draw(self, rng: random.Random) -> Architecture | None:
-        found = self._propose(rng)
-        return None if found is None or self._ratio(found) > 1 else found
+        """A proposal within the limits; after some in vain a neighbour of a member that is."""
+        for attempt in range(PROPOSALS + NEIGHBOURS):
+            if attempt < PROPOSALS:
+                found = self._propose(rng)
+            else:
+                found = self._neighbour(rng.choice(self.within), rng)
+            if found is not None and self._ratio(found) <= 1:
+                self.within.append(found)
+                return found
+        return rng.choice(self.within)
+
+    @staticmethod
+    def _neighbour(member: Architecture, rng: random.Random) -> Architecture | None:
+        try:
+            return member.space.mutate(member, seed=rng.getrandbits(48))
+        except SpaceError:
+            return None
 
     def _ratio(self, member: Architecture) -> float:
         """Largest cost over its limit."""
+        self.captured += 1
         graph = member.graph()
         return max(getattr(graph, q) / limit for q, limit in self.limits.items())
 
