@@ -73,7 +73,7 @@ def describe(name: str) -> tuple[str, str]:
     size += f" ({count.networks:,} networks)" if count.networks else ""
     encoded = bool({"parse", "parse_json"} & space.hooks.keys())
     member = space.sample(seed=0)
-    nasplat.draw(member.graph(), HERE / "spaces" / f"{name}.svg", boxes=14)
+    nasplat.draw(member.graph(), HERE / "spaces" / f"{name}.svg")
     presets = [
         f"`{p.name}={p.default!r}`" for p in list(inspect.signature(space.function).parameters.values())[1:]
     ]
