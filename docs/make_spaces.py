@@ -1,6 +1,6 @@
 """Writes spaces.md and a drawing of each space.
 
-    python docs/make_spaces.py
+python docs/make_spaces.py
 """
 
 from __future__ import annotations
@@ -74,9 +74,7 @@ def describe(name: str) -> tuple[str, str]:
     encoded = bool({"parse", "parse_json"} & space.hooks.keys())
     member = space.sample(seed=0)
     nasplat.draw(member.graph(), HERE / "spaces" / f"{name}.svg")
-    presets = [
-        f"`{p.name}={p.default!r}`" for p in list(inspect.signature(space.function).parameters.values())[1:]
-    ]
+    presets = [f"`{p.name}={p.default!r}`" for p in list(inspect.signature(space.function).parameters.values())[1:]]
     module = inspect.getmodule(space.function)
     about = " ".join(((module and inspect.getdoc(module)) or space.doc).split())
     text = space.format(member)
