@@ -382,6 +382,7 @@ class _Guide:
             if self.level == 1.0 and sum(r <= 1 for r in found) > FITTED / 4:
                 break
         self._fit(members, ratios)
+        self._tighten(rng)
         self.captured = 0
         self.within = [m for m, ratio in zip(members, ratios, strict=True) if ratio <= 1]
         if min(ratios) > 1:
@@ -389,6 +390,16 @@ class _Guide:
                 f"no architecture of {space!r} was found within {_words(limits)} among {len(members):,}; "
                 f"the best exceeds a limit by {min(ratios) - 1:.1%}.\n  Raise the limit."
             )
+
+    def _tighten(self, rng: random.Random) -> None:
+        """Propose a little below the limit, so that most proposals are within it."""
+        step = max(self.margin, 1e-3)
+        for _ in range(LEVELS):
+            tried = [m for m in (self._propose(rng) for _ in range(FITTED // 8)) if m is not None]
+            if sum(self._ratio(m) <= 1 for m in tried) >= 0.6 * len(tried):
+                return
+            self.margin -= step
+            self.budget = None if self.structure is None else self._budget(self.structure)
 
     def draw(self, rng: random.Random) -> Architecture | None:
         """A proposal within the limits; after some in vain a neighbour of a member that is."""
@@ -450,7 +461,7 @@ class _Guide:
         more = [[(round(scale * self._part(s.name, i)), 0) for i in range(len(s.following))] for s in structure.states]
         base = (round(scale * self.constant), 0)
         budget = Budget(structure, more, base, "macs", scale * self.margin)
-        return budget if budget.share else Budget(structure, more, base, "macs", budget.smallest + scale * self.margin)
+        return budget if budget.share else Budget(structure, more, base, "macs", budget.smallest + scale * 0.02)
 
     def _part(self, name: str, number: int) -> float:
         return self.parts.get((name, repr(self.space.known[name][number])), 0.0)
