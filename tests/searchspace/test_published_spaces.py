@@ -127,9 +127,6 @@ def test_best_networks_of_the_gennape_families_have_published_sizes() -> None:
         assert found.flops == pytest.approx(flops, rel=5e-4)
         assert graph.params == pytest.approx(params, rel=5e-4)
     assert nasplat.load_space("hiaml").count().value == 14**4
-    count = nasplat.load_space("two_path").count()
-    exact = (1624**2 + 3 * 1624**3 + 6 * 1624**4) ** 2
-    assert abs(count.value - exact) < 4 * count.error
 
 
 def test_nasnet_a_has_published_parameters_and_macs() -> None:
