@@ -17,9 +17,9 @@ HERE = Path(__file__).parent
 DRAWS = 200
 LABELS = {
     "darts": "NAS-Bench-301 surrogate, OnceNAS-Bench, NAS-Bench-Suite-Zero's nine tasks (column `genotype`)",
-    "fbnet": "HW-NAS-Bench and HELP latency (blocks joined by `|`)",
+    "fbnet": "HELP latency (blocks joined by `|`)",
     "hybrid": "shipped: `hybrid_digits.csv.gz`",
-    "inception": "shipped: `branch_digits.csv.gz`; GENNAPE's labels carry configurations that this encoding can write",
+    "inception": "shipped: `branch_digits.csv.gz` (two seeds agree with τ-b .608 only)",
     "mnasnet": "Accel-NASBench (`e6_k3_l1_se0;…`)",
     "nasbench101": "NAS-Bench-101 (its own JSON, or `adj_upper` and `ops`), EC-NAS energy, zero-cost proxies",
     "nasbench201": "NAS-Bench-201 and NATS-Bench topology, HW-NAS-Bench, robustness, AnalogNAS-Bench, zero-cost proxies; shipped: "
@@ -27,9 +27,8 @@ LABELS = {
     "nasbench_macro": "NAS-Bench-Macro (eight digits)",
     "ofa_mobilenetv3": "Once-for-All accuracy and latency files (JSON with `ks`, `e`, `d`, `r`); shipped: `mobile_digits.csv.gz`",
     "pit": "Auto-Prox (JSON)",
-    "proxylessnas": "Once-for-All files of the ProxylessNAS supernet (JSON with `ks`, `e`, `d`, `r`)",
     "transnas_micro": "TransNAS-Bench-101 micro, seven tasks (`64-41414-a_bc_def`)",
-    "transnas_macro": "TransNAS-Bench-101 macro (`64-1234-basic`)",
+    "transnas_macro": "TransNAS-Bench-101 macro (`64-1234-basic`; no file was at hand to try)",
     "vit": "AutoFormer and Auto-Prox (JSON with `hidden_dim`, `depth`, `num_heads`, `mlp_ratio`); shipped: `transformer_digits.csv.gz`",
 }
 

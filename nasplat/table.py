@@ -76,7 +76,7 @@ class Table:
         if all(row.get("key") for row in self.rows):
             return [row["key"] for row in self.rows]
         if self.parse is not None:
-            return [a.network for a in self.architectures]
+            return [a.network_key for a in self.architectures]
         return [row[self.key] for row in self.rows]
 
     def duplicates(self) -> list[list[int]]:

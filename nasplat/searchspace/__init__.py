@@ -7,8 +7,9 @@ structure.py     what follows which choice      feasible.py      what the choice
 """
 
 from nasplat.searchspace.architecture import Architecture
+from nasplat.searchspace.feasible import QUANTITIES
 from nasplat.searchspace.pick import Option, Pick
 from nasplat.searchspace.registry import list_spaces, load_space
-from nasplat.searchspace.space import QUANTITIES, Count, Space, space
+from nasplat.searchspace.space import Count, Space, space
 
 __all__ = ["QUANTITIES", "Architecture", "Count", "Option", "Pick", "Space", "list_spaces", "load_space", "space"]

@@ -67,7 +67,7 @@ class Architecture:
         return self.space.canonical(self)
 
     @cached_property
-    def network(self) -> str:
+    def network_key(self) -> str:
         """Equal for all encodings of this network, as far as the space knows them."""
         hook = self.space.hooks.get("key")
         return str(self.canonical()) if hook is None else hook(self.choices)

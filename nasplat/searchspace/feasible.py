@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from nasplat.searchspace.space import Space
 
 ADDED = ("macs", "params")
-"""Quantities that can add up over choices; `activation_bytes`, the largest of its parts, is checked by capture."""
+"""Quantities that can add up over choices."""
+QUANTITIES = (*ADDED, "activation_bytes")
+"""What a captured graph counts and a limit can bound; the last, a largest value, does not add up and is checked by capture."""
 WIDEST = 8
 """Choices that a difference of costs may depend on."""
 MOST_PARTS = 16
@@ -262,8 +264,6 @@ class Feasible:
         Raises:
             SpaceError: an unknown quantity, a limit that is no positive number, or one that no member meets.
         """
-        from nasplat.searchspace.space import QUANTITIES
-
         for name, value in limits.items():
             if name not in QUANTITIES or not isinstance(value, int | float) or not value > 0:
                 raise SpaceError(
@@ -278,13 +278,11 @@ class Feasible:
         """Why the method is not exact."""
         structure, costs = space.structure(), space.costs()
         self.guide: Any
-        try:
-            if isinstance(costs, Intractable):
-                raise costs
-            self.guide = _Tables(costs, self.limits)
-        except Intractable as err:
-            self.method, self.reason = "guided", str(err)
+        if isinstance(costs, Intractable):
+            self.method, self.reason = "guided", str(costs)
             self.guide = _Guide(space, None if isinstance(structure, Intractable) else structure, self.limits)
+        else:
+            self.guide = _Tables(costs, self.limits)
         self.setup_seconds = time.perf_counter() - started
 
     def __repr__(self) -> str:
@@ -384,7 +382,7 @@ class _Guide:
         self._fit(members, ratios)
         self._tighten(rng)
         self.captured = 0
-        self.within = [m for m, ratio in zip(members, ratios, strict=True) if ratio <= 1]
+        self.within = [m for m, ratio in zip(members, ratios, strict=True) if ratio <= 1]  # fixed, so that a seed fixes its draw
         if min(ratios) > 1:
             raise SpaceError(
                 f"no architecture of {space!r} was found within {_words(limits)} among {len(members):,}; "
@@ -409,7 +407,6 @@ class _Guide:
             else:
                 found = self._neighbour(rng.choice(self.within), rng)
             if found is not None and self._ratio(found) <= 1:
-                self.within.append(found)
                 return found
         return rng.choice(self.within)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import sqrt
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
@@ -17,18 +17,12 @@ from nasplat.errors import SpaceError
 from nasplat.searchspace import construction
 from nasplat.searchspace import pick as picks
 from nasplat.searchspace.architecture import Architecture
+from nasplat.searchspace.feasible import Costs, Feasible, tabulate
 from nasplat.searchspace.pick import Decide, Option, Pick, Rejected
 from nasplat.searchspace.structure import END, Intractable, Structure, estimate
 
-if TYPE_CHECKING:
-    from nasplat.searchspace.feasible import Costs, Feasible
-
 ATTEMPTS = 1000
 """Draws before a space that refuses combinations, or a mutation that finds nothing new, gives up."""
-
-
-QUANTITIES = ("macs", "params", "activation_bytes")
-"""What a captured graph counts and a limit can bound."""
 
 
 @dataclass(frozen=True)
@@ -285,8 +279,6 @@ class Space:
         Raises:
             SpaceError: no member is within the limits, or they name something else.
         """
-        from nasplat.searchspace.feasible import Feasible
-
         key = ("feasible", *sorted(limits.items()))
         if key not in self.learned:
             self.learned[key] = Feasible(self, limits)
@@ -298,7 +290,6 @@ class Space:
 
     def costs(self) -> list[Costs] | Intractable:
         """What the choices cost, tabulated for each part of the space; or why it cannot be."""
-        from nasplat.searchspace.feasible import tabulate
 
         def make() -> list[Costs]:
             structure = self.structure()

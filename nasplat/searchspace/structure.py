@@ -214,22 +214,16 @@ class Rules:
                 seen[taken] = self.evaluate(prefix) if ended == name else None
             return seen[taken]
 
-        low, high = 0, len(differing)
-        while high - low > 1:
-            middle = (low + high) // 2
-            if outcome(middle) == first[0]:
-                low = middle
-            else:
-                high = middle
-        if outcome(high) is None:  # that hybrid never comes to the name: look from the other side
-            low, high = high, len(differing)
+        def boundary(low: int, high: int, is_low: Callable[[Any], bool]) -> int:
             while high - low > 1:
                 middle = (low + high) // 2
-                if outcome(middle) == second[0]:
-                    high = middle
-                else:
-                    low = middle
-        return differing[high - 1]
+                low, high = (middle, high) if is_low(outcome(middle)) else (low, middle)
+            return high
+
+        taken = boundary(0, len(differing), lambda o: o == first[0])
+        if outcome(taken) is None:  # that hybrid never comes to the name: look from the other side
+            taken = boundary(taken, len(differing), lambda o: o != second[0])
+        return differing[taken - 1]
 
 
 @dataclass
@@ -261,6 +255,7 @@ class Structure:
         self.space = space
         self.refuses_late = False
         """Refusals depend on too much to be tabulated; the states count refused encodings too."""
+        self._met_refusal = False
         self.next = Rules(self.walker, self._after)
         self.states: list[State] = []
         rng = random.Random("structure")
@@ -272,8 +267,6 @@ class Structure:
             self.refuses_late = True
             self.next = Rules(self.walker, self._after)
             self._learn(rng)
-
-    _met_refusal = False
 
     def given(self, choices: Mapping[str, int]) -> Structure:
         """The part of the space with these numbers of options."""

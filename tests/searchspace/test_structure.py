@@ -140,6 +140,7 @@ def test_guided_draws_are_within_the_limits_and_say_that_they_are_not_uniform(mo
     assert all(a.graph().params <= 1_000 for a in drawn)
     assert len(set(drawn)) > 20
     assert 0 < feasible.acceptance <= 1
+    assert [scattered.sample(seed=i, limits=limits) for i in (1, 2)] == [scattered.sample(seed=i, limits=limits) for i in (1, 2)]
 
 
 @pytest.mark.parametrize("name", ["nasbench201", "vit", "ofa_mobilenetv3"])
