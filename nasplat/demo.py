@@ -237,7 +237,8 @@ def page(result: dict[str, Any], scale: Scale) -> str:
     for r in result["scored"]:
         mean = f"{r['mean']:.2f}" if r["mean"] is not None else "–"
         span = f"{r['low']:.2f} – {r['high']:.2f}" if r["low"] is not None else r["reason"]
-        lines.append(f"| {mean} | {span} | {r['macs']:,} | {r['params']:,} | `{r['network']}` |".replace("|nor", "\\|nor"))
+        network = r["network"].replace("|", "\\|")
+        lines.append(f"| {mean} | {span} | {r['macs']:,} | {r['params']:,} | `{network}` |")
     lines += ["", f"## Pareto set on {TASK}", "", "| inherited accuracy % | MACs | parameters | cell |", "|---|---|---|---|"]
     for r in result["pareto"]:
         cell = r["architecture"].replace("|", "\\|")
