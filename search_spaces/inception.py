@@ -11,7 +11,7 @@ of `same`, 6 of 10, over `half`, 3, and `double`, 1).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -126,7 +126,7 @@ class Block(nn.Module):
 )
 def inception(
     pick: Pick,
-    width: int = 32,
+    width: int | Sequence[int] = 32,
     depths: Any = (2, 3, 4, 5, 6),
     stages: int = 4,
     budget: int = 4,
@@ -135,9 +135,13 @@ def inception(
     image: int = 32,
     channels: int = 3,
 ) -> nn.Module:
-    """Inception. Presets: width of the stem (no path is narrower than half of it), repetitions of a block, stages (up to four),
+    """Inception. Presets: width of the stem or the widths to choose among (no path is narrower than half of it), repetitions of a block, stages (up to four),
     operations a block may have for each of its paths, stride of the stem, classes, image side, image channels.
     """
+    if wrong := [w for w in ([width] if isinstance(width, int) else width) if w < 4 or w % 4]:
+        raise SpaceError(f"expected widths that are multiples of 4 (paths halve them twice), got {wrong}.\n  Try 8, 16 or 32.")
+    if not isinstance(width, int):
+        width = pick("width", tuple(width))
     plans: list[tuple[int, tuple[PathPlan, ...]]] = []
     for s in range(stages):
         repeats = pick(f"stage{s}.blocks", tuple(depths))
@@ -176,10 +180,11 @@ PATH = re.compile(r"([a-z0-9_,]+)(!?)(?:@(half|same|double))?")
 @inception.parser
 def parse(text: str, budget: int = 4) -> dict[str, Option]:
     """Stages joined by |, each `repetitions x[paths]`; paths joined by +, their operations by a comma; ! marks the wide one of three
-    paths, @ the inner width.
+    paths, @ the inner width. A chosen width comes first, as in `8:2x[conv3x3]`.
     """
-    found: dict[str, Option] = {}
-    for s, stage in enumerate(text.strip().split("|")):
+    width, colon, stages = text.strip().rpartition(":")
+    found: dict[str, Option] = {"width": int(width)} if width.isdigit() else {}
+    for s, stage in enumerate((stages if found or not colon else text).split("|")):
         match = STAGE.fullmatch(stage)
         paths = [PATH.fullmatch(path) for path in match[2].split("+")] if match else []
         if match is None or any(path is None for path in paths):
@@ -220,11 +225,11 @@ def format_stages(choices: Mapping[str, Option]) -> str:
             paths.append(",".join(ops) + wide + inner)
         stages.append(f"{choices[f'stage{s}.blocks']}x[{'+'.join(paths)}]")
         s += 1
-    return "|".join(stages)
+    return (f"{choices['width']}:" if "width" in choices else "") + "|".join(stages)
 
 
 @inception.encoding_count
-def encodings(depths: Any = (2, 3, 4, 5, 6), stages: int = 4, budget: int = 4) -> int:
+def encodings(width: int | Sequence[int] = 32, depths: Any = (2, 3, 4, 5, 6), stages: int = 4, budget: int = 4) -> int:
     """By the lengths of the paths; a single operation has neither place nor inner width to choose."""
 
     @cache
@@ -238,4 +243,5 @@ def encodings(depths: Any = (2, 3, 4, 5, 6), stages: int = 4, budget: int = 4) -
         pools = 2 * (len(INNER) if length > 2 else 1)
         return len(INNER) * main**length + length * main ** (length - 1) * (2 * len(INNER) + pools)
 
-    return (len(depths) * sum((3 if n == 3 else 1) * paths(n, budget * n) for n in (1, 2, 3, 4))) ** stages
+    stage = len(depths) * sum((3 if n == 3 else 1) * paths(n, budget * n) for n in (1, 2, 3, 4))
+    return (1 if isinstance(width, int) else len(width)) * stage**stages

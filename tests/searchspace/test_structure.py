@@ -76,8 +76,9 @@ def test_structures_count_by_the_formulas_of_the_spaces() -> None:
     assert nasplat.load_space("ofa_resnet50").count().value == 2 * 3**6 * 117**3 * 1053
     cell = 720**2 * 13**10 * 7
     assert nasplat.load_space("nasnet").count().value == cell**2
-    small = nasplat.load_space("inception", stages=1, depths=[1], budget=2)
-    assert small.count().value == Structure(small).count
+    for widths in (8, [4, 8]):
+        small = nasplat.load_space("inception", stages=1, depths=[1], budget=2, width=widths)
+        assert small.count().value == Structure(small).count
 
 
 def test_refusals_that_depend_on_everything_are_estimated() -> None:
