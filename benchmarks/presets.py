@@ -19,7 +19,7 @@ SMALL: dict[str, dict[str, Any]] = {
     },
     "vit": {"size": "mini", "image": 16, "patch": 4, "channels": 1, "classes": 10, "head_dim": 8},
     "inception": {
-        "width": 8,
+        "width": [4, 8, 16],
         "stages": 3,
         "depths": [1, 2],
         "budget": 2,

@@ -48,6 +48,7 @@ def with_bias(inputs: int, outputs: int, kernel: tuple[int, int], stride: tuple[
     return [nn.Conv2d(inputs, outputs, kernel, stride, padding), nn.BatchNorm2d(outputs)]
 
 
+@block
 class Sides(nn.Module):
     """1 x k and k x 1 side by side, half of the channels each; each followed by the other where the size is halved."""
 
@@ -66,6 +67,16 @@ class Sides(nn.Module):
         return self.act(torch.cat([self.first(x), self.second(x)], 1))
 
 
+@block
+class Double(nn.Sequential):
+    """Two convolutions; the first may change the width."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
+        super().__init__()
+        self.first = ConvNormAct(inputs, outputs, kernel, activation=nn.ReLU6, bias=True)
+        self.second = ConvNormAct(outputs, outputs, kernel, activation=nn.ReLU6, bias=True)
+
+
 def operation(name: str, inputs: int, outputs: int, stride: int) -> nn.Module:
     k = int(name[-1])
     if name.startswith("inception_s"):
@@ -73,8 +84,7 @@ def operation(name: str, inputs: int, outputs: int, stride: int) -> nn.Module:
     if name.startswith("inception_p"):
         return Sides(inputs, outputs, k, stride)
     if name.startswith("double"):
-        first = ConvNormAct(inputs, outputs, k, activation=nn.ReLU6, bias=True)
-        return chain([("first", first), ("second", ConvNormAct(outputs, outputs, k, activation=nn.ReLU6, bias=True))])
+        return Double(inputs, outputs, k)
     if name.startswith("depthwise"):
         layer = ConvNormAct(outputs, outputs, k, stride, groups=outputs, activation=nn.ReLU6, bias=True)
         if inputs == outputs:

@@ -42,6 +42,7 @@ Pair = tuple[tuple[int, str], tuple[int, str]]
 """(value, operation) twice; value 0 is the cell's input, 1 the one before, block b is value b + 2."""
 
 
+@block
 class ReLUAcrossDown(nn.Module):
     """ReLU and 1 x k, then ReLU and k x 1 convolution, each with normalisation."""
 
@@ -55,6 +56,16 @@ class ReLUAcrossDown(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down_norm(self.down(F.relu(self.across_norm(self.across(F.relu(x))))))
+
+
+@block
+class TwiceSeparable(nn.Sequential):
+    """Two depthwise separable convolutions."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.first = DepthwisePointwise(inputs, outputs, kernel, stride)
+        self.second = DepthwisePointwise(outputs, outputs, kernel)
 
 
 def resized(inputs: int, outputs: int, stride: int = 1) -> nn.Module:
@@ -74,8 +85,7 @@ def operation(name: str, inputs: int, outputs: int, stride: int) -> nn.Module:
     if name.startswith("dil"):
         return DepthwisePointwise(inputs, outputs, kernel, stride, 2)
     if name.startswith("sep"):
-        first = DepthwisePointwise(inputs, outputs, kernel, stride)
-        return chain([("first", first), ("second", DepthwisePointwise(outputs, outputs, kernel))])
+        return TwiceSeparable(inputs, outputs, kernel, stride)
     is_max, half = name.startswith("max"), kernel // 2
     pool = nn.MaxPool2d(kernel, stride, half) if is_max else nn.AvgPool2d(kernel, stride, half, count_include_pad=False)
     return pool if inputs == outputs else chain([("pool", pool), ("resize", resized(inputs, outputs))])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from nasplat.capturing.block import SHELL, SIGNATURE, fill
@@ -87,7 +88,8 @@ def _fill(r: Recorder, part: nn.Module) -> None:
     """A block that has to run gets insides of its own."""
     if SHELL in part.__dict__:
         known = [(key[1], row) for key, row in r.row.items() if isinstance(key, tuple) and key[0] == id(part)]
-        fill(part)
+        with torch._C._DisableTorchDispatch():  # copying parameters is no operation of the network
+            fill(part)
         part.eval()
         r.meet(part, r.path_of(part))
         for name, row in known:  # weights that were pasted before stay the same weights
