@@ -1,8 +1,8 @@
 """nasplat: know how good and how fast a network will be before you train it; then find a better one.
 
 Floors, each importing only those below it:
-0 errors, content, graph, table, metrics   1 capturing   2 searchspace, predict   3 inputs, task   4 measuring
-5 supernet, searching   6 study, exporting   7 testing, runs, reporting, labelling   8 demo   9 cli
+0 errors, content, graph, table, metrics   1 capturing   2 searchspace, predict, devices   3 inputs, task   4 measuring
+5 supernet, searching   6 study, exporting, calibrating   7 testing, runs, reporting, labelling   8 demo   9 cli
 
 Public names load on first use, so `import nasplat` imports no torch.
 """
@@ -36,6 +36,7 @@ _HOME = {
     "Task": "task",
     "load_task": "task",
     "measure": "measuring",
+    "calibrate": "calibrating",
     "Supernet": "supernet",
     "TrainConfig": "supernet",
     "Counted": "searching",

@@ -1,3 +1,4 @@
+from nasplat.calibrating import calibrate as calibrate
 from nasplat.capturing import block as block
 from nasplat.capturing import read_published as read_published
 from nasplat.capturing import rebuild as rebuild

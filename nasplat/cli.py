@@ -184,10 +184,13 @@ def score(networks: tuple[str, ...], predictor: str, shape: str | None, as_json:
             interval = f"[{p.low:.2f}, {p.high:.2f}]" if p.low is not None else "outside the support"
             macs = ("≥ " if p.is_lower_bound else "") + _millions(p.macs)
             percentile = f"{p.percentile:.0f}" if p.percentile is not None else "-"
-            cells.append([r.name, str(i), value, interval, percentile, macs, str(order.index(r) + 1), _millions(p.params)])
+            timed = "" if p.latency_ms is None else f"{p.latency_ms:.1f} [{p.latency_low_ms:.1f}, {p.latency_high_ms:.1f}]"
+            cells.append([r.name, str(i), value, interval, percentile, macs, str(order.index(r) + 1), _millions(p.params), timed])
         first = rows[0].prediction
         title = f"{predictor}: {first.metric}; {first.level:.0%} intervals; MACs: 1 MAC = 2 FLOP"
-        columns = ["network", "rank", "predicted", "interval", "percentile", "MACs", "MACs rank", "parameters"]
+        columns = ["network", "rank", "predicted", "interval", "percentile", "MACs", "MACs rank", "parameters", "latency ms"]
+        if not any(row[-1] for row in cells):  # this device is not calibrated
+            columns, cells = columns[:-1], [row[:-1] for row in cells]
         return _table(columns, cells, title)
 
     _print(data, as_json, table)
@@ -367,29 +370,78 @@ def sample(space: str, n: int, seed: int, uniform: str, limit: tuple[str, ...], 
 
 
 @cli.command()
-@click.argument("networks", nargs=-1, required=True)
+@click.argument("networks", nargs=-1)
 @input_shape
 @click.option("--batch", default=1, show_default=True)
 @click.option("--repeats", default=50, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
+@click.option("--runtime", default="eager", show_default=True, help="eager, compiled, cuda-graph or onnxruntime.")
+@click.option("--precision", default="float32", show_default=True, help="float32, bfloat16 or float16.")
+@click.option("--threads", type=int, default=None, help="Within an operator.  [default: torch's number]")
+@click.option("--calibrate", is_flag=True, help="Time a sample of networks and fit what predicts the latency of others.")
+@click.option("--space", "spaces", multiple=True, help="Family to calibrate on; may be repeated.  [default: all shipped]")
+@click.option("-n", "n", default=200, show_default=True, help="Networks to calibrate on.")
 @as_json
-def measure(networks: tuple[str, ...], shape: str | None, batch: int, repeats: int, device: str, as_json: bool) -> None:
-    """Time networks on this machine: median of a forward pass with its 95 % interval."""
+def measure(
+    networks: tuple[str, ...],
+    shape: str | None,
+    batch: int,
+    repeats: int,
+    device: str,
+    runtime: str,
+    precision: str,
+    threads: int | None,
+    calibrate: bool,
+    spaces: tuple[str, ...],
+    n: int,
+    as_json: bool,
+) -> None:
+    """Time networks on this machine, in turns: median of a forward pass with its 95 % interval. Overlapping intervals are equal."""
+    if calibrate == bool(networks):
+        raise click.UsageError("expected networks to time, or --calibrate")
+    if calibrate:
+        _calibrate(
+            spaces, n, {"device": device, "batch": batch, "runtime": runtime, "precision": precision, "threads": threads}, as_json
+        )
+        return
     from nasplat.inputs import resolve
-    from nasplat.measuring import measure as timed
+    from nasplat.measuring import measure_together
 
-    rows = []
-    for name in networks:
-        found = resolve(name)
-        module, given = _buildable(found, _shape(shape))
-        rows.append({"network": name} | dataclasses.asdict(timed(module, given, batch, repeats, device=device)))
+    timed = [_buildable(resolve(name), _shape(shape)) for name in networks]
+    settings: dict[str, Any] = {"device": device, "runtime": runtime, "precision": precision, "threads": threads}
+    found = measure_together(timed, batch, repeats, **settings)
+    rows = [
+        {"network": name} | dataclasses.asdict(f) | {"against_first": f.compare(found[0])}
+        for name, f in zip(networks, found, strict=True)
+    ]
 
     def table() -> Any:
-        cells = [[r["network"], f"{r['median_ms']:.3f}", f"[{r['low_ms']:.3f}, {r['high_ms']:.3f}]", r["device"]] for r in rows]
-        title = f"batch {batch}, {rows[0]['threads']} threads, {rows[0]['dtype']}, {rows[0]['runtime']}"
-        return _table(["network", "median ms", "95 % interval", "device"], cells, title)
+        cells = [
+            [
+                r["network"],
+                f"{r['median_ms']:.3f}",
+                f"[{r['low_ms']:.3f}, {r['high_ms']:.3f}]",
+                r["against_first"],
+                "; ".join(r["flags"]),
+            ]
+            for r in rows
+        ]
+        first = rows[0]
+        title = f"{first['device']}, batch {batch}, {first['threads']} threads, {first['dtype']}, {first['runtime']}"
+        return _table(["network", "median ms", "95 % interval", "against the first", "flags"], cells, title)
 
     _print(rows, as_json, table)
+
+
+def _calibrate(spaces: tuple[str, ...], n: int, conditions: dict[str, Any], as_json: bool) -> None:
+    from nasplat.calibrating import calibrate
+    from nasplat.devices import Conditions
+
+    chosen = Conditions(**conditions)
+    with _progress("networks") as update:
+        predictor = calibrate(spaces, n, chosen, report=update)
+    card = (chosen.folder / "README.md").read_text(encoding="utf-8")
+    click.echo(json.dumps(predictor.validation_ | {"folder": str(chosen.folder)}) if as_json else f"{card}\n{chosen.folder}")
 
 
 @cli.command()

@@ -5,16 +5,10 @@ The file needs nothing of ours. Beside it lies a certificate: versions, errors, 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
 import json
-import logging
 import os
 import platform
-import tempfile
-import time
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,7 +21,8 @@ from torch import nn
 from nasplat import __version__
 from nasplat.capturing import capture_module
 from nasplat.errors import ExportError
-from nasplat.measuring import measure
+from nasplat.measuring import measure, time_passes
+from nasplat.measuring.runtimes import open_session, to_onnx
 from nasplat.task import Task
 
 TOLERANCE = 1e-4
@@ -103,8 +98,8 @@ def export(
     training = module.training
     module.eval()
     try:
-        data = _convert(module, shape, opset)
-        session = _session(data)
+        data = to_onnx(module, shape, opset)
+        session = open_session(data)
         checks = _compare(module, session, shape, tolerance)
         metric = _compare_metric(module, session, task) if task is not None else None
         certificate = _certify(module, session, data, path, shape, tolerance, opset, checks, metric)
@@ -134,55 +129,10 @@ def check_export(module: nn.Module, path: str | Path, example_input: Sequence[in
     training = module.training
     module.eval()
     try:
-        rows = _compare(module, _session(data), tuple(example_input), tolerance)
+        rows = _compare(module, open_session(data), tuple(example_input), tolerance)
     finally:
         module.train(training)
     return max(r["relative_error"] for r in rows)
-
-
-def _convert(module: nn.Module, shape: tuple[int, ...], opset: int) -> bytes:
-    example = torch.randn(2, *shape[1:], generator=torch.Generator().manual_seed(0))
-    quiet = logging.getLogger("torch.onnx"), logging.getLogger("onnxscript")
-    levels = [q.level for q in quiet]
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as folder:
-        warnings.simplefilter("ignore")  # the exporter warns of its own internals; agreement is checked below
-        for q in quiet:
-            q.setLevel(logging.ERROR)
-        file = Path(folder) / "net.onnx"
-        try:
-            torch.onnx.export(
-                module,
-                (example,),
-                file,
-                opset_version=opset,
-                input_names=["input"],
-                output_names=["output"],
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-                dynamo=True,
-                external_data=False,
-                verbose=False,
-            )
-        except Exception as err:
-            raise ExportError(
-                f"torch's ONNX exporter failed with {type(err).__name__}: {str(err).splitlines()[0]}\n"
-                "  The module uses something ONNX cannot say; `nasplat inspect` lists its operators."
-            ) from err
-        finally:
-            for q, level in zip(quiet, levels, strict=True):
-                q.setLevel(level)
-        return file.read_bytes()
-
-
-def _session(data: bytes) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = torch.get_num_threads()
-    try:
-        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except Exception as err:  # onnxruntime's errors have no common public base
-        raise ExportError(f"ONNX Runtime refused the file: {str(err).splitlines()[0]}\n  It is truncated, or no ONNX.") from err
 
 
 class OnnxNetwork(nn.Module):
@@ -193,7 +143,7 @@ class OnnxNetwork(nn.Module):
         path: Of the ONNX file.
         """
         super().__init__()
-        self.session = _session(Path(path).read_bytes())
+        self.session = open_session(Path(path).read_bytes())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The file's first output."""
@@ -261,13 +211,9 @@ def _certify(
     import onnxruntime
 
     graph = capture_module(module, (1, *shape[1:]))
-    latency = measure(module, shape, repeats=20, warmup=5)
+    latency = measure(module, shape, repeats=20)
     x = torch.randn(1, *shape[1:], generator=torch.Generator().manual_seed(0))
-    times = []
-    for _ in range(25):
-        started = time.perf_counter()
-        _run(session, x)
-        times.append((time.perf_counter() - started) * 1e3)
+    in_onnx = time_passes(lambda: _run(session, x), repeats=20)
     return Certificate(
         path.name,
         hashlib.sha256(data).hexdigest(),
@@ -281,7 +227,7 @@ def _certify(
         graph.params,
         graph.key,
         latency.median_ms,
-        float(np.median(times[5:])),
+        in_onnx.median_ms,
         {
             "nasplat": __version__,
             "torch": torch.__version__,

@@ -16,6 +16,7 @@ from torch import nn
 
 from nasplat import content
 from nasplat.capturing import OnnxFile, capture_module, read_published
+from nasplat.devices import calibrated
 from nasplat.errors import ContentError, InputError, MissingExtraError, SpaceError
 from nasplat.graph import Graph
 from nasplat.predict import AbstractPredictor, Prediction, load
@@ -157,12 +158,15 @@ def capture(x: Any, example_input: Any = None, program: bool | None = None) -> G
 def load_predictor(reference: str) -> AbstractPredictor:
     """A trained predictor by name or by folder; its `predict` takes everything `capture` takes.
 
+    Where this device was calibrated (`nasplat measure --calibrate`), predictions hold the latency of batch 1 on its CPU.
+
     Raises:
         ContentError: no such predictor.
         PredictorError: its folder is incomplete or altered.
     """
     predictor = load(content.locate("predictors", reference))
     predictor.to_graph = capture
+    predictor.latency = calibrated()
     return predictor
 
 

@@ -17,9 +17,9 @@ import optuna
 import torch
 
 from nasplat import __version__, content
+from nasplat.devices import device_name
 from nasplat.errors import SearchError
 from nasplat.inputs import capture, load_predictor
-from nasplat.measuring.latency import device_name
 from nasplat.predict.predictor import trained_on
 from nasplat.searching import Counted, Inherited, Measured, Predicted, PredictorSampler, Trained
 from nasplat.searchspace import Architecture, Space, list_spaces, load_space

@@ -27,6 +27,12 @@ SMALL = {
 }
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's calibrations."""
+    monkeypatch.setenv("NASPLAT_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
 @pytest.fixture(params=sorted(SMALL))
 def small_space(request: pytest.FixtureRequest) -> nasplat.Space:
     return nasplat.load_space(request.param, **SMALL[request.param])

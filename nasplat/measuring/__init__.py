@@ -1,9 +1,10 @@
 """What a network costs and reaches when it really runs.
 
-latency.py   seconds of a forward pass on this machine     training.py  a short training from scratch
+latency.py    seconds of a forward pass on this machine     runtimes.py  eager, compiled, CUDA graph, ONNX Runtime
+training.py   a short training from scratch
 """
 
-from nasplat.measuring.latency import Latency, measure
+from nasplat.measuring.latency import Latency, measure, measure_together, time_passes
 from nasplat.measuring.training import Budget, Trained, train, train_architecture
 
-__all__ = ["Budget", "Latency", "Trained", "measure", "train", "train_architecture"]
+__all__ = ["Budget", "Latency", "Trained", "measure", "measure_together", "time_passes", "train", "train_architecture"]

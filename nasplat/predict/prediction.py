@@ -31,7 +31,10 @@ class Prediction:
     is_lower_bound: bool = False
     """True when MACs are a lower bound, because an op is unknown."""
     latency_ms: float | None = None
-    """Predicted latency; None until calibrated on a device."""
+    """Predicted latency; None until this device is calibrated, or outside the support of its calibration."""
+    latency_low_ms: float | None = None
+    latency_high_ms: float | None = None
+    """Interval of the latency, at the calibration's level, 90 % by default."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

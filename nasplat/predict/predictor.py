@@ -58,6 +58,8 @@ class AbstractPredictor(ABC):
     """Percentiles 0 to 100 of the training labels."""
     to_graph: ToGraph = staticmethod(as_graph)
     """Turns an item into a graph; the façade puts a broader one here."""
+    latency: AbstractPredictor | None = None
+    """Fills `Prediction.latency_ms`; the façade puts this device's here, if it was calibrated."""
 
     @abstractmethod
     def fit(self, items: Sequence[Any], labels: Sequence[float]) -> Self:
@@ -113,9 +115,11 @@ class AbstractPredictor(ABC):
         reasons = [self._reason(v) for v in views]
         inside = [v for v, reason in zip(views, reasons, strict=True) if not reason]
         estimates = iter(self._estimates(inside) if inside else [])
+        timed = self.latency.predict(views) if self.latency is not None else []
+        times = [(p.mean, p.low, p.high) for p in timed] or [(None, None, None)] * len(views)
         found = []
-        for v, reason in zip(views, reasons, strict=True):
-            counts = (v.macs, v.params, self.metric, bool(v.unknown_ops))
+        for v, reason, ms in zip(views, reasons, times, strict=True):
+            counts = (v.macs, v.params, self.metric, bool(v.unknown_ops), *ms)
             if reason:
                 found.append(Prediction(None, None, None, self.level, False, reason, None, *counts))
                 continue

@@ -8,10 +8,11 @@ from typing import Any
 from nasplat.errors import PredictorError
 from nasplat.predict.baselines import CountBaseline
 from nasplat.predict.finetuned import Finetuned
+from nasplat.predict.latency import LatencyPredictor
 from nasplat.predict.predictor import AbstractPredictor, read_folder
 from nasplat.predict.trees import Trees
 
-FAMILIES = ("trees", "gennape", "count")
+FAMILIES = ("trees", "gennape", "count", "latency")
 
 
 def _class_of(family: str) -> type[AbstractPredictor]:
@@ -19,7 +20,8 @@ def _class_of(family: str) -> type[AbstractPredictor]:
         from nasplat.predict.gennape import Gennape  # brings torch with it
 
         return Gennape
-    return {Trees.family: Trees, CountBaseline.family: CountBaseline}[family]
+    known: tuple[type[AbstractPredictor], ...] = (Trees, CountBaseline, LatencyPredictor)
+    return {c.family: c for c in known}[family]
 
 
 def make(family: str, **settings: Any) -> AbstractPredictor:

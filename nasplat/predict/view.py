@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from nasplat.graph import Graph, ops
 from nasplat.graph.arrays import IDS, SPECTRUM, columns, depths, prepared
 from nasplat.graph.arrays import spectrum as laplacian_spectrum
+from nasplat.graph.executed import executed
 from nasplat.graph.statistics import features
 
 VOCABULARY = (
@@ -67,6 +68,8 @@ class View:
     """Shape (N,): share of the network's MACs."""
     edges: NDArray[np.int64]
     """Shape (2, M): source and target of each edge."""
+    executed: NDArray[np.float64]
+    """Shape (2, len(KINDS), len(TERMS)) of `nasplat.graph.executed`: what an eager runtime executes, and what a compiler keeps."""
     statistics: dict[str, float]
     """Named statistics, see `nasplat.graph.statistics`."""
     macs: int
@@ -131,7 +134,8 @@ def view(graph: Graph) -> View:
         1,
     ).astype(np.float32)
     found = np.array([_ID.get(name[i], _ID["other"]) for i in kept], np.int64)
-    return View(found, rows, work.astype(np.float32), edges, features(graph), graph.macs, graph.params, graph.unknown_ops)
+    sums = np.stack([executed(graph), executed(graph.folded)])
+    return View(found, rows, work.astype(np.float32), edges, sums, features(graph), graph.macs, graph.params, graph.unknown_ops)
 
 
 def _fold(g: Graph) -> tuple[list[int], list[tuple[int, int]], list[str]]:

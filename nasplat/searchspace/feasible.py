@@ -52,6 +52,11 @@ LEVELS = 12
 """Rounds of fitting at most."""
 REFUSALS = 1000
 """Draws that the space refuses before one counts as in vain."""
+KEPT = 0.9
+"""Share of a guide's proposals that should be within the limits: a capture costs far more than a draw."""
+TRUSTED = 0.8
+"""Below that share, draws are mutations of members found within the limits while preparing."""
+MUTATIONS = 3
 PROPOSALS, NEIGHBOURS = 4, 12
 """Captures of a guided draw at most, before a member found earlier is given again."""
 DRAWS = 100_000
@@ -380,6 +385,8 @@ class _Guide:
             if self.level == 1.0 and sum(r <= 1 for r in found) > FITTED / 4:
                 break
         self._fit(members, ratios)
+        self.is_trusted = True
+        """Whether the fitted sum tells which proposals are within the limits."""
         self._tighten(rng)
         self.captured = 0
         self.within = [m for m, ratio in zip(members, ratios, strict=True) if ratio <= 1]  # fixed, so that a seed fixes its draw
@@ -394,18 +401,22 @@ class _Guide:
         step = max(self.margin, 1e-3)
         for _ in range(LEVELS):
             tried = [m for m in (self._propose(rng) for _ in range(FITTED // 8)) if m is not None]
-            if sum(self._ratio(m) <= 1 for m in tried) >= 0.6 * len(tried):
+            kept = sum(self._ratio(m) <= 1 for m in tried) / max(1, len(tried))
+            self.is_trusted = kept >= TRUSTED
+            if kept >= KEPT:
                 return
             self.margin -= step
             self.budget = None if self.structure is None else self._budget(self.structure)
 
     def draw(self, rng: random.Random) -> Architecture | None:
-        """A proposal within the limits; after some in vain a neighbour of a member that is."""
+        """A proposal within the limits; after some in vain, or where the fit tells too little, a neighbour of a member that is."""
         for attempt in range(PROPOSALS + NEIGHBOURS):
-            if attempt < PROPOSALS:
+            if attempt < PROPOSALS and self.is_trusted:
                 found = self._propose(rng)
             else:
-                found = self._neighbour(rng.choice(self.within), rng)
+                found = rng.choice(self.within)
+                for _ in range(rng.randint(1, MUTATIONS)):
+                    found = self._neighbour(found, rng) or found
             if found is not None and self._ratio(found) <= 1:
                 return found
         return rng.choice(self.within)

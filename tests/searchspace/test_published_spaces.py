@@ -295,7 +295,9 @@ def test_all_shared_rows_have_published_counts(
             # a constant for the skeleton; an edge's elements are 5 x (16 x 32^2 + 32 x 16^2 + 64 x 8^2)
             edge = 5 * 28_672
             extra = 3 * row[cell].count("nor_conv") * edge + 9 * row[cell].count("avg_pool") * edge + 160_832
-            assert float(row["flops_m"]) * 1e6 == pytest.approx(graph.macs + extra, abs=500), row[cell]  # some have three decimals
+            assert float(row["flops_m"]) * 1e6 == pytest.approx(graph.macs + extra, abs=500), row[
+                cell
+            ]  # some have three decimals
         if macs is not None:
             assert (thop(graph) if file == "accel_nasbench" else graph.macs) == pytest.approx(macs(row), rel=1e-6), row[cell]
 

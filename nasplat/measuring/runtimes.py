@@ -1,0 +1,164 @@
+"""What runs a module: torch as it is, compiled, as one CUDA graph, or ONNX Runtime."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nasplat.errors import ExportError, InputError
+
+RUNTIMES = ("eager", "compiled", "cuda-graph", "onnxruntime")
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+OPSET = 18
+
+
+def runner(
+    module: nn.Module, x: Tensor, runtime: str, precision: str, device: torch.device, threads: int
+) -> tuple[Callable[[], Any], str]:
+    """A function that runs one forward pass, and the runtime's name with its version.
+
+    Args:
+        module: In eval mode; it is copied where device or precision change it.
+        x: Input, float32 on the CPU.
+        runtime: One of `RUNTIMES`.
+        precision: One of `PRECISIONS`; weights and input are converted.
+        device: Where it runs.
+        threads: Of ONNX Runtime; torch's own are the process's.
+
+    Raises:
+        InputError: the runtime cannot run this here.
+        ExportError: the module cannot be said in ONNX.
+    """
+    if runtime not in RUNTIMES or precision not in PRECISIONS:
+        raise InputError(
+            f"expected a runtime among {', '.join(RUNTIMES)} and a precision among {', '.join(PRECISIONS)}, got {runtime!r} and "
+            f"{precision!r}.\n  Use one of these."
+        )
+    if runtime == "onnxruntime":
+        return _onnx(module, x, precision, device, threads)
+    if runtime == "cuda-graph" and device.type != "cuda":
+        raise InputError("runtime cuda-graph expected device='cuda', got the CPU.\n  Use runtime='eager'.")
+    dtype = PRECISIONS[precision]
+    here = next((p for p in module.parameters()), x)
+    if here.device != device or here.dtype != dtype:
+        module = copy.deepcopy(module).to(device, dtype)
+    x = x.to(device, dtype)
+    version = f"torch {torch.__version__}"
+    if runtime == "eager":
+        return lambda: module(x), f"{version} eager"
+    if runtime == "cuda-graph":
+        return _recorded(module, x), f"{version} CUDA graph"
+    compiled = torch.compile(module, dynamic=False)
+    try:
+        compiled(x)
+    except Exception as err:  # whatever the compiler's many parts raise
+        raise InputError(
+            f"torch.compile failed with {type(err).__name__}: {str(err).splitlines()[0][:200]}\n"
+            "  On a CPU it needs a C++ compiler; runtime='eager' needs none."
+        ) from err
+    return lambda: compiled(x), f"{version} compiled"
+
+
+def _recorded(module: nn.Module, x: Tensor) -> Callable[[], Any]:
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            module(x)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        module(x)
+    return graph.replay
+
+
+def _onnx(module: nn.Module, x: Tensor, precision: str, device: torch.device, threads: int) -> tuple[Callable[[], Any], str]:
+    import onnxruntime
+
+    if precision != "float32":
+        raise InputError(f"runtime onnxruntime expected precision float32, got {precision!r}.\n  Convert the file instead.")
+    provider = "CUDAExecutionProvider" if device.type == "cuda" else "CPUExecutionProvider"
+    if provider not in onnxruntime.get_available_providers():
+        raise InputError(f"this ONNX Runtime has no {provider}.\n  Install onnxruntime-gpu, or use device='cpu'.")
+    made = open_session(to_onnx(_on_cpu(module), tuple(x.shape), OPSET), threads, provider)
+    given = {made.get_inputs()[0].name: x.numpy()}
+    return lambda: made.run(None, given), f"ONNX Runtime {onnxruntime.__version__}"
+
+
+def _on_cpu(module: nn.Module) -> nn.Module:
+    return copy.deepcopy(module).cpu() if any(p.device.type != "cpu" for p in module.parameters()) else module
+
+
+def to_onnx(module: nn.Module, shape: tuple[int, ...], opset: int) -> bytes:
+    """An ONNX file with a symbolic batch, unchecked.
+
+    Args:
+        module: In eval mode, on the CPU.
+        shape: Of the input.
+        opset: Version of the ONNX operator set.
+
+    Raises:
+        ExportError: torch's exporter failed.
+    """
+    example = torch.randn(2, *shape[1:], generator=torch.Generator().manual_seed(0))
+    quiet = logging.getLogger("torch.onnx"), logging.getLogger("onnxscript")
+    levels = [q.level for q in quiet]
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as folder:
+        warnings.simplefilter("ignore")  # the exporter warns of its own internals
+        for q in quiet:
+            q.setLevel(logging.ERROR)
+        file = Path(folder) / "net.onnx"
+        try:
+            torch.onnx.export(
+                module,
+                (example,),
+                file,
+                opset_version=opset,
+                input_names=["input"],
+                output_names=["output"],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+        except Exception as err:
+            raise ExportError(
+                f"torch's ONNX exporter failed with {type(err).__name__}: {str(err).splitlines()[0]}\n"
+                "  The module uses something ONNX cannot say; `nasplat inspect` lists its operators."
+            ) from err
+        finally:
+            for q, level in zip(quiet, levels, strict=True):
+                q.setLevel(level)
+        return file.read_bytes()
+
+
+def open_session(data: bytes, threads: int | None = None, provider: str = "CPUExecutionProvider") -> Any:
+    """An ONNX Runtime session.
+
+    Args:
+        data: The file.
+        threads: Within an operator; torch's number by default.
+        provider: Where it runs.
+
+    Raises:
+        ExportError: ONNX Runtime refuses the file.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads or torch.get_num_threads()
+    try:
+        return onnxruntime.InferenceSession(data, options, providers=[provider])
+    except Exception as err:  # onnxruntime's errors have no common public base
+        raise ExportError(f"ONNX Runtime refused the file: {str(err).splitlines()[0]}\n  It is truncated, or no ONNX.") from err

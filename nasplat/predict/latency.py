@@ -1,0 +1,181 @@
+"""Latency of a network from a sample of networks timed on one device.
+
+Two parts. A sum over operations, each linear in its multiply-accumulates, its memory traffic and its mere existence, with
+coefficients that are never negative: it says what another family of networks costs. Boosted trees on graph statistics correct what
+that sum misses, as far as cross-validation says that they help. Folds leave whole families out where families are told.
+Sources: roofline of operations, Williams et al. 2009, doi:10.1145/1498765.1498785; prediction by kernels, Zhang et al. 2021
+(nn-Meter), doi:10.1145/3458864.3467882.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasplat.errors import PredictorError
+from nasplat.graph.executed import KINDS, TERMS
+from nasplat.predict.conformal import fewest, half_width
+from nasplat.predict.predictor import AbstractPredictor
+from nasplat.predict.trees import evaluate, grow
+from nasplat.predict.view import View
+
+Matrix = NDArray[np.float64]
+
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Of the trees' correction, chosen by cross-validation."""
+FOLDS = 5
+RIDGE = 1e-3
+BEYOND = 4.0
+"""How many times more or fewer MACs than any timed network are still inside the support."""
+FOREIGN = 0.1
+"""Share of MACs, or of calls, that operations of a kind never timed may have."""
+
+
+class LatencyPredictor(AbstractPredictor):
+    """Milliseconds of a forward pass on the device that the labels come from; smaller is better, and ranks first."""
+
+    family: ClassVar[str] = "latency"
+
+    def __init__(self, level: float = 0.9, metric: str = "latency_ms", seed: int = 0) -> None:
+        """Args:
+        level: Of the interval.
+        metric: Name and unit of the label.
+        seed: Decides folds and trees.
+        """
+        self.level, self.metric, self.seed = level, metric, seed
+
+    def fit(self, items: Sequence[Any], labels: Sequence[float], families: Sequence[str] | None = None) -> Self:
+        """Learn from timed networks.
+
+        Args:
+            items: Graphs, views, or what has a `graph()` method.
+            labels: Milliseconds, positive.
+            families: A name each; folds leave whole families out, so that the interval holds for another family.
+
+        Raises:
+            PredictorError: fewer than 20 labels, not one per item, or one that is not positive.
+        """
+        seen = self.views(items)
+        y = np.asarray(labels, np.float64)
+        if len(seen) != len(y) or len(y) < max(20, fewest(self.level)) or not (y > 0).all():
+            raise PredictorError(
+                f"expected a positive latency per network, at least 20, got {len(seen)} networks and {len(y)} labels.\n  Time more."
+            )
+        self.names_ = list(seen[0].statistics)
+        s = np.array([list(v.statistics.values()) for v in seen])
+        folds = self._folds(len(y), families)
+        trials = [self._validate(self._terms(seen, prunes), s, y, folds) for prunes in (False, True)]
+        best = min(trials, key=lambda t: t[0])
+        self.prunes_ = best is trials[1]
+        """Whether the device follows what a compiler keeps, instead of everything that is written down."""
+        self.share_, answers = best[1:]
+        self.left_out_ = answers
+        """Each network's answer by a fit without its fold."""
+        x = self._terms(seen, self.prunes_)
+        self.validation_ = {
+            "networks": len(y),
+            "folds": "families left out" if families is not None else "random",
+            "mape_percent": float(np.mean(np.abs(answers / y - 1)) * 100),
+            "correction": self.share_,
+            "prunes_dead_code": self.prunes_,
+        }
+        """How well networks are predicted that were left out."""
+        self.width_ = half_width(np.log(y / answers), self.level)
+        self.coefficients_ = _solve(x, y)
+        self.model_ = self._correction(x, s, y, self.coefficients_)
+        macs = np.array([v.macs for v in seen], np.float64)
+        self.range_ = np.array([max(1.0, macs.min()), macs.max()])
+        self.kinds_ = (x.reshape(-1, len(KINDS), len(TERMS))[:, :, 0] > 0).any(0)
+        self.reference_ = np.quantile(y, np.linspace(0, 1, 101))
+        self.fitted_ = True
+        return self
+
+    def _terms(self, seen: Sequence[View], prunes: bool) -> Matrix:
+        return np.array([v.executed[int(prunes)].ravel() for v in seen])
+
+    def _validate(self, x: Matrix, s: Matrix, y: Matrix, folds: NDArray[np.int64]) -> tuple[float, float, Matrix]:
+        """Mean error of networks left out, the best share of the correction, and the answers."""
+        sums, ratios = np.empty(len(y)), np.empty(len(y))
+        for fold in np.unique(folds):
+            held = folds == fold
+            coefficients = _solve(x[~held], y[~held])
+            sums[held] = _sum(x[held], coefficients)
+            ratios[held] = evaluate(self._correction(x[~held], s[~held], y[~held], coefficients), s[held]).mean(0)
+        errors = [float(np.mean(np.abs(np.log(y / sums) - share * ratios))) for share in SHARES]
+        best = int(np.argmin(errors))
+        return errors[best], SHARES[best], sums * np.exp(SHARES[best] * ratios)
+
+    def _folds(self, n: int, families: Sequence[str] | None) -> NDArray[np.int64]:
+        if families is not None and len(set(families)) > 1:
+            return np.unique(np.asarray(families), return_inverse=True)[1]
+        return np.random.default_rng(self.seed).permutation(n) % FOLDS
+
+    def _correction(self, x: Matrix, s: Matrix, y: Matrix, coefficients: Matrix) -> dict[str, NDArray[Any]]:
+        return grow(s, np.log(y / _sum(x, coefficients)), 3, 100, 3, 0.06, self.seed)
+
+    def _reason(self, seen: View) -> str:
+        if seen.unknown_ops:
+            return f"it uses operations that were never timed: {', '.join(seen.unknown_ops)}"
+        calls, macs = seen.executed[int(self.prunes_)][:, :2].T
+        for k, was_timed in enumerate(self.kinds_):
+            if not was_timed and macs[k] > FOREIGN * macs.sum():
+                return f"{macs[k] / macs.sum():.0%} of its MACs are of kind {KINDS[k]}, none of which was timed"
+            if not was_timed and calls[k] > FOREIGN * calls.sum():
+                return f"{calls[k]:.0f} of its operations are of kind {KINDS[k]}, none of which was timed"
+        if not self.range_[0] / BEYOND <= seen.macs <= self.range_[1] * BEYOND:
+            return f"it has {seen.macs:,} MACs, the timed networks {self.range_[0]:,.0f} to {self.range_[1]:,.0f}"
+        return ""
+
+    def _answers(self, seen: Sequence[View]) -> Matrix:
+        sums = _sum(self._terms(seen, self.prunes_), self.coefficients_)
+        s = np.array([[v.statistics[n] for n in self.names_] for v in seen])
+        return sums * np.exp(self.share_ * evaluate(self.model_, s).mean(0))
+
+    def _estimates(self, seen: Sequence[View]) -> list[tuple[float, float, float]]:
+        factor = float(np.exp(self.width_))
+        return [(ms, ms / factor, ms * factor) for ms in self._answers(seen).tolist()]
+
+    def _scores(self, seen: Sequence[View]) -> list[float]:
+        return (-self._answers(seen)).tolist()
+
+    def _settings(self) -> dict[str, Any]:
+        return {"level": self.level, "metric": self.metric, "seed": self.seed}
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        return {
+            **self.model_,
+            "coefficients": self.coefficients_,
+            "spread": np.array([self.width_, self.share_, float(self.prunes_)]),
+            "range": self.range_,
+            "kinds": self.kinds_.astype(np.uint8),
+            "reference": self.reference_,
+            "names": np.frombuffer("\n".join(self.names_).encode(), np.uint8),
+        }
+
+    def _restore(self, arrays: dict[str, NDArray[Any]], recipe: dict[str, Any]) -> None:
+        self.model_ = {k: arrays[k] for k in ("feature", "threshold", "left", "right", "value", "start")}
+        self.coefficients_, self.range_, self.reference_ = arrays["coefficients"], arrays["range"], arrays["reference"]
+        self.width_, self.share_, prunes = (float(v) for v in arrays["spread"])
+        self.prunes_ = bool(prunes)
+        self.kinds_ = arrays["kinds"].astype(bool)
+        self.names_ = arrays["names"].tobytes().decode().split("\n")
+        self.fitted_ = True
+
+
+def _solve(x: Matrix, y: Matrix) -> Matrix:
+    """Coefficients that are never negative, least squares of relative errors."""
+    from sklearn.linear_model import LinearRegression
+
+    relative = x / y[:, None]
+    scale = np.sqrt((relative**2).mean(0))
+    scale = np.where(scale > 0, scale, 1.0)
+    design = np.vstack([relative / scale, np.sqrt(RIDGE) * np.eye(x.shape[1])])
+    target = np.concatenate([np.ones(len(y)), np.zeros(x.shape[1])])
+    return LinearRegression(positive=True, fit_intercept=False).fit(design, target).coef_ / scale
+
+
+def _sum(x: Matrix, coefficients: Matrix) -> Matrix:
+    return np.maximum(x @ coefficients, 1e-9)

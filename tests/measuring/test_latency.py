@@ -1,0 +1,141 @@
+"""Latencies say under which conditions they hold, and when not to trust them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import nasplat
+from nasplat.errors import InputError
+from nasplat.measuring import measure_together, time_passes
+
+
+class Clock:
+    """A machine whose passes and references take the seconds that a function of the time gone by says."""
+
+    def __init__(self, seconds: Callable[[float], float], reference: Callable[[float], float] = lambda now: 1e-3) -> None:
+        self.pass_seconds, self.reference_seconds, self.now = seconds, reference, 0.0
+
+    def seconds(self, one: Callable[[], Any]) -> float:
+        one()
+        spent = self.pass_seconds(self.now)
+        self.now += spent
+        return spent
+
+    def reference(self) -> float:
+        return self.reference_seconds(self.now)
+
+
+def cycle(*values: float) -> Callable[[float], float]:
+    def forever() -> Iterator[float]:
+        while True:
+            yield from values
+
+    numbers = forever()
+    return lambda now: next(numbers)
+
+
+def test_latency_has_conditions_an_interval_and_leaves_the_module() -> None:
+    module = nn.Sequential(nn.Linear(8, 8), nn.Dropout()).train()
+    found = nasplat.measure(module, (1, 8), batch=4, repeats=20, warmup=2, threads=1)
+    assert 0 < found.low_ms <= found.median_ms <= found.high_ms
+    assert (found.batch, found.repeats, found.dtype, found.threads, found.warmup) == (4, 20, "float32", 1, 2)
+    assert "eager" in found.runtime
+    assert module.training
+    assert module[1].training
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"repeats": 2}, "at least 5 repeats, got 2"),
+    ({"runtime": "tpu"}, "a runtime among eager"),
+    ({"precision": "int3"}, "got 'eager' and 'int3'"),
+    ({"runtime": "cuda-graph"}, "expected device='cuda'"),
+    ({"runtime": "onnxruntime", "precision": "bfloat16"}, "expected precision float32"),
+    ({"threads": 0}, "at least one thread"),
+])  # fmt: skip
+def test_what_cannot_be_measured_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        nasplat.measure(nn.Linear(2, 2), (1, 2), **settings)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_missing_devices_are_refused() -> None:
+    with pytest.raises(InputError, match="torch sees none"):
+        nasplat.measure(nn.Linear(2, 2), (1, 2), device="cuda")
+
+
+@pytest.mark.parametrize(("runtime", "precision"), [("eager", "bfloat16"), ("onnxruntime", "float32")])
+def test_other_runtimes_and_precisions_run_a_copy(runtime: str, precision: str) -> None:
+    module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    before = {k: v.clone() for k, v in module.state_dict().items()}
+    found = nasplat.measure(module, (1, 1, 8, 8), repeats=5, runtime=runtime, precision=precision)
+    assert found.dtype == precision
+    assert ("ONNX" in found.runtime) == (runtime == "onnxruntime")
+    assert all(torch.equal(v, before[k]) and v.dtype == before[k].dtype for k, v in module.state_dict().items())
+
+
+@pytest.mark.slow
+def test_compiled_modules_are_timed() -> None:
+    assert "compiled" in nasplat.measure(nn.Linear(4, 4), (1, 4), repeats=5, runtime="compiled").runtime
+
+
+def test_warm_up_ends_when_passes_are_steady() -> None:
+    found = time_passes(lambda: None, 30, clock=Clock(lambda now: 1e-3 + 0.02 * 0.8 ** (now / 1e-3)))
+    assert found.warmup >= 15
+    assert found.median_ms == pytest.approx(1.0, rel=0.05)
+    assert found.is_trusted
+    never = time_passes(lambda: None, 30, clock=Clock(lambda now: 1.0 / (1.0 + now)))
+    assert "still getting faster" in never.flags[0]
+
+
+def test_throttled_and_noisy_runs_are_flagged() -> None:
+    calm = time_passes(lambda: None, 40, clock=Clock(cycle(1.00e-3, 1.01e-3, 0.99e-3)))
+    assert calm.is_trusted
+    slowing = time_passes(lambda: None, 40, warmup=0, clock=Clock(lambda now: 1e-3 * (1 + 20 * now)))
+    assert "slowed down by" in slowing.flags[0]
+    assert slowing.low_ms < slowing.median_ms * 0.9 < slowing.median_ms * 1.1 < slowing.high_ms
+    hot = time_passes(lambda: None, 40, warmup=0, clock=Clock(lambda now: 1e-3, lambda now: 1e-3 * (1 + 10 * now)))
+    assert hot.flags == (f"the machine slowed down by {hot.machine_drift:.0%}: throttled or disturbed",)
+    noisy = time_passes(lambda: None, 40, warmup=0, clock=Clock(cycle(1e-3, 3e-3)))
+    assert "noisy" in noisy.flags[-1]
+
+
+def test_overlapping_intervals_are_equal() -> None:
+    fast = time_passes(lambda: None, 40, warmup=0, clock=Clock(cycle(1.00e-3, 1.02e-3)))
+    alike = time_passes(lambda: None, 40, warmup=0, clock=Clock(cycle(1.01e-3, 1.03e-3)))
+    slow = time_passes(lambda: None, 40, warmup=0, clock=Clock(cycle(2.00e-3, 2.02e-3)))
+    assert (fast.compare(alike), fast.compare(slow), slow.compare(fast)) == ("equal", "faster", "slower")
+    with pytest.raises(InputError, match="of one batch"):
+        fast.compare(replace(fast, batch=2))
+
+
+def test_networks_are_timed_in_turns() -> None:
+    order: list[str] = []
+
+    class Says(nn.Module):
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.name = name
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            order.append(self.name)
+            return x
+
+    found = measure_together([(Says("a"), (1, 2)), (Says("b"), (1, 2))], repeats=5, warmup=0)
+    assert len(found) == 2
+    assert order == ["a", "b"] * 5
+
+
+def test_slow_networks_get_fewer_passes() -> None:
+    class Slow(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for _ in range(200):
+                x = x @ x
+            return x
+
+    assert nasplat.measure(Slow(), (64, 64), batch=64, repeats=1000, warmup=0, seconds=0.02).repeats < 1000
