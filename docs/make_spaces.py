@@ -19,7 +19,7 @@ LABELS = {
     "darts": "NAS-Bench-301 surrogate, OnceNAS-Bench, NAS-Bench-Suite-Zero's nine tasks (column `genotype`)",
     "fbnet": "HELP latency (blocks joined by `|`)",
     "hybrid": "shipped: `hybrid_digits.csv.gz`",
-    "inception": "shipped: `branch_digits.csv.gz` (two seeds agree with τ-b .608 only)",
+    "inception": "shipped: `branch_digits.csv.gz`",
     "mnasnet": "Accel-NASBench (`e6_k3_l1_se0;…`)",
     "nasbench101": "NAS-Bench-101 (its own JSON, or `adj_upper` and `ops`), EC-NAS energy, zero-cost proxies",
     "nasbench201": "NAS-Bench-201 and NATS-Bench topology, HW-NAS-Bench, robustness, AnalogNAS-Bench, zero-cost proxies; shipped: "

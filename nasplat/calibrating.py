@@ -175,21 +175,23 @@ def _append(file: Path, candidate: Candidate, latency: Latency) -> dict[str, str
         "repeats": str(latency.repeats),
         "flags": "; ".join(latency.flags),
     }
-    is_new = not file.exists()
+    is_new = not file.exists() or not file.stat().st_size
     with file.open("a", newline="", encoding="utf-8") as out:
-        writer = csv.DictWriter(out, COLUMNS)
+        writer = csv.writer(out)
         if is_new:
-            writer.writeheader()
-        writer.writerow(row)
+            writer.writerow(COLUMNS)
+        writer.writerow([row[c] for c in COLUMNS])
     return row
 
 
 def _read(file: Path) -> dict[str, Mapping[str, str]]:
     if not file.exists():
         return {}
-    with file.open(newline="", encoding="utf-8") as text:
-        rows = list(csv.DictReader(text))
-    return {r["key"]: r for r in rows if r.get("flags") is not None}  # the last row of a killed process may be cut short
+    text = file.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:  # a killed process left half a row
+        file.write_text(whole, encoding="utf-8")
+    return {r["key"]: r for r in csv.DictReader(whole.splitlines())}
 
 
 def _card(about: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:

@@ -16,15 +16,16 @@ from nasplat.graph.cost import node_macs
 from nasplat.graph.graph import Graph, Node
 
 KINDS = (
+    *("conv1x1", "conv3x3", "conv5x5+", "depthwise3x3", "depthwise5x5+", "grouped", "linear", "recurrent", "matmul", "attention"),
     *(
-        "conv1x1",
-        "conv",
-        "grouped",
-        "linear",
-        "attention",
-        "pool",
-        "join",
+        "maxpool",
+        "avgpool",
+        "reduce",
+        "add",
+        "concat",
         "norm",
+        "layernorm",
+        "relu",
         "activation",
         "pointwise",
         "movement",
@@ -32,37 +33,47 @@ KINDS = (
     ),
 )
 """Operations whose time follows different laws."""
-TERMS = ("calls", "macs", "weights", "read", "written", "macs / channels_in", "macs / channels_out")
-"""What the time of a kind may be linear in: elements of weights, operands and output; multiply-accumulates over channels."""
-_SILENT = frozenset({"input", "output", "constant", "identity", "copy"})
-_MOVEMENT = frozenset({"pad", "resize", "gather", "shift", "pixelshuffle", "roll", "index", "scatter", "zeros", "random"})
+TERMS = ("calls", "work", "weights", "read", "written", "work / channels_in", "work / channels_out")
+"""What the time of a kind may be linear in: multiply-accumulates (of pooling: outputs times window), also over channels; elements of
+weights, operands and outputs."""
+_SILENT = frozenset({"input", "output", "constant", "identity", "copy", "view"})
+_KIND = {
+    **dict.fromkeys(ops.NORMALISATION, "norm"),
+    **dict.fromkeys(("layernorm", "rmsnorm"), "layernorm"),
+    **dict.fromkeys(ops.ACTIVATION, "activation"),
+    **dict.fromkeys(("relu", "relu6"), "relu"),
+    **dict.fromkeys(ops.POINTWISE, "pointwise"),
+    **dict.fromkeys(ops.POOLING, "reduce"),
+    **dict.fromkeys(("maxpool", "avgpool", "add", "concat", "linear", "recurrent", "attention"), ""),
+    **dict.fromkeys(("matmul", "distance", "bilinear"), "matmul"),
+    **dict.fromkeys(
+        ("pad", "resize", "gather", "shift", "pixelshuffle", "roll", "index", "scatter", "zeros", "random"), "movement"
+    ),
+    **dict.fromkeys(("embedding",), "movement"),
+    "softmax": "activation",
+}
+WINDOW = 9
+"""Largest window, in elements, of the small kinds."""
 
 
-def kind_of(node: Node) -> str:
-    """Name in `KINDS`; empty for what runs nothing."""
-    op = node.op
-    if op in _SILENT or node.is_alias:
+def kind_of(node: Node, channels: int = 0) -> str:
+    """Name in `KINDS`; empty for what runs nothing.
+
+    Args:
+        node: Any operation.
+        channels: Of its first operand.
+    """
+    if node.op in _SILENT or node.is_alias:
         return ""
-    if op == "conv":
+    if node.op in {"conv", "depthwise"}:
         window = prod(node.get("kernel", (1,)))  # type: ignore[arg-type]
-        return "grouped" if node.get("groups", 1) != 1 else "conv1x1" if window == 1 else "conv"
-    if op == "depthwise":
-        return "grouped"
-    if op in ops.WEIGHTED:
-        return "linear"
-    if op in ops.MATMUL or op == "softmax":
-        return "attention"
-    for kind, names in (
-        ("join", ("add", "concat")),
-        ("norm", ops.NORMALISATION),
-        ("activation", ops.ACTIVATION),
-        ("pool", ops.POOLING),
-        ("pointwise", ops.POINTWISE),
-        ("movement", _MOVEMENT),
-    ):
-        if op in names:
-            return kind
-    return "other"
+        groups = node.get("groups", 1)
+        if node.op == "depthwise" or (groups != 1 and groups == channels):
+            return "depthwise3x3" if window <= WINDOW else "depthwise5x5+"
+        if groups != 1:
+            return "grouped"
+        return "conv1x1" if window == 1 else "conv3x3" if window <= WINDOW else "conv5x5+"
+    return _KIND.get(node.op, "other") or node.op
 
 
 def executed(graph: Graph) -> NDArray[np.float64]:
@@ -77,15 +88,18 @@ def executed(graph: Graph) -> NDArray[np.float64]:
     found = np.zeros((len(KINDS), len(TERMS)))
     place = {kind: i for i, kind in enumerate(KINDS)}
     for i, node in enumerate(graph.nodes):
-        kind = kind_of(node)
+        shapes = graph.input_shapes(i)
+        channels = _channels(shapes[0] if shapes else ())
+        kind = kind_of(node, channels)
         if not kind:
             continue
-        shapes = graph.input_shapes(i)
-        macs = node_macs(node, shapes)
+        work = node_macs(node, shapes)
         weights = sum(graph.weights[w].size for w in node.weights)
         read, written = sum(prod(s) for s in shapes), prod(node.shape)
+        if kind in {"maxpool", "avgpool"}:
+            work = written * prod(node.get("kernel", (1,)))  # type: ignore[arg-type]
         row = found[place[kind]]
-        row += (1, macs, weights, read, written, macs / _channels(shapes[0] if shapes else ()), macs / _channels(node.shape))
+        row += (1, work, weights, read, written, work / channels, work / _channels(node.shape))
     return found
 
 

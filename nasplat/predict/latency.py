@@ -31,7 +31,7 @@ RIDGE = 1e-3
 BEYOND = 4.0
 """How many times more or fewer MACs than any timed network are still inside the support."""
 FOREIGN = 0.1
-"""Share of MACs, or of calls, that operations of a kind never timed may have."""
+"""Share of work, or of calls, that operations of a kind never timed may have."""
 
 
 class LatencyPredictor(AbstractPredictor):
@@ -88,7 +88,7 @@ class LatencyPredictor(AbstractPredictor):
         self.model_ = self._correction(x, s, y, self.coefficients_)
         macs = np.array([v.macs for v in seen], np.float64)
         self.range_ = np.array([max(1.0, macs.min()), macs.max()])
-        self.kinds_ = (x.reshape(-1, len(KINDS), len(TERMS))[:, :, 0] > 0).any(0)
+        self.kinds_: NDArray[np.bool_] = np.any(x.reshape(-1, len(KINDS), len(TERMS))[:, :, 0] > 0, axis=0)
         self.reference_ = np.quantile(y, np.linspace(0, 1, 101))
         self.fitted_ = True
         return self
@@ -119,10 +119,10 @@ class LatencyPredictor(AbstractPredictor):
     def _reason(self, seen: View) -> str:
         if seen.unknown_ops:
             return f"it uses operations that were never timed: {', '.join(seen.unknown_ops)}"
-        calls, macs = seen.executed[int(self.prunes_)][:, :2].T
-        for k, was_timed in enumerate(self.kinds_):
-            if not was_timed and macs[k] > FOREIGN * macs.sum():
-                return f"{macs[k] / macs.sum():.0%} of its MACs are of kind {KINDS[k]}, none of which was timed"
+        calls, work = seen.executed[int(self.prunes_)][:, :2].T
+        for k, was_timed in enumerate(self.kinds_.tolist()):
+            if not was_timed and work[k] > FOREIGN * work.sum():
+                return f"{work[k] / work.sum():.0%} of its work is of kind {KINDS[k]}, none of which was timed"
             if not was_timed and calls[k] > FOREIGN * calls.sum():
                 return f"{calls[k]:.0f} of its operations are of kind {KINDS[k]}, none of which was timed"
         if not self.range_[0] / BEYOND <= seen.macs <= self.range_[1] * BEYOND:
@@ -150,7 +150,7 @@ class LatencyPredictor(AbstractPredictor):
             "coefficients": self.coefficients_,
             "spread": np.array([self.width_, self.share_, float(self.prunes_)]),
             "range": self.range_,
-            "kinds": self.kinds_.astype(np.uint8),
+            "kinds": np.asarray(self.kinds_, np.uint8),
             "reference": self.reference_,
             "names": np.frombuffer("\n".join(self.names_).encode(), np.uint8),
         }

@@ -1,0 +1,88 @@
+"""A calibration times a chosen sample, survives interruption, and fills the latency of every prediction."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import nasplat
+from nasplat import calibrating
+from nasplat.calibrating import candidates, choose
+from nasplat.cli import cli
+from nasplat.devices import Conditions, calibrated
+from nasplat.errors import InputError
+
+
+@pytest.fixture
+def families() -> list[nasplat.Space]:
+    cells = nasplat.load_space("nasbench201", width=[4, 8], cells=1, image=16, channels=1)
+    return [cells, nasplat.load_space("vit", size="mini", image=16, patch=4, channels=1, head_dim=8)]
+
+
+def test_chosen_networks_are_distinct_and_lie_apart(families: list[nasplat.Space]) -> None:
+    pool = candidates(families, 20, 0)
+    assert {c.family for c in pool} == {"nasbench201", "vit"}
+    assert len({c.key for c in pool}) == len(pool) == 60
+    chosen = choose(pool, 20)
+    assert len({c.key for c in chosen}) == 20
+
+    def radius(some: list[calibrating.Candidate]) -> float:
+        x = np.log1p(np.array([c.seen.executed[0].ravel() for c in pool]))
+        x = (x - x.mean(0)) / np.maximum(1e-9, x.std(0))
+        rows = [pool.index(c) for c in some]
+        return float(np.sqrt(((x[:, None] - x[rows][None]) ** 2).sum(2)).min(1).max())
+
+    assert radius(chosen) < min(radius(pool[i : i + 20]) for i in (0, 20, 40))
+
+
+def test_interrupted_calibrations_go_on(families: list[nasplat.Space], tmp_path: Path) -> None:
+    conditions = Conditions(threads=1)
+
+    def stop(done: int, total: int, words: str) -> None:
+        if done == 12:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        nasplat.calibrate(families, 30, conditions, tmp_path, report=stop)
+    file = tmp_path / "timings.csv"
+    before = file.read_text(encoding="utf-8")
+    assert before.count("\n") == 13
+    file.write_text(before + "vit,half a", encoding="utf-8")  # as a killed process leaves it
+    seen: list[int] = []
+    predictor = nasplat.calibrate(families, 30, conditions, tmp_path, report=lambda done, total, words: seen.append(done))
+    assert seen == list(range(13, 31))
+    with file.open(encoding="utf-8") as text:
+        rows = list(csv.DictReader(text))
+    assert len({r["key"] for r in rows}) == len(rows) == 30
+    assert predictor.validation_["networks"] == 30
+    metrics = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
+    assert set(metrics["families"]) == {"nasbench201", "vit"}
+
+
+def test_predictions_hold_the_latency_of_a_calibrated_device(families: list[nasplat.Space]) -> None:
+    name = "nasbench201:|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_1x1~1|nor_conv_3x3~2|"
+    assert calibrated() is None
+    assert nasplat.score([name], "trees-nb201")[0].prediction.latency_ms is None
+    nasplat.calibrate([families[0].with_presets(width=[8, 16], cells=3, image=32)], 20)
+    (row,) = nasplat.score([name], "trees-nb201")
+    found = row.prediction
+    assert found.latency_ms is not None
+    assert 0 < (found.latency_low_ms or 0) < found.latency_ms < (found.latency_high_ms or 0)
+    (Conditions().folder / "weights.safetensors").write_bytes(b"")
+    with pytest.warns(UserWarning, match="calibration of this device is left out"):
+        assert nasplat.score([name], "trees-nb201")[0].prediction.latency_ms is None
+
+
+def test_few_networks_are_refused() -> None:
+    with pytest.raises(InputError, match="at least 20"):
+        nasplat.calibrate(n=5)
+
+
+def test_measure_wants_networks_or_a_calibration() -> None:
+    assert CliRunner().invoke(cli, ["measure"]).exit_code == 2
+    assert CliRunner().invoke(cli, ["measure", "x", "--calibrate"]).exit_code == 2
