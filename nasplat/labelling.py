@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nasplat.errors import SearchError, SpaceError
 from nasplat.measuring import Budget, train_architecture
 from nasplat.searching import Limits
-from nasplat.searching.objectives import graph_of
+from nasplat.searching.facts import facts_of
 from nasplat.searchspace import Architecture, Space, load_space
 from nasplat.searchspace.pick import Rejected
 from nasplat.study import Progress, bury, claim, open_storage
@@ -119,7 +119,7 @@ def draw(space: Space, n: int, seed: int, limits: Mapping[Any, float] | None = N
     while len(found) < n:
         member = bounds.draw(space, rng)
         try:
-            key = graph_of(member.canonical()).key
+            key = facts_of(member).key
         except Exception:
             key = str(member)  # it does not build: its job will record why
         missed = missed + 1 if key in found else 0
@@ -221,9 +221,9 @@ def _holds(trial: FrozenTrial) -> bool:
 def _train(study: optuna.Study, trial: optuna.Trial, space: Space, task: Task, budget: Budget) -> None:
     try:
         architecture = space.suggest(trial)
-        graph = graph_of(architecture)
+        graph = facts_of(architecture)
         trial.set_user_attr("architecture", architecture.to_json())
-        trial.set_user_attr("key", graph_of(architecture.canonical()).key)
+        trial.set_user_attr("key", facts_of(architecture).key)
         trial.set_user_attr("macs", graph.macs)
         trial.set_user_attr("params", graph.params)
         done = train_architecture(architecture, task, budget, int(trial.user_attrs["training_seed"]), curve=True)

@@ -24,7 +24,9 @@ except ImportError:  # Windows: Optuna's own lock stands in
 
 from nasplat.errors import SearchError
 from nasplat.searching import AbstractObjective, Counted, Limits, OutsideSupport, PredictorSampler
-from nasplat.searching.objectives import graph_of
+from nasplat.searching.facts import facts_of
+from nasplat.searching.ledger import Ledger
+from nasplat.searching.proposing import ArchitectureSampler
 from nasplat.searchspace import Architecture, Space, load_space
 from nasplat.searchspace.pick import Rejected
 from nasplat.table import Table
@@ -127,7 +129,7 @@ def search(
     if sampler is None:
         quiet = optuna.samplers.TPESampler if len(objectives) == 1 else optuna.samplers.NSGAIISampler
         sampler = quiet(seed=seed)
-    if isinstance(sampler, PredictorSampler):
+    if isinstance(sampler, ArchitectureSampler):
         sampler.bind(space, objectives, bounds)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -210,10 +212,10 @@ def _add_known(study: optuna.Study, space: Space, objectives: list[AbstractObjec
     keys: set[str] = set()
     for architecture, label in zip(known.architectures, known.labels, strict=True):
         member = space.architecture(architecture.choices)
-        graph = graph_of(member.canonical())
-        if graph.key in keys:
+        key = facts_of(member).key
+        if key in keys:
             continue
-        keys.add(graph.key)
+        keys.add(key)
         values = [label if i in expensive else o(member) for i, o in enumerate(objectives)]
         distributions: Any = {n: optuna.distributions.CategoricalDistribution(space.known[n]) for n in member.choices}
         study.add_trial(
@@ -227,13 +229,8 @@ def _add_known(study: optuna.Study, space: Space, objectives: list[AbstractObjec
 
 
 def _about(architecture: Architecture) -> dict[str, Any]:
-    own = graph_of(architecture)
-    return {
-        "architecture": architecture.to_json(),
-        "key": graph_of(architecture.canonical()).key,
-        "macs": own.macs,
-        "params": own.params,
-    }
+    facts = facts_of(architecture)
+    return {"architecture": architecture.to_json(), "key": facts.key, "macs": facts.macs, "params": facts.params}
 
 
 def _run(
@@ -246,32 +243,37 @@ def _run(
     report: Callable[[Progress], None] | None,
 ) -> None:
     started, refused, in_a_row = time.monotonic(), 0, 0
-    worker = f"{socket.gethostname()}:{os.getpid()}"
+    worker, ledger = f"{socket.gethostname()}:{os.getpid()}", Ledger()
     while True:
-        trials = study.get_trials(deepcopy=False)
-        done = sum(1 for t in trials if _is_counted(t))
-        if done >= n_trials or in_a_row >= GIVE_UP:
+        ledger.update(study)
+        if ledger.done >= n_trials or in_a_row >= GIVE_UP:
             return
         if in_a_row and in_a_row % PATIENCE == 0:
-            fresh = bounds.draw(space, random.Random(f"{seed} fresh {len(trials)}"))
+            fresh = bounds.draw(space, random.Random(f"{seed} fresh {in_a_row} {ledger.done}"))
             study.enqueue_trial(dict(fresh.choices))
         trial = study.ask()
         trial.set_user_attr("worker", worker)
+        architecture, reason = None, ""
         try:
             architecture = space.suggest(trial)
-            reason = _refusal(study, trial.number, architecture, bounds)
+            # beyond a limit is told first: only what may be evaluated claims its network
+            reason = bounds.broken(architecture)
         except Rejected as err:
-            architecture, reason = None, f"refused by the space: {err}"
+            reason = f"refused by the space: {err}"
+        if architecture is not None and not reason:
+            for key, value in _about(architecture).items():
+                trial.set_user_attr(key, value)
+            ledger.update(study)  # after the claim: of two workers with one network at least one sees the other
+            rival = ledger.rival(facts_of(architecture).key, trial.number)
+            reason = "" if rival is None else f"the same network as trial {rival}"
         if architecture is None or reason:
             _prune(study, trial, reason)
             refused, in_a_row = refused + 1, in_a_row + 1
             continue
-        for key, value in _about(architecture).items():
-            trial.set_user_attr(key, value)
         trial.set_user_attr("counted", True)
         try:
             if isinstance(study.sampler, PredictorSampler):
-                trial.set_user_attr("predicted", study.sampler.estimate(architecture))
+                _note_expectation(trial, study.sampler)
             values = [o(architecture) for o in objectives]
             bad = [o.name for o, v in zip(objectives, values, strict=True) if not isfinite(v)]
             if bad:
@@ -294,24 +296,16 @@ def _run(
         in_a_row = 0
         if report is not None:
             frozen = study.get_trials(deepcopy=False)[trial.number]
-            report(Progress(done + 1, n_trials, refused, time.monotonic() - started, frozen))
+            ledger.update(study)
+            report(Progress(ledger.done, n_trials, refused, time.monotonic() - started, frozen))
 
 
-def _is_counted(trial: optuna.trial.FrozenTrial) -> bool:
-    """Finished and about a real candidate."""
-    return (trial.state == TrialState.COMPLETE and "known" not in trial.user_attrs) or (
-        trial.state == TrialState.FAIL and ("traceback" in trial.user_attrs or "reason" in trial.user_attrs)
-    )
-
-
-def _refusal(study: optuna.Study, number: int, architecture: Architecture, bounds: Limits) -> str:
-    key = graph_of(architecture.canonical()).key
-    for other in study.get_trials(deepcopy=False):
-        if other.number != number and other.user_attrs.get("key") == key and other.state != TrialState.PRUNED:
-            abandoned = other.state == TrialState.FAIL and not _is_counted(other)
-            if not abandoned:
-                return f"the same network as trial {other.number}"
-    return bounds.broken(architecture)
+def _note_expectation(trial: optuna.Trial, sampler: PredictorSampler) -> None:
+    expected = sampler.expectation(trial.number)
+    if expected is not None:
+        for key, value in (("predicted", expected.mean), ("predicted_low", expected.low), ("predicted_high", expected.high)):
+            if value is not None:
+                trial.set_user_attr(key, value)
 
 
 def _prune(study: optuna.Study, trial: optuna.Trial, reason: str) -> None:

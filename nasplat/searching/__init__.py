@@ -1,9 +1,13 @@
-"""What guides a search: objectives, limits, and a sampler that proposes with a predictor.
+"""What guides a search: objectives, limits, and samplers of whole architectures.
 
-objectives.py  callables of an architecture       limits.py   countable limits and feasible draws
-sampler.py     PredictorSampler for Optuna
+objectives.py  callables of an architecture           limits.py       countable limits and feasible draws
+facts.py       what is remembered of architectures    ledger.py       what a study has met
+proposing.py   the base of samplers                   evolution.py    random, local search, regularised evolution
+sampler.py     PredictorSampler                       surrogate.py    the Gaussian process it learns
+hypervolume.py several objectives at once
 """
 
+from nasplat.searching.evolution import EvolutionSampler, LocalSearchSampler, UniqueRandomSampler
 from nasplat.searching.limits import Limits
 from nasplat.searching.objectives import (
     AbstractObjective,
@@ -20,12 +24,15 @@ from nasplat.searching.sampler import PredictorSampler
 __all__ = [
     "AbstractObjective",
     "Counted",
+    "EvolutionSampler",
     "Inherited",
     "Limits",
+    "LocalSearchSampler",
     "Measured",
     "OutsideSupport",
     "Predicted",
     "PredictorSampler",
     "Tabulated",
     "Trained",
+    "UniqueRandomSampler",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from nasplat.errors import SearchError, SpaceError
-from nasplat.searching.objectives import graph_of
+from nasplat.searching.facts import count
 from nasplat.searchspace import QUANTITIES, Architecture, Space
 
 ATTEMPTS = 40
@@ -48,12 +48,10 @@ class Limits:
 
     def broken(self, architecture: Architecture) -> str:
         """Why an architecture is not allowed; empty when it is. Countable limits come first."""
-        if self.counted:
-            graph = graph_of(architecture)
-            for name, largest in self.counted.items():
-                value = getattr(graph, name)
-                if value > largest:
-                    return f"{name} {value:,} > {largest:,.0f}"
+        for name, largest in self.counted.items():
+            value = count(architecture, name)
+            if value > largest:
+                return f"{name} {value:,} > {largest:,.0f}"
         for name, objective, largest in self.others:
             value = objective(architecture)
             if value > largest:
@@ -102,8 +100,7 @@ class Limits:
             if self._excess(step) < self._excess(best):
                 best, reason = step, self.broken(step)
         if reason:
-            graph = graph_of(best)
-            reached = ", ".join(f"{n} {getattr(graph, n):,}" for n in self.counted) or reason
+            reached = ", ".join(f"{n} {count(best, n):,}" for n in self.counted) or reason
             raise SearchError(
                 f"no architecture of {space!r} was found within the limits ({reason}); the smallest reached has {reached}.\n"
                 "  Raise the limit."
@@ -111,6 +108,5 @@ class Limits:
         return best
 
     def _excess(self, architecture: Architecture) -> float:
-        graph = graph_of(architecture)
-        excess = sum(max(0.0, getattr(graph, n) / largest - 1.0) for n, largest in self.counted.items())
+        excess = sum(max(0.0, count(architecture, n) / largest - 1.0) for n, largest in self.counted.items())
         return excess + sum(max(0.0, f(architecture) / largest - 1.0) for _, f, largest in self.others)

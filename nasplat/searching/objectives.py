@@ -6,11 +6,11 @@ They take predictors, supernets, tables and tasks as arguments, so that a search
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from nasplat.errors import NasplatError, SearchError
 from nasplat.measuring import Budget, measure, train_architecture
+from nasplat.searching.facts import count
 from nasplat.searchspace import QUANTITIES, Architecture
 from nasplat.table import Table
 from nasplat.task import Task
@@ -47,8 +47,8 @@ class Counted(AbstractObjective):
         self.name = quantity
 
     def __call__(self, architecture: Architecture) -> float:
-        """Count the captured graph."""
-        return float(getattr(graph_of(architecture), self.name))
+        """Count, remembering what was counted before."""
+        return float(count(architecture, self.name))
 
 
 class _Predictor(Protocol):
@@ -176,20 +176,3 @@ class Tabulated(AbstractObjective):
         if key not in self._values:
             raise OutsideSupport(f"the table has no row for {architecture}")
         return self._values[key]
-
-
-_GRAPHS: dict[Architecture, Any] = {}
-_KEPT = 20_000
-
-
-def graph_of(architecture: Architecture) -> Any:
-    """The architecture's graph; recorded once per process (graphs are pure)."""
-    found = _GRAPHS.get(architecture)
-    if found is None:
-        found = architecture.graph()
-        if len(_GRAPHS) < _KEPT:
-            _GRAPHS[architecture] = found
-    return found
-
-
-Guide = Callable[[Architecture], float]

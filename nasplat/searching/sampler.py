@@ -1,177 +1,92 @@
-"""`PredictorSampler`: an Optuna sampler that proposes what a predictor expects to be good.
+"""`PredictorSampler`: an Optuna sampler that proposes what a model of the trials so far, and a guide, expect to be good.
 
-A pool of feasible, new architectures (random draws, neighbours and crossovers of the Pareto set) is ranked by an estimate of
-every objective: cheap ones are counted exactly, expensive ones come from the guide, corrected by a Bayesian linear model of
-the trials so far (Thompson sampling). Several objectives are folded by a random augmented Chebyshev weight per trial.
-Sources: Knowles 2006 (ParEGO), doi:10.1109/TEVC.2005.851274; Russo et al. 2018, arXiv:1707.02038.
+Feasible draws, neighbours and crossovers of the best make a pool, which is ranked by expected improvement, or by the expected
+growth of the hypervolume where there are several objectives. Objectives that can be counted are counted; the others come from a
+Gaussian process on graph statistics (`surrogate.py`), to which a pretrained guide's answer is one more feature. Running trials count as if
+they had reached what is expected of them. Sources: Jones et al. 1998, doi:10.1023/A:1008306431147; Ginsbourger et al. 2010
+(the liar of parallel workers), doi:10.1007/978-3-642-10701-6_6; Emmerich et al. 2006 (expected hypervolume improvement).
 """
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Callable, Sequence
-from math import log10
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
+from scipy.special import ndtr
 
-from nasplat.errors import SearchError, SpaceError
-from nasplat.searching.limits import Limits
-from nasplat.searching.objectives import AbstractObjective, OutsideSupport, graph_of
+from nasplat.searching.facts import facts_of
+from nasplat.searching.hypervolume import contributions, front_of
+from nasplat.searching.objectives import OutsideSupport
+from nasplat.searching.proposing import ArchitectureSampler, signs
+from nasplat.searching.surrogate import Surrogate
 from nasplat.searchspace import Architecture, Space
 
-LEARN_FROM = 8
-"""Finished trials before they correct the guide."""
+Matrix = NDArray[np.float64]
+
+WINDOW = 16
+"""Proposals whose random draws a pool is made of."""
+PARENTS = 8
+"""Best trials whose neighbours are in the pool, where there is one objective."""
+DRAWS = 64
+"""Possible values of each candidate, of which the growth of the hypervolume is the mean."""
+AT_ONCE = 64
+"""One in so many finished trials is how many proposals one ranking makes, so that ten thousand stay affordable."""
 
 
-class PredictorSampler(optuna.samplers.BaseSampler):
+@dataclass(frozen=True)
+class Expectation:
+    """What was expected of a proposal before its trial, in the unit of the first objective that is not counted."""
+
+    mean: float
+    low: float | None = None
+    """Two standard deviations below; None before there are trials to learn from."""
+    high: float | None = None
+
+
+class PredictorSampler(ArchitectureSampler):
     """Proposes whole architectures; never one already tried, never one beyond a limit."""
 
-    def __init__(self, guide: Callable[[Architecture], float], pool: int = 32, seed: int = 0, explore: float = 0.1) -> None:
+    def __init__(
+        self,
+        guide: Callable[[Architecture], float] | None = None,
+        pool: int = 256,
+        startup: int = 10,
+        seed: int = 0,
+        space: Space | None = None,
+        limits: Mapping[Any, float] | None = None,
+    ) -> None:
         """Args:
-        guide: Value of an architecture, larger is better; `Predicted(predictor)` for instance. May raise OutsideSupport.
+        guide: Value of an architecture, larger is better; `Predicted(predictor)` for instance. May raise OutsideSupport. None
+            starts from nothing.
         pool: Candidates ranked per proposal.
+        startup: Finished trials before the model ranks; a guide ranks before, without one proposals lie far apart.
         seed: With the trial's number it decides everything random.
-        explore: Share of proposals drawn at random from the pool.
+        space: Needed where `nasplat.search` does not tell it; `nasplat.space_of_trial` makes one of an objective.
+        limits: As for `nasplat.search`, which tells its own.
         """
-        self.guide, self.pool, self.seed, self.explore = guide, pool, seed, explore
-        self.space: Space | None = None
-        self.limits = Limits.of(None)
-        self.objectives: tuple[AbstractObjective, ...] = ()
-        self._proposed: dict[int, Architecture] = {}
+        super().__init__(seed, space, limits)
+        self.guide, self.pool, self.startup = guide, pool, startup
         self._guided: dict[Architecture, float | None] = {}
+        self._drawn: dict[int, list[Architecture]] = {}
+        self._queue: list[tuple[Architecture, Expectation | None]] = []
+        self._queued_at = -1
+        self._expected: dict[int, Expectation] = {}
 
-    def bind(self, space: Space, objectives: Sequence[AbstractObjective], limits: Limits) -> None:
-        """Tell what is searched; `nasplat.search` does so.
-
-        Args:
-            space: The search space.
-            objectives: In the order of the study's directions.
-            limits: Which proposals must keep.
-        """
-        self.space, self.objectives, self.limits = space, tuple(objectives), limits
-
-    # -- Optuna's contract ---------------------------------------------------------------------------------------------
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
-        """Nothing is sampled jointly by name: whole architectures are proposed before the trial."""
-        return {}
-
-    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, Any]) -> dict[str, Any]:
-        """See `infer_relative_search_space`."""
-        return {}
-
-    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Propose one architecture for the trial."""
-        if self.space is None:
-            raise SearchError("PredictorSampler expected a space.\n  Run it through nasplat.search, or call sampler.bind first.")
-        architecture = self.propose(study, trial.number)
-        if architecture is not None:
-            self._proposed[trial.number] = architecture
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: optuna.distributions.BaseDistribution
-    ) -> Any:
-        """The proposal's answer to one choice."""
-        options: Any = getattr(param_distribution, "choices", None)
-        if options is None:
-            raise SearchError(f"PredictorSampler expected categorical choices, got {param_distribution!r} for {param_name!r}.")
-        proposal = self._proposed.get(trial.number)
-        if proposal is not None and param_name in proposal.choices:
-            return proposal.choices[param_name]
-        return random.Random(f"{self.seed} {trial.number} {param_name}").choice(list(options))
-
-    def after_trial(self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        """Forget the proposal."""
-        self._proposed.pop(trial.number, None)
-
-    def reseed_rng(self) -> None:
-        """Randomness comes from (seed, trial number): workers that share a storage never share a number."""
-
-    # -- proposing -----------------------------------------------------------------------------------------------------
-
-    def propose(self, study: optuna.Study, number: int) -> Architecture | None:
-        """The next architecture, or None when nothing new is found."""
-        assert self.space is not None
-        rng = random.Random(f"{self.seed} propose {number}")
-        trials = [t for t in study.get_trials(deepcopy=False) if t.number != number]
-        tried = {t.user_attrs["key"] for t in trials if "key" in t.user_attrs}
-        pool = self._pool(study, rng, tried | {graph_of(a.canonical()).key for a in self._proposed.values()})
-        if not pool:
-            return None
-        if rng.random() < self.explore:
-            return pool[0]
-        finished = [t for t in trials if t.state == TrialState.COMPLETE and "architecture" in t.user_attrs]
-        estimates = self._estimates(study, pool, finished, np.random.default_rng([self.seed, number]))
-        weights = np.array([rng.gammavariate(1.0, 1.0) for _ in range(estimates.shape[1])]) + 1e-9
-        weights /= weights.sum()
-        # larger is better on every column, each scaled to [0, 1] over the pool
-        low, high = estimates.min(0), estimates.max(0)
-        regret = weights * (1.0 - (estimates - low) / np.where(high > low, high - low, 1.0))
-        folded = regret.max(1) + 0.05 * regret.sum(1)
-        return pool[int(np.argmin(folded))]
-
-    def _pool(self, study: optuna.Study, rng: random.Random, tried: set[str]) -> list[Architecture]:
-        assert self.space is not None
-        finished = [t for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if t.params]
-        parents = []
-        if finished:
-            front = study.best_trials if len(study.directions) > 1 else sorted(finished, key=self._order(study))[:8]
-            parents = [self.space.project(t.params) for t in front]
-        found: dict[str, Architecture] = {}
-        for attempt in range(8 * self.pool):
-            if len(found) >= self.pool:
-                break
-            try:
-                if parents and attempt % 2:
-                    parent = rng.choice(parents)
-                    if len(parents) > 1 and rng.random() < 0.3:
-                        candidate = self.space.crossover(parent, rng.choice(parents), seed=rng.getrandbits(48))
-                    else:
-                        candidate = self.space.mutate(parent, seed=rng.getrandbits(48), changes=rng.choice((1, 1, 2)))
-                    if self.limits.broken(candidate):
-                        continue
-                else:
-                    candidate = self.limits.draw(self.space, rng)
-            except SpaceError:
-                continue
-            key = graph_of(candidate.canonical()).key
-            if key not in tried:
-                found.setdefault(key, candidate)
-        return list(found.values())
-
-    @staticmethod
-    def _order(study: optuna.Study) -> Callable[[FrozenTrial], float]:
-        sign = -1.0 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1.0
-        return lambda t: sign * t.values[0]
-
-    def _estimates(
-        self, study: optuna.Study, pool: list[Architecture], finished: list[FrozenTrial], rng: np.random.Generator
-    ) -> NDArray[np.float64]:
-        """Shape (pool, objectives); larger is better in every column."""
-        columns = []
-        signs = [1.0 if d == optuna.study.StudyDirection.MAXIMIZE else -1.0 for d in study.directions]
-        expensive = [i for i, o in enumerate(self.objectives) if not o.is_cheap] if self.objectives else range(len(signs))
-        for i, sign in enumerate(signs):
-            if i not in expensive:
-                columns.append([sign * self.objectives[i](a) for a in pool])
-            elif len(finished) >= LEARN_FROM:
-                columns.append(list(sign * self._corrected(pool, finished, i, rng)))
-            else:
-                prior = [self._prior(a) for a in pool]
-                known = [p for p in prior if p is not None]
-                typical = float(np.median(known)) if known else 0.0
-                columns.append([typical if p is None else p for p in prior])
-        return np.array(columns, np.float64).T
+    def expectation(self, number: int) -> Expectation | None:
+        """What is expected of the running trial of that number."""
+        return self._expected.get(number)
 
     def estimate(self, architecture: Architecture) -> float | None:
-        """The guide's answer, known before the trial; None outside its support."""
-        return self._prior(architecture)
-
-    def _prior(self, architecture: Architecture) -> float | None:
+        """The guide's answer; None without one, or outside its support."""
+        if self.guide is None:
+            return None
         if architecture not in self._guided:
             try:
                 self._guided[architecture] = float(self.guide(architecture))
@@ -179,32 +94,175 @@ class PredictorSampler(optuna.samplers.BaseSampler):
                 self._guided[architecture] = None
         return self._guided[architecture]
 
-    def _corrected(
-        self, pool: list[Architecture], finished: list[FrozenTrial], objective: int, rng: np.random.Generator
-    ) -> NDArray[np.float64]:
-        """One draw from the posterior of a linear model on the guide's answer, counts and choices."""
+    def propose(self, study: optuna.Study, number: int) -> Architecture | None:
+        """The next architecture, or None when nothing new is found."""
+        taken = self.taken()
+        at_once = 1 << max(0, (len(self.ledger.complete) // AT_ONCE).bit_length() - 1)
+        first = number - number % at_once
+        if self._queued_at != first or at_once == 1:
+            self._queue, self._queued_at = self._ranking(study, first, taken, at_once), first
+        while self._queue:
+            found, expected = self._queue.pop(0)
+            if facts_of(found).key not in taken:
+                if expected is not None:
+                    self._expected[number] = expected
+                return found
+        return self.fresh(random.Random(f"{self.seed} fresh {number}"), taken)
+
+    def after_trial(self, study: optuna.Study, trial: FrozenTrial, state: Any, values: Sequence[float] | None) -> None:
+        """Forget the proposal."""
+        super().after_trial(study, trial, state, values)
+        self._expected.pop(trial.number, None)
+
+    # -- ranking -------------------------------------------------------------------------------------------------------
+
+    def _ranking(
+        self, study: optuna.Study, number: int, taken: set[str], wanted: int
+    ) -> list[tuple[Architecture, Expectation | None]]:
+        """The best candidates of a pool, best first."""
+        rng = random.Random(f"{self.seed} propose {number}")
+        complete = sorted((t for t in self.ledger.complete if t.number < number), key=lambda t: t.number)
+        pool = self._pool(study, number, complete, rng, taken, max(self.pool, 4 * wanted))
+        if not pool:
+            return []
+        if len(complete) < self.startup:
+            return [(pool[i], self._guess(pool[i])) for i in self._opening(pool, complete)]
+        means, sds = self._expect(study, complete, pool)
+        score = self._score(study, complete, pool, means, sds, number)
+        order = np.argsort(-score, kind="stable")[: wanted + len(self.ledger.running) + 1]
+        main, sign = self._expensive(study)[0], signs(study)
+        found = []
+        for i in order:
+            mean, sd = sign[main] * means[i, main], sds[i, main]
+            found.append((pool[i], Expectation(float(mean), float(mean - 2 * sd), float(mean + 2 * sd))))
+        return found
+
+    def _guess(self, architecture: Architecture) -> Expectation | None:
+        answer = self.estimate(architecture)
+        return None if answer is None else Expectation(answer)
+
+    def _pool(
+        self,
+        study: optuna.Study,
+        number: int,
+        complete: list[FrozenTrial],
+        rng: random.Random,
+        taken: set[str],
+        size: int,
+    ) -> list[Architecture]:
+        """New, feasible, distinct: draws of the last `WINDOW` proposals, and as many relatives of the best."""
+        found: dict[str, Architecture] = {}
+        # by number, so that a resumed search has the same
+        for at in range(max(0, number - WINDOW + 1), number + 1):
+            for candidate in self._draws(at, -(-size // (2 * min(WINDOW, number + 1)))):
+                found.setdefault(facts_of(candidate).key, candidate)
+        parents = [self.member(t) for t in self._parents(study, complete)]
+        for _ in range(size if parents else 0):
+            if len(found) >= size:
+                break
+            candidate = self.neighbour(parents, rng)
+            if candidate is not None:
+                found.setdefault(facts_of(candidate).key, candidate)
+        return [a for key, a in found.items() if key not in taken]
+
+    def _draws(self, number: int, n: int) -> list[Architecture]:
         assert self.space is not None
-        seen = [self.space.project(t.params) for t in finished]
-        y = np.array([t.values[objective] for t in finished])
-        names = sorted({(n, v) for a in (*seen, *pool) for n, v in a.choices.items()}, key=repr)
-        column = {name: i for i, name in enumerate(names)}
+        made = self._drawn.setdefault(number, [])
+        if len(made) < n:
+            rng = random.Random(f"{self.seed} draw {number}")
+            made[:] = [self.limits.draw(self.space, rng) for _ in range(n)]
+            self._drawn.pop(number - WINDOW, None)
+        return made[:n]
 
-        def row(a: Architecture) -> NDArray[np.float64]:
-            graph = graph_of(a)
-            prior = self._prior(a)
-            head = [1.0, prior or 0.0, float(prior is not None), log10(max(1, graph.macs)), log10(max(1, graph.params))]
-            one_hot = np.zeros(len(names))
-            one_hot[[column[c] for c in a.choices.items()]] = 0.3  # choices start with less say than guide and counts
-            return np.concatenate([head, one_hot])
+    def _parents(self, study: optuna.Study, complete: list[FrozenTrial]) -> list[FrozenTrial]:
+        sign = signs(study)
+        if len(sign) == 1:
+            return sorted(complete, key=lambda t: -sign[0] * t.values[0])[:PARENTS]
+        if not complete:
+            return []
+        values = np.array([t.values for t in complete]) * sign
+        front = {tuple(row) for row in front_of(values)}
+        return [t for t, row in zip(complete, values, strict=True) if tuple(row) in front]
 
-        x, new = np.array([row(a) for a in seen]), np.array([row(a) for a in pool])
-        mean, scale = x[:, 1:5].mean(0), x[:, 1:5].std(0)
-        for block in (x, new):
-            block[:, 1:5] = np.where(scale > 1e-9, (block[:, 1:5] - mean) / np.where(scale > 1e-9, scale, 1.0), 0.0)
-        centre, spread = y.mean(), y.std() + 1e-9
-        precision = x.T @ x + np.eye(x.shape[1])
-        covariance = np.linalg.inv(precision)
-        weights = covariance @ x.T @ ((y - centre) / spread)
-        noise = float(np.mean(((y - centre) / spread - x @ weights) ** 2)) + 1e-3
-        draw = rng.multivariate_normal(weights, noise * covariance, method="cholesky")
-        return centre + spread * (new @ draw)
+    def _opening(self, pool: list[Architecture], complete: list[FrozenTrial]) -> list[int]:
+        """Before there is much to learn from: as the guide says; without one, far from all that was tried."""
+        answers = self._answers(pool)
+        if answers is not None:
+            return np.argsort(-answers, kind="stable").tolist()
+        tried = [self.member(t) for t in (*complete, *self.ledger.running) if t.params] + list(self._proposed.values())
+        x = self._features([*pool, *tried])
+        x = (x - x.mean(0)) / np.maximum(1e-9, x.std(0))
+        own, others = x[: len(pool)], x[len(pool) :]
+        if not len(others):
+            return np.argsort((own**2).sum(1), kind="stable").tolist()  # the most ordinary one first
+        nearest = ((own[:, None] - others[None]) ** 2).sum(2).min(1)
+        return np.argsort(-nearest, kind="stable").tolist()
+
+    def _features(self, architectures: Sequence[Architecture]) -> Matrix:
+        return np.array([facts_of(a).statistics for a in architectures], np.float64)
+
+    def _answers(self, architectures: Sequence[Architecture]) -> Matrix | None:
+        """The guide's answers; the typical one where it has none, None where it has none at all."""
+        found = [self.estimate(a) for a in architectures]
+        known = [a for a in found if a is not None]
+        if not known:
+            return None
+        typical = float(np.median(known))
+        return np.array([typical if a is None else a for a in found])
+
+    def _expensive(self, study: optuna.Study) -> list[int]:
+        """Objectives that are not counted; the first of all where all are."""
+        found = (
+            [i for i, o in enumerate(self.objectives) if not o.is_cheap]
+            if self.objectives
+            else list(range(len(study.directions)))
+        )
+        return found or [0]
+
+    def _expect(self, study: optuna.Study, complete: list[FrozenTrial], pool: list[Architecture]) -> tuple[Matrix, Matrix]:
+        """Mean and standard deviation of every objective, larger being better; shapes (pool, objectives)."""
+        sign = signs(study)
+        seen = [self.member(t) for t in complete]
+        pending = [self.member(t) for t in self.ledger.running if "key" in t.user_attrs and t.params]
+        x, new = self._features([*seen, *pending]), self._features(pool)
+        guide, new_guide = self._answers([*seen, *pending]), self._answers(pool)
+        if guide is None or new_guide is None:
+            guide = new_guide = None
+        means, sds = np.zeros((len(pool), len(sign))), np.zeros((len(pool), len(sign)))
+        expensive = self._expensive(study)
+        for i, s in enumerate(sign):
+            if i not in expensive:
+                means[:, i] = [s * self.objectives[i](a) for a in pool]
+                continue
+            y = s * np.array([t.values[i] for t in complete])
+            n = len(y)
+            model = Surrogate().fit(x[:n], y, guide[:n] if guide is not None else None, self.seed)
+            if pending:  # as if they had reached what is expected of them
+                believed = model.predict(x[n:], guide[n:] if guide is not None else None)[0]
+                model = Surrogate().fit(x, np.concatenate([y, believed]), guide, self.seed)
+            means[:, i], sds[:, i] = model.predict(new, new_guide)
+        return means, sds
+
+    def _score(
+        self, study: optuna.Study, complete: list[FrozenTrial], pool: list[Architecture], means: Matrix, sds: Matrix, number: int
+    ) -> Matrix:
+        """Expected improvement, or expected growth of the hypervolume; shape (pool,)."""
+        sign = signs(study)
+        values = np.array([t.values for t in complete]) * sign
+        rng = np.random.default_rng([self.seed, number])
+        noise = rng.standard_normal((DRAWS, 1, len(sign)))
+        if len(sign) == 1:
+            best, sd = values.max(), np.maximum(1e-12, sds[:, 0])
+            u = (means[:, 0] - best) / sd
+            return sd * (u * ndtr(u) + np.exp(-u * u / 2) / math.sqrt(2 * math.pi))
+        low, high = np.quantile(values, 0.1, axis=0), values.max(0)
+        front = front_of(values)
+        low = np.minimum(low, front.min(0))
+        span = np.where(high > low, high - low, 1.0)
+        reference = np.full(len(sign), -0.1)
+        front = (front - low) / span
+        draws = DRAWS if len(sign) == 2 else DRAWS // 8
+        total = np.zeros(len(pool))
+        for shift in noise[:draws]:
+            total += contributions((means + sds * shift - low) / span, front, reference)
+        return total / draws + 1e-9 * ((means - low) / span).sum(1)

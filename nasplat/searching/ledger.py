@@ -1,0 +1,75 @@
+"""Which networks a study has met, kept up to date as trials arrive; a glance costs what is new, not what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+KeyOf = Callable[[FrozenTrial], str | None]
+
+
+def is_counted(trial: FrozenTrial) -> bool:
+    """Finished and about a real candidate, not a known row."""
+    return (trial.state == TrialState.COMPLETE and "known" not in trial.user_attrs) or (
+        trial.state == TrialState.FAIL and ("traceback" in trial.user_attrs or "reason" in trial.user_attrs)
+    )
+
+
+def is_abandoned(trial: FrozenTrial) -> bool:
+    """Its worker died or was stopped: nothing was learnt about its network, which may be tried again."""
+    return trial.state == TrialState.FAIL and not is_counted(trial)
+
+
+class Ledger:
+    """An index over a study's trials."""
+
+    def __init__(self, key_of: KeyOf | None = None) -> None:
+        """Args:
+        key_of: Key of a trial's network; its user attribute by default.
+        """
+        self.key_of = key_of or (lambda t: t.user_attrs.get("key"))
+        self.complete: list[FrozenTrial] = []
+        """Finished with values, by number as they were met."""
+        self.done = 0
+        """Trials that count."""
+        self.pruned: set[str] = set()
+        self._settled: dict[str, int] = {}
+        self._open: list[int] = []
+        self._met = 0
+        self.running: list[FrozenTrial] = []
+
+    def update(self, study: optuna.Study) -> None:
+        """Read what is new."""
+        trials = study.get_trials(deepcopy=False)
+        numbers = [*self._open, *range(self._met, len(trials))]
+        self._met, self._open, self.running = len(trials), [], []
+        for number in numbers:
+            trial = trials[number]
+            if not trial.state.is_finished():
+                self._open.append(number)
+                if trial.state == TrialState.RUNNING:
+                    self.running.append(trial)
+                continue
+            self.done += is_counted(trial)
+            key = self.key_of(trial)
+            if trial.state == TrialState.COMPLETE:
+                self.complete.append(trial)
+            if key is None or is_abandoned(trial):
+                continue
+            if trial.state == TrialState.PRUNED:
+                self.pruned.add(key)
+            else:
+                self._settled.setdefault(key, number)
+
+    def keys(self) -> set[str]:
+        """Networks that were tried, are being tried, or were refused."""
+        running = {key for t in self.running if (key := self.key_of(t)) is not None}
+        return self._settled.keys() | self.pruned | running
+
+    def rival(self, key: str, number: int) -> int | None:
+        """The trial that has the same network and goes first: a finished one, or a running one with a smaller number."""
+        if key in self._settled:
+            return self._settled[key]
+        return min((t.number for t in self.running if t.number < number and self.key_of(t) == key), default=None)

@@ -1,0 +1,148 @@
+"""The base of our samplers: whole architectures are proposed before a trial asks for its first choice.
+
+Never a network that was tried, is being tried or was refused; never one beyond a limit.
+"""
+
+from __future__ import annotations
+
+import random
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from nasplat.errors import SearchError, SpaceError
+from nasplat.searching.facts import facts_of
+from nasplat.searching.ledger import Ledger
+from nasplat.searching.limits import Limits
+from nasplat.searching.objectives import AbstractObjective
+from nasplat.searchspace import Architecture, Space
+
+ATTEMPTS = 64
+"""Draws in vain before a sampler has nothing new to propose."""
+
+
+class ArchitectureSampler(optuna.samplers.BaseSampler):
+    """Proposes whole architectures of a space."""
+
+    def __init__(self, seed: int = 0, space: Space | None = None, limits: Mapping[Any, float] | None = None) -> None:
+        """Args:
+        seed: With the trial's number it decides everything random.
+        space: Needed where `nasplat.search` does not tell it; `nasplat.space_of_trial` makes one of an objective.
+        limits: As for `nasplat.search`, which tells its own.
+        """
+        self.seed, self.space, self.limits = seed, space, Limits.of(limits)
+        self.objectives: tuple[AbstractObjective, ...] = ()
+        self.ledger = Ledger(self._key_of)
+        self._proposed: dict[int, Architecture] = {}
+        self._members: dict[int, Architecture] = {}
+
+    def bind(self, space: Space, objectives: Sequence[AbstractObjective], limits: Limits) -> None:
+        """Tell what is searched; `nasplat.search` does so.
+
+        Args:
+            space: The search space.
+            objectives: In the order of the study's directions.
+            limits: Which proposals must keep.
+        """
+        self.space, self.objectives, self.limits = space, tuple(objectives), limits
+
+    @abstractmethod
+    def propose(self, study: optuna.Study, number: int) -> Architecture | None:
+        """The next architecture, or None when nothing new is found. The ledger is up to date."""
+
+    # -- Optuna's contract ---------------------------------------------------------------------------------------------
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
+        """Nothing is sampled jointly by name: whole architectures are proposed before the trial."""
+        return {}
+
+    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, Any]) -> dict[str, Any]:
+        """See `infer_relative_search_space`."""
+        return {}
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Propose one architecture for the trial."""
+        if self.space is None:
+            raise SearchError(
+                f"{type(self).__name__} expected a space.\n  Run it through nasplat.search, or pass space=; "
+                "nasplat.space_of_trial makes one of an Optuna objective."
+            )
+        self.ledger.update(study)
+        architecture = self.propose(study, trial.number)
+        if architecture is not None:
+            self._proposed[trial.number] = architecture
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: optuna.distributions.BaseDistribution
+    ) -> Any:
+        """The proposal's answer to one choice; what is no choice of the space is drawn uniformly."""
+        proposal = self._proposed.get(trial.number)
+        if proposal is not None and param_name in proposal.choices:
+            return proposal.choices[param_name]
+        number = random.Random(f"{self.seed} {trial.number} {param_name}").getrandbits(31)
+        return optuna.samplers.RandomSampler(seed=number).sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        """Forget the proposal."""
+        self._proposed.pop(trial.number, None)
+
+    def reseed_rng(self) -> None:
+        """Randomness comes from (seed, trial number): workers that share a storage never share a number."""
+
+    # -- for subclasses ------------------------------------------------------------------------------------------------
+
+    def member(self, trial: FrozenTrial) -> Architecture:
+        """The architecture of a trial."""
+        assert self.space is not None
+        if trial.number not in self._members:
+            own = {n: v for n, v in trial.params.items() if n in self.space.known or not self.space.known}
+            self._members[trial.number] = self.space.project(own)
+        return self._members[trial.number]
+
+    def _key_of(self, trial: FrozenTrial) -> str | None:
+        if "key" in trial.user_attrs:
+            return str(trial.user_attrs["key"])
+        if not trial.params or not trial.state.is_finished() or self.space is None:
+            return None
+        try:
+            return facts_of(self.member(trial)).key
+        except SpaceError:
+            return None
+
+    def taken(self) -> set[str]:
+        """Keys of networks that must not be proposed."""
+        return self.ledger.keys() | {facts_of(a).key for a in self._proposed.values()}
+
+    def fresh(self, rng: random.Random, taken: set[str]) -> Architecture | None:
+        """A feasible draw that is new."""
+        assert self.space is not None
+        for _ in range(ATTEMPTS):
+            try:
+                found = self.limits.draw(self.space, rng)
+            except SpaceError:
+                return None
+            if facts_of(found).key not in taken:
+                return found
+        return None
+
+    def neighbour(self, parents: Sequence[Architecture], rng: random.Random, crossed: float = 0.3) -> Architecture | None:
+        """A feasible mutation of one parent, or a child of two; None where the draw was in vain."""
+        assert self.space is not None
+        parent = rng.choice(parents)
+        try:
+            if len(parents) > 1 and rng.random() < crossed:
+                found = self.space.crossover(parent, rng.choice(parents), seed=rng.getrandbits(48))
+            else:
+                found = self.space.mutate(parent, seed=rng.getrandbits(48), changes=rng.choice((1, 1, 2)))
+            return None if self.limits.broken(found) else found
+        except SpaceError:
+            return None
+
+
+def signs(study: optuna.Study) -> list[float]:
+    """1 for what is maximised, -1 for what is minimised."""
+    return [1.0 if d == StudyDirection.MAXIMIZE else -1.0 for d in study.directions]
