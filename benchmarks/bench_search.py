@@ -2,7 +2,7 @@
 
 A table of validation accuracies answers; a network that it lacks is refused and not charged, nor is one that was met before (isomorphic
 cells are one network). For each sampler and seed: evaluations until the table's best network, and the regret of the incumbent's
-test accuracy after 20, 50, 100 and 200 evaluations. One row per (table, sampler, seed) is appended; rows present are skipped.
+test accuracy after 20, 30, 50, 100 and 200 evaluations. One row per (table, sampler, seed) is appended; rows present are skipped.
 
     python benchmarks/bench_search.py --folder <folder of labelled architectures> --tables nb201_c10 --seeds 20
     python benchmarks/bench_search.py --summary
@@ -29,7 +29,7 @@ from nasplat.searching import EvolutionSampler, LocalSearchSampler, OutsideSuppo
 from nasplat.searching.facts import facts_of
 from nasplat.searching.proposing import ArchitectureSampler
 
-CHECKS = (20, 50, 100, 200)
+CHECKS = (20, 30, 50, 100, 200)
 COLUMNS = ("table", "sampler", "seed", "networks", "to_best", *(f"regret_{n}" for n in CHECKS), "seconds")
 
 
@@ -163,7 +163,7 @@ def main() -> None:
         arguments.out.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
     for name in () if arguments.summary else arguments.tables:
         labels = Labels(name, arguments.folder)
-        guides = {g: nasplat.Predicted(nasplat.load_predictor(g)) for g in arguments.guides}
+        guides = {g: nasplat.Predicted(nasplat.load_predictor(g), beyond=True) for g in arguments.guides}
         for kind, make in samplers(labels, guides).items():
             if arguments.samplers and kind not in arguments.samplers:
                 continue

@@ -56,36 +56,44 @@ class _Predictor(Protocol):
 
     def predict(self, items: list[Any]) -> list[Any]: ...
 
+    def rank_scores(self, items: list[Any]) -> list[float]: ...
+
 
 class Predicted(AbstractObjective):
     """A predictor's mean."""
 
-    def __init__(self, predictor: _Predictor, at: dict[str, Any] | None = None) -> None:
+    def __init__(self, predictor: _Predictor, at: dict[str, Any] | None = None, beyond: bool = False) -> None:
         """Args:
         predictor: Anything whose `predict([graph])` returns objects with `mean` and `reason`.
         at: Presets at which the choices are scored, where the predictor learnt from another size of the space.
+        beyond: Answer with the rank score, which orders networks outside the support too and promises no level: for guiding a
+            sampler in a family that the predictor never saw.
         """
-        self.predictor, self.at = predictor, at
-        self.name = f"predicted {predictor.metric}"
+        self.predictor, self.at, self.beyond = predictor, at, beyond
+        self.name = f"{'rank score of' if beyond else 'predicted'} {predictor.metric}"
         self._known: dict[Architecture, Any] = {}
 
     def answer(self, architecture: Architecture) -> Any:
-        """The whole prediction."""
+        """The whole prediction, or the rank score."""
         if architecture not in self._known:
             scored = architecture
             if self.at is not None:
                 space = architecture.space.with_presets(**self.at)
                 scored = space.project(architecture.choices)
-            self._known[architecture] = self.predictor.predict([scored.canonical().graph()])[0]
+            graph = scored.canonical().graph()
+            answer = self.predictor.rank_scores([graph])[0] if self.beyond else self.predictor.predict([graph])[0]
+            self._known[architecture] = answer
         return self._known[architecture]
 
     def __call__(self, architecture: Architecture) -> float:
-        """The mean.
+        """The mean, or the rank score.
 
         Raises:
             OutsideSupport: the predictor abstains.
         """
         answer = self.answer(architecture)
+        if self.beyond:
+            return float(answer)
         if answer.mean is None:
             raise OutsideSupport(f"outside the predictor's support: {answer.reason}")
         return answer.mean
