@@ -17,12 +17,15 @@ from nasplat.reporting import draw as draw
 from nasplat.reporting import draw_diff as draw_diff
 from nasplat.reporting import write_report as write_report
 from nasplat.searching import Counted as Counted
+from nasplat.searching import EvolutionSampler as EvolutionSampler
 from nasplat.searching import Inherited as Inherited
+from nasplat.searching import LocalSearchSampler as LocalSearchSampler
 from nasplat.searching import Measured as Measured
 from nasplat.searching import Predicted as Predicted
 from nasplat.searching import PredictorSampler as PredictorSampler
 from nasplat.searching import Tabulated as Tabulated
 from nasplat.searching import Trained as Trained
+from nasplat.searching import UniqueRandomSampler as UniqueRandomSampler
 from nasplat.searchspace import Architecture as Architecture
 from nasplat.searchspace import Option as Option
 from nasplat.searchspace import Pick as Pick
@@ -30,6 +33,7 @@ from nasplat.searchspace import Space as Space
 from nasplat.searchspace import list_spaces as list_spaces
 from nasplat.searchspace import load_space as load_space
 from nasplat.searchspace import space as space
+from nasplat.searchspace import space_of_trial as space_of_trial
 from nasplat.study import search as search
 from nasplat.supernet import Supernet as Supernet
 from nasplat.supernet import TrainConfig as TrainConfig

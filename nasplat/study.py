@@ -263,8 +263,9 @@ def _run(
         if architecture is not None and not reason:
             for key, value in _about(architecture).items():
                 trial.set_user_attr(key, value)
-            ledger.update(study)  # after the claim: of two workers with one network at least one sees the other
-            rival = ledger.rival(facts_of(architecture).key, trial.number)
+            ledger.update(study)
+            is_claimed = isinstance(study.sampler, ArchitectureSampler) and study.sampler.claimed(trial.number) == architecture
+            rival = None if is_claimed else ledger.rival(facts_of(architecture).key, trial.number)
             reason = "" if rival is None else f"the same network as trial {rival}"
         if architecture is None or reason:
             _prune(study, trial, reason)

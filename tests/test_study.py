@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
+from torch import nn
 
 import nasplat
 from nasplat.errors import SearchError
+from nasplat.searching import OutsideSupport
+from nasplat.searching.ledger import Ledger
 from nasplat.study import architectures, table_of
 from nasplat.table import Table
 
@@ -28,8 +32,13 @@ SAMPLERS = {
     "random": lambda: optuna.samplers.RandomSampler(seed=0),
     "tpe": lambda: optuna.samplers.TPESampler(seed=0, multivariate=False),
     "nsga2": lambda: optuna.samplers.NSGAIISampler(seed=0),
-    "predictor": lambda: nasplat.PredictorSampler(width, pool=12),
+    "predictor": lambda: nasplat.PredictorSampler(width, pool=24, startup=6),
+    "predictor from nothing": lambda: nasplat.PredictorSampler(pool=24, startup=6),
+    "unique random": lambda: nasplat.UniqueRandomSampler(),
+    "evolution": lambda: nasplat.EvolutionSampler(population=6, tournament=3),
+    "local search": lambda: nasplat.LocalSearchSampler(patience=4),
 }
+OURS = ("predictor", "predictor from nothing", "unique random", "evolution", "local search")
 
 
 @pytest.mark.parametrize("sampler", sorted(SAMPLERS))
@@ -44,8 +53,11 @@ def test_any_sampler_finds_no_duplicate_and_nothing_beyond_a_limit(vit: nasplat.
     assert all(t.values[1] == t.user_attrs["macs"] <= 3e5 and t.user_attrs["params"] <= 3e4 for t in done)
     refused = [t for t in study.trials if t.state == State.PRUNED]
     assert all(t.user_attrs["reason"] for t in refused)
-    if sampler == "predictor":
+    if sampler in OURS:
         assert not refused
+    if sampler.startswith("predictor"):
+        late = done[-1].user_attrs
+        assert late["predicted_low"] < late["predicted"] < late["predicted_high"]
 
 
 def test_predictor_sampler_beats_random_with_a_good_guide(vit: nasplat.Space) -> None:
@@ -74,15 +86,15 @@ def test_search_resumes_where_it_stopped(vit: nasplat.Space, kind: str, tmp_path
     storage = f"sqlite:///{tmp_path}/s.db" if kind == "sqlite" else str(tmp_path / "s.journal")
 
     def run(n: int, where: str | None) -> optuna.Study:
-        return nasplat.search(
-            vit, maximize=[width], minimize=["macs"], n_trials=n, storage=where, sampler=nasplat.PredictorSampler(width, pool=8)
-        )
+        sampler = nasplat.PredictorSampler(pool=16, startup=5)
+        return nasplat.search(vit, maximize=[width], minimize=["macs"], n_trials=n, storage=where, sampler=sampler)
 
-    run(4, storage)
-    resumed = run(9, storage)
-    whole = run(9, None)
+    run(3, storage)
+    run(8, storage)
+    resumed = run(12, storage)
+    whole = run(12, None)
     assert [t.user_attrs["architecture"] for t in finished(resumed)] == [t.user_attrs["architecture"] for t in finished(whole)]
-    assert len(run(9, storage).trials) == len(resumed.trials)
+    assert len(run(12, storage).trials) == len(resumed.trials)
 
 
 def test_storage_of_another_search_is_refused(vit: nasplat.Space, tmp_path: Path) -> None:
@@ -149,13 +161,13 @@ def test_tabulated_answers_and_prunes_what_it_lacks(vit: nasplat.Space) -> None:
     table = Table(rows, "acc", "architecture", "t", lambda s: nasplat.Architecture.from_json(s, vit))
     objective = nasplat.Tabulated(table)
     assert objective(members[7]) == 7.0
-    with pytest.raises(nasplat.searching.OutsideSupport, match="no row"):
+    with pytest.raises(OutsideSupport, match="no row"):
         objective(vit.sample(seed=999))
 
 
 def test_predicted_objective_prunes_outside_the_support(vit: nasplat.Space) -> None:
     predicted = nasplat.Predicted(nasplat.load_predictor("trees-nb201"))
-    with pytest.raises(nasplat.searching.OutsideSupport, match="outside the predictor's support"):
+    with pytest.raises(OutsideSupport, match="outside the predictor's support"):
         predicted(vit.sample(seed=0))
 
 
@@ -185,6 +197,73 @@ def test_inherited_measured_and_trained_objectives(vit: nasplat.Space, task: nas
     assert 0 <= nasplat.Trained(task, Budget(epochs=1))(architecture) <= 100
     with pytest.raises(SearchError, match="expected the supernet's task"):
         nasplat.Inherited(supernet, nasplat.Task.from_arrays(([[0.0]], [0]), ([[0.0]], [0])))
+
+
+def layers(trial: Any) -> nn.Module:
+    """An ordinary Optuna objective's network: questions between modules."""
+    found: list[nn.Module] = []
+    wide = 8
+    for i in range(trial.suggest_int("layers", 1, 3)):
+        out = trial.suggest_int(f"width{i}", 8, 256, log=True)
+        found += [nn.Linear(wide, out), getattr(nn, trial.suggest_categorical(f"act{i}", ["ReLU", "GELU"]))()]
+        wide = out
+    return nn.Sequential(*found, nn.Linear(wide, 2))
+
+
+def test_samplers_serve_a_plain_optuna_objective() -> None:
+    space = nasplat.space_of_trial(layers, (1, 8))
+    sampler = nasplat.PredictorSampler(space=space, limits={"params": 40_000}, pool=24, startup=6)
+
+    def objective(trial: optuna.Trial) -> float:
+        lr = trial.suggest_float("lr", 1e-4, 1e-1, log=True)  # no choice of the network
+        params = sum(p.numel() for p in layers(trial).parameters())
+        assert params <= 40_000
+        return params + lr
+
+    study = optuna.create_study(sampler=sampler, direction="maximize")
+    study.optimize(objective, n_trials=25)
+    networks = [tuple(sorted((k, v) for k, v in t.params.items() if k != "lr")) for t in study.trials]
+    assert len(set(networks)) == 25
+    assert len({t.params["lr"] for t in study.trials}) == 25
+    random = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0), direction="maximize")
+    random.optimize(lambda t: min(40_000.0, sum(p.numel() for p in layers(t).parameters())), n_trials=10)
+    assert study.best_value > 0.9 * 40_000
+
+
+def test_enqueued_and_foreign_trials_are_learnt_from() -> None:
+    space = nasplat.space_of_trial(layers, (1, 8))
+    sampler = nasplat.PredictorSampler(space=space, pool=16, startup=3)
+    study = optuna.create_study(sampler=sampler)
+    study.enqueue_trial({"layers": 1, "width0": 100, "act0": "ReLU"})  # 100 is between the options
+    study.optimize(lambda t: float(sum(p.numel() for p in layers(t).parameters())), n_trials=6)
+    assert study.trials[0].params["width0"] == 100
+    assert sampler.member(study.trials[0]).choices["width0"] in {81, 102}
+
+
+def test_of_two_workers_with_one_network_none_overlooks_the_other() -> None:
+    study = optuna.create_study()
+    first, second = study.ask(), study.ask()
+    ledger = Ledger()
+    for trial in (first, second):
+        trial.set_user_attr("key", "k")
+    ledger.update(study)
+    assert (ledger.rival("k", first.number), ledger.rival("k", second.number)) == (second.number, first.number)
+    study.tell(first, state=State.FAIL)  # its worker died: nothing was learnt
+    ledger.update(study)
+    assert ledger.rival("k", second.number) is None
+    study.tell(second, 1.0)
+    ledger.update(study)
+    assert ledger.rival("k", 7) == second.number
+    assert ledger.keys() == {"k"}
+    assert ledger.done == 1
+
+
+def test_threads_never_propose_the_same_network(vit: nasplat.Space) -> None:
+    sampler = nasplat.PredictorSampler(pool=24, startup=6, space=vit)
+    study = optuna.create_study(sampler=sampler)
+    study.optimize(lambda t: float(vit.suggest(t).graph().macs), n_trials=24, n_jobs=4)
+    keys = [vit.from_trial(t).graph().key for t in study.trials]
+    assert len(set(keys)) == 24
 
 
 def test_sampler_outside_a_search_asks_for_a_space() -> None:

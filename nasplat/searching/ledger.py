@@ -69,7 +69,15 @@ class Ledger:
         return self._settled.keys() | self.pruned | running
 
     def rival(self, key: str, number: int) -> int | None:
-        """The trial that has the same network and goes first: a finished one, or a running one with a smaller number."""
+        """Another trial that has the same network, finished or running.
+
+        Workers claim first and look then, so of two that claim one network at least one sees the other. Whoever sees another yields,
+        whatever the numbers: the one with the smaller number may have looked too early.
+        """
         if key in self._settled:
             return self._settled[key]
-        return min((t.number for t in self.running if t.number < number and self.key_of(t) == key), default=None)
+        return next((t.number for t in self.running if t.number != number and self.key_of(t) == key), None)
+
+    def is_open(self, number: int) -> bool:
+        """The trial has not finished, as far as the last update knows."""
+        return number >= self._met or number in self._open

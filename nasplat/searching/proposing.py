@@ -6,13 +6,14 @@ Never a network that was tried, is being tried or was refused; never one beyond 
 from __future__ import annotations
 
 import random
+import threading
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from nasplat.errors import SearchError, SpaceError
 from nasplat.searching.facts import facts_of
@@ -39,6 +40,7 @@ class ArchitectureSampler(optuna.samplers.BaseSampler):
         self.ledger = Ledger(self._key_of)
         self._proposed: dict[int, Architecture] = {}
         self._members: dict[int, Architecture] = {}
+        self._lock = threading.Lock()
 
     def bind(self, space: Space, objectives: Sequence[AbstractObjective], limits: Limits) -> None:
         """Tell what is searched; `nasplat.search` does so.
@@ -71,10 +73,24 @@ class ArchitectureSampler(optuna.samplers.BaseSampler):
                 f"{type(self).__name__} expected a space.\n  Run it through nasplat.search, or pass space=; "
                 "nasplat.space_of_trial makes one of an Optuna objective."
             )
-        self.ledger.update(study)
-        architecture = self.propose(study, trial.number)
-        if architecture is not None:
-            self._proposed[trial.number] = architecture
+        with self._lock:
+            for _ in range(ATTEMPTS):
+                self.ledger.update(study)
+                self._proposed = {n: a for n, a in self._proposed.items() if self.ledger.is_open(n)}
+                architecture = self.propose(study, trial.number)
+                if architecture is None:
+                    return
+                self._proposed[trial.number] = architecture
+                key = facts_of(architecture).key
+                # Optuna gives samplers no other way to tell workers on the same storage what a trial is about
+                study._storage.set_trial_user_attr(trial._trial_id, "key", key)
+                self.ledger.update(study)
+                if self.ledger.rival(key, trial.number) is None:
+                    return
+
+    def claimed(self, number: int) -> Architecture | None:
+        """What was proposed to the running trial of that number, and to no other."""
+        return self._proposed.get(number)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: optuna.distributions.BaseDistribution
@@ -86,10 +102,6 @@ class ArchitectureSampler(optuna.samplers.BaseSampler):
         number = random.Random(f"{self.seed} {trial.number} {param_name}").getrandbits(31)
         return optuna.samplers.RandomSampler(seed=number).sample_independent(study, trial, param_name, param_distribution)
 
-    def after_trial(self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        """Forget the proposal."""
-        self._proposed.pop(trial.number, None)
-
     def reseed_rng(self) -> None:
         """Randomness comes from (seed, trial number): workers that share a storage never share a number."""
 
@@ -99,7 +111,8 @@ class ArchitectureSampler(optuna.samplers.BaseSampler):
         """The architecture of a trial."""
         assert self.space is not None
         if trial.number not in self._members:
-            own = {n: v for n, v in trial.params.items() if n in self.space.known or not self.space.known}
+            known = self.space.known
+            own = {n: _nearest(v, known[n]) if n in known else v for n, v in trial.params.items()}
             self._members[trial.number] = self.space.project(own)
         return self._members[trial.number]
 
@@ -141,6 +154,14 @@ class ArchitectureSampler(optuna.samplers.BaseSampler):
             return None if self.limits.broken(found) else found
         except SpaceError:
             return None
+
+
+def _nearest(value: Any, options: Sequence[Any]) -> Any:
+    """The option itself, or for a number between options the nearest one."""
+    if value in options or isinstance(value, str | bool):
+        return value
+    numbers = [o for o in options if isinstance(o, int | float) and not isinstance(o, bool)]
+    return min(numbers, key=lambda o: abs(o - value), default=value)
 
 
 def signs(study: optuna.Study) -> list[float]:

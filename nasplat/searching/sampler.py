@@ -104,15 +104,11 @@ class PredictorSampler(ArchitectureSampler):
         while self._queue:
             found, expected = self._queue.pop(0)
             if facts_of(found).key not in taken:
+                self._expected = {n: e for n, e in self._expected.items() if self.ledger.is_open(n)}
                 if expected is not None:
                     self._expected[number] = expected
                 return found
         return self.fresh(random.Random(f"{self.seed} fresh {number}"), taken)
-
-    def after_trial(self, study: optuna.Study, trial: FrozenTrial, state: Any, values: Sequence[float] | None) -> None:
-        """Forget the proposal."""
-        super().after_trial(study, trial, state, values)
-        self._expected.pop(trial.number, None)
 
     # -- ranking -------------------------------------------------------------------------------------------------------
 

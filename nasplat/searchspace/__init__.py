@@ -4,6 +4,7 @@ pick.py          who answers a choice           architecture.py  the choices mad
 construction.py  stop at, or skip, construction  space.py         Space: sample, mutate, cross over, enumerate, count
 registry.py      spaces by name or path         blocks.py        parts that several spaces share
 structure.py     what follows which choice      feasible.py      what the choices cost; draws within limits
+trials.py        a space of what an Optuna trial is asked
 """
 
 from nasplat.searchspace.architecture import Architecture
@@ -11,5 +12,17 @@ from nasplat.searchspace.feasible import QUANTITIES
 from nasplat.searchspace.pick import Option, Pick
 from nasplat.searchspace.registry import list_spaces, load_space
 from nasplat.searchspace.space import Count, Space, space
+from nasplat.searchspace.trials import space_of_trial
 
-__all__ = ["QUANTITIES", "Architecture", "Count", "Option", "Pick", "Space", "list_spaces", "load_space", "space"]
+__all__ = [
+    "QUANTITIES",
+    "Architecture",
+    "Count",
+    "Option",
+    "Pick",
+    "Space",
+    "list_spaces",
+    "load_space",
+    "space",
+    "space_of_trial",
+]
