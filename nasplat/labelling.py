@@ -25,7 +25,8 @@ from nasplat.searching import Limits
 from nasplat.searching.facts import facts_of
 from nasplat.searchspace import Architecture, Space, load_space
 from nasplat.searchspace.pick import Rejected
-from nasplat.study import Progress, bury, claim, open_storage
+from nasplat.storage import open_storage
+from nasplat.study import Progress, bury, claim
 from nasplat.table import Table
 from nasplat.task import Task, load_task
 

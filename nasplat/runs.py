@@ -23,7 +23,8 @@ from nasplat.inputs import capture, load_predictor
 from nasplat.predict.predictor import trained_on
 from nasplat.searching import Counted, Inherited, Measured, Predicted, PredictorSampler, Trained
 from nasplat.searchspace import Architecture, Space, list_spaces, load_space
-from nasplat.study import Progress, architectures, open_storage, search
+from nasplat.storage import open_storage
+from nasplat.study import Progress, architectures, search
 from nasplat.task import Task
 
 

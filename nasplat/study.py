@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
-import os
 import random
-import socket
 import time
 import traceback
 import warnings
@@ -15,26 +14,29 @@ from math import isfinite
 from typing import Any
 
 import optuna
+import torch
 from optuna.trial import TrialState
-
-try:
-    import fcntl
-except ImportError:  # Windows: Optuna's own lock stands in
-    fcntl = None
+from sqlalchemy.exc import SQLAlchemyError
 
 from nasplat.errors import SearchError
 from nasplat.searching import AbstractObjective, Counted, Limits, OutsideSupport, PredictorSampler
 from nasplat.searching.facts import facts_of
 from nasplat.searching.ledger import Ledger
+from nasplat.searching.liveness import Heart, Watch, is_gone, me
 from nasplat.searching.proposing import ArchitectureSampler
 from nasplat.searchspace import Architecture, Space, load_space
 from nasplat.searchspace.pick import Rejected
+from nasplat.storage import clean_stop, is_waiting, open_storage
 from nasplat.table import Table
 
 PATIENCE = 50
 """Refused proposals in a row before a fresh feasible architecture is drawn for the sampler."""
 GIVE_UP = 400
 """Refused proposals in a row before the search ends: nothing new is left."""
+WAIT = 0.2
+"""Seconds between looks at the last trials of other workers."""
+SURPLUS = "enough trials are under way"
+STORAGE_ERRORS = (optuna.exceptions.StorageInternalError, SQLAlchemyError)
 
 Objective = AbstractObjective | Callable[[Architecture], float] | str
 
@@ -49,38 +51,6 @@ class Progress:
     """Proposals pruned at once in this run: duplicates, beyond a limit, outside a support."""
     seconds: float
     trial: optuna.trial.FrozenTrial
-
-
-def open_storage(storage: Any) -> Any:
-    """An Optuna storage from a URL, a journal file, or a storage object.
-
-    Args:
-        storage: None (in memory), `sqlite:///run.db`, `postgresql://…`, or a path ending in .journal.
-    """
-    if isinstance(storage, str) and storage.endswith(".journal"):
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
-
-        path = storage.removeprefix("journal:")
-        lock: Any = _FileLock(f"{path}.lock") if fcntl is not None else None
-        return JournalStorage(JournalFileBackend(path, lock_obj=lock))
-    return storage
-
-
-class _FileLock:
-    """A lock the operating system releases when its process dies; Optuna's own waits 30 seconds after a SIGKILL."""
-
-    def __init__(self, path: str) -> None:
-        self.path, self.file = path, -1
-
-    def acquire(self) -> bool:
-        file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-        fcntl.flock(file, fcntl.LOCK_EX)  # type: ignore[union-attr]
-        self.file = file  # only the holder writes: another thread may be waiting
-        return True
-
-    def release(self) -> None:
-        os.close(self.file)
 
 
 def search(
@@ -137,10 +107,10 @@ def search(
             storage=open_storage(storage), study_name=name, directions=directions, sampler=sampler, load_if_exists=True
         )
     _claim_search(study, space, objectives, bounds, seed)
-    bury(study)
     if known is not None and not any("known" in t.user_attrs for t in study.get_trials(deepcopy=False)):
         _add_known(study, space, objectives, known)
-    _run(study, space, objectives, bounds, n_trials, seed, report)
+    with clean_stop(), Heart(study):
+        _run(study, space, objectives, bounds, n_trials, seed, report)
     return study
 
 
@@ -193,15 +163,8 @@ def _claim_search(study: optuna.Study, space: Space, objectives: list[AbstractOb
 def bury(study: optuna.Study) -> None:
     """Tell that trials whose process on this host is gone have failed: they will never finish."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        host, _, pid = str(trial.user_attrs.get("worker", ":")).rpartition(":")
-        if host != socket.gethostname() or not pid.isdigit() or int(pid) == os.getpid():
-            continue
-        try:
-            os.kill(int(pid), 0)
-        except ProcessLookupError:
+        if is_gone(str(trial.user_attrs.get("worker", ""))):
             study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)  # another worker may be quicker
-        except PermissionError:
-            continue
 
 
 def _add_known(study: optuna.Study, space: Space, objectives: list[AbstractObjective], known: Table) -> None:
@@ -243,16 +206,21 @@ def _run(
     report: Callable[[Progress], None] | None,
 ) -> None:
     started, refused, in_a_row = time.monotonic(), 0, 0
-    worker, ledger = f"{socket.gethostname()}:{os.getpid()}", Ledger()
+    ledger, watch = Ledger(), Watch()
     while True:
         ledger.update(study)
+        watch.bury(study, ledger.running)
         if ledger.done >= n_trials or in_a_row >= GIVE_UP:
             return
+        others = [t for t in ledger.running if t.user_attrs.get("worker") != me()]
+        if ledger.done + len(others) >= n_trials and not is_waiting(study):
+            time.sleep(WAIT)  # the last ones are under way: their workers may still die
+            continue
         if in_a_row and in_a_row % PATIENCE == 0:
             fresh = bounds.draw(space, random.Random(f"{seed} fresh {in_a_row} {ledger.done}"))
             study.enqueue_trial(dict(fresh.choices))
         trial = study.ask()
-        trial.set_user_attr("worker", worker)
+        trial.set_user_attr("worker", me())
         architecture, reason = None, ""
         try:
             architecture = space.suggest(trial)
@@ -267,9 +235,14 @@ def _run(
             is_claimed = isinstance(study.sampler, ArchitectureSampler) and study.sampler.claimed(trial.number) == architecture
             rival = None if is_claimed else ledger.rival(facts_of(architecture).key, trial.number)
             reason = "" if rival is None else f"the same network as trial {rival}"
+            # numbers tell who came first, so that several workers stop at exactly the wanted number
+            ahead = sum(t.number < trial.number for t in ledger.running)
+            if not reason and ledger.done + ahead >= n_trials:
+                reason = SURPLUS
         if architecture is None or reason:
             _prune(study, trial, reason)
-            refused, in_a_row = refused + 1, in_a_row + 1
+            if reason != SURPLUS:
+                refused, in_a_row = refused + 1, in_a_row + 1
             continue
         trial.set_user_attr("counted", True)
         try:
@@ -279,9 +252,9 @@ def _run(
             bad = [o.name for o, v in zip(objectives, values, strict=True) if not isfinite(v)]
             if bad:
                 trial.set_user_attr("reason", f"{bad[0]} is not finite")
-                study.tell(trial, state=TrialState.FAIL)
+                _tell(study, trial, state=TrialState.FAIL)
             else:
-                study.tell(trial, values)
+                _tell(study, trial, values)
         except OutsideSupport as err:
             trial.set_user_attr("counted", False)
             _prune(study, trial, str(err))
@@ -289,11 +262,14 @@ def _run(
             continue
         except KeyboardInterrupt:
             trial.set_user_attr("counted", False)
-            study.tell(trial, state=TrialState.FAIL)
+            _tell(study, trial, state=TrialState.FAIL)
             raise
+        except STORAGE_ERRORS:
+            raise  # no fault of the candidate
         except Exception:
             trial.set_user_attr("traceback", traceback.format_exc())
-            study.tell(trial, state=TrialState.FAIL)
+            _tell(study, trial, state=TrialState.FAIL)
+            _release_memory()
         in_a_row = 0
         if report is not None:
             frozen = study.get_trials(deepcopy=False)[trial.number]
@@ -307,6 +283,24 @@ def _note_expectation(trial: optuna.Trial, sampler: PredictorSampler) -> None:
         for key, value in (("predicted", expected.mean), ("predicted_low", expected.low), ("predicted_high", expected.high)):
             if value is not None:
                 trial.set_user_attr(key, value)
+
+
+def _tell(
+    study: optuna.Study, trial: optuna.Trial, values: Sequence[float] | None = None, state: TrialState | None = None
+) -> None:
+    """Record a result, unless this worker was taken for dead meanwhile and its trial told as failed."""
+    try:
+        study.tell(trial, values, state=state)
+    except (optuna.exceptions.UpdateFinishedTrialError, ValueError):
+        if not study.get_trials(deepcopy=False)[trial.number].state.is_finished():
+            raise
+
+
+def _release_memory() -> None:
+    """After an out-of-memory error the next candidate gets all of the device again."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _prune(study: optuna.Study, trial: optuna.Trial, reason: str) -> None:

@@ -19,7 +19,7 @@ FLOOR = {
     "devices": 2.5,
     **dict.fromkeys(("inputs", "task"), 3),
     **dict.fromkeys(("measuring", "fitting"), 4),
-    **dict.fromkeys(("supernet", "searching"), 5),
+    **dict.fromkeys(("supernet", "searching", "storage"), 5),
     **dict.fromkeys(("study", "exporting", "calibrating"), 6),
     **dict.fromkeys(("testing", "runs", "reporting", "labelling"), 7),
     "demo": 8,

@@ -24,7 +24,7 @@ import nasplat
 from nasplat.errors import SearchError, SpaceError
 from nasplat.labelling import draw, read_labels
 from nasplat.measuring import Budget
-from nasplat.study import open_storage
+from nasplat.storage import open_storage
 
 ONE = Budget(epochs=1, batch_size=64)
 

@@ -19,7 +19,7 @@ from nasplat.errors import SearchError
 from nasplat.metrics import kendall_tau
 from nasplat.reporting.drawing import draw
 from nasplat.searchspace import Architecture
-from nasplat.study import open_storage
+from nasplat.storage import open_storage
 
 SHOWN = 4000
 """Trials a chart holds at most."""

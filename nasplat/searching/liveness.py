@@ -1,0 +1,121 @@
+"""Whose worker is alive: trials of dead and stalled workers are told as failed, and their network is tried once more.
+
+A worker of this host is dead when its process is gone. One of another host, or one that hangs, is known by its beat: a
+counter in the study that it raises while it lives; who sees a beat stand still by its own clock, so that clocks of hosts need
+not agree, counts the worker as stalled.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Sequence
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+BEAT = 10.0
+"""Seconds between beats."""
+STALLED = 90.0
+"""Seconds of standing still."""
+
+
+def me() -> str:
+    """host:process of this worker."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+class Heart:
+    """Beats while the block runs."""
+
+    def __init__(self, study: optuna.Study, every: float = BEAT) -> None:
+        self.study, self.every = study, every
+        self._ends = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+
+    def __enter__(self) -> Heart:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._ends.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        count = 0
+        while not self._ends.wait(self.every if count else 0.0):
+            count += 1
+            try:
+                self.study.set_user_attr(f"beat {me()}", count)
+            except Exception:  # the storage is away: the search itself meets that too, and says so
+                continue
+
+
+class Watch:
+    """What this worker has seen of the others."""
+
+    def __init__(self, stalled: float = STALLED) -> None:
+        self.stalled = stalled
+        self._seen: dict[str, tuple[int, float]] = {}
+
+    def dead(self, study: optuna.Study, running: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """Running trials whose worker is gone or stalled."""
+        beats: dict[str, int] | None = None
+        found = []
+        for trial in running:
+            worker = str(trial.user_attrs.get("worker", ""))
+            if not worker or worker == me():
+                continue
+            if is_gone(worker):
+                found.append(trial)
+                continue
+            if beats is None:
+                beats = {k.removeprefix("beat "): int(v) for k, v in study.user_attrs.items() if k.startswith("beat ")}
+            count, now = beats.get(worker, 0), time.monotonic()
+            known = self._seen.setdefault(worker, (count, now))
+            if known[0] != count:
+                self._seen[worker] = (count, now)
+            elif now - known[1] > self.stalled:
+                found.append(trial)
+        return found
+
+    def bury(self, study: optuna.Study, running: Sequence[FrozenTrial]) -> None:
+        """Tell trials of the dead as failed; what they were about is enqueued again, the first time."""
+        for trial in self.dead(study, running):
+            again = "retry_of" not in trial.user_attrs
+            worker = trial.user_attrs["worker"]
+            about = {"died": worker} | (
+                {} if again else {"reason": f"its worker died, as that of trial {trial.user_attrs['retry_of']}"}
+            )
+            try:
+                for key, value in about.items():
+                    study._storage.set_trial_user_attr(trial._trial_id, key, value)
+                study.tell(trial.number, state=TrialState.FAIL)
+            except (optuna.exceptions.UpdateFinishedTrialError, ValueError, RuntimeError):
+                continue  # another worker was quicker
+            if again and "architecture" in trial.user_attrs:
+                study.enqueue_trial(dict(trial.params), user_attrs={"retry_of": trial.number})
+
+
+def is_gone(worker: str) -> bool:
+    """A process of this host that has ended."""
+    host, _, pid = worker.rpartition(":")
+    if host != socket.gethostname() or not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return _is_zombie(int(pid))
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+            return file.read().rpartition(")")[2].split()[0] == "Z"
+    except (OSError, IndexError):
+        return False
