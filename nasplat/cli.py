@@ -631,34 +631,46 @@ def train(
 @click.option("--minimize", default="macs", show_default=True, help="macs, params, activation_bytes, latency, or none.")
 @limit_option
 @click.option("--trials", default=40, show_default=True)
-@click.option("--guide", default="trees-nb201", show_default=True, help="Predictor that proposes; none: NSGA-II or TPE.")
+@click.option(
+    "--guide",
+    default="trees-nb201",
+    show_default=True,
+    help="Predictor that proposes; none: proposals learn from the trials alone.",
+)
 @click.option(
     "--guide-at", "guide_at", multiple=True, metavar="NAME=VALUE", help="Presets at which the guide scores the choices."
 )
 @click.option("--storage", default=None, help="Optuna storage URL or .journal file; default: a journal in the run folder.")
 @click.option("--supernet", "supernet_run", default=None, type=click.Path(path_type=Path), help="Run folder of `nasplat train`.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder; the same command resumes it.")
+@click.option("--workers", default=1, show_default=True, help="Processes of one thread each on this machine.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
 @presets
 @as_json
 @click.pass_context
-def search(context: click.Context, space: str, out: Path, as_json: bool, **o: Any) -> None:
+def search(context: click.Context, space: str, out: Path, as_json: bool, workers: int, **o: Any) -> None:
     """Search a space for the Pareto set of quality and cost; ends with the best subnet as ONNX.
 
-    Further options: --train.epochs=10 and other settings of the supernet.
+    Further options: --train.epochs=10 and other settings of the supernet. On several machines start the same command with one
+    --storage that all can reach.
     """
     from nasplat import runs
+    from nasplat.workers import PARENT, end_with_parent, share_out
 
     loaded, data = _load(space, o["preset"], o["task"])
-    settings = {k: v for k, v in o.items()} | {"space": loaded.reference, "options": context.args}
-    runs.describe(out, "search", settings)
+    is_worker = PARENT in os.environ
+    quiet = as_json or is_worker
+    if not is_worker:
+        settings = {k: v for k, v in o.items()} | {"space": loaded.reference, "options": context.args}
+        runs.describe(out, "search", settings)
     supernet = None
     if o["maximize"] == "inherited":
         folder = (o["supernet_run"] or out) / "supernet"
-        supernet = _supernet(loaded, data, o["seed"], o["device"], folder, tuple(context.args), as_json)
-    with _progress("search", as_json) as update:
-        study = runs.run_search(
+        supernet = _supernet(loaded, data, o["seed"], o["device"], folder, tuple(context.args), quiet)
+
+    def run(trials: int, report: Any = None) -> Any:
+        return runs.run_search(
             loaded,
             data,
             out,
@@ -666,13 +678,26 @@ def search(context: click.Context, space: str, out: Path, as_json: bool, **o: An
             maximize=o["maximize"],
             minimize=o["minimize"],
             limits=_pairs(o["limit"]),
-            trials=o["trials"],
+            trials=trials,
             guide=o["guide"],
             guide_at=_pairs(o["guide_at"]) or None,
             storage=o["storage"],
             seed=o["seed"],
-            report=lambda p: update(p.done, p.total, f"{p.refused} refused"),
+            report=report,
         )
+
+    if workers > 1:
+        with _progress("search", as_json) as update:
+            share_out(_worker_command(space, out, o, context.args), workers, run(0), o["trials"], update)
+    with _progress("search", quiet or workers > 1) as update:
+
+        def report(progress: Any) -> None:
+            end_with_parent()
+            update(progress.done, progress.total, f"{progress.refused} refused")
+
+        study = run(o["trials"], report)  # after several workers: what those that died left
+    if is_worker:
+        return
     rows = runs.pareto_rows(study, loaded)
 
     def table() -> Any:
@@ -697,6 +722,16 @@ def search(context: click.Context, space: str, out: Path, as_json: bool, **o: An
     page = write_report(out)
     if not as_json:
         click.echo(f"report {page}")
+
+
+def _worker_command(space: str, out: Path, options: dict[str, Any], extra: list[str]) -> list[str]:
+    """The words of the same search with one worker."""
+    words = ["search", space, "--out", str(out)]
+    for name, value in options.items():
+        option = "--" + {"supernet_run": "supernet"}.get(name, name.replace("_", "-"))
+        for v in value if isinstance(value, tuple) else () if value is None else (value,):
+            words += [option, str(v)]
+    return words + extra
 
 
 def _cell(value: Any) -> str:

@@ -119,7 +119,7 @@ def run_search(
     else:
         raise SearchError("--maximize predicted expected a --guide, got none.\n  Name a predictor.")
     cost = [] if minimize == "none" else [Measured() if minimize == "latency" else Counted(minimize)]
-    sampler = PredictorSampler(predicted, seed=seed) if predicted is not None else None
+    sampler = PredictorSampler(predicted, seed=seed)
     return search(
         space,
         maximize=[quality],

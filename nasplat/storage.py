@@ -23,6 +23,8 @@ from nasplat.errors import SearchError
 
 PATIENCE = 120.0
 """Seconds that a database may be away, for a restart, before a worker gives up."""
+OPENINGS = 40
+"""Attempts to open a storage whose tables another worker is creating, or whose server restarts."""
 PAUSE = 0.2
 """Seconds between attempts at first; they double up to five."""
 
@@ -45,13 +47,21 @@ def open_storage(storage: Any) -> Any:
         path = storage.removeprefix("journal:")
         lock: Any = _FileLock(f"{path}.lock") if fcntl is not None else None
         return JournalStorage(JournalFileBackend(path, lock_obj=lock))
-    from sqlalchemy.exc import ArgumentError, DBAPIError
+    from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError, ProgrammingError
 
+    scheme, colon, rest = storage.partition("://")
+    if scheme in {"postgres", "postgresql"}:
+        storage = f"postgresql+psycopg{colon}{rest}"  # whichever driver SQLAlchemy would prefer
     try:
+        for _ in range(OPENINGS):
+            try:
+                return _patient()(storage, engine_kwargs={"pool_pre_ping": True})
+            except (IntegrityError, OperationalError, ProgrammingError, StorageInternalError):
+                time.sleep(PAUSE)  # workers that start at once create the tables at once, and one succeeds; or it restarts
         return _patient()(storage, engine_kwargs={"pool_pre_ping": True})
     except ImportError as err:
         raise SearchError(
-            f"storage {storage.partition('://')[0]!r} needs a driver that is not installed ({err}).\n"
+            f"storage {scheme!r} needs a driver that is not installed ({err}).\n"
             "  For PostgreSQL: pip install 'nasplat[postgres]'."
         ) from err
     except (ArgumentError, DBAPIError, StorageInternalError, ValueError) as err:
@@ -69,7 +79,7 @@ def _hidden(url: str) -> str:
 def _patient() -> type[Any]:
     """Optuna's database storage whose calls wait for a database that comes back."""
     from optuna.storages import RDBStorage
-    from sqlalchemy.exc import DBAPIError
+    from sqlalchemy.exc import SQLAlchemyError
 
     def waits(call: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(call)
@@ -78,7 +88,7 @@ def _patient() -> type[Any]:
             while True:
                 try:
                     return call(*args, **kwargs)
-                except (DBAPIError, StorageInternalError) as err:
+                except (SQLAlchemyError, StorageInternalError) as err:
                     if time.monotonic() > until or not _is_passing(err):
                         raise
                 time.sleep(pause)
@@ -86,22 +96,22 @@ def _patient() -> type[Any]:
 
         return patient
 
-    methods = {n: waits(getattr(RDBStorage, n)) for n in BaseStorage.__abstractmethods__ if hasattr(RDBStorage, n)}
+    # Optuna's cache before the database calls two methods that are not of the public base
+    names = BaseStorage.__abstractmethods__ | {"_get_trials", "_create_new_trial"}
+    methods = {n: waits(getattr(RDBStorage, n)) for n in names if hasattr(RDBStorage, n)}
     return type("PatientStorage", (RDBStorage,), methods)
 
 
 def _is_passing(error: BaseException) -> bool:
     """A lost connection, a locked file, a server that starts: not a full disk, not a wrong statement."""
-    from sqlalchemy.exc import InterfaceError, OperationalError
+    from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 
     seen: BaseException | None = error
     while seen is not None:
-        if _is_full(seen):
+        if _is_full(seen) or isinstance(seen, DataError | IntegrityError | ProgrammingError):
             return False
-        if isinstance(seen, InterfaceError | OperationalError) or getattr(seen, "connection_invalidated", False):
-            return True
         seen = seen.__cause__ or seen.__context__
-    return False
+    return True
 
 
 def _is_full(error: BaseException) -> bool:
@@ -117,11 +127,11 @@ def clean_stop() -> Iterator[None]:
     Raises:
         SearchError: the disk is full, or the database stayed away.
     """
-    from sqlalchemy.exc import DBAPIError
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
-    except (OSError, DBAPIError, StorageInternalError) as err:
+    except (OSError, SQLAlchemyError, StorageInternalError) as err:
         chain: BaseException | None = err
         while chain is not None:
             if _is_full(chain):

@@ -22,7 +22,7 @@ from nasplat.errors import SearchError
 from nasplat.searching import AbstractObjective, Counted, Limits, OutsideSupport, PredictorSampler
 from nasplat.searching.facts import facts_of
 from nasplat.searching.ledger import Ledger
-from nasplat.searching.liveness import Heart, Watch, is_gone, me
+from nasplat.searching.liveness import Heart, Watch, is_gone
 from nasplat.searching.proposing import ArchitectureSampler
 from nasplat.searchspace import Architecture, Space, load_space
 from nasplat.searchspace.pick import Rejected
@@ -74,7 +74,7 @@ def search(
         minimize: The same.
         limits: Largest allowed values, such as {"macs": 5e6}; keys are counted quantities or objectives.
         n_trials: Trials that are finished (complete or failed) when the search ends, those of earlier runs included.
-        sampler: Any Optuna sampler; default NSGA-II for several objectives, TPE for one.
+        sampler: Any Optuna sampler; default a `PredictorSampler` that starts from nothing.
         storage: See `open_storage`; the same storage and name resume.
         name: Of the study.
         seed: Of the default sampler and of feasible draws.
@@ -97,8 +97,7 @@ def search(
     bounds = Limits.of(limits)
     bounds.draw(space, random.Random(f"{seed} feasible"))  # an unreachable limit fails now, not after hours
     if sampler is None:
-        quiet = optuna.samplers.TPESampler if len(objectives) == 1 else optuna.samplers.NSGAIISampler
-        sampler = quiet(seed=seed)
+        sampler = PredictorSampler(seed=seed)
     if isinstance(sampler, ArchitectureSampler):
         sampler.bind(space, objectives, bounds)
     with warnings.catch_warnings():
@@ -109,8 +108,8 @@ def search(
     _claim_search(study, space, objectives, bounds, seed)
     if known is not None and not any("known" in t.user_attrs for t in study.get_trials(deepcopy=False)):
         _add_known(study, space, objectives, known)
-    with clean_stop(), Heart(study):
-        _run(study, space, objectives, bounds, n_trials, seed, report)
+    with clean_stop(), Heart(study) as heart:
+        _run(study, space, objectives, bounds, n_trials, seed, report, heart.name)
     return study
 
 
@@ -204,6 +203,7 @@ def _run(
     n_trials: int,
     seed: int,
     report: Callable[[Progress], None] | None,
+    worker: str,
 ) -> None:
     started, refused, in_a_row = time.monotonic(), 0, 0
     ledger, watch = Ledger(), Watch()
@@ -212,7 +212,7 @@ def _run(
         watch.bury(study, ledger.running)
         if ledger.done >= n_trials or in_a_row >= GIVE_UP:
             return
-        others = [t for t in ledger.running if t.user_attrs.get("worker") != me()]
+        others = [t for t in ledger.running if t.user_attrs.get("worker") != worker]
         if ledger.done + len(others) >= n_trials and not is_waiting(study):
             time.sleep(WAIT)  # the last ones are under way: their workers may still die
             continue
@@ -220,7 +220,7 @@ def _run(
             fresh = bounds.draw(space, random.Random(f"{seed} fresh {in_a_row} {ledger.done}"))
             study.enqueue_trial(dict(fresh.choices))
         trial = study.ask()
-        trial.set_user_attr("worker", me())
+        trial.set_user_attr("worker", worker)
         architecture, reason = None, ""
         try:
             architecture = space.suggest(trial)

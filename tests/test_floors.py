@@ -21,7 +21,7 @@ FLOOR = {
     **dict.fromkeys(("measuring", "fitting"), 4),
     **dict.fromkeys(("supernet", "searching", "storage"), 5),
     **dict.fromkeys(("study", "exporting", "calibrating"), 6),
-    **dict.fromkeys(("testing", "runs", "reporting", "labelling"), 7),
+    **dict.fromkeys(("testing", "runs", "reporting", "labelling", "workers"), 7),
     "demo": 8,
     "cli": 9,
     "__main__": 10,

@@ -7,6 +7,7 @@ not agree, counts the worker as stalled.
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import threading
@@ -22,33 +23,36 @@ STALLED = 90.0
 """Seconds of standing still."""
 
 
-def me() -> str:
-    """host:process of this worker."""
-    return f"{socket.gethostname()}:{os.getpid()}"
+_ALIVE: set[str] = set()
+"""Names of this process's workers that run now."""
+_NUMBERS = itertools.count()
 
 
 class Heart:
-    """Beats while the block runs."""
+    """A worker: it has a name, host:process.number, and beats while the block runs."""
 
     def __init__(self, study: optuna.Study, every: float = BEAT) -> None:
+        self.name = f"{socket.gethostname()}:{os.getpid()}.{next(_NUMBERS)}"
         self.study, self.every = study, every
         self._ends = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
     def __enter__(self) -> Heart:
+        _ALIVE.add(self.name)
         self._thread.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
+        _ALIVE.discard(self.name)
         self._ends.set()
-        self._thread.join()
+        self._thread.join(self.every)
 
     def _beat(self) -> None:
         count = 0
         while not self._ends.wait(self.every if count else 0.0):
             count += 1
             try:
-                self.study.set_user_attr(f"beat {me()}", count)
+                self.study.set_user_attr(f"beat {self.name}", count)
             except Exception:  # the storage is away: the search itself meets that too, and says so
                 continue
 
@@ -66,7 +70,7 @@ class Watch:
         found = []
         for trial in running:
             worker = str(trial.user_attrs.get("worker", ""))
-            if not worker or worker == me():
+            if not worker or worker in _ALIVE:
                 continue
             if is_gone(worker):
                 found.append(trial)
@@ -100,10 +104,13 @@ class Watch:
 
 
 def is_gone(worker: str) -> bool:
-    """A process of this host that has ended."""
-    host, _, pid = worker.rpartition(":")
+    """A worker of this host that has ended."""
+    host, _, process = worker.rpartition(":")
+    pid, dot, _ = process.partition(".")
     if host != socket.gethostname() or not pid.isdigit():
         return False
+    if int(pid) == os.getpid():
+        return bool(dot) and worker not in _ALIVE
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:

@@ -1,0 +1,85 @@
+"""Several processes of one search on one machine: the same command, started again as workers on one storage."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import optuna
+
+from nasplat.errors import SearchError
+from nasplat.searching.ledger import Ledger
+
+RESTARTS = 10
+"""Workers that died and are started again, together."""
+LOOK = 0.5
+"""Seconds between looks at the storage."""
+PARENT = "NASPLAT_PARENT"
+"""Environment of a worker: the process that started it."""
+
+
+def share_out(
+    command: Sequence[str], workers: int, study: optuna.Study, total: int, report: Callable[[int, int, str], None] | None = None
+) -> None:
+    """Run workers until they all have ended.
+
+    Args:
+        command: Words after `nasplat` that make one worker of the search.
+        workers: How many.
+        study: On the storage that they share.
+        total: Counted trials wanted.
+        report: Called with (done, total, words).
+
+    Raises:
+        SearchError: workers kept failing.
+    """
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", PARENT: str(os.getpid())}
+    words = [sys.executable, "-m", "nasplat", *command]
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+
+    running, restarts, ledger, last = [start() for _ in range(workers)], 0, Ledger(), b""
+    try:
+        while running:
+            time.sleep(LOOK)
+            ledger.update(study)
+            if report is not None:
+                report(ledger.done, total, f"{len(running)} workers, {restarts} restarted")
+            for process in [p for p in running if p.poll() is not None]:
+                running.remove(process)
+                last = process.communicate()[1] or last
+                if process.returncode == 0 or ledger.done >= total:
+                    continue
+                if restarts >= RESTARTS:
+                    text = last.decode(errors="replace").strip().splitlines()
+                    raise SearchError(
+                        f"workers ended {restarts + 1} times before the search did; the last one said: {text[-1] if text else 'nothing'}\n"
+                        "  Finished trials are kept; run one worker to see more."
+                    )
+                restarts += 1
+                running.append(start())
+    finally:
+        for process in running:
+            process.send_signal(signal.SIGINT)
+        for process in running:
+            try:
+                process.communicate(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+
+
+def end_with_parent() -> None:
+    """In a worker: raise KeyboardInterrupt once the process that started it is gone.
+
+    Raises:
+        KeyboardInterrupt: as Ctrl-C would.
+    """
+    parent = os.environ.get(PARENT)
+    if parent is not None and os.getppid() != int(parent):
+        raise KeyboardInterrupt

@@ -1,0 +1,58 @@
+"""A worker of a search whose candidates and surroundings fail on purpose; run as a process by `test_faults.py`.
+
+    python tests/faults.py <storage> <trials> <log> <fault> …
+
+The log gets one line per evaluation begun: key and process.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import torch
+
+import nasplat
+from nasplat.searching.facts import facts_of
+
+FAULTS = ("exception", "memory", "nan", "kill")
+SPACE = {"size": "mini", "image": 16, "patch": 4, "channels": 1, "classes": 10, "head_dim": 8}
+
+
+def main() -> None:
+    storage, trials, log, *faults = sys.argv[1:]
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    torch.set_num_threads(1)
+    space = nasplat.load_space("vit", **SPACE)
+    once = Path(f"{log}.killed")
+
+    def quality(architecture: nasplat.Architecture) -> float:
+        key = facts_of(architecture).key
+        with open(log, "a", encoding="utf-8") as out:
+            out.write(f"{key} {os.getpid()}\n")
+        time.sleep(0.05)
+        number = int(key[:6], 16) % 8
+        if number < len(faults):
+            fault = faults[number]
+            if fault == "exception":
+                raise RuntimeError("a candidate that does not train")
+            if fault == "memory":
+                raise MemoryError("no room for this candidate")
+            if fault == "nan":
+                return float("nan")
+            if fault == "kill" and not (once / key).exists():  # the second attempt lives
+                once.mkdir(exist_ok=True)
+                (once / key).touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        return float(architecture.graph().macs)
+
+    sampler = nasplat.UniqueRandomSampler(seed=0)
+    nasplat.search(space, maximize=[quality], n_trials=int(trials), storage=storage, sampler=sampler)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,253 @@
+"""Whatever fails, trials are neither lost nor counted twice: four workers on a PostgreSQL server that the test starts."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+import nasplat
+from nasplat.errors import SearchError
+from nasplat.searching import liveness
+from nasplat.searching.ledger import Ledger, is_counted
+from nasplat.searching.liveness import Watch
+from nasplat.storage import open_storage
+
+WORKER = Path(__file__).parent / "faults.py"
+TRIALS = int(os.environ.get("NASPLAT_FAULT_TRIALS", "40"))
+"""Of the run with failing candidates; `-s` shows how often each fault was met."""
+
+
+def tools() -> Path | None:
+    """Folder of the server's programs."""
+    found = shutil.which("initdb")
+    folders = [Path(found).parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    return folders[0] if folders and (folders[0] / "initdb").exists() else None
+
+
+class Server:
+    """PostgreSQL on loopback, in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bin, self.folder = tools(), folder
+        # the server refuses to run as root
+        self.user = "postgres" if getpass.getuser() == "root" else None
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"postgresql://tester@127.0.0.1:{self.port}/postgres"
+        folder.mkdir(parents=True)
+        if self.user:
+            shutil.chown(folder, self.user)
+        self.run("initdb", "-D", str(folder / "data"), "-U", "tester", "-A", "trust")
+
+    def run(self, program: str, *arguments: str) -> None:
+        assert self.bin is not None
+        subprocess.run([self.bin / program, *arguments], check=True, capture_output=True, user=self.user, cwd="/")
+
+    def start(self) -> None:
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"
+        self.run("pg_ctl", "-D", str(self.folder / "data"), "-w", "-l", str(self.folder / "log"), "-o", options, "start")
+
+    def stop(self, mode: str = "immediate") -> None:
+        self.run("pg_ctl", "-D", str(self.folder / "data"), "-m", mode, "-w", "stop")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    if tools() is None:
+        pytest.skip("PostgreSQL's initdb is not installed")
+    pytest.importorskip("psycopg", reason="install nasplat[postgres]")
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as made:
+        os.chmod(made, 0o755)
+        found = Server(Path(made) / "server")
+        found.start()
+        try:
+            yield found
+        finally:
+            found.stop()
+
+
+def start(url: str, trials: int, log: Path, *faults: str) -> subprocess.Popen[bytes]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+    words = [sys.executable, str(WORKER), url, str(trials), str(log), *faults]
+    return subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def finish(workers: list[subprocess.Popen[bytes]], again: list[str] | None = None) -> int:
+    """Wait for all; those that were killed are started again. Returns how many were."""
+    restarted = 0
+    while workers:
+        time.sleep(0.1)
+        for worker in [w for w in workers if w.poll() is not None]:
+            workers.remove(worker)
+            error = worker.communicate()[1].decode()
+            if worker.returncode == -signal.SIGKILL:
+                restarted += 1
+                workers.append(subprocess.Popen(worker.args, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE))
+            else:
+                assert worker.returncode == 0, error
+    return restarted
+
+
+def verdict(url: str, wanted: int) -> list[optuna.trial.FrozenTrial]:
+    """All trials; exactly the wanted number count, each another network, and none is left running."""
+    study = optuna.load_study(study_name="nasplat", storage=open_storage(url))
+    trials = study.get_trials(deepcopy=False)
+    counted = [t for t in trials if is_counted(t)]
+    assert len(counted) == wanted
+    keys = Counter(t.user_attrs["key"] for t in counted)
+    assert max(keys.values()) == 1
+    assert not [t.number for t in trials if not t.state.is_finished()]
+    return trials
+
+
+def test_candidates_that_fail_and_workers_that_are_killed(server: Server, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    restarted = finish([start(server.url, TRIALS, log, "exception", "memory", "nan", "kill") for _ in range(4)])
+    trials = verdict(server.url, TRIALS)
+    assert restarted >= 1
+    reasons = Counter(
+        "traceback" if "traceback" in t.user_attrs else "reason" for t in trials if t.state == TrialState.FAIL and is_counted(t)
+    )
+    assert reasons["traceback"] >= 2
+    assert reasons["reason"] >= 1
+    print(f"{TRIALS} trials, 4 workers: {dict(reasons)}, {restarted} workers killed, 0 lost, 0 twice")
+    text = " ".join(str(t.user_attrs.get("traceback")) for t in trials)
+    assert "MemoryError" in text
+    assert "RuntimeError: a candidate that does not train" in text
+    died = [t for t in trials if "died" in t.user_attrs]
+    retried = {t.user_attrs["retry_of"]: t for t in trials if "retry_of" in t.user_attrs}
+    assert len(died) == restarted
+    assert all(retried[t.number].state == TrialState.COMPLETE for t in died if "key" in t.user_attrs)
+    begun = Counter(line.split()[0] for line in log.read_text(encoding="utf-8").splitlines())
+    killed = {t.user_attrs["key"] for t in died}
+    assert all(n == (2 if key in killed else 1) for key, n in begun.items())
+    optuna.delete_study(study_name="nasplat", storage=open_storage(server.url))
+
+
+def test_the_database_restarts_under_four_workers(server: Server, tmp_path: Path) -> None:
+    workers = [start(server.url, 60, tmp_path / "log") for _ in range(4)]
+    study = None
+    for done in (10, 30):
+        while study is None or len(study.get_trials(deepcopy=False)) < done:
+            time.sleep(0.3)
+            try:
+                study = optuna.load_study(study_name="nasplat", storage=open_storage(server.url))
+            except KeyError:
+                continue
+        server.stop("immediate")
+        time.sleep(1)
+        server.start()
+    assert finish(workers) == 0
+    trials = verdict(server.url, 60)
+    assert all(t.state in {TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL} for t in trials)
+    optuna.delete_study(study_name="nasplat", storage=open_storage(server.url))
+
+
+def test_a_search_with_workers_ends_when_its_coordinator_is_killed_and_resumes(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "nasplat", "search", "vit", "--maximize", "trained", "--guide", "none", "--trials", "5"]
+    words += ["--workers", "2", "--out", str(tmp_path / "run"), "--storage", str(tmp_path / "s.journal")]
+    for preset in ("size=mini", "image=16", "patch=4", "channels=1", "head_dim=8"):
+        words += ["--preset", preset]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+
+    def done() -> int:
+        try:
+            study = optuna.load_study(study_name="nasplat", storage=open_storage(str(tmp_path / "s.journal")))
+        except KeyError:
+            return 0
+        ledger = Ledger()
+        ledger.update(study)
+        return ledger.done
+
+    coordinator = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while done() < 2:
+        time.sleep(0.5)
+        assert coordinator.poll() is None
+    coordinator.kill()
+    coordinator.wait()
+    before = done()
+    subprocess.run(words, env=environment, check=True, stdout=subprocess.DEVNULL)
+    assert done() == 5 >= before
+    study = optuna.load_study(study_name="nasplat", storage=open_storage(str(tmp_path / "s.journal")))
+    keys = [t.user_attrs["key"] for t in study.trials if is_counted(t)]
+    assert len(set(keys)) == 5
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_a_full_disk_stops_cleanly(vit: nasplat.Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from optuna.storages.journal import JournalFileBackend
+
+    storage = str(tmp_path / "s.journal")
+    append, left = JournalFileBackend.append_logs, 60
+
+    def full(self: JournalFileBackend, logs: list[dict[str, object]]) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(28, "No space left on device")
+        append(self, logs)
+
+    monkeypatch.setattr(JournalFileBackend, "append_logs", full)
+    with pytest.raises(SearchError, match="storage is full"):
+        nasplat.search(vit, maximize=[lambda a: float(a.graph().macs)], n_trials=50, storage=storage)
+    monkeypatch.undo()
+    study = nasplat.search(vit, maximize=[lambda a: float(a.graph().macs)], n_trials=12, storage=storage)
+    assert len([t for t in study.trials if t.state == TrialState.COMPLETE]) == 12
+
+
+def test_a_worker_whose_beat_stands_still_is_stalled(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = optuna.create_study()
+    now = 0.0
+    monkeypatch.setattr(liveness.time, "monotonic", lambda: now)
+    trial = study.ask({"x": optuna.distributions.CategoricalDistribution((1, 2))})
+    trial.set_user_attr("worker", "elsewhere:7")
+    trial.set_user_attr("architecture", "{}")
+    watch, ledger = Watch(stalled=30), Ledger()
+
+    def look() -> list[int]:
+        ledger.update(study)
+        return [t.number for t in watch.dead(study, ledger.running)]
+
+    study.set_user_attr("beat elsewhere:7", 1)
+    assert look() == []
+    now = 25.0
+    study.set_user_attr("beat elsewhere:7", 2)
+    assert look() == []
+    now = 50.0
+    assert look() == []
+    now = 60.0
+    assert look() == [0]
+    ledger.update(study)
+    watch.bury(study, ledger.running)
+    (first, second) = study.get_trials()
+    assert (first.state, first.user_attrs["died"]) == (TrialState.FAIL, "elsewhere:7")
+    assert second.user_attrs["retry_of"] == 0
+    again = study.ask({"x": optuna.distributions.CategoricalDistribution((1, 2))})
+    assert again.params == first.params
+    again.set_user_attr("worker", "elsewhere:7")
+    ledger.update(study)
+    watch.bury(study, ledger.running)
+    assert len(study.trials) == 2  # once is enough
+    assert "its worker died" in study.trials[1].user_attrs["reason"]
+
+
+def test_wrong_urls_are_told_without_the_password() -> None:
+    with pytest.raises(SearchError, match="cannot be opened") as caught:
+        open_storage("nosuch://me:secret@host/db")
+    assert "secret" not in str(caught.value)
