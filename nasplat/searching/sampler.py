@@ -31,7 +31,7 @@ from nasplat.searchspace import Architecture, Space
 Matrix = NDArray[np.float64]
 
 WINDOW = 16
-"""Proposals whose random draws a pool is made of."""
+"""Rankings whose candidates are ranked together."""
 PARENTS = 8
 """Best trials whose neighbours are in the pool, where there is one objective."""
 DRAWS = 64
@@ -56,7 +56,7 @@ class PredictorSampler(ArchitectureSampler):
     def __init__(
         self,
         guide: Callable[[Architecture], float] | None = None,
-        pool: int = 256,
+        pool: int = 32,
         startup: int = 10,
         seed: int = 0,
         space: Space | None = None,
@@ -65,7 +65,8 @@ class PredictorSampler(ArchitectureSampler):
         """Args:
         guide: Value of an architecture, larger is better; `Predicted(predictor)` for instance. May raise OutsideSupport. None
             starts from nothing.
-        pool: Candidates ranked per proposal.
+        pool: New candidates per proposal, half of them draws, half relatives of the best; those of the last `WINDOW` proposals are
+            ranked together.
         startup: Finished trials before the model ranks; a guide ranks before, without one proposals lie far apart.
         seed: With the trial's number it decides everything random.
         space: Needed where `nasplat.search` does not tell it; `nasplat.space_of_trial` makes one of an objective.
@@ -74,7 +75,7 @@ class PredictorSampler(ArchitectureSampler):
         super().__init__(seed, space, limits)
         self.guide, self.pool, self.startup = guide, pool, startup
         self._guided: dict[Architecture, float | None] = {}
-        self._drawn: dict[int, list[Architecture]] = {}
+        self._made: dict[tuple[int, int], list[Architecture]] = {}
         self._queue: list[tuple[Architecture, Expectation | None]] = []
         self._queued_at = -1
         self._expected: dict[int, Expectation] = {}
@@ -116,9 +117,8 @@ class PredictorSampler(ArchitectureSampler):
         self, study: optuna.Study, number: int, taken: set[str], wanted: int
     ) -> list[tuple[Architecture, Expectation | None]]:
         """The best candidates of a pool, best first."""
-        rng = random.Random(f"{self.seed} propose {number}")
         complete = sorted((t for t in self.ledger.complete if t.number < number), key=lambda t: t.number)
-        pool = self._pool(study, number, complete, rng, taken, max(self.pool, 4 * wanted))
+        pool = self._pool(study, number, complete, taken, wanted)
         if not pool:
             return []
         if len(complete) < self.startup:
@@ -138,37 +138,29 @@ class PredictorSampler(ArchitectureSampler):
         return None if answer is None else Expectation(answer)
 
     def _pool(
-        self,
-        study: optuna.Study,
-        number: int,
-        complete: list[FrozenTrial],
-        rng: random.Random,
-        taken: set[str],
-        size: int,
+        self, study: optuna.Study, number: int, complete: list[FrozenTrial], taken: set[str], wanted: int
     ) -> list[Architecture]:
-        """New, feasible, distinct: draws of the last `WINDOW` proposals, and as many relatives of the best."""
+        """New, feasible, distinct: what this ranking and those before it drew, and relatives of what was best then."""
         found: dict[str, Architecture] = {}
-        # by number, so that a resumed search has the same
-        for at in range(max(0, number - WINDOW + 1), number + 1):
-            for candidate in self._draws(at, -(-size // (2 * min(WINDOW, number + 1)))):
-                found.setdefault(facts_of(candidate).key, candidate)
-        parents = [self.member(t) for t in self._parents(study, complete)]
-        for _ in range(size if parents else 0):
-            if len(found) >= size:
-                break
-            candidate = self.neighbour(parents, rng)
-            if candidate is not None:
+        size = max(self.pool, 2 * wanted)
+        for at in range(number, max(-1, number - WINDOW * wanted), -wanted):
+            for candidate in self._candidates(study, at, size, complete):
                 found.setdefault(facts_of(candidate).key, candidate)
         return [a for key, a in found.items() if key not in taken]
 
-    def _draws(self, number: int, n: int) -> list[Architecture]:
+    def _candidates(self, study: optuna.Study, number: int, size: int, complete: list[FrozenTrial]) -> list[Architecture]:
+        """Made from the trials before that number alone, so that a resumed search makes the same."""
         assert self.space is not None
-        made = self._drawn.setdefault(number, [])
-        if len(made) < n:
-            rng = random.Random(f"{self.seed} draw {number}")
-            made[:] = [self.limits.draw(self.space, rng) for _ in range(n)]
-            self._drawn.pop(number - WINDOW, None)
-        return made[:n]
+        if (number, size) not in self._made:
+            rng = random.Random(f"{self.seed} candidates {number}")
+            made = [self.limits.draw(self.space, rng) for _ in range(size - size // 2)]
+            before = [t for t in complete if t.number < number]
+            parents = [self.member(t) for t in self._parents(study, before)] if len(before) >= self.startup else []
+            relatives = (self.neighbour(parents, rng) for _ in range(size // 2 if parents else 0))
+            self._made[number, size] = made + [a for a in relatives if a is not None]
+            while len(self._made) > 2 * WINDOW:
+                del self._made[next(iter(self._made))]
+        return self._made[number, size]
 
     def _parents(self, study: optuna.Study, complete: list[FrozenTrial]) -> list[FrozenTrial]:
         sign = signs(study)
