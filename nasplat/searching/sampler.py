@@ -56,8 +56,8 @@ class PredictorSampler(ArchitectureSampler):
     def __init__(
         self,
         guide: Callable[[Architecture], float] | None = None,
-        pool: int = 32,
-        startup: int = 10,
+        pool: int = 64,
+        startup: int = 6,
         seed: int = 0,
         space: Space | None = None,
         limits: Mapping[Any, float] | None = None,
