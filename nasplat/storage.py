@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import inspect
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,6 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import StorageInternalError
-from optuna.storages import BaseStorage
 
 try:
     import fcntl
@@ -96,9 +96,14 @@ def _patient() -> type[Any]:
 
         return patient
 
-    # Optuna's cache before the database calls two methods that are not of the public base
-    names = BaseStorage.__abstractmethods__ | {"_get_trials", "_create_new_trial"}
-    methods = {n: waits(getattr(RDBStorage, n)) for n in names if hasattr(RDBStorage, n)}
+    # the cache that Optuna puts before the database calls some methods that are not public: all that open a session of their own
+    methods = {
+        name: waits(method)
+        for name, method in vars(RDBStorage).items()
+        if inspect.isfunction(method)
+        and not name.startswith(("__", "_build"))
+        and "session" not in inspect.signature(method).parameters
+    }
     return type("PatientStorage", (RDBStorage,), methods)
 
 
