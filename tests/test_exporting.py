@@ -33,6 +33,15 @@ def test_exported_file_agrees_and_has_a_certificate(small_space: nasplat.Space, 
     assert nasplat.check_export(module, path, (1, 1, 16, 16)) <= 1e-4
 
 
+def test_windowed_attention_is_exported(tmp_path: Path) -> None:
+    space = nasplat.load_space(
+        "hybrid", widths=[[8, 16], [16, 32]], depths=[[1], [1]], window=4, head_dim=8, image=16, channels=1
+    )
+    found = next(a for i in range(20) if "attention" in str((a := space.sample(seed=i)).choices))
+    module, shape = space.construct(found)
+    assert nasplat.export(module, tmp_path / "net.onnx", shape).max_relative_error < 1e-4
+
+
 def test_corrupted_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     module, other = nn.Linear(4, 3), nn.Linear(4, 3)

@@ -329,7 +329,8 @@ class WindowAttention(nn.Module):
         if any(padding):
             x = F.pad(x, padding)
         q, k, v = (self._windows(t, sides, counts) for t in (self.q(x), self.k(x), x))
-        y = F.scaled_dot_product_attention(q, k, v)
+        # windows join the batch: exporters know attention of four axes only
+        y = F.scaled_dot_product_attention(q.flatten(0, 2), k.flatten(0, 2), v.flatten(0, 2)).unflatten(0, (-1, *counts))
         # B, rows of windows, columns of windows, heads, places of a window, channels of a head
         y = y.unflatten(4, sides).permute(0, 3, 6, 4, 1, 5, 2).flatten(1, 2).flatten(4, 5).flatten(2, 3)
         return y[:, :, :height, :width] if any(padding) else y
