@@ -247,6 +247,18 @@ def test_a_worker_whose_beat_stands_still_is_stalled(monkeypatch: pytest.MonkeyP
     assert "its worker died" in study.trials[1].user_attrs["reason"]
 
 
+def test_a_worker_killed_before_it_wrote_its_name_is_dead(vit: nasplat.Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(liveness, "NAMELESS", 0.5)
+    storage = optuna.storages.InMemoryStorage()
+    macs = nasplat.Counted("macs")
+    nasplat.search(vit, maximize=[macs], n_trials=2, storage=storage)
+    optuna.load_study(study_name="nasplat", storage=storage).ask()  # and no more
+    study = nasplat.search(vit, maximize=[macs], n_trials=5, storage=storage)
+    assert len([t for t in study.trials if is_counted(t)]) == 5
+    assert study.trials[2].state == TrialState.FAIL
+    assert study.trials[2].user_attrs["died"] == "unnamed"
+
+
 def test_wrong_urls_are_told_without_the_password() -> None:
     with pytest.raises(SearchError, match="cannot be opened") as caught:
         open_storage("nosuch://me:secret@host/db")

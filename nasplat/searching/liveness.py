@@ -21,6 +21,8 @@ BEAT = 10.0
 """Seconds between beats."""
 STALLED = 90.0
 """Seconds of standing still."""
+NAMELESS = 5.0
+"""Seconds that a trial may have no worker's name; a living worker writes it at once."""
 
 
 _ALIVE: set[str] = set()
@@ -63,6 +65,7 @@ class Watch:
     def __init__(self, stalled: float = STALLED) -> None:
         self.stalled = stalled
         self._seen: dict[str, tuple[int, float]] = {}
+        self._nameless: dict[int, float] = {}
 
     def dead(self, study: optuna.Study, running: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         """Running trials whose worker is gone or stalled."""
@@ -70,7 +73,12 @@ class Watch:
         found = []
         for trial in running:
             worker = str(trial.user_attrs.get("worker", ""))
-            if not worker or worker in _ALIVE:
+            if worker in _ALIVE:
+                continue
+            if not worker:  # killed between the creation of its trial and its name
+                first = self._nameless.setdefault(trial.number, time.monotonic())
+                if time.monotonic() - first > NAMELESS:
+                    found.append(trial)
                 continue
             if is_gone(worker):
                 found.append(trial)
@@ -88,8 +96,8 @@ class Watch:
     def bury(self, study: optuna.Study, running: Sequence[FrozenTrial]) -> None:
         """Tell trials of the dead as failed; what they were about is enqueued again, the first time."""
         for trial in self.dead(study, running):
-            again = "retry_of" not in trial.user_attrs
-            worker = trial.user_attrs["worker"]
+            again = "retry_of" not in trial.user_attrs or "architecture" not in trial.user_attrs  # nothing was tried
+            worker = trial.user_attrs.get("worker", "unnamed")
             about = {"died": worker} | (
                 {} if again else {"reason": f"its worker died, as that of trial {trial.user_attrs['retry_of']}"}
             )
