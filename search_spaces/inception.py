@@ -150,13 +150,12 @@ def inception(
     """
     if wrong := [w for w in ([width] if isinstance(width, int) else width) if w < 4 or w % 4]:
         raise SpaceError(f"expected widths that are multiples of 4 (paths halve them twice), got {wrong}.\n  Try 8, 16 or 32.")
-    if not isinstance(width, int):
-        width = pick("width", tuple(width))
+    stem: int = width if isinstance(width, int) else pick("width", tuple(width))
     plans: list[tuple[int, tuple[PathPlan, ...]]] = []
     for s in range(stages):
         repeats = pick(f"stage{s}.blocks", tuple(depths))
         n = pick(f"stage{s}.paths", (1, 2, 3, 4))
-        outputs = width * 2**s
+        outputs = stem * 2**s
         shares = [outputs // n if n != 3 else outputs // 4] * n
         if n == 3:
             shares[pick(f"stage{s}.wide_path", (0, 1, 2))] = outputs // 2
@@ -170,15 +169,15 @@ def inception(
             changes = length - ("pool" in extra)
             inner = pick(f"{at}.inner", tuple(INNER)) if changes > 1 else "same"
             ops = tuple(extra if str(i) == extra_at else pick(f"{at}.main{i}", MAIN) for i in range(length))
-            own = max(width // 2, shares[p])
-            paths.append((ops, max(width // 2, int(own * INNER[inner])), own))
+            own = max(stem // 2, shares[p])
+            paths.append((ops, max(stem // 2, int(own * INNER[inner])), own))
         plans.append((repeats, tuple(paths)))
-    parts: list[tuple[str, nn.Module]] = [("stem", ConvNormAct(channels, width, 3, stem_stride, activation=nn.ReLU6, bias=True))]
-    inputs = width
+    parts: list[tuple[str, nn.Module]] = [("stem", ConvNormAct(channels, stem, 3, stem_stride, activation=nn.ReLU6, bias=True))]
+    inputs = stem
     for s, (repeats, plan) in enumerate(plans):
         for i in range(repeats):
-            parts.append((f"stage{s}_block{i}", Block(plan, inputs, width * 2**s, STRIDES[s] if i == 0 else 1)))
-            inputs = width * 2**s
+            parts.append((f"stage{s}_block{i}", Block(plan, inputs, stem * 2**s, STRIDES[s] if i == 0 else 1)))
+            inputs = stem * 2**s
     parts.append(("last", ConvNormAct(inputs, inputs * 2, 3, activation=nn.ReLU6, bias=True)))
     return chain([*parts, ("head", Classifier(inputs * 2, classes, dropout=0.0))])
 
