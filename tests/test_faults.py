@@ -241,6 +241,7 @@ def test_a_worker_whose_beat_stands_still_is_stalled(monkeypatch: pytest.MonkeyP
     again = study.ask({"x": optuna.distributions.CategoricalDistribution((1, 2))})
     assert again.params == first.params
     again.set_user_attr("worker", "elsewhere:7")
+    again.set_user_attr("architecture", "{}")
     ledger.update(study)
     watch.bury(study, ledger.running)
     assert len(study.trials) == 2  # once is enough
