@@ -17,6 +17,7 @@ import torch
 
 import nasplat
 from nasplat.calibrating import Candidate, by_family
+from nasplat.devices import Conditions
 from nasplat.measuring import measure_together
 from nasplat.metrics import kendall_tau
 from nasplat.predict.latency import LatencyPredictor
@@ -49,7 +50,7 @@ def drift() -> None:
     networks = [s.construct(s.sample(seed=i)) for s in made.values() for i in range(3)]
     print("| runtime | networks | median |drift| % | largest % | equal by interval | flagged |\n|---|---|---|---|---|---|")
     for runtime in ("eager", "onnxruntime"):
-        first, second = (measure_together(networks, repeats=40, runtime=runtime) for _ in range(2))
+        first, second = (measure_together(networks, Conditions(runtime=runtime), repeats=40) for _ in range(2))
         moved = np.array([abs(b.median_ms / a.median_ms - 1) * 100 for a, b in zip(first, second, strict=True)])
         equal = sum(a.compare(b) == "equal" for a, b in zip(first, second, strict=True))
         flagged = sum(not x.is_trusted for x in (*first, *second))

@@ -14,7 +14,7 @@ import argparse
 import csv
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,10 +63,10 @@ class Boosted(ArchitectureSampler):
         super().__init__(seed)
         self.every, self.batch = members, list[nasplat.Architecture]()
 
-    def propose(self, study: optuna.Study, number: int) -> nasplat.Architecture | None:
+    def propose(self, study: optuna.Study, number: int, contested: Set[str] = frozenset()) -> nasplat.Architecture | None:
         from sklearn.ensemble import GradientBoostingRegressor
 
-        taken, done = self.taken(), self.ledger.complete
+        taken, done = self.taken(contested), self.ledger.complete
         if len(done) < 16:
             return self.fresh(random.Random(f"{self.seed} {number}"), taken)
         self.batch = [a for a in self.batch if facts_of(a).key not in taken]

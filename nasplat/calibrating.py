@@ -20,7 +20,7 @@ import torch
 
 from nasplat.devices import Conditions, device_name
 from nasplat.errors import InputError
-from nasplat.measuring import Latency, measure
+from nasplat.measuring import Latency, measure_together
 from nasplat.metrics import kendall_tau
 from nasplat.predict.latency import LatencyPredictor
 from nasplat.predict.view import View, view
@@ -154,11 +154,10 @@ def _timed(architecture: Architecture, conditions: Conditions, seed: int) -> Lat
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module, shape = architecture.space.construct(architecture)
-    settings = asdict(conditions)
-    found = measure(module, shape, seed=seed, seconds=SECONDS, **settings)
+    (found,) = measure_together([(module, shape)], conditions, seed=seed, seconds=SECONDS)
     if found.is_trusted:
         return found
-    again = measure(module, shape, seed=seed, seconds=SECONDS, **settings)
+    (again,) = measure_together([(module, shape)], conditions, seed=seed, seconds=SECONDS)
     return again if again.is_trusted or again.spread < found.spread else found
 
 

@@ -399,17 +399,17 @@ def measure(
     """Time networks on this machine, in turns: median of a forward pass with its 95 % interval. Overlapping intervals are equal."""
     if calibrate == bool(networks):
         raise click.UsageError("expected networks to time, or --calibrate")
+    from nasplat.devices import Conditions
+
+    conditions = Conditions(device, batch, runtime, precision, threads)
     if calibrate:
-        _calibrate(
-            spaces, n, {"device": device, "batch": batch, "runtime": runtime, "precision": precision, "threads": threads}, as_json
-        )
+        _calibrate(spaces, n, conditions, as_json)
         return
     from nasplat.inputs import resolve
     from nasplat.measuring import measure_together
 
     timed = [_buildable(resolve(name), _shape(shape)) for name in networks]
-    settings: dict[str, Any] = {"device": device, "runtime": runtime, "precision": precision, "threads": threads}
-    found = measure_together(timed, batch, repeats, **settings)
+    found = measure_together(timed, conditions, repeats)
     rows = [
         {"network": name} | dataclasses.asdict(f) | {"against_first": f.compare(found[0])}
         for name, f in zip(networks, found, strict=True)
@@ -433,15 +433,14 @@ def measure(
     _print(rows, as_json, table)
 
 
-def _calibrate(spaces: tuple[str, ...], n: int, conditions: dict[str, Any], as_json: bool) -> None:
+def _calibrate(spaces: tuple[str, ...], n: int, conditions: Any, as_json: bool) -> None:
     from nasplat.calibrating import calibrate
-    from nasplat.devices import Conditions
 
-    chosen = Conditions(**conditions)
-    with _progress("networks") as update:
-        predictor = calibrate(spaces, n, chosen, report=update)
-    card = (chosen.folder / "README.md").read_text(encoding="utf-8")
-    click.echo(json.dumps(predictor.validation_ | {"folder": str(chosen.folder)}) if as_json else f"{card}\n{chosen.folder}")
+    with _progress("networks", as_json) as update:
+        predictor = calibrate(spaces, n, conditions, report=update)
+    folder = conditions.folder
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    click.echo(json.dumps(predictor.validation_ | {"folder": str(folder)}) if as_json else f"{card}\n{folder}")
 
 
 @cli.command()

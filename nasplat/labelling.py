@@ -9,7 +9,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
-import socket
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -23,10 +22,11 @@ from nasplat.errors import SearchError, SpaceError
 from nasplat.measuring import Budget, train_architecture
 from nasplat.searching import Limits
 from nasplat.searching.facts import facts_of
+from nasplat.searching.liveness import Heart, Watch
 from nasplat.searchspace import Architecture, Space, load_space
 from nasplat.searchspace.pick import Rejected
-from nasplat.storage import open_storage
-from nasplat.study import Progress, bury, claim
+from nasplat.storage import clean_stop, open_storage
+from nasplat.study import Progress, claim
 from nasplat.table import Table
 from nasplat.task import Task, load_task
 
@@ -189,9 +189,24 @@ def _work(
 ) -> None:
     """Take jobs until none is left that nobody else has taken."""
     task, started = task.to(device), time.monotonic()
-    worker = f"{socket.gethostname()}:{os.getpid()}"
+    with clean_stop(), Heart(study) as heart:
+        _take(study, jobs, space, task, budget, heart.name, started, report)
+
+
+def _take(
+    study: optuna.Study,
+    jobs: Jobs,
+    space: Space,
+    task: Task,
+    budget: Budget,
+    worker: str,
+    started: float,
+    report: Callable[[Progress], None] | None,
+) -> None:
+    watch = Watch()
     while True:
-        bury(study)
+        for lost in watch.dead(study, study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))):
+            study.tell(lost.number, state=TrialState.FAIL, skip_if_finished=True)  # another worker may be quicker
         trials = study.get_trials(deepcopy=False)
         taken = {t.user_attrs.get("job") for t in trials if _holds(t)}
         job = next((name for name in jobs if name not in taken), None)

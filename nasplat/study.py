@@ -22,7 +22,7 @@ from nasplat.errors import SearchError
 from nasplat.searching import AbstractObjective, Counted, Limits, OutsideSupport, PredictorSampler
 from nasplat.searching.facts import facts_of
 from nasplat.searching.ledger import Ledger
-from nasplat.searching.liveness import Heart, Watch, is_gone
+from nasplat.searching.liveness import Heart, Watch
 from nasplat.searching.proposing import ArchitectureSampler
 from nasplat.searchspace import Architecture, Space, load_space
 from nasplat.searchspace.pick import Rejected
@@ -159,13 +159,6 @@ def _claim_search(study: optuna.Study, space: Space, objectives: list[AbstractOb
             study.set_metric_names([o.name for o in objectives])
 
 
-def bury(study: optuna.Study) -> None:
-    """Tell that trials whose process on this host is gone have failed: they will never finish."""
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if is_gone(str(trial.user_attrs.get("worker", ""))):
-            study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)  # another worker may be quicker
-
-
 def _add_known(study: optuna.Study, space: Space, objectives: list[AbstractObjective], known: Table) -> None:
     """Labelled rows as finished trials: the table gives the one expensive objective, the rest is counted."""
     expensive = [i for i, o in enumerate(objectives) if not o.is_cheap]
@@ -280,7 +273,8 @@ def _run(
 def _note_expectation(trial: optuna.Trial, sampler: PredictorSampler) -> None:
     expected = sampler.expectation(trial.number)
     if expected is not None:
-        for key, value in (("predicted", expected.mean), ("predicted_low", expected.low), ("predicted_high", expected.high)):
+        about = {"predicted": expected.mean, "predicted_low": expected.low, "predicted_high": expected.high}
+        for key, value in (about | {"predicted_objective": expected.objective}).items():
             if value is not None:
                 trial.set_user_attr(key, value)
 

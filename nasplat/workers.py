@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 
@@ -40,10 +41,12 @@ def share_out(
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", PARENT: str(os.getpid())}
     words = [sys.executable, "-m", "nasplat", *command]
 
-    def start() -> subprocess.Popen[bytes]:
-        return subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+    said = tempfile.TemporaryFile()
 
-    running, restarts, ledger, last = [start() for _ in range(workers)], 0, Ledger(), b""
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True)
+
+    running, restarts, ledger = [start() for _ in range(workers)], 0, Ledger()
     try:
         while running:
             time.sleep(LOOK)
@@ -52,11 +55,11 @@ def share_out(
                 report(ledger.done, total, f"{len(running)} workers, {restarts} restarted")
             for process in [p for p in running if p.poll() is not None]:
                 running.remove(process)
-                last = process.communicate()[1] or last
                 if process.returncode == 0 or ledger.done >= total:
                     continue
                 if restarts >= RESTARTS:
-                    text = last.decode(errors="replace").strip().splitlines()
+                    said.seek(0)
+                    text = said.read().decode(errors="replace").strip().splitlines()
                     raise SearchError(
                         f"workers ended {restarts + 1} times before the search did; the last one said: {text[-1] if text else 'nothing'}\n"
                         "  Finished trials are kept; run one worker to see more."
@@ -68,10 +71,11 @@ def share_out(
             process.send_signal(signal.SIGINT)
         for process in running:
             try:
-                process.communicate(timeout=30)
+                process.wait(timeout=30)
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.communicate()
+                process.wait()
+        said.close()
 
 
 def end_with_parent() -> None:

@@ -126,10 +126,10 @@ def test_candidates_that_fail_and_workers_that_are_killed(server: Server, tmp_pa
     )
     assert reasons["traceback"] >= 2
     assert reasons["reason"] >= 1
-    print(f"{TRIALS} trials, 4 workers: {dict(reasons)}, {restarted} workers killed, 0 lost, 0 twice")
-    text = " ".join(str(t.user_attrs.get("traceback")) for t in trials)
-    assert "MemoryError" in text
-    assert "RuntimeError: a candidate that does not train" in text
+    text = [str(t.user_attrs.get("traceback")) for t in trials]
+    raised = {name: sum(name in t for t in text) for name in ("RuntimeError: a candidate that does not train", "MemoryError")}
+    assert min(raised.values()) >= 1
+    print(f"{TRIALS} trials, 4 workers: {raised}, NaN {reasons['reason']}, {restarted} workers killed, 0 lost, 0 twice")
     died = [t for t in trials if "died" in t.user_attrs]
     retried = {t.user_attrs["retry_of"]: t for t in trials if "retry_of" in t.user_attrs}
     assert len(died) == restarted

@@ -44,13 +44,9 @@ _KIND = {
     **dict.fromkeys(("relu", "relu6"), "relu"),
     **dict.fromkeys(ops.POINTWISE, "pointwise"),
     **dict.fromkeys(ops.POOLING, "reduce"),
-    **dict.fromkeys(("maxpool", "avgpool", "add", "concat", "linear", "recurrent", "attention"), ""),
+    **dict.fromkeys((*ops.MOVEMENT, "embedding", "zeros", "random"), "movement"),
     **dict.fromkeys(("matmul", "distance", "bilinear"), "matmul"),
-    **dict.fromkeys(
-        ("pad", "resize", "gather", "shift", "pixelshuffle", "roll", "index", "scatter", "zeros", "random"), "movement"
-    ),
-    **dict.fromkeys(("embedding",), "movement"),
-    "softmax": "activation",
+    **{kind: kind for kind in ("linear", "recurrent", "attention", "maxpool", "avgpool", "add", "concat")},
 }
 WINDOW = 9
 """Largest window, in elements, of the small kinds."""
@@ -73,7 +69,7 @@ def kind_of(node: Node, channels: int = 0) -> str:
         if groups != 1:
             return "grouped"
         return "conv1x1" if window == 1 else "conv3x3" if window <= WINDOW else "conv5x5+"
-    return _KIND.get(node.op, "other") or node.op
+    return _KIND.get(node.op, "other")
 
 
 def executed(graph: Graph) -> NDArray[np.float64]:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from nasplat.devices import device_name
+from nasplat.devices import Conditions, device_name
 from nasplat.errors import InputError
 from nasplat.measuring.runtimes import runner
 
@@ -129,35 +129,26 @@ def measure(
     Raises:
         InputError: fewer than 5 repeats, or device, runtime or precision are not there.
     """
-    return measure_together(
-        [(module, example_input)], batch, repeats, warmup, device, seed, runtime, precision, threads, seconds
-    )[0]
+    conditions = Conditions(device, batch, runtime, precision, threads)
+    return measure_together([(module, example_input)], conditions, repeats, warmup, seed, seconds)[0]
 
 
 def measure_together(
     networks: Sequence[tuple[nn.Module, Any]],
-    batch: int = 1,
+    conditions: Conditions | None = None,
     repeats: int = 50,
     warmup: int | None = None,
-    device: str = "cpu",
     seed: int = 0,
-    runtime: str = "eager",
-    precision: str = "float32",
-    threads: int | None = None,
     seconds: float | None = None,
 ) -> list[Latency]:
     """Time modules in turns, so that what the machine does meanwhile meets all of them alike.
 
     Args:
         networks: (module, example input) each; all are kept in memory.
-        batch: As for `measure`, like the other arguments.
-        repeats: As for `measure`.
+        conditions: Device, batch, runtime, precision and threads; the CPU, one example, eager torch by default.
+        repeats: As for `measure`, of each.
         warmup: As for `measure`.
-        device: As for `measure`.
         seed: As for `measure`.
-        runtime: As for `measure`.
-        precision: As for `measure`.
-        threads: As for `measure`.
         seconds: As for `measure`, of each.
 
     Returns:
@@ -168,26 +159,21 @@ def measure_together(
     """
     if repeats < FEWEST:
         raise InputError(f"expected at least {FEWEST} repeats, got {repeats}.\n  An interval needs them.")
-    where = torch.device(device)
+    c = conditions or Conditions()
+    where = torch.device(c.device)
     if where.type == "cuda" and not torch.cuda.is_available():
         raise InputError("expected a CUDA device, torch sees none.\n  Use device='cpu'.")
     modes = [(m, m.training) for module, _ in networks for m in module.modules()]
     try:
-        with _threads(threads), torch.inference_mode():
-            passes, name = [], ""
+        with _threads(c.threads), torch.inference_mode():
+            threads, passes, runtime = torch.get_num_threads(), [], ""
             for module, example in networks:
                 shape = tuple(example.shape) if isinstance(example, torch.Tensor) else tuple(example)
-                x = torch.randn(batch, *shape[1:], generator=torch.Generator().manual_seed(seed))
-                one, name = runner(module.eval(), x, runtime, precision, where, torch.get_num_threads())
+                x = torch.randn(c.batch, *shape[1:], generator=torch.Generator().manual_seed(seed))
+                one, runtime = runner(module.eval(), x, c.runtime, c.precision, where, threads)
                 passes.append(one)
-            conditions = {
-                "batch": batch,
-                "threads": torch.get_num_threads(),
-                "dtype": precision,
-                "device": device_name(where),
-                "runtime": name,
-            }
-            return [_summary(t, conditions) for t in _timed(passes, repeats, warmup, _Clock(where), seconds)]
+            about = {"batch": c.batch, "threads": threads, "dtype": c.precision, "device": device_name(where), "runtime": runtime}
+            return [_summary(t, about) for t in _timed(passes, repeats, warmup, _Clock(where), seconds)]
     finally:
         for m, was_training in modes:
             m.training = was_training

@@ -7,6 +7,7 @@ several objectives a trial is better than another when it dominates it.
 from __future__ import annotations
 
 import random
+from collections.abc import Set
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -19,9 +20,9 @@ from nasplat.searchspace import Architecture
 class UniqueRandomSampler(ArchitectureSampler):
     """Feasible draws, each network once."""
 
-    def propose(self, study: optuna.Study, number: int) -> Architecture | None:
+    def propose(self, study: optuna.Study, number: int, contested: Set[str] = frozenset()) -> Architecture | None:
         """See the base class."""
-        return self.fresh(random.Random(f"{self.seed} random {number}"), self.taken())
+        return self.fresh(random.Random(f"{self.seed} random {number}"), self.taken(contested))
 
 
 class EvolutionSampler(ArchitectureSampler):
@@ -37,9 +38,9 @@ class EvolutionSampler(ArchitectureSampler):
         super().__init__(seed, **settings)  # type: ignore[arg-type]
         self.population, self.tournament = population, tournament
 
-    def propose(self, study: optuna.Study, number: int) -> Architecture | None:
+    def propose(self, study: optuna.Study, number: int, contested: Set[str] = frozenset()) -> Architecture | None:
         """See the base class."""
-        rng, taken = random.Random(f"{self.seed} evolve {number}"), self.taken()
+        rng, taken = random.Random(f"{self.seed} evolve {number}"), self.taken(contested)
         alive = sorted(self.ledger.complete, key=lambda t: t.number)[-self.population :]
         if len(alive) >= self.population or (alive and number >= 2 * self.population):
             for _ in range(ATTEMPTS):
@@ -62,9 +63,9 @@ class LocalSearchSampler(ArchitectureSampler):
         super().__init__(seed, **settings)  # type: ignore[arg-type]
         self.patience = patience
 
-    def propose(self, study: optuna.Study, number: int) -> Architecture | None:
+    def propose(self, study: optuna.Study, number: int, contested: Set[str] = frozenset()) -> Architecture | None:
         """See the base class."""
-        rng, taken = random.Random(f"{self.seed} climb {number}"), self.taken()
+        rng, taken = random.Random(f"{self.seed} climb {number}"), self.taken(contested)
         here: FrozenTrial | None = None
         waited = 0
         for trial in sorted(self.ledger.complete, key=lambda t: t.number):

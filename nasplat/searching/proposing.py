@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import threading
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import optuna
@@ -53,8 +53,14 @@ class ArchitectureSampler(optuna.samplers.BaseSampler):
         self.space, self.objectives, self.limits = space, tuple(objectives), limits
 
     @abstractmethod
-    def propose(self, study: optuna.Study, number: int) -> Architecture | None:
-        """The next architecture, or None when nothing new is found. The ledger is up to date."""
+    def propose(self, study: optuna.Study, number: int, contested: Set[str] = frozenset()) -> Architecture | None:
+        """The next architecture, or None when nothing new is found. The ledger is up to date.
+
+        Args:
+            study: That asks.
+            number: Of the trial.
+            contested: Keys of networks that this trial proposed before and that another worker claimed at the same time.
+        """
 
     # -- Optuna's contract ---------------------------------------------------------------------------------------------
 
@@ -73,11 +79,12 @@ class ArchitectureSampler(optuna.samplers.BaseSampler):
                 f"{type(self).__name__} expected a space.\n  Run it through nasplat.search, or pass space=; "
                 "nasplat.space_of_trial makes one of an Optuna objective."
             )
+        contested: set[str] = set()
         with self._lock:
             for _ in range(ATTEMPTS):
                 self.ledger.update(study)
                 self._proposed = {n: a for n, a in self._proposed.items() if self.ledger.is_open(n)}
-                architecture = self.propose(study, trial.number)
+                architecture = self.propose(study, trial.number, contested)
                 if architecture is None:
                     return
                 self._proposed[trial.number] = architecture
@@ -87,6 +94,8 @@ class ArchitectureSampler(optuna.samplers.BaseSampler):
                 self.ledger.update(study)
                 if self.ledger.rival(key, trial.number) is None:
                     return
+                contested.add(key)
+                del self._proposed[trial.number]
 
     def claimed(self, number: int) -> Architecture | None:
         """What was proposed to the running trial of that number, and to no other."""
@@ -126,9 +135,9 @@ class ArchitectureSampler(optuna.samplers.BaseSampler):
         except SpaceError:
             return None
 
-    def taken(self) -> set[str]:
+    def taken(self, contested: Set[str] = frozenset()) -> set[str]:
         """Keys of networks that must not be proposed."""
-        return self.ledger.keys() | {facts_of(a).key for a in self._proposed.values()}
+        return self.ledger.keys() | {facts_of(a).key for a in self._proposed.values()} | contested
 
     def fresh(self, rng: random.Random, taken: set[str]) -> Architecture | None:
         """A feasible draw that is new."""

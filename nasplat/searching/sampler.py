@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +44,8 @@ AT_ONCE = 64
 class Expectation:
     """What was expected of a proposal before its trial, in the unit of the first objective that is not counted."""
 
+    objective: int
+    """Which one that is."""
     mean: float
     low: float | None = None
     """Two standard deviations below; None before there are trials to learn from."""
@@ -95,9 +97,9 @@ class PredictorSampler(ArchitectureSampler):
                 self._guided[architecture] = None
         return self._guided[architecture]
 
-    def propose(self, study: optuna.Study, number: int) -> Architecture | None:
+    def propose(self, study: optuna.Study, number: int, contested: Set[str] = frozenset()) -> Architecture | None:
         """The next architecture, or None when nothing new is found."""
-        taken = self.taken()
+        taken = self.taken(contested)
         at_once = 1 << max(0, (len(self.ledger.complete) // AT_ONCE).bit_length() - 1)
         first = number - number % at_once
         if self._queued_at != first or at_once == 1:
@@ -122,7 +124,7 @@ class PredictorSampler(ArchitectureSampler):
         if not pool:
             return []
         if len(complete) < self.startup:
-            return [(pool[i], self._guess(pool[i])) for i in self._opening(pool, complete)]
+            return [(pool[i], self._guess(study, pool[i])) for i in self._opening(pool, complete)]
         means, sds = self._expect(study, complete, pool)
         score = self._score(study, complete, pool, means, sds, number)
         order = np.argsort(-score, kind="stable")[: wanted + len(self.ledger.running) + 1]
@@ -130,12 +132,12 @@ class PredictorSampler(ArchitectureSampler):
         found = []
         for i in order:
             mean, sd = sign[main] * means[i, main], sds[i, main]
-            found.append((pool[i], Expectation(float(mean), float(mean - 2 * sd), float(mean + 2 * sd))))
+            found.append((pool[i], Expectation(main, float(mean), float(mean - 2 * sd), float(mean + 2 * sd))))
         return found
 
-    def _guess(self, architecture: Architecture) -> Expectation | None:
+    def _guess(self, study: optuna.Study, architecture: Architecture) -> Expectation | None:
         answer = self.estimate(architecture)
-        return None if answer is None else Expectation(answer)
+        return None if answer is None else Expectation(self._expensive(study)[0], answer)
 
     def _pool(
         self, study: optuna.Study, number: int, complete: list[FrozenTrial], taken: set[str], wanted: int
@@ -237,8 +239,6 @@ class PredictorSampler(ArchitectureSampler):
         """Expected improvement, or expected growth of the hypervolume; shape (pool,)."""
         sign = signs(study)
         values = np.array([t.values for t in complete]) * sign
-        rng = np.random.default_rng([self.seed, number])
-        noise = rng.standard_normal((DRAWS, 1, len(sign)))
         if len(sign) == 1:
             best, sd = values.max(), np.maximum(1e-12, sds[:, 0])
             u = (means[:, 0] - best) / sd
@@ -250,7 +250,8 @@ class PredictorSampler(ArchitectureSampler):
         reference = np.full(len(sign), -0.1)
         front = (front - low) / span
         draws = DRAWS if len(sign) == 2 else DRAWS // 8
+        noise = np.random.default_rng([self.seed, number]).standard_normal((draws, 1, len(sign)))
         total = np.zeros(len(pool))
-        for shift in noise[:draws]:
+        for shift in noise:
             total += contributions((means + sds * shift - low) / span, front, reference)
         return total / draws + 1e-9 * ((means - low) / span).sum(1)

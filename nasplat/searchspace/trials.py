@@ -41,20 +41,21 @@ def space_of_trial(build: Callable[[Any], Any], example_input: Any = None) -> Sp
     """
 
     def function(pick: Pick) -> nn.Module:
-        asked = _Asks(pick)
+        asked = _Trial(pick)
         with construction.watching(lambda: None), construction.uninitialised():
             build(asked)  # questions may come between modules
-        return build(_Answers(asked.params))
+        return build(_Trial(lambda name, options: asked.params[name]))
 
     return Space(function, getattr(build, "__name__", "trial"), example_input)
 
 
 class _Trial:
-    """What a build may ask of a trial besides its parameters."""
+    """What a build may ask of a trial; each parameter is answered once, as Optuna does."""
 
     number = 0
 
-    def __init__(self) -> None:
+    def __init__(self, answer: Callable[[str, tuple[Any, ...]], Any]) -> None:
+        self.answer = answer
         self.params: dict[str, Option] = {}
         self.user_attrs: dict[str, Any] = {}
 
@@ -68,35 +69,17 @@ class _Trial:
         self.user_attrs[key] = value
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        return self._answer(name, tuple(choices))
+        return self._once(name, tuple(choices))
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> Any:
-        return self._answer(name, integers(low, high, step, log))
+        return self._once(name, integers(low, high, step, log))
 
     def suggest_float(self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False) -> Any:
-        return self._answer(name, floats(low, high, step, log))
+        return self._once(name, floats(low, high, step, log))
 
-    def _answer(self, name: str, options: tuple[Any, ...]) -> Any:
-        raise NotImplementedError
-
-
-class _Asks(_Trial):
-    def __init__(self, pick: Pick) -> None:
-        super().__init__()
-        self.pick = pick
-
-    def _answer(self, name: str, options: tuple[Any, ...]) -> Any:
-        if name not in self.params:  # Optuna answers a repeated question as before
-            self.params[name] = self.pick(name, options)
-        return self.params[name]
-
-
-class _Answers(_Trial):
-    def __init__(self, params: dict[str, Option]) -> None:
-        super().__init__()
-        self.params = params
-
-    def _answer(self, name: str, options: tuple[Any, ...]) -> Any:
+    def _once(self, name: str, options: tuple[Any, ...]) -> Any:
+        if name not in self.params:
+            self.params[name] = self.answer(name, options)
         return self.params[name]
 
 

@@ -13,6 +13,8 @@ from torch import nn
 
 import nasplat
 from nasplat.errors import SpaceError
+from nasplat.searchspace import feasible as feasible_draws
+from nasplat.searchspace.feasible import Feasible
 from nasplat.searchspace.structure import END, Intractable, Structure, estimate
 
 
@@ -176,3 +178,15 @@ def test_completions_avoid_what_is_refused() -> None:
     assert made is not None
     assert structure.walker.run(made) == (made, END)
     assert sqrt(structure.count) < 3**5
+
+
+def test_where_the_fit_tells_too_little_draws_are_mutations_of_members_within(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feasible_draws, "TRUSTED", 1.1)
+    space = nasplat.load_space("nasbench101")
+    costs = sorted(space.sample(seed=i).graph().macs for i in range(200))
+    feasible = Feasible(space, {"macs": costs[20]})
+    assert not feasible.guide.is_trusted
+    drawn = [feasible.draw(random.Random(i)) for i in range(60)]
+    assert all(a.graph().macs <= costs[20] for a in drawn)
+    assert len(set(drawn)) > 40
+    assert len(set(drawn) - set(feasible.guide.within)) > 30
