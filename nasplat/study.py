@@ -240,7 +240,7 @@ def _run(
         trial.set_user_attr("counted", True)
         try:
             if isinstance(study.sampler, PredictorSampler):
-                _note_expectation(trial, study.sampler)
+                _note_expectation(trial, study.sampler, architecture)
             values = [o(architecture) for o in objectives]
             bad = [o.name for o, v in zip(objectives, values, strict=True) if not isfinite(v)]
             if bad:
@@ -270,13 +270,15 @@ def _run(
             report(Progress(ledger.done, n_trials, refused, time.monotonic() - started, frozen))
 
 
-def _note_expectation(trial: optuna.Trial, sampler: PredictorSampler) -> None:
-    expected = sampler.expectation(trial.number)
+def _note_expectation(trial: optuna.Trial, sampler: PredictorSampler, architecture: Architecture) -> None:
+    """What the sampler's model expected, in the unit of an objective; what its guide answered, in the guide's own unit."""
+    answer, expected = sampler.estimate(architecture), sampler.expectation(trial.number)
+    if answer is not None:
+        trial.set_user_attr("guide", answer)
     if expected is not None:
         about = {"predicted": expected.mean, "predicted_low": expected.low, "predicted_high": expected.high}
         for key, value in (about | {"predicted_objective": expected.objective}).items():
-            if value is not None:
-                trial.set_user_attr(key, value)
+            trial.set_user_attr(key, value)
 
 
 def _tell(

@@ -64,6 +64,8 @@ class Latency:
     """Last third of the passes over the first third, minus one."""
     machine_drift: float = 0.0
     """The same of a fixed matrix product, after over before."""
+    reference_ms: float | None = None
+    """Of that product: what the machine was able to do meanwhile."""
     clock_mhz: float | None = None
     """Of the processor at the end, where the system tells."""
     flags: tuple[str, ...] = ()
@@ -82,6 +84,9 @@ class Latency:
     def compare(self, other: Latency) -> str:
         """faster, slower, or equal where the intervals overlap.
 
+        Networks timed in turns met the same machine. Between separate runs its clock may have changed: intervals are widened by as much
+        as the reference has moved.
+
         Raises:
             InputError: the two were measured under different conditions.
         """
@@ -90,9 +95,11 @@ class Latency:
                 f"expected latencies of one batch, threads, precision, device and runtime, got {self.conditions} and "
                 f"{other.conditions}.\n  Measure both alike."
             )
-        if self.high_ms < other.low_ms:
+        moved = self.reference_ms / other.reference_ms if self.reference_ms and other.reference_ms else 1.0
+        margin = max(moved, 1 / moved)
+        if self.high_ms * margin < other.low_ms:
             return "faster"
-        return "slower" if self.low_ms > other.high_ms else "equal"
+        return "slower" if self.low_ms > other.high_ms * margin else "equal"
 
 
 def measure(
@@ -296,6 +303,7 @@ def _summary(times: _Times, conditions: dict[str, Any]) -> Latency:
         spread=spread,
         drift=drift,
         machine_drift=machine,
+        reference_ms=(times.before + times.after) / 2 * 1e3,
         clock_mhz=_clock_mhz(),
         flags=tuple(flags),
     )

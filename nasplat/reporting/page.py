@@ -144,30 +144,31 @@ def _history(study: optuna.Study, done: list[FrozenTrial], names: list[str]) -> 
 
 
 def _agreement(study: optuna.Study, done: list[FrozenTrial], names: list[str]) -> str:
-    known = [t for t in done if t.user_attrs.get("predicted") is not None]
+    known = [t for t in done if "predicted_high" in t.user_attrs]
     if len(known) < 3:
         return ""
-    objective = int(known[0].user_attrs.get("predicted_objective", 0))
-    predicted, measured = [t.user_attrs["predicted"] for t in known], [t.values[objective] for t in known]
-    tau = kendall_tau(predicted, measured)
-    macs = kendall_tau([t.user_attrs["macs"] for t in known], measured)
+    about = [t.user_attrs for t in known]
+    objective = int(about[0]["predicted_objective"])
+    predicted, measured = [a["predicted"] for a in about], [t.values[objective] for t in known]
+    macs = kendall_tau([a["macs"] for a in about], measured)
     rows = [[p, m, 0, _tip(t, names) + _interval(t)] for p, m, t in zip(predicted, measured, known, strict=True)][:SHOWN]
-    with_interval = [(t.user_attrs, m) for t, m in zip(known, measured, strict=True) if "predicted_high" in t.user_attrs]
-    inside = sum(a["predicted_low"] <= m <= a["predicted_high"] for a, m in with_interval)
-    covered = f" {inside} of {len(with_interval)} lie inside the interval of two standard deviations." if with_interval else ""
+    inside = sum(a["predicted_low"] <= m <= a["predicted_high"] for a, m in zip(about, measured, strict=True))
+    guided = [t for t in done if t.user_attrs.get("guide") is not None]
+    tau = kendall_tau([t.user_attrs["guide"] for t in guided], [t.values[objective] for t in guided]) if len(guided) > 2 else None
     text = (
-        f"What the sampler expected before the trial (a guide's answer at first, then its model's) against what was measured: rank "
-        f"agreement τ-b {tau:.2f} on {len(known)} networks; MACs alone {macs:.2f}.{covered} The sampler chose these networks, so good "
-        "ones are over-represented."
+        f"What the sampler's model expected before the trial against what was measured: rank agreement τ-b "
+        f"{kendall_tau(predicted, measured):.2f} on {len(known)} networks; MACs alone {macs:.2f}. "
+        + (f"The guide's answers: {tau:.2f} on {len(guided)}. " if tau is not None else "")
+        + f"{inside} lie inside the interval of two standard deviations. The sampler chose these networks, so good ones are "
+        "over-represented."
     )
-    return _chart(
-        "Predicted against measured", "agreement", {"x": "predicted", "y": names[objective], "points": rows, "joined": 0}, text
-    )
+    data = {"x": "predicted", "y": names[objective], "points": rows, "joined": 0}
+    return _chart("Predicted against measured", "agreement", data, text)
 
 
 def _interval(trial: FrozenTrial) -> str:
-    low, high = (trial.user_attrs.get(f"predicted_{end}") for end in ("low", "high"))
-    return "" if low is None or high is None else f", expected {low:.4g} to {high:.4g}"
+    low, high = (trial.user_attrs[f"predicted_{end}"] for end in ("low", "high"))
+    return f"\nexpected {low:.4g} to {high:.4g}"
 
 
 def _chart(title: str, name: str, data: dict[str, Any], text: str) -> str:

@@ -42,14 +42,14 @@ AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Expectation:
-    """What was expected of a proposal before its trial, in the unit of the first objective that is not counted."""
+    """What the model expected of a proposal before its trial, in the unit of the first objective that is not counted."""
 
     objective: int
     """Which one that is."""
     mean: float
-    low: float | None = None
-    """Two standard deviations below; None before there are trials to learn from."""
-    high: float | None = None
+    low: float
+    """Two standard deviations below."""
+    high: float
 
 
 class PredictorSampler(ArchitectureSampler):
@@ -83,7 +83,7 @@ class PredictorSampler(ArchitectureSampler):
         self._expected: dict[int, Expectation] = {}
 
     def expectation(self, number: int) -> Expectation | None:
-        """What is expected of the running trial of that number."""
+        """What is expected of the running trial of that number; None before there are trials to learn from."""
         return self._expected.get(number)
 
     def estimate(self, architecture: Architecture) -> float | None:
@@ -124,7 +124,7 @@ class PredictorSampler(ArchitectureSampler):
         if not pool:
             return []
         if len(complete) < self.startup:
-            return [(pool[i], self._guess(study, pool[i])) for i in self._opening(pool, complete)]
+            return [(pool[i], None) for i in self._opening(pool, complete)]
         means, sds = self._expect(study, complete, pool)
         score = self._score(study, complete, pool, means, sds, number)
         order = np.argsort(-score, kind="stable")[: wanted + len(self.ledger.running) + 1]
@@ -134,10 +134,6 @@ class PredictorSampler(ArchitectureSampler):
             mean, sd = sign[main] * means[i, main], sds[i, main]
             found.append((pool[i], Expectation(main, float(mean), float(mean - 2 * sd), float(mean + 2 * sd))))
         return found
-
-    def _guess(self, study: optuna.Study, architecture: Architecture) -> Expectation | None:
-        answer = self.estimate(architecture)
-        return None if answer is None else Expectation(self._expensive(study)[0], answer)
 
     def _pool(
         self, study: optuna.Study, number: int, complete: list[FrozenTrial], taken: set[str], wanted: int

@@ -114,6 +114,15 @@ def test_overlapping_intervals_are_equal() -> None:
         fast.compare(replace(fast, batch=2))
 
 
+def test_another_clock_of_the_machine_is_no_difference() -> None:
+    before = time_passes(lambda: None, 40, warmup=0, clock=Clock(cycle(1.00e-3, 1.01e-3)))
+    turbo = time_passes(lambda: None, 40, warmup=0, clock=Clock(cycle(0.95e-3, 0.96e-3), lambda now: 0.93e-3))
+    half = time_passes(lambda: None, 40, warmup=0, clock=Clock(cycle(0.50e-3, 0.51e-3), lambda now: 0.93e-3))
+    assert (before.compare(turbo), turbo.compare(before)) == ("equal", "equal")
+    assert (before.compare(half), half.compare(before)) == ("slower", "faster")
+    assert replace(before, reference_ms=None).compare(turbo) == "slower"
+
+
 def test_networks_are_timed_in_turns() -> None:
     order: list[str] = []
 
