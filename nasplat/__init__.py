@@ -46,6 +46,7 @@ _HOME = {
     "LocalSearchSampler": "searching",
     "Measured": "searching",
     "Predicted": "searching",
+    "FrontPruner": "searching",
     "PredictorSampler": "searching",
     "Tabulated": "searching",
     "Trained": "searching",

@@ -19,9 +19,9 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from nasplat.errors import SearchError
-from nasplat.searching import AbstractObjective, Counted, Limits, OutsideSupport, PredictorSampler
+from nasplat.searching import AbstractObjective, Counted, FrontPruner, Limits, OutsideSupport, PredictorSampler
 from nasplat.searching.facts import facts_of
-from nasplat.searching.ledger import Ledger
+from nasplat.searching.ledger import STOPPED, Ledger
 from nasplat.searching.liveness import Heart, Watch
 from nasplat.searching.proposing import ArchitectureSampler
 from nasplat.searchspace import Architecture, Space, load_space
@@ -64,6 +64,7 @@ def search(
     name: str = "nasplat",
     seed: int = 0,
     known: Table | None = None,
+    pruner: FrontPruner | None = None,
     report: Callable[[Progress], None] | None = None,
 ) -> optuna.Study:
     """Search a space.
@@ -79,6 +80,7 @@ def search(
         name: Of the study.
         seed: Of the default sampler and of feasible draws.
         known: Labelled architectures that count as finished trials from the start.
+        pruner: Stops trainings (`Trained` and others that have a curve) which cannot reach the Pareto front.
         report: Called after every counted trial.
 
     Returns:
@@ -93,6 +95,11 @@ def search(
     if not objectives:
         raise SearchError(
             "expected at least one objective in maximize or minimize, got none.\n  Pass maximize=[Inherited(supernet)]."
+        )
+    if pruner is not None and (pruner.objective >= len(objectives) or not objectives[pruner.objective].has_curve):
+        raise SearchError(
+            f"pruner expected an objective with a learning curve at number {pruner.objective}, got {[o.name for o in objectives]}.\n"
+            "  Use Trained(task), or an objective of your own with has_curve and follow()."
         )
     bounds = Limits.of(limits)
     bounds.draw(space, random.Random(f"{seed} feasible"))  # an unreachable limit fails now, not after hours
@@ -109,7 +116,7 @@ def search(
     if known is not None and not any("known" in t.user_attrs for t in study.get_trials(deepcopy=False)):
         _add_known(study, space, objectives, known)
     with clean_stop(), Heart(study) as heart:
-        _run(study, space, objectives, bounds, n_trials, seed, report, heart.name)
+        _run(study, space, objectives, bounds, n_trials, seed, pruner, report, heart.name)
     return study
 
 
@@ -195,6 +202,7 @@ def _run(
     bounds: Limits,
     n_trials: int,
     seed: int,
+    pruner: FrontPruner | None,
     report: Callable[[Progress], None] | None,
     worker: str,
 ) -> None:
@@ -241,7 +249,7 @@ def _run(
         try:
             if isinstance(study.sampler, PredictorSampler):
                 _note_expectation(trial, study.sampler, architecture)
-            values = [o(architecture) for o in objectives]
+            values = _values(trial, architecture, objectives, pruner)
             bad = [o.name for o, v in zip(objectives, values, strict=True) if not isfinite(v)]
             if bad:
                 trial.set_user_attr("reason", f"{bad[0]} is not finite")
@@ -253,6 +261,11 @@ def _run(
             _prune(study, trial, str(err))
             refused, in_a_row = refused + 1, in_a_row + 1
             continue
+        except optuna.TrialPruned as err:
+            if STOPPED not in trial.user_attrs:  # an objective that gave up by itself
+                trial.set_user_attr(STOPPED, 0)
+                trial.set_user_attr("reason", str(err))
+            _tell(study, trial, state=TrialState.PRUNED)
         except KeyboardInterrupt:
             trial.set_user_attr("counted", False)
             _tell(study, trial, state=TrialState.FAIL)
@@ -268,6 +281,25 @@ def _run(
             frozen = study.get_trials(deepcopy=False)[trial.number]
             ledger.update(study)
             report(Progress(ledger.done, n_trials, refused, time.monotonic() - started, frozen))
+
+
+def _values(
+    trial: optuna.Trial, architecture: Architecture, objectives: list[AbstractObjective], pruner: FrontPruner | None
+) -> list[float]:
+    """All objectives; with a pruner the one with a curve comes last, so that it may be stopped for the sake of the others.
+
+    Raises:
+        TrialPruned: the pruner stopped it.
+    """
+    if pruner is None:
+        return [o(architecture) for o in objectives]
+    found = {i: o(architecture) for i, o in enumerate(objectives) if i != pruner.objective}
+
+    def after(epoch: int, value: float) -> None:
+        if pruner.should_prune(trial, value, found):
+            raise optuna.TrialPruned(trial.user_attrs["reason"])
+
+    return [found[i] if i in found else o.follow(architecture, after) for i, o in enumerate(objectives)]
 
 
 def _note_expectation(trial: optuna.Trial, sampler: PredictorSampler, architecture: Architecture) -> None:

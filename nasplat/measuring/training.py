@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import cos, pi
 
@@ -55,7 +56,18 @@ class Trained:
     """Metric on the decide split after each epoch, where it was asked for."""
 
 
-def train(module: nn.Module, task: Task, budget: Budget | None = None, seed: int = 0, curve: bool = False) -> Trained:
+AfterEpoch = Callable[[int, float], None]
+"""Called with (epochs done, metric on the decide split); what it raises ends the training."""
+
+
+def train(
+    module: nn.Module,
+    task: Task,
+    budget: Budget | None = None,
+    seed: int = 0,
+    curve: bool = False,
+    after: AfterEpoch | None = None,
+) -> Trained:
     """Train a module in place.
 
     Args:
@@ -64,6 +76,7 @@ def train(module: nn.Module, task: Task, budget: Budget | None = None, seed: int
         budget: How long; the default takes seconds on `digits-clutter`.
         seed: Decides the order of the data. (Initial values are the module's.)
         curve: Also evaluate after each epoch, on the decide split.
+        after: Called after each epoch; makes a curve.
 
     Returns:
         The module in eval mode with its metrics.
@@ -89,15 +102,25 @@ def train(module: nn.Module, task: Task, budget: Budget | None = None, seed: int
             step += 1
         if not torch.isfinite(loss):
             raise TaskError(f"the loss became {loss.item()} in epoch {epoch + 1}.\n  Lower the learning rate ({budget.lr}).")
-        if curve:
+        if curve or after is not None:
             reached.append(task.evaluate(module, "decide"))
+            module.train()
+        if after is not None:
+            after(epoch + 1, reached[-1])
     module.eval()
     seconds = time.perf_counter() - started
     decide = reached[-1] if reached else task.evaluate(module, "decide")
     return Trained(module, decide, task.evaluate(module, "test"), seconds, tuple(reached))
 
 
-def train_architecture(architecture, task: Task, budget: Budget | None = None, seed: int = 0, curve: bool = False) -> Trained:
+def train_architecture(
+    architecture,
+    task: Task,
+    budget: Budget | None = None,
+    seed: int = 0,
+    curve: bool = False,
+    after: AfterEpoch | None = None,
+) -> Trained:
     """Build an architecture with initial values of the seed and train it.
 
     Args:
@@ -106,8 +129,9 @@ def train_architecture(architecture, task: Task, budget: Budget | None = None, s
         budget: How long.
         seed: Decides initial values and the order of the data.
         curve: Also evaluate after each epoch, on the decide split.
+        after: Called after each epoch; makes a curve.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = architecture.build()
-    return train(module.to(task.train.x.device), task, budget, seed, curve)
+    return train(module.to(task.train.x.device), task, budget, seed, curve, after)

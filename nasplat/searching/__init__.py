@@ -4,7 +4,7 @@ objectives.py  callables of an architecture           limits.py       countable 
 facts.py       what is remembered of architectures    ledger.py       what a study has met
 proposing.py   the base of samplers                   evolution.py    random, local search, regularised evolution
 sampler.py     PredictorSampler                       surrogate.py    the Gaussian process it learns
-hypervolume.py several objectives at once
+hypervolume.py several objectives at once           stopping.py     FrontPruner: learning curves against the front
 """
 
 from nasplat.searching.evolution import EvolutionSampler, LocalSearchSampler, UniqueRandomSampler
@@ -20,11 +20,13 @@ from nasplat.searching.objectives import (
     Trained,
 )
 from nasplat.searching.sampler import PredictorSampler
+from nasplat.searching.stopping import FrontPruner
 
 __all__ = [
     "AbstractObjective",
     "Counted",
     "EvolutionSampler",
+    "FrontPruner",
     "Inherited",
     "Limits",
     "LocalSearchSampler",

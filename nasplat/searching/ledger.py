@@ -7,11 +7,16 @@ from collections.abc import Callable
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+STOPPED = "stopped"
+"""User attribute of a trial whose training was given up: the epochs it had."""
+
 KeyOf = Callable[[FrozenTrial], str | None]
 
 
 def is_counted(trial: FrozenTrial) -> bool:
     """Finished and about a real candidate, not a known row."""
+    if trial.state == TrialState.PRUNED:
+        return STOPPED in trial.user_attrs
     return (trial.state == TrialState.COMPLETE and "known" not in trial.user_attrs) or (
         trial.state == TrialState.FAIL and ("traceback" in trial.user_attrs or "reason" in trial.user_attrs)
     )
@@ -32,6 +37,8 @@ class Ledger:
         self.key_of = key_of or (lambda t: t.user_attrs.get("key"))
         self.complete: list[FrozenTrial] = []
         """Finished with values, by number as they were met."""
+        self.stopped: list[FrozenTrial] = []
+        """Pruned on the way by a pruner."""
         self.done = 0
         """Trials that count."""
         self.pruned: set[str] = set()
@@ -56,6 +63,8 @@ class Ledger:
             key = self.key_of(trial)
             if trial.state == TrialState.COMPLETE:
                 self.complete.append(trial)
+            elif trial.state == TrialState.PRUNED and STOPPED in trial.user_attrs:
+                self.stopped.append(trial)
             if key is None or is_abandoned(trial):
                 continue
             if trial.state == TrialState.PRUNED:

@@ -6,6 +6,7 @@ They take predictors, supernets, tables and tasks as arguments, so that a search
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from nasplat.errors import NasplatError, SearchError
@@ -27,10 +28,16 @@ class AbstractObjective(ABC):
     """Shown in studies and reports, unit included."""
     is_cheap = False
     """True when it may be asked for every candidate of a pool."""
+    has_curve = False
+    """True when `follow` tells how it comes about."""
 
     @abstractmethod
     def __call__(self, architecture: Architecture) -> float:
         """Value in the unit of the name."""
+
+    def follow(self, architecture: Architecture, after: Callable[[int, float], None]) -> float:
+        """The value, with `after(epochs, value so far)` called on the way; what that raises ends it."""
+        return self(architecture)
 
 
 class Counted(AbstractObjective):
@@ -128,6 +135,8 @@ class Inherited(AbstractObjective):
 class Trained(AbstractObjective):
     """The metric after a short training from scratch, on the decide split."""
 
+    has_curve = True
+
     def __init__(self, task: Task, budget: Budget | None = None, seed: int = 0) -> None:
         """Args:
         task: Data, loss and metric.
@@ -140,6 +149,10 @@ class Trained(AbstractObjective):
     def __call__(self, architecture: Architecture) -> float:
         """Build, train, evaluate."""
         return train_architecture(architecture, self.task, self.budget, self.seed).decide
+
+    def follow(self, architecture: Architecture, after: Callable[[int, float], None]) -> float:
+        """The same, with the metric told after each epoch."""
+        return train_architecture(architecture, self.task, self.budget, self.seed, after=after).decide
 
 
 class Measured(AbstractObjective):

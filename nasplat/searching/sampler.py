@@ -25,6 +25,7 @@ from nasplat.searching.facts import facts_of
 from nasplat.searching.hypervolume import contributions, front_of
 from nasplat.searching.objectives import OutsideSupport
 from nasplat.searching.proposing import ArchitectureSampler, signs
+from nasplat.searching.stopping import believed
 from nasplat.searching.surrogate import Surrogate
 from nasplat.searchspace import Architecture, Space
 
@@ -125,7 +126,7 @@ class PredictorSampler(ArchitectureSampler):
             return []
         if len(complete) < self.startup:
             return [(pool[i], None) for i in self._opening(pool, complete)]
-        means, sds = self._expect(study, complete, pool)
+        means, sds = self._expect(study, complete, pool, number)
         score = self._score(study, complete, pool, means, sds, number)
         order = np.argsort(-score, kind="stable")[: wanted + len(self.ledger.running) + 1]
         main, sign = self._expensive(study)[0], signs(study)
@@ -205,10 +206,13 @@ class PredictorSampler(ArchitectureSampler):
         )
         return found or [0]
 
-    def _expect(self, study: optuna.Study, complete: list[FrozenTrial], pool: list[Architecture]) -> tuple[Matrix, Matrix]:
+    def _expect(
+        self, study: optuna.Study, complete: list[FrozenTrial], pool: list[Architecture], number: int
+    ) -> tuple[Matrix, Matrix]:
         """Mean and standard deviation of every objective, larger being better; shapes (pool, objectives)."""
         sign = signs(study)
-        seen = [self.member(t) for t in complete]
+        stopped = [t for t in self.ledger.stopped if t.number < number and believed(t)]
+        seen = [self.member(t) for t in (*complete, *stopped)]
         pending = [self.member(t) for t in self.ledger.running if "key" in t.user_attrs and t.params]
         x, new = self._features([*seen, *pending]), self._features(pool)
         guide, new_guide = self._answers([*seen, *pending]), self._answers(pool)
@@ -220,12 +224,12 @@ class PredictorSampler(ArchitectureSampler):
             if i not in expensive:
                 means[:, i] = [s * self.objectives[i](a) for a in pool]
                 continue
-            y = s * np.array([t.values[i] for t in complete])
+            y = s * np.array([believed(t)[i] for t in (*complete, *stopped)])
             n = len(y)
             model = Surrogate().fit(x[:n], y, guide[:n] if guide is not None else None, self.seed)
             if pending:  # as if they had reached what is expected of them
-                believed = model.predict(x[n:], guide[n:] if guide is not None else None)[0]
-                model = Surrogate().fit(x, np.concatenate([y, believed]), guide, self.seed)
+                liar = model.predict(x[n:], guide[n:] if guide is not None else None)[0]
+                model = Surrogate().fit(x, np.concatenate([y, liar]), guide, self.seed)
             means[:, i], sds[:, i] = model.predict(new, new_guide)
         return means, sds
 
