@@ -27,7 +27,7 @@ Row = tuple[list[float], float]
 
 def rows_of(family: str) -> list[Row]:
     """(curve, MACs) of every network's first seed."""
-    table = nasplat.load_table(TABLES / f"{family}_digits.csv.gz", column="architecture", space=None, metric="accuracy %")
+    table = nasplat.load_table(TABLES / f"{family}_digits.csv.gz", metric="accuracy_percent")
     found: dict[str, Row] = {}
     for row in table.rows:
         curve = [float(v) for c, v in sorted(row.items()) if "_ep" in c and v]
@@ -36,7 +36,9 @@ def rows_of(family: str) -> list[Row]:
     return list(found.values())
 
 
-def simulate(rows: list[Row], both: bool, seed: int, pruner: nasplat.FrontPruner | optuna.pruners.BasePruner) -> tuple[float, float, float]:
+def simulate(
+    rows: list[Row], both: bool, seed: int, pruner: nasplat.FrontPruner | optuna.pruners.BasePruner
+) -> tuple[float, float, float]:
     """Share of epochs saved, hypervolume and best accuracy kept."""
     order = random.Random(seed).sample(rows, len(rows))
     optuna_own = isinstance(pruner, optuna.pruners.BasePruner)
@@ -86,7 +88,9 @@ def main() -> None:
         "Optuna successive halving, accuracy": (False, optuna.pruners.SuccessiveHalvingPruner),
     }
     print(f"{hardware()}, {versions()}\n")
-    print("| table | networks, epochs | pruner | epochs saved | hypervolume kept, mean (least) | best accuracy lost, mean (most), points |")
+    print(
+        "| table | networks, epochs | pruner | epochs saved | hypervolume kept, mean (least) | best accuracy lost, mean (most), points |"
+    )
     print("|---|---|---|---|---|---|")
     for family in arguments.families:
         rows = rows_of(family)

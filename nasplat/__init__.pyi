@@ -18,11 +18,11 @@ from nasplat.reporting import draw_diff as draw_diff
 from nasplat.reporting import write_report as write_report
 from nasplat.searching import Counted as Counted
 from nasplat.searching import EvolutionSampler as EvolutionSampler
+from nasplat.searching import FrontPruner as FrontPruner
 from nasplat.searching import Inherited as Inherited
 from nasplat.searching import LocalSearchSampler as LocalSearchSampler
 from nasplat.searching import Measured as Measured
 from nasplat.searching import Predicted as Predicted
-from nasplat.searching import FrontPruner as FrontPruner
 from nasplat.searching import PredictorSampler as PredictorSampler
 from nasplat.searching import Tabulated as Tabulated
 from nasplat.searching import Trained as Trained
