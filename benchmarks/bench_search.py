@@ -71,7 +71,8 @@ class Boosted(ArchitectureSampler):
 
         taken, done = self.taken(contested), self.ledger.complete
         if len(done) < 16:
-            return self.fresh(random.Random(f"{self.seed} {number}"), taken)
+            order = random.Random(self.seed).sample(self.every, len(self.every))
+            return next((a for a in order if facts_of(a).key not in taken), None)
         self.batch = [a for a in self.batch if facts_of(a).key not in taken]
         if not self.batch:
             model = GradientBoostingRegressor(
