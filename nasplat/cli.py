@@ -639,6 +639,7 @@ def train(
 @click.option(
     "--guide-at", "guide_at", multiple=True, metavar="NAME=VALUE", help="Presets at which the guide scores the choices."
 )
+@click.option("--prune", is_flag=True, help="With --maximize trained: stop trainings that cannot reach the Pareto front.")
 @click.option("--storage", default=None, help="Optuna storage URL or .journal file; default: a journal in the run folder.")
 @click.option("--supernet", "supernet_run", default=None, type=click.Path(path_type=Path), help="Run folder of `nasplat train`.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder; the same command resumes it.")
@@ -680,6 +681,7 @@ def search(context: click.Context, space: str, out: Path, as_json: bool, workers
             trials=trials,
             guide=o["guide"],
             guide_at=_pairs(o["guide_at"]) or None,
+            prune=o["prune"],
             storage=o["storage"],
             seed=o["seed"],
             report=report,
@@ -728,6 +730,9 @@ def _worker_command(space: str, out: Path, options: dict[str, Any], extra: list[
     words = ["search", space, "--out", str(out)]
     for name, value in options.items():
         option = "--" + {"supernet_run": "supernet"}.get(name, name.replace("_", "-"))
+        if isinstance(value, bool):
+            words += [option] if value else []
+            continue
         for v in value if isinstance(value, tuple) else () if value is None else (value,):
             words += [option, str(v)]
     return words + extra

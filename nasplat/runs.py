@@ -21,7 +21,7 @@ from nasplat.devices import device_name
 from nasplat.errors import SearchError
 from nasplat.inputs import capture, load_predictor
 from nasplat.predict.predictor import trained_on
-from nasplat.searching import Counted, Inherited, Measured, Predicted, PredictorSampler, Trained
+from nasplat.searching import Counted, FrontPruner, Inherited, Measured, Predicted, PredictorSampler, Trained
 from nasplat.searchspace import Architecture, Space, list_spaces, load_space
 from nasplat.storage import open_storage
 from nasplat.study import Progress, architectures, search
@@ -87,6 +87,7 @@ def run_search(
     trials: int = 40,
     guide: str = "trees-nb201",
     guide_at: dict[str, Any] | None = None,
+    prune: bool = False,
     storage: str | None = None,
     seed: int = 0,
     report: Callable[[Progress], None] | None = None,
@@ -104,6 +105,7 @@ def run_search(
         trials: Finished trials at the end.
         guide: Predictor that proposes, or none.
         guide_at: Presets at which it scores the choices.
+        prune: Stop trainings that cannot reach the Pareto front; with trained quality only.
         storage: Optuna storage.
         seed: Of sampler and training.
         report: Called after each trial.
@@ -127,6 +129,7 @@ def run_search(
         limits=limits,
         n_trials=trials,
         sampler=sampler,
+        pruner=FrontPruner() if prune else None,
         storage=storage or str(folder / "study.journal"),
         seed=seed,
         report=report,

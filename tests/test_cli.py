@@ -7,11 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import optuna
 import pytest
 from click.testing import CliRunner
 
 from nasplat import cli as cli_module
-from nasplat.cli import cli
+from nasplat.cli import _worker_command, cli
+from nasplat.storage import open_storage
 
 CELL = "nasbench201:|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|"
 SMALL = ["--preset", "size=mini", "--preset", "image=16", "--preset", "patch=4", "--preset", "channels=1"]
@@ -218,3 +220,27 @@ def test_debug_shows_the_traceback() -> None:
     code = [sys.executable, "-m", "nasplat", "--debug", "sample", "nowhere"]
     done = subprocess.run(code, capture_output=True, text=True, check=False)
     assert "Traceback" in done.stderr
+
+
+def test_search_prunes_trainings_only(tmp_path: Path) -> None:
+    words = ["search", "nasbench201", *[f"--preset={p}" for p in ("width=4", "cells=1", "image=16", "channels=1")]]
+    words += ["--guide=none", "--prune", "--trials=1"]
+    refused = CliRunner().invoke(cli, [*words, "--maximize=predicted", "--guide=trees-nb201", "--out", str(tmp_path / "a")])
+    assert "objective with a learning curve" in str(refused.exception)
+    done = CliRunner().invoke(cli, [*words, "--maximize=trained", "--out", str(tmp_path / "b"), "--json"])
+    assert done.exit_code == 0, done.output
+    assert len(optuna.load_study(study_name="nasplat", storage=open_storage(str(tmp_path / "b" / "study.journal"))).trials) == 1
+
+
+def test_words_of_a_worker_keep_flags() -> None:
+    assert _worker_command("s", Path("o"), {"prune": True, "trials": 3}, ["--x=1"]) == [
+        "search",
+        "s",
+        "--out",
+        "o",
+        "--prune",
+        "--trials",
+        "3",
+        "--x=1",
+    ]
+    assert "--prune" not in _worker_command("s", Path("o"), {"prune": False}, [])
