@@ -242,9 +242,10 @@ def _train(study: optuna.Study, trial: optuna.Trial, space: Space, task: Task, b
         trial.set_user_attr("key", facts_of(architecture).key)
         trial.set_user_attr("macs", graph.macs)
         trial.set_user_attr("params", graph.params)
-        done = train_architecture(architecture, task, budget, int(trial.user_attrs["training_seed"]), curve=True)
+        seed, curve = int(trial.user_attrs["training_seed"]), list[float]()
+        done = train_architecture(architecture, task, budget, seed, lambda _, reached: curve.append(reached))
         trial.set_user_attr("test", done.test)
-        trial.set_user_attr("curve", list(done.curve))
+        trial.set_user_attr("curve", curve)
         trial.set_user_attr("seconds", done.seconds)
         study.tell(trial, done.decide)
     except KeyboardInterrupt:

@@ -52,22 +52,13 @@ class Trained:
     """Metric on the test split, in the task's unit."""
     seconds: float
     """Wall time of the training."""
-    curve: tuple[float, ...] = ()
-    """Metric on the decide split after each epoch, where it was asked for."""
 
 
 AfterEpoch = Callable[[int, float], None]
 """Called with (epochs done, metric on the decide split); what it raises ends the training."""
 
 
-def train(
-    module: nn.Module,
-    task: Task,
-    budget: Budget | None = None,
-    seed: int = 0,
-    curve: bool = False,
-    after: AfterEpoch | None = None,
-) -> Trained:
+def train(module: nn.Module, task: Task, budget: Budget | None = None, seed: int = 0, after: AfterEpoch | None = None) -> Trained:
     """Train a module in place.
 
     Args:
@@ -75,8 +66,7 @@ def train(
         task: Data, loss and metric.
         budget: How long; the default takes seconds on `digits-clutter`.
         seed: Decides the order of the data. (Initial values are the module's.)
-        curve: Also evaluate after each epoch, on the decide split.
-        after: Called after each epoch; makes a curve.
+        after: Called after each epoch, which is then evaluated: makes a learning curve.
 
     Returns:
         The module in eval mode with its metrics.
@@ -89,7 +79,7 @@ def train(
     steps = budget.epochs * task.batches_per_epoch(budget.batch_size)
     optimiser = torch.optim.AdamW(module.parameters(), lr=budget.lr, weight_decay=budget.weight_decay)
     module.train()
-    step, reached = 0, []
+    step, decide = 0, 0.0
     for epoch in range(budget.epochs):
         for x, y in task.epoch(seed * 100_003 + epoch + 1, budget.batch_size):
             for group in optimiser.param_groups:
@@ -102,24 +92,18 @@ def train(
             step += 1
         if not torch.isfinite(loss):
             raise TaskError(f"the loss became {loss.item()} in epoch {epoch + 1}.\n  Lower the learning rate ({budget.lr}).")
-        if curve or after is not None:
-            reached.append(task.evaluate(module, "decide"))
-            module.train()
         if after is not None:
-            after(epoch + 1, reached[-1])
+            decide = task.evaluate(module, "decide")
+            after(epoch + 1, decide)
     module.eval()
     seconds = time.perf_counter() - started
-    decide = reached[-1] if reached else task.evaluate(module, "decide")
-    return Trained(module, decide, task.evaluate(module, "test"), seconds, tuple(reached))
+    if after is None:
+        decide = task.evaluate(module, "decide")
+    return Trained(module, decide, task.evaluate(module, "test"), seconds)
 
 
 def train_architecture(
-    architecture,
-    task: Task,
-    budget: Budget | None = None,
-    seed: int = 0,
-    curve: bool = False,
-    after: AfterEpoch | None = None,
+    architecture, task: Task, budget: Budget | None = None, seed: int = 0, after: AfterEpoch | None = None
 ) -> Trained:
     """Build an architecture with initial values of the seed and train it.
 
@@ -128,10 +112,9 @@ def train_architecture(
         task: Data, loss and metric.
         budget: How long.
         seed: Decides initial values and the order of the data.
-        curve: Also evaluate after each epoch, on the decide split.
-        after: Called after each epoch; makes a curve.
+        after: Called after each epoch, which is then evaluated: makes a learning curve.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = architecture.build()
-    return train(module.to(task.train.x.device), task, budget, seed, curve, after)
+    return train(module.to(task.train.x.device), task, budget, seed, after)
