@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nasplat.errors import SearchError
 from nasplat.metrics import kendall_tau
 from nasplat.reporting.drawing import draw
+from nasplat.searching.ledger import STOPPED
 from nasplat.searchspace import Architecture
 from nasplat.storage import open_storage
 
@@ -78,9 +79,10 @@ def render(study: optuna.Study, about: dict[str, Any], chosen: Any, certificate:
         picture, title = draw(graph), f"{architecture}: {graph.macs:,} MACs, {graph.params:,} parameters"
     failed = [t for t in trials if t.state == TrialState.FAIL]
     pruned = [t for t in trials if t.state == TrialState.PRUNED]
+    stopped = sum(STOPPED in t.user_attrs for t in pruned)
     sections = [
-        f"<p>{len(done)} networks evaluated, {len(front)} in the Pareto set, {len(failed)} failed, {len(pruned)} refused before they "
-        "cost anything. Hover for a network; wheel zooms, drag moves, double click resets.</p>",
+        f"<p>{len(done)} networks evaluated, {len(front)} in the Pareto set, {len(failed)} failed, {stopped} stopped in training, "
+        f"{len(pruned) - stopped} refused before they cost anything. Hover for a network; wheel zooms, drag moves, double click resets.</p>",
         _chart("Pareto set", "pareto", *_pareto(study, done, front, names)),
         _chart("History", "history", *_history(study, done, names)),
         _agreement(study, done, names),

@@ -7,6 +7,7 @@ import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import optuna
 import pytest
 from click.testing import CliRunner
 from torch import nn
@@ -16,6 +17,9 @@ from nasplat.cli import cli
 from nasplat.errors import SearchError
 from nasplat.reporting.drawing import Box, draw, fold
 from nasplat.reporting.page import _agreement
+from nasplat.runs import describe
+from nasplat.searching.ledger import STOPPED
+from nasplat.storage import open_storage
 
 PRESETS = [f"--preset={p}" for p in ("size=mini", "image=16", "patch=4", "channels=1", "classes=10", "head_dim=8")]
 
@@ -83,6 +87,15 @@ def test_the_report_compares_what_was_expected_with_what_was_measured() -> None:
     assert "The guide&#x27;s answers: -1.00 on 12" in page
     assert "lie inside the interval of two standard deviations" in page
     assert page.count("expected ") >= 8
+
+
+def test_stopped_trainings_are_not_refusals(tmp_path: Path) -> None:
+    study = optuna.create_study(study_name="nasplat", storage=open_storage(str(tmp_path / "study.journal")))
+    for reason in ({STOPPED: 2}, {STOPPED: 1}, {"reason": "macs 9 > 5"}):
+        study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.PRUNED, user_attrs=reason))
+    describe(tmp_path, "search", {"space": "none"}, command=["search"])
+    page = nasplat.write_report(tmp_path).read_text(encoding="utf-8")
+    assert "2 stopped in training, 1 refused before they cost anything" in page
 
 
 def test_search_ends_with_a_report_and_can_be_replayed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
