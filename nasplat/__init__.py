@@ -2,7 +2,7 @@
 
 Floors, each importing only those below it:
 0 errors, content, graph, table, metrics   1 capturing   2 searchspace, predict, devices   3 inputs, task   4 measuring
-5 supernet, searching, storage   6 study, exporting, calibrating   7 testing, runs, reporting, labelling   8 demo   9 cli
+5 supernet, searching, storage   6 study, stages, exporting, calibrating   7 testing, runs, reporting, labelling   8 demo   9 cli
 
 Public names load on first use, so `import nasplat` imports no torch.
 """
@@ -56,6 +56,7 @@ _HOME = {
     "write_report": "reporting",
     "label": "labelling",
     "search": "study",
+    "search_in_stages": "stages",
     "export": "exporting",
     "check_export": "exporting",
     "check_predictor": "testing",

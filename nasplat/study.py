@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from nasplat.errors import SearchError
-from nasplat.searching import AbstractObjective, Counted, FrontPruner, Limits, OutsideSupport, PredictorSampler
+from nasplat.searching import AbstractObjective, Counted, FrontPruner, Limits, ListedSampler, OutsideSupport, PredictorSampler
 from nasplat.searching.facts import facts_of
 from nasplat.searching.ledger import STOPPED, Ledger
 from nasplat.searching.liveness import Heart, Watch
@@ -90,7 +90,7 @@ def search(
         SearchError: no objective, a limit nothing satisfies, or a study of another space or other objectives.
     """
     space = load_space(space) if isinstance(space, str) else space
-    objectives = [_named(o) for o in (*maximize, *minimize)]
+    objectives = [named(o) for o in (*maximize, *minimize)]
     directions: Any = ["maximize"] * len(maximize) + ["minimize"] * len(minimize)
     if not objectives:
         raise SearchError(
@@ -120,7 +120,8 @@ def search(
     return study
 
 
-def _named(objective: Objective) -> AbstractObjective:
+def named(objective: Objective) -> AbstractObjective:
+    """An objective from what a user may give: one of ours, a quantity's name, or a plain function."""
     if isinstance(objective, AbstractObjective):
         return objective
     if isinstance(objective, str):
@@ -208,6 +209,7 @@ def _run(
 ) -> None:
     started, refused, in_a_row = time.monotonic(), 0, 0
     ledger, watch = Ledger(), Watch()
+    listed = study.sampler if isinstance(study.sampler, ListedSampler) else None
     while True:
         ledger.update(study)
         watch.bury(study, ledger.running)
@@ -217,7 +219,12 @@ def _run(
         if ledger.done + len(others) >= n_trials and not is_waiting(study):
             time.sleep(WAIT)  # the last ones are under way: their workers may still die
             continue
-        if in_a_row and in_a_row % PATIENCE == 0:
+        if listed is not None and listed.is_exhausted(ledger.keys()) and not is_waiting(study):
+            if not others:
+                return
+            time.sleep(WAIT)
+            continue
+        if in_a_row and in_a_row % PATIENCE == 0 and listed is None:
             fresh = bounds.draw(space, random.Random(f"{seed} fresh {in_a_row} {ledger.done}"))
             study.enqueue_trial(dict(fresh.choices))
         trial = study.ask()
@@ -234,8 +241,10 @@ def _run(
                 trial.set_user_attr(key, value)
             ledger.update(study)
             is_claimed = isinstance(study.sampler, ArchitectureSampler) and study.sampler.claimed(trial.number) == architecture
-            rival = None if is_claimed else ledger.rival(facts_of(architecture).key, trial.number)
-            reason = "" if rival is None else f"the same network as trial {rival}"
+            if listed is not None and not is_claimed and "retry_of" not in trial.user_attrs:
+                reason = SURPLUS  # another worker took the last one meanwhile
+            rival = None if is_claimed or reason else ledger.rival(facts_of(architecture).key, trial.number)
+            reason = reason if rival is None else f"the same network as trial {rival}"
             # numbers tell who came first, so that several workers stop at exactly the wanted number
             ahead = sum(t.number < trial.number for t in ledger.running)
             if not reason and ledger.done + ahead >= n_trials:

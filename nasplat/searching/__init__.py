@@ -4,10 +4,11 @@ objectives.py  callables of an architecture           limits.py       countable 
 facts.py       what is remembered of architectures    ledger.py       what a study has met
 proposing.py   the base of samplers                   evolution.py    random, local search, regularised evolution
 sampler.py     PredictorSampler                       surrogate.py    the Gaussian process it learns
-hypervolume.py several objectives at once           stopping.py     FrontPruner: learning curves against the front
+hypervolume.py several objectives at once             stopping.py     FrontPruner: learning curves against the front
+staging.py     a budget divided among stages
 """
 
-from nasplat.searching.evolution import EvolutionSampler, LocalSearchSampler, UniqueRandomSampler
+from nasplat.searching.evolution import EvolutionSampler, ListedSampler, LocalSearchSampler, UniqueRandomSampler
 from nasplat.searching.limits import Limits
 from nasplat.searching.objectives import (
     AbstractObjective,
@@ -29,6 +30,7 @@ __all__ = [
     "FrontPruner",
     "Inherited",
     "Limits",
+    "ListedSampler",
     "LocalSearchSampler",
     "Measured",
     "OutsideSupport",

@@ -1,4 +1,4 @@
-"""Samplers without a model: random draws, local search, and regularised evolution; ours, for spaces of architectures.
+"""Samplers without a model: a given list, random draws, local search, and regularised evolution; ours, for spaces of architectures.
 
 Sources: Real et al., AAAI 2019, arXiv:1802.01548 (regularised evolution); White et al. 2021, arXiv:2004.08996 (local search). With
 several objectives a trial is better than another when it dominates it.
@@ -7,7 +7,7 @@ several objectives a trial is better than another when it dominates it.
 from __future__ import annotations
 
 import random
-from collections.abc import Set
+from collections.abc import Sequence, Set
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -15,6 +15,32 @@ from optuna.trial import FrozenTrial
 from nasplat.searching.facts import facts_of
 from nasplat.searching.proposing import ATTEMPTS, ArchitectureSampler, signs
 from nasplat.searchspace import Architecture
+
+
+class ListedSampler(ArchitectureSampler):
+    """Given networks in their order, and nothing else: a search ends when all were tried."""
+
+    def __init__(self, architectures: Sequence[Architecture], seed: int = 0, **settings: object) -> None:
+        """Args:
+        architectures: Of the space that is searched.
+        seed: For what is no choice of the space.
+        settings: space, limits, as for `ArchitectureSampler`.
+        """
+        super().__init__(seed, **settings)  # type: ignore[arg-type]
+        self.architectures = list(architectures)
+
+    def propose(self, study: optuna.Study, number: int, contested: Set[str] = frozenset()) -> Architecture | None:
+        """See the base class."""
+        taken = self.taken(contested)
+        return next((a for a in self.architectures if facts_of(a).key not in taken), None)
+
+    def is_exhausted(self, keys: Set[str]) -> bool:
+        """Nothing is left to propose.
+
+        Args:
+            keys: Of networks that were tried, are being tried, or were refused.
+        """
+        return all(facts_of(a).key in keys for a in self.architectures)
 
 
 class UniqueRandomSampler(ArchitectureSampler):

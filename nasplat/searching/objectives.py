@@ -144,7 +144,7 @@ class Trained(AbstractObjective):
         seed: Of initial values and data order.
         """
         self.task, self.budget, self.seed = task, budget or Budget(), seed
-        self.name = f"trained {task.metric_name}"
+        self.name = f"trained {task.metric_name}" + ("" if budget is None else f", {budget.epochs} epochs")
 
     def __call__(self, architecture: Architecture) -> float:
         """Build, train, evaluate."""

@@ -37,10 +37,15 @@ class ArchitectureSampler(optuna.samplers.BaseSampler):
         """
         self.seed, self.space, self.limits = seed, space, Limits.of(limits)
         self.objectives: tuple[AbstractObjective, ...] = ()
+        self._lock = threading.Lock()
+        self._study: tuple[Any, int] | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        """Nothing is known of any study."""
         self.ledger = Ledger(self._key_of)
         self._proposed: dict[int, Architecture] = {}
         self._members: dict[int, Architecture] = {}
-        self._lock = threading.Lock()
 
     def bind(self, space: Space, objectives: Sequence[AbstractObjective], limits: Limits) -> None:
         """Tell what is searched; `nasplat.search` does so.
@@ -81,6 +86,9 @@ class ArchitectureSampler(optuna.samplers.BaseSampler):
             )
         contested: set[str] = set()
         with self._lock:
+            if self._study != (study._storage, study._study_id):  # the same sampler may serve one study after another
+                self._study = (study._storage, study._study_id)
+                self._forget()
             for _ in range(ATTEMPTS):
                 self.ledger.update(study)
                 self._proposed = {n: a for n, a in self._proposed.items() if self.ledger.is_open(n)}

@@ -78,6 +78,9 @@ class PredictorSampler(ArchitectureSampler):
         super().__init__(seed, space, limits)
         self.guide, self.pool, self.startup = guide, pool, startup
         self._guided: dict[Architecture, float | None] = {}
+
+    def _forget(self) -> None:
+        super()._forget()
         self._made: dict[tuple[int, int], list[Architecture]] = {}
         self._queue: list[tuple[Architecture, Expectation | None]] = []
         self._queued_at = -1
