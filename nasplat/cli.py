@@ -147,7 +147,7 @@ def _progress(what: str, quiet: bool = False) -> Iterator[Callable[..., None]]:
     with Progress(*columns, console=console, transient=False) as bar:
         task = bar.add_task(what, total=None, note="")
 
-        def update(done: int, total: int, note: str = "") -> None:
+        def update(done: int, total: int | None, note: str = "") -> None:
             bar.update(task, completed=done, total=total, note=note)
 
         yield update
@@ -640,6 +640,15 @@ def train(
     "--guide-at", "guide_at", multiple=True, metavar="NAME=VALUE", help="Presets at which the guide scores the choices."
 )
 @click.option("--prune", is_flag=True, help="With --maximize trained: stop trainings that cannot reach the Pareto front.")
+@click.option(
+    "--stages",
+    default=None,
+    metavar="A,B,…",
+    help="Qualities from the cheapest to the truth instead of --maximize, such as predicted,inherited,trained:2,trained:12.",
+)
+@click.option(
+    "--budget", type=float, default=None, metavar="SECONDS", help="Of evaluation, for all --stages and workers together."
+)
 @click.option("--storage", default=None, help="Optuna storage URL or .journal file; default: a journal in the run folder.")
 @click.option("--supernet", "supernet_run", default=None, type=click.Path(path_type=Path), help="Run folder of `nasplat train`.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder; the same command resumes it.")
@@ -664,42 +673,43 @@ def search(context: click.Context, space: str, out: Path, as_json: bool, workers
     if not is_worker:
         settings = {k: v for k, v in o.items()} | {"space": loaded.reference, "options": context.args}
         runs.describe(out, "search", settings)
+    stages = o["stages"].split(",") if o["stages"] else []
+    if bool(stages) != (o["budget"] is not None):
+        raise InputError("expected --stages and --budget together, got one of them.\n  Give both, or neither.")
     supernet = None
-    if o["maximize"] == "inherited":
+    if "inherited" in (stages or [o["maximize"]]):
         folder = (o["supernet_run"] or out) / "supernet"
         supernet = _supernet(loaded, data, o["seed"], o["device"], folder, tuple(context.args), quiet)
 
+    common: dict[str, Any] = {k: o[k] for k in ("minimize", "guide", "prune", "storage", "seed")}
+    common |= {"supernet": supernet, "limits": _pairs(o["limit"]), "guide_at": _pairs(o["guide_at"]) or None}
+
     def run(trials: int, report: Any = None) -> Any:
-        return runs.run_search(
-            loaded,
-            data,
-            out,
-            supernet=supernet,
-            maximize=o["maximize"],
-            minimize=o["minimize"],
-            limits=_pairs(o["limit"]),
-            trials=trials,
-            guide=o["guide"],
-            guide_at=_pairs(o["guide_at"]) or None,
-            prune=o["prune"],
-            storage=o["storage"],
-            seed=o["seed"],
-            report=report,
-        )
+        quality = stages[-1] if stages else o["maximize"]
+        return runs.run_search(loaded, data, out, maximize=quality, trials=trials, report=report, **common)
 
     if workers > 1:
         with _progress("search", as_json) as update:
-            share_out(_worker_command(space, out, o, context.args), workers, run(0), o["trials"], update)
+            total = None if stages else o["trials"]
+            share_out(_worker_command(space, out, o, context.args), workers, run(0), total, update)
+    plan = None
     with _progress("search", quiet or workers > 1) as update:
 
-        def report(progress: Any) -> None:
+        def report(progress: Any, stage: str = "") -> None:
             end_with_parent()
-            update(progress.done, progress.total, f"{progress.refused} refused")
+            update(progress.done, progress.total, f"{progress.refused} refused {stage}")
 
-        study = run(o["trials"], report)  # after several workers: what those that died left
+        # after several workers: what those that died left
+        if stages:
+            staged = runs.run_stages(loaded, data, out, stages, o["budget"], report=lambda s, p: report(p, s), **common)
+            study, plan = staged.study, staged.plan
+        else:
+            study = run(o["trials"], report)
     if is_worker:
         return
     rows = runs.pareto_rows(study, loaded)
+    if plan is not None and not as_json:
+        _print(None, False, lambda: _plan_table(stages, plan))
 
     def table() -> Any:
         return _table(
@@ -723,6 +733,17 @@ def search(context: click.Context, space: str, out: Path, as_json: bool, workers
     page = write_report(out)
     if not as_json:
         click.echo(f"report {page}")
+
+
+def _plan_table(stages: list[str], plan: Any) -> Any:
+    """Who was asked how many networks, and why."""
+    rows = zip(stages, plan.agreement, plan.costs, plan.counts, plan.shares, strict=True)
+    cells = [
+        [s, f"{tau:.2f}" if tau or cost else "no answers", f"{cost:.3g}", str(n) if n else "left out", f"{share:.0%}"]
+        for s, tau, cost, n, share in rows
+    ]
+    columns = ["stage", "agreement τ-b", "seconds each", "networks planned", "share of the rest"]
+    return _table(columns, cells, f"Plan after a pilot of {plan.pilots} networks that every stage evaluated")
 
 
 def _worker_command(space: str, out: Path, options: dict[str, Any], extra: list[str]) -> list[str]:

@@ -7,7 +7,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,26 @@ from nasplat import __version__, content
 from nasplat.devices import device_name
 from nasplat.errors import SearchError
 from nasplat.inputs import capture, load_predictor
+from nasplat.measuring import Budget
 from nasplat.predict.predictor import trained_on
-from nasplat.searching import Counted, FrontPruner, Inherited, Measured, Predicted, PredictorSampler, Trained
+from nasplat.searching import (
+    AbstractObjective,
+    Counted,
+    FrontPruner,
+    Inherited,
+    Measured,
+    Predicted,
+    PredictorSampler,
+    Trained,
+)
 from nasplat.searchspace import Architecture, Space, list_spaces, load_space
+from nasplat.stages import Staged, search_in_stages
 from nasplat.storage import open_storage
 from nasplat.study import Progress, architectures, search
 from nasplat.task import Task
+
+GROWING = ("trials", "budget")
+"""Settings that a resumed run may have more of."""
 
 
 def versions() -> dict[str, str]:
@@ -62,7 +76,8 @@ def describe(folder: Path, verb: str, settings: Mapping[str, Any], command: list
     if file.exists():
         there = json.loads(file.read_text(encoding="utf-8"))
         if there.get("verb") == verb and there.get("settings") != plain:
-            changed = [k for k in plain if there["settings"].get(k) != plain[k] and k != "trials"]
+            # an option that the folder is older than counts as not given
+            changed = [k for k in plain if (there["settings"].get(k) or None) != (plain[k] or None) and k not in GROWING]
             if changed:
                 raise SearchError(
                     f"run folder {str(folder)!r} holds a {verb} with {changed[0]} {there['settings'].get(changed[0])!r}, got "
@@ -99,7 +114,7 @@ def run_search(
         task: What quality means.
         folder: Holds the journal, unless `storage` says otherwise.
         supernet: Needed for inherited quality.
-        maximize: inherited, trained or predicted.
+        maximize: inherited, trained (trained:12 for so many epochs) or predicted.
         minimize: macs, params, activation_bytes, latency or none.
         limits: Largest allowed counts.
         trials: Finished trials at the end.
@@ -112,20 +127,11 @@ def run_search(
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     predicted = Predicted(load_predictor(guide), guide_at) if guide != "none" else None
-    if maximize == "inherited":
-        quality: Any = Inherited(supernet)
-    elif maximize == "trained":
-        quality = Trained(task, seed=seed)
-    elif predicted is not None:
-        quality = predicted
-    else:
-        raise SearchError("--maximize predicted expected a --guide, got none.\n  Name a predictor.")
-    cost = [] if minimize == "none" else [Measured() if minimize == "latency" else Counted(minimize)]
     sampler = PredictorSampler(predicted, seed=seed)
     return search(
         space,
-        maximize=[quality],
-        minimize=cost,
+        maximize=[_quality(maximize, task, supernet, predicted, seed)],
+        minimize=_cost(minimize),
         limits=limits,
         n_trials=trials,
         sampler=sampler,
@@ -134,6 +140,75 @@ def run_search(
         seed=seed,
         report=report,
     )
+
+
+def run_stages(
+    space: Space,
+    task: Task,
+    folder: Path,
+    stages: Sequence[str],
+    budget: float,
+    *,
+    supernet: Any = None,
+    minimize: str = "macs",
+    limits: Mapping[str, float] | None = None,
+    guide: str = "trees-nb201",
+    guide_at: dict[str, Any] | None = None,
+    prune: bool = False,
+    storage: str | None = None,
+    seed: int = 0,
+    report: Callable[[str, Progress], None] | None = None,
+) -> Staged:
+    """A search in stages by names.
+
+    Args:
+        space: What is searched.
+        task: What quality means.
+        folder: Holds the journal, unless `storage` says otherwise.
+        stages: Such as predicted, inherited, trained:2, trained:12; the last one is the truth.
+        budget: Seconds of evaluation, of all processes together.
+        supernet: Needed for inherited quality.
+        minimize: macs, params, activation_bytes, latency or none.
+        limits: Largest allowed counts.
+        guide: Predictor of the predicted stage.
+        guide_at: Presets at which it scores the choices.
+        prune: Stop trainings of the last stage that cannot reach the Pareto front.
+        storage: Optuna storage.
+        seed: Of pilot, sampler and training.
+        report: Called with the stage's name after each trial.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    predicted = None
+    if "predicted" in stages and guide != "none":
+        predicted = Predicted(load_predictor(guide), guide_at)
+    return search_in_stages(
+        space,
+        [_quality(word, task, supernet, predicted, seed) for word in stages],
+        budget,
+        minimize=_cost(minimize),
+        limits=limits,
+        pruner=FrontPruner() if prune else None,
+        storage=storage or str(folder / "study.journal"),
+        seed=seed,
+        report=report,
+    )
+
+
+def _quality(word: str, task: Task, supernet: Any, predicted: Predicted | None, seed: int) -> AbstractObjective:
+    kind, colon, epochs = word.partition(":")
+    if kind == "trained" and (not colon or epochs.isdigit()):
+        return Trained(task, Budget(epochs=int(epochs)) if colon else None, seed)
+    if word == "inherited":
+        return Inherited(supernet)
+    if word != "predicted":
+        raise SearchError(f"expected predicted, inherited, trained or trained:EPOCHS, got {word!r}.\n  Use one of these.")
+    if predicted is None:
+        raise SearchError("predicted quality expected a --guide, got none.\n  Name a predictor.")
+    return predicted
+
+
+def _cost(word: str) -> list[AbstractObjective]:
+    return [] if word == "none" else [Measured() if word == "latency" else Counted(word)]
 
 
 def pareto_rows(study: optuna.Study, space: Space) -> list[dict[str, Any]]:

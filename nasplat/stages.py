@@ -97,6 +97,10 @@ def search_in_stages(
     remembered = [_Remembered(named(m)) for m in minimize]
 
     def run(stage: int, target: int, by: optuna.samplers.BaseSampler | None) -> optuna.Study:
+        def tell(progress: Progress) -> None:
+            if report is not None:
+                report(qualities[stage].name, progress)
+
         study = search(
             space,
             maximize=[qualities[stage]],
@@ -108,7 +112,7 @@ def search_in_stages(
             name=names[stage],
             seed=seed,
             pruner=pruner if stage == len(qualities) - 1 else None,
-            report=None if report is None else lambda progress: report(qualities[stage].name, progress),
+            report=tell,
         )
         for objective, column in zip(remembered, range(1, 1 + len(remembered)), strict=True):
             objective.learn(study, column)
@@ -200,8 +204,8 @@ def _planned(
     last = studies[-1]
     kept = json.loads(last.user_attrs.get(PLAN, "{}"))
     if kept.get("budget") == budget:
-        plan = kept[PLAN]
-        return Plan(**{k: tuple(v) if isinstance(v, list) else v for k, v in plan.items()})
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in kept[PLAN].items()}
+        return Plan(**fields)
     if budget - spent < price[-1]:
         raise SearchError(
             f"expected a budget that leaves something after the pilot, got {budget:.4g}, of which the pilot of {len(pilot)} networks used "

@@ -24,7 +24,7 @@ PARENT = "NASPLAT_PARENT"
 
 
 def share_out(
-    command: Sequence[str], workers: int, study: optuna.Study, total: int, report: Callable[[int, int, str], None] | None = None
+    command: Sequence[str], workers: int, study: optuna.Study, total: int | None, report: Callable[..., None] | None = None
 ) -> None:
     """Run workers until they all have ended.
 
@@ -32,8 +32,8 @@ def share_out(
         command: Words after `nasplat` that make one worker of the search.
         workers: How many.
         study: On the storage that they share.
-        total: Counted trials wanted.
-        report: Called with (done, total, words).
+        total: Counted trials wanted; None where that is not known before.
+        report: Called with (counted trials, total, words).
 
     Raises:
         SearchError: workers kept failing.
@@ -55,7 +55,7 @@ def share_out(
                 report(ledger.done, total, f"{len(running)} workers, {restarts} restarted")
             for process in [p for p in running if p.poll() is not None]:
                 running.remove(process)
-                if process.returncode == 0 or ledger.done >= total:
+                if process.returncode == 0 or (total is not None and ledger.done >= total):
                     continue
                 if restarts >= RESTARTS:
                     said.seek(0)

@@ -222,6 +222,21 @@ def test_debug_shows_the_traceback() -> None:
     assert "Traceback" in done.stderr
 
 
+def test_search_in_stages_says_why_and_resumes_with_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["search", "nasbench201", *[f"--preset={p}" for p in ("width=4", "cells=1", "image=16", "channels=1")]]
+    words += ["--out", str(tmp_path / "run"), "--stages=predicted,trained:1", "--minimize=none"]
+    said = run(*words, "--budget=20")
+    assert "agreement" in said
+    assert "no answers" in said  # the guide never saw cells of this width
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "<h2>Stages</h2>" in page
+    assert "A pilot of 8 random networks" in page
+    assert json.loads(run(*words, "--budget=24", "--json"))
+    assert "--stages and --budget together" in fails(monkeypatch, capsys, *words)
+
+
 def test_search_prunes_trainings_only(tmp_path: Path) -> None:
     words = ["search", "nasbench201", *[f"--preset={p}" for p in ("width=4", "cells=1", "image=16", "channels=1")]]
     words += ["--guide=none", "--prune", "--trials=1"]

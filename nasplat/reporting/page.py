@@ -20,6 +20,7 @@ from nasplat.metrics import kendall_tau
 from nasplat.reporting.drawing import draw
 from nasplat.searching.ledger import STOPPED
 from nasplat.searchspace import Architecture
+from nasplat.stages import PLAN
 from nasplat.storage import open_storage
 
 SHOWN = 4000
@@ -83,6 +84,7 @@ def render(study: optuna.Study, about: dict[str, Any], chosen: Any, certificate:
     sections = [
         f"<p>{len(done)} networks evaluated, {len(front)} in the Pareto set, {len(failed)} failed, {stopped} stopped in training, "
         f"{len(pruned) - stopped} refused before they cost anything. Hover for a network; wheel zooms, drag moves, double click resets.</p>",
+        _stages(study),
         _chart("Pareto set", "pareto", *_pareto(study, done, front, names)),
         _chart("History", "history", *_history(study, done, names)),
         _agreement(study, done, names),
@@ -95,6 +97,26 @@ def render(study: optuna.Study, about: dict[str, Any], chosen: Any, certificate:
     head = f"{about['verb']} of {escape(str(about['settings'].get('space', '')))}"
     body = "\n".join(s for s in sections if s)
     return _PAGE.replace("@TITLE@", head).replace("@BODY@", body).replace("@STYLE@", _STYLE).replace("@SCRIPT@", _SCRIPT)
+
+
+def _stages(study: optuna.Study) -> str:
+    """Of a search in stages: who was asked how many networks, and why."""
+    if PLAN not in study.user_attrs:
+        return ""
+    kept = json.loads(study.user_attrs[PLAN])
+    plan, names = kept[PLAN], kept["stages"]
+    cells = zip(names, plan["agreement"], plan["costs"], plan["counts"], kept["shares"], strict=True)
+    rows = "".join(
+        f"<tr><td class='left'>{escape(name)}</td><td>{f'{tau:.2f}' if tau or cost else 'no answers'}</td><td>{cost:.3g}</td>"
+        f"<td>{count or 'left out'}</td><td>{share:.0%}</td></tr>"
+        for name, tau, cost, count, share in cells
+    )
+    head = "".join(f"<th>{c}</th>" for c in ("agreement τ-b", "cost of one", "networks planned", "share of the rest"))
+    return (
+        f"<h2>Stages</h2><p>A pilot of {plan['pilots']} random networks was evaluated by every stage; its rank agreement with the last "
+        f"stage, and what an evaluation costs, divided the rest of the budget of {kept['budget']:,.4g}. Charts below show the last "
+        f"stage.</p><table><tr><th class='left'>stage</th>{head}</tr>{rows}</table>"
+    )
 
 
 def _first(study: optuna.Study) -> Any:
