@@ -50,7 +50,11 @@ def run(method: str, labels: Labels, short: Labels, guide: Any, budget: float, s
         studies, plan = list(found.studies), found.plan
     done = [[t for t in s.trials if t.state == optuna.trial.TrialState.COMPLETE] for s in studies]
     best = max(done[-1], key=lambda t: t.values[0])
-    counts = {"full": len(done[-1]), "short": len(done[-2]) if len(done) > 1 else 0, "ranked": len(done[0]) if len(done) > 1 else 0}
+    counts = {
+        "full": len(done[-1]),
+        "short": len(done[-2]) if len(done) > 1 else 0,
+        "ranked": len(done[0]) if len(done) > 1 else 0,
+    }
     about = {"plan": json.dumps(plan.counts), "agreement": json.dumps([round(t, 3) for t in plan.agreement])} if plan else {}
     return {"regret": f"{labels.best_test - labels.test[best.user_attrs['key']]:.4f}"} | counts | about
 
@@ -94,7 +98,9 @@ def main() -> None:
 
 
 def summarise(found: list[dict[str, str]]) -> None:
-    print("| table | budget, epochs | method | seeds | test regret, mean ± s.e. (median) | networks ranked / 12 epochs / 200 epochs, median |")
+    print(
+        "| table | budget, epochs | method | seeds | test regret, mean ± s.e. (median) | networks ranked / 12 epochs / 200 epochs, median |"
+    )
     print("|---|---|---|---|---|---|")
     for table, budget, method in dict.fromkeys((r["table"], r["budget"], r["method"]) for r in found):
         mine = [r for r in found if (r["table"], r["budget"], r["method"]) == (table, budget, method)]

@@ -59,6 +59,9 @@ def main() -> None:
     sys.exit(status if isinstance(status, int) else 0)
 
 
+PILOTS = 8
+"""Networks of the pilot of a search in stages: the library's default."""
+
 # -- shared by verbs ---------------------------------------------------------------------------------------------------
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
@@ -66,6 +69,7 @@ presets = click.option("--preset", "preset", multiple=True, metavar="NAME=VALUE"
 limit_option = click.option(
     "--limit", "limit", multiple=True, metavar="NAME=VALUE", help="Largest allowed macs, params or activation_bytes."
 )
+dry_run_option = click.option("--dry-run", is_flag=True, help="State the expected time and memory; write nothing.")
 workers_option = click.option("--workers", default=os.cpu_count() or 1, show_default="all cores", help="Processes that capture.")
 input_shape = click.option("--input", "shape", metavar="1,3,224,224", help="Shape of one input batch, for modules.")
 
@@ -574,6 +578,84 @@ def _supernet(space: Any, task: Any, seed: int, device: str, folder: Path, extra
     return supernet
 
 
+def _forecast_supernet(space: Any, task: Any, seed: int, device: str, folder: Path, extra: tuple[str, ...]) -> tuple[Any, Any]:
+    """Epochs that are left, and a supernet to evaluate with."""
+    import nasplat
+    from nasplat import forecast
+    from nasplat.supernet import TrainConfig
+    from nasplat.supernet.training import read_checkpoint
+
+    config = TrainConfig(**_config(TrainConfig, "train", extra))
+    supernet = nasplat.Supernet(space, task, seed, device)
+    file = folder / "supernet.safetensors"
+    done = int(read_checkpoint(file)[0]["epochs_done"]) if file.exists() else 0
+    return forecast.supernet_epochs(supernet, config, max(0, config.epochs - done)), supernet
+
+
+def _forecast_search(
+    space: Any, task: Any, out: Path, stages: list[str], workers: int, extra: tuple[str, ...], o: dict[str, Any], as_json: bool
+) -> None:
+    import optuna
+    import torch
+
+    from nasplat import forecast, runs
+    from nasplat.searching import Predicted, PredictorSampler
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if workers > 1:
+        torch.set_num_threads(1)
+    words, limits, parts, supernet = stages or [o["maximize"]], _pairs(o["limit"]), list[Any](), None
+    if "inherited" in words:
+        folder = (o["supernet_run"] or out) / "supernet"
+        part, supernet = _forecast_supernet(space, task, o["seed"], o["device"], folder, extra)
+        parts.append(part)
+    predicted = None
+    if o["guide"] != "none" and (not stages or "predicted" in stages):
+        from nasplat.inputs import load_predictor
+
+        predicted = Predicted(load_predictor(o["guide"]), _pairs(o["guide_at"]) or None)
+    members = forecast.draws(space, limits, o["seed"])
+    costs = runs.costs(o["minimize"])
+    left = PILOTS if stages else max(0, o["trials"] - runs.finished(out, o["storage"]))
+    for word in words:
+        objective = runs.quality(word, task, supernet, predicted, o["seed"])
+        parts.append(forecast.evaluations(objective, members, left, o["prune"]))
+    parts += [forecast.evaluations(c, members, left) for c in costs if not c.is_cheap]
+    if stages:
+        pilot = sum(p.seconds for p in parts[-len(words) :])
+        parts.append(forecast.Part("the rest of --budget", 1, max(0.0, o["budget"] - pilot), 0.0, 0))
+    else:
+        counted, sampler = [c for c in costs if c.is_cheap], PredictorSampler(predicted, seed=o["seed"])
+        dear = 1 + len(costs) - len(counted)
+        parts.append(forecast.proposals(space, dear, counted, limits, sampler, left, o["seed"]))
+    _show_forecast(forecast.forecast(parts, workers, o["device"]), as_json)
+
+
+def _show_forecast(found: Any, as_json: bool) -> None:
+    def table() -> Any:
+        rows = [
+            [p.name, str(p.count), f"{p.each:.3g} ± {p.error:.1g}" if p.measured else "", str(p.measured), _duration(p.seconds)]
+            for p in found.parts
+        ]
+        return _table(["part", "left to do", "seconds each", "timed", "together"], rows)
+
+    _print(found.to_dict(), as_json, table)
+    if not as_json:
+        low, high = found.interval
+        memory = "unknown" if found.peak_bytes is None else f"{found.peak_bytes / 2**30:.2f} GiB"
+        shared = f", shared by {found.workers} processes" if found.workers > 1 else ""
+        click.echo(
+            f"about {_duration(found.seconds)} ({_duration(low)} to {_duration(high)}){shared}; peak memory of a process {memory} on "
+            f"{found.device}\nWithout export and report. Nothing was written."
+        )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
 def _buildable(found: Any, shape: tuple[int, ...] | None) -> tuple[Any, Any]:
     """Module and input shape of a resolved network."""
     from nasplat.capturing import OnnxFile
@@ -597,16 +679,31 @@ EXTRA = {"ignore_unknown_options": True, "allow_extra_args": True}
 @click.option("--seed", default=0, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
 @presets
+@dry_run_option
 @as_json
 @click.pass_context
 def train(
-    context: click.Context, space: str, task: str, out: Path, seed: int, device: str, preset: tuple[str, ...], as_json: bool
+    context: click.Context,
+    space: str,
+    task: str,
+    out: Path,
+    seed: int,
+    device: str,
+    preset: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Train a supernet of a space. Further options: --train.epochs=10 --train.strategy=sandwich --train.lr=0.003 …"""
     from nasplat.runs import describe
     from nasplat.supernet.strategy import end
 
     loaded, data = _load(space, preset, task)
+    if dry_run:
+        from nasplat.forecast import forecast
+
+        part = _forecast_supernet(loaded, data, seed, device, out / "supernet", tuple(context.args))[0]
+        _show_forecast(forecast([part], device=device), as_json)
+        return
     describe(out, "train", {"space": loaded.reference, "task": repr(data), "seed": seed, "options": context.args})
     supernet = _supernet(loaded, data, seed, device, out / "supernet", tuple(context.args), as_json)
     members = {"largest": end(loaded, True, 0), "smallest": end(loaded, False, 0), "random": loaded.sample(seed=1)}
@@ -656,9 +753,10 @@ def train(
 @click.option("--seed", default=0, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
 @presets
+@dry_run_option
 @as_json
 @click.pass_context
-def search(context: click.Context, space: str, out: Path, as_json: bool, workers: int, **o: Any) -> None:
+def search(context: click.Context, space: str, out: Path, as_json: bool, workers: int, dry_run: bool, **o: Any) -> None:
     """Search a space for the Pareto set of quality and cost; ends with the best subnet as ONNX.
 
     Further options: --train.epochs=10 and other settings of the supernet. On several machines start the same command with one
@@ -668,14 +766,17 @@ def search(context: click.Context, space: str, out: Path, as_json: bool, workers
     from nasplat.workers import PARENT, end_with_parent, share_out
 
     loaded, data = _load(space, o["preset"], o["task"])
+    stages = o["stages"].split(",") if o["stages"] else []
+    if bool(stages) != (o["budget"] is not None):
+        raise InputError("expected --stages and --budget together, got one of them.\n  Give both, or neither.")
+    if dry_run:
+        _forecast_search(loaded, data, out, stages, workers, tuple(context.args), o, as_json)
+        return
     is_worker = PARENT in os.environ
     quiet = as_json or is_worker
     if not is_worker:
         settings = {k: v for k, v in o.items()} | {"space": loaded.reference, "options": context.args}
         runs.describe(out, "search", settings)
-    stages = o["stages"].split(",") if o["stages"] else []
-    if bool(stages) != (o["budget"] is not None):
-        raise InputError("expected --stages and --budget together, got one of them.\n  Give both, or neither.")
     supernet = None
     if "inherited" in (stages or [o["maximize"]]):
         folder = (o["supernet_run"] or out) / "supernet"

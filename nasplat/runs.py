@@ -32,6 +32,7 @@ from nasplat.searching import (
     PredictorSampler,
     Trained,
 )
+from nasplat.searching.ledger import Ledger
 from nasplat.searchspace import Architecture, Space, list_spaces, load_space
 from nasplat.stages import Staged, search_in_stages
 from nasplat.storage import open_storage
@@ -130,8 +131,8 @@ def run_search(
     sampler = PredictorSampler(predicted, seed=seed)
     return search(
         space,
-        maximize=[_quality(maximize, task, supernet, predicted, seed)],
-        minimize=_cost(minimize),
+        maximize=[quality(maximize, task, supernet, predicted, seed)],
+        minimize=costs(minimize),
         limits=limits,
         n_trials=trials,
         sampler=sampler,
@@ -183,9 +184,9 @@ def run_stages(
         predicted = Predicted(load_predictor(guide), guide_at)
     return search_in_stages(
         space,
-        [_quality(word, task, supernet, predicted, seed) for word in stages],
+        [quality(word, task, supernet, predicted, seed) for word in stages],
         budget,
-        minimize=_cost(minimize),
+        minimize=costs(minimize),
         limits=limits,
         pruner=FrontPruner() if prune else None,
         storage=storage or str(folder / "study.journal"),
@@ -194,7 +195,12 @@ def run_stages(
     )
 
 
-def _quality(word: str, task: Task, supernet: Any, predicted: Predicted | None, seed: int) -> AbstractObjective:
+def quality(word: str, task: Task, supernet: Any, predicted: Predicted | None, seed: int) -> AbstractObjective:
+    """The objective of a word: predicted, inherited, trained or trained:12.
+
+    Raises:
+        SearchError: another word, or no predictor for predicted.
+    """
     kind, colon, epochs = word.partition(":")
     if kind == "trained" and (not colon or epochs.isdigit()):
         return Trained(task, Budget(epochs=int(epochs)) if colon else None, seed)
@@ -207,8 +213,25 @@ def _quality(word: str, task: Task, supernet: Any, predicted: Predicted | None, 
     return predicted
 
 
-def _cost(word: str) -> list[AbstractObjective]:
+def costs(word: str) -> list[AbstractObjective]:
+    """What is minimised: macs, params, activation_bytes, latency; nothing for none."""
     return [] if word == "none" else [Measured() if word == "latency" else Counted(word)]
+
+
+def finished(folder: Path, storage: str | None) -> int:
+    """Counted trials that a run folder or storage already has; nothing is written."""
+    if storage is None or storage.endswith(".journal"):
+        file = Path(storage or folder / "study.journal")
+        if not file.exists():
+            return 0
+        storage = str(file)
+    try:
+        study = optuna.load_study(study_name="nasplat", storage=open_storage(storage))
+    except KeyError:
+        return 0
+    ledger = Ledger()
+    ledger.update(study)
+    return ledger.done
 
 
 def pareto_rows(study: optuna.Study, space: Space) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ FLOOR = {
     **dict.fromkeys(("supernet", "searching", "storage"), 5),
     **dict.fromkeys(("study", "exporting", "calibrating"), 6),
     "stages": 6.5,
+    "forecast": 6.7,
     **dict.fromkeys(("testing", "runs", "reporting", "labelling", "workers"), 7),
     "demo": 8,
     "cli": 9,

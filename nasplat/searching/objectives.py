@@ -144,7 +144,9 @@ class Trained(AbstractObjective):
         seed: Of initial values and data order.
         """
         self.task, self.budget, self.seed = task, budget or Budget(), seed
-        self.name = f"trained {task.metric_name}" + ("" if budget is None else f", {budget.epochs} epochs")
+        self.name = f"trained {task.metric_name}" + (
+            "" if budget is None else f", {budget.epochs} epoch" + "s" * (budget.epochs > 1)
+        )
 
     def __call__(self, architecture: Architecture) -> float:
         """Build, train, evaluate."""
