@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,15 +15,19 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
 from nasplat.errors import SearchError
-from nasplat.searching import AbstractObjective, FrontPruner, Limits, ListedSampler
+from nasplat.searching import AbstractObjective, FrontPruner, Limits, ListedSampler, PredictorSampler
 from nasplat.searching.facts import facts_of
 from nasplat.searching.ledger import is_counted
 from nasplat.searching.proposing import ATTEMPTS
 from nasplat.searching.staging import Plan, allocate, promote
+from nasplat.searching.surrogate import Surrogate
 from nasplat.searchspace import Architecture, Space, load_space
 from nasplat.storage import open_storage
 from nasplat.study import Objective, Progress, named, search
 
+LISTED = 0.5
+"""Share of a stage's networks that are the best of the stage before; the others are proposed by a model of the stage itself, to which the
+stage before is a guide: where the two disagree at the top, the list alone would not notice."""
 PLAN = "plan"
 """User attribute of the last stage's study: the plan, as JSON."""
 
@@ -61,9 +66,9 @@ def search_in_stages(
     """Search in stages: predicted, inherited, trained shortly, trained fully; or any other qualities, the last of which is the truth.
 
     A few random networks, the pilot, are evaluated by every stage. Their rank agreement and the cost of an evaluation decide how many
-    networks each stage gets (see `allocate`), or that a stage is left out. The first stage in use is an ordinary search; the best of a
-    stage, by layers of Pareto fronts where something is minimised, go on to the next. The same storage and name resume; a larger budget
-    goes on.
+    networks each stage gets (see `allocate`), or that a stage is left out. The first stage in use is an ordinary search. Half of the
+    networks of a later one are the best of the stage before, by layers of Pareto fronts where something is minimised; the others are
+    proposed by a `PredictorSampler` that the stage before guides. The same storage and name resume; a larger budget goes on.
 
     Args:
         space: A space, or its name or path.
@@ -134,13 +139,31 @@ def search_in_stages(
         if before is None:
             studies[i] = run(i, counted + count, sampler)
         else:
-            listed = _best(before, space, count + len(pilot))
-            fresh = [a for a in listed if facts_of(a).key not in keys][:count]
-            studies[i] = run(i, counted + len(fresh), ListedSampler(fresh, seed))
+            listed = [a for a in _best(before, space, count + len(pilot)) if facts_of(a).key not in keys]
+            listed = listed[: math.ceil(count * LISTED)]
+            run(i, counted + len(listed), ListedSampler(listed, seed))
+            studies[i] = run(i, counted + count, PredictorSampler(_Earlier(before, space, seed), seed=seed))
         others = [t for t in studies[i].get_trials(deepcopy=False) if t.user_attrs.get("key") not in keys]
         spent += _price(others, price[i], costs is not None)
         before = studies[i]
     return Staged(tuple(studies), plan)
+
+
+class _Earlier:
+    """What an earlier stage found of a network, or what its other networks let expect."""
+
+    def __init__(self, study: optuna.Study, space: Space, seed: int) -> None:
+        trials = sorted(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)), key=lambda t: t.number)
+        members = [Architecture.from_json(t.user_attrs["architecture"], space) for t in trials]
+        self._known = {t.user_attrs["key"]: t.values[0] for t in trials}
+        x, y = np.array([facts_of(a).statistics for a in members], np.float64), np.array([t.values[0] for t in trials])
+        self._model = Surrogate().fit(x, y, None, seed)
+
+    def __call__(self, architecture: Architecture) -> float:
+        facts = facts_of(architecture)
+        if facts.key in self._known:
+            return self._known[facts.key]
+        return float(self._model.predict(np.array([facts.statistics], np.float64), None)[0][0])
 
 
 class _Remembered(AbstractObjective):
