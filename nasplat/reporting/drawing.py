@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from html import escape
 from math import prod
 from pathlib import Path
+from zlib import crc32
 
 import networkx
 
@@ -199,7 +200,9 @@ def _compose(panels: list[tuple[str, list[str], float, float]]) -> str:
             parts.append(f'<text x="0" y="12" text-anchor="middle" fill="#46505a" font-style="italic">{escape(title)}</text>')
         parts += [f'<g transform="translate(0, {26 if title else 0})">', *content, "</g>", "</g>"]
         x += w
-    return "\n".join([*parts, "</svg>"])
+    text = "\n".join([*parts, "</svg>"])
+    own = f"arrow-{crc32(text.encode()):08x}"  # a page may hold several drawings, and finds its parts by id
+    return text.replace('id="arrow-head"', f'id="{own}"').replace("url(#arrow-head)", f"url(#{own})")
 
 
 def _panel(

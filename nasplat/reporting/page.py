@@ -9,15 +9,20 @@ from __future__ import annotations
 import json
 import os
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.inspection import permutation_importance
+from sklearn.preprocessing import OrdinalEncoder
 
 from nasplat.errors import SearchError
 from nasplat.metrics import kendall_tau
-from nasplat.reporting.drawing import draw
+from nasplat.reporting.drawing import draw, draw_diff
 from nasplat.searching.ledger import STOPPED
 from nasplat.searchspace import Architecture
 from nasplat.stages import PLAN
@@ -25,6 +30,17 @@ from nasplat.storage import open_storage
 
 SHOWN = 4000
 """Trials a chart holds at most."""
+WHISKERS = 1000
+"""Of those with an interval."""
+LEARNABLE, LEARNT = 24, 2000
+"""Trials from which the importance of choices is learnt: at least, at most."""
+SHOWN_CHOICES = 16
+COMPARED = 7
+"""Networks of the front that are compared with their neighbours."""
+PAIRED = 14
+"""Boxes of each of two networks side by side, which must fit the width of the page."""
+ABSENT = "(not asked)"
+"""Stands for a choice that a network has not."""
 
 
 def write_report(folder: str | Path) -> Path:
@@ -81,15 +97,21 @@ def render(study: optuna.Study, about: dict[str, Any], chosen: Any, certificate:
     failed = [t for t in trials if t.state == TrialState.FAIL]
     pruned = [t for t in trials if t.state == TrialState.PRUNED]
     stopped = sum(STOPPED in t.user_attrs for t in pruned)
+    charts = [_pareto(study, done, front, names), _history(study, done, names)]
+    agreement = _agreement(study, done, names)
+    told = {p[3] for chart in (*charts, *([agreement] if agreement else [])) for p in chart[0]["points"]}
     sections = [
         f"<p>{len(done)} networks evaluated, {len(front)} in the Pareto set, {len(failed)} failed, {stopped} stopped in training, "
         f"{len(pruned) - stopped} refused before they cost anything. Hover for a network; wheel zooms, drag moves, double click resets.</p>",
         _stages(study),
-        _chart("Pareto set", "pareto", *_pareto(study, done, front, names)),
-        _chart("History", "history", *_history(study, done, names)),
-        _agreement(study, done, names),
+        _embedded("tips", {t.number: _tip(t, names) for t in done if t.number in told}),
+        _chart("Pareto set", "pareto", *charts[0]),
+        _chart("History", "history", *charts[1]),
+        _chart("Predicted against measured", "agreement", *agreement) if agreement else "",
+        _importance(done, names),
         f"<h2>Chosen network</h2><p><code>{escape(title)}</code></p><div class='drawing'>{picture}</div>",
         _front_table(study, done, front, names),
+        _comparison(study, done, front, names),
         _certificate(certificate),
         _failures(failed),
         _replay(about, folder),
@@ -128,10 +150,11 @@ def _best(study: optuna.Study, done: list[FrozenTrial]) -> list[FrozenTrial]:
     return [max(done, key=_first(study))] if done else []
 
 
-def _thin(done: list[FrozenTrial], front: set[int]) -> list[FrozenTrial]:
-    if len(done) <= SHOWN:
+def _thin(done: list[FrozenTrial], front: set[int], most: int = SHOWN) -> list[FrozenTrial]:
+    """At most so many of them, evenly along the history, the front among them."""
+    if len(done) <= most:
         return done
-    step = len(done) // (SHOWN - len(front)) + 1
+    step = len(done) // max(1, most - len(front)) + 1
     return [t for i, t in enumerate(done) if t.number in front or i % step == 0]
 
 
@@ -149,7 +172,7 @@ def _pareto(study: optuna.Study, done: list[FrozenTrial], front: set[int], names
         x, label = (lambda t: t.values[1]), names[1]
     else:
         x, label = (lambda t: t.user_attrs["macs"]), "macs"
-    rows = [[x(t), t.values[0], int(t.number in front), _tip(t, names)] for t in _thin(done, front)]
+    rows = [[x(t), t.values[0], int(t.number in front), t.number] for t in _thin(done, front)]
     return {"x": label, "y": names[0], "points": rows, "joined": 1}, "Filled: the Pareto set. Hollow: the other networks."
 
 
@@ -163,44 +186,112 @@ def _history(study: optuna.Study, done: list[FrozenTrial], names: list[str]) -> 
         rows.append((t, improved))
     keep = {t.number for t, improved in rows if improved}
     shown = {t.number for t in _thin(done, keep)}
-    points = [[t.number, t.values[0], int(improved), _tip(t, names)] for t, improved in rows if t.number in shown]
+    points = [[t.number, t.values[0], int(improved), t.number] for t, improved in rows if t.number in shown]
     return {"x": "trial", "y": names[0], "points": points, "joined": 2}, "Filled: better than everything before."
 
 
-def _agreement(study: optuna.Study, done: list[FrozenTrial], names: list[str]) -> str:
+def _agreement(study: optuna.Study, done: list[FrozenTrial], names: list[str]) -> tuple[dict[str, Any], str] | None:
     known = [t for t in done if "predicted_high" in t.user_attrs]
     if len(known) < 3:
-        return ""
+        return None
     about = [t.user_attrs for t in known]
     objective = int(about[0]["predicted_objective"])
     predicted, measured = [a["predicted"] for a in about], [t.values[objective] for t in known]
     macs = kendall_tau([a["macs"] for a in about], measured)
-    rows = [[p, m, 0, _tip(t, names) + _interval(t)] for p, m, t in zip(predicted, measured, known, strict=True)][:SHOWN]
+    rows = [
+        [
+            t.user_attrs["predicted"],
+            t.values[objective],
+            0,
+            t.number,
+            *(t.user_attrs[f"predicted_{end}"] for end in ("low", "high")),
+        ]
+        for t in _thin(known, set(), WHISKERS)
+    ]
     inside = sum(a["predicted_low"] <= m <= a["predicted_high"] for a, m in zip(about, measured, strict=True))
     guided = [t for t in done if t.user_attrs.get("guide") is not None]
     tau = kendall_tau([t.user_attrs["guide"] for t in guided], [t.values[objective] for t in guided]) if len(guided) > 2 else None
     text = (
-        f"What the sampler's model expected before the trial against what was measured: rank agreement τ-b "
-        f"{kendall_tau(predicted, measured):.2f} on {len(known)} networks; MACs alone {macs:.2f}. "
+        f"What the sampler's model expected before the trial, with an interval of two standard deviations, against what was measured: "
+        f"rank agreement τ-b {kendall_tau(predicted, measured):.2f} on {len(known)} networks; MACs alone {macs:.2f}. "
         + (f"The guide's answers: {tau:.2f} on {len(guided)}. " if tau is not None else "")
-        + f"{inside} lie inside the interval of two standard deviations. The sampler chose these networks, so good ones are "
+        + f"{inside} lie inside their interval; on the dashed line they would be equal. The sampler chose these networks, so good ones are "
         "over-represented."
     )
-    data = {"x": "predicted", "y": names[objective], "points": rows, "joined": 0}
-    return _chart("Predicted against measured", "agreement", data, text)
+    return {"x": "predicted", "y": names[objective], "points": rows, "joined": 0, "equal": 1}, text
 
 
-def _interval(trial: FrozenTrial) -> str:
-    low, high = (trial.user_attrs[f"predicted_{end}"] for end in ("low", "high"))
-    return f"\nexpected {low:.4g} to {high:.4g}"
+def _importance(done: list[FrozenTrial], names: list[str]) -> str:
+    """Which choices matter: how much worse a forest predicts unseen networks when one choice is shuffled among them."""
+    if len(done) < LEARNABLE:
+        return ""
+    some = _thin(done, set(), LEARNT)
+    choices = sorted({name for t in some for name in t.params})
+    x = np.array([[t.params.get(name, ABSENT) for name in choices] for t in some], dtype=object).astype(str)
+    codes = OrdinalEncoder().fit_transform(x)
+    order = np.random.default_rng(0).permutation(len(some))
+    learnt, unseen = order[: len(order) // 2], order[len(order) // 2 :]
+    shares, explained = [], []
+    for column in range(len(names)):
+        y = np.array([t.values[column] for t in some])
+        forest = RandomForestRegressor(100, min_samples_leaf=2, max_features=0.5, random_state=0).fit(codes[learnt], y[learnt])
+        explained.append(float(forest.score(codes[unseen], y[unseen])) if np.ptp(y[unseen]) else 0.0)
+        found: Any = permutation_importance(forest, codes[unseen], y[unseen], n_repeats=5, random_state=0)
+        shares.append(np.maximum(found.importances_mean, 0.0))
+    ranked = np.argsort(-(np.array(shares) / np.maximum(1e-9, np.max(shares, axis=1, keepdims=True))).max(0))[:SHOWN_CHOICES]
+    head = "".join(f"<th class='left'>{escape(n)}</th>" for n in names)
+
+    def cell(share: float, most: float) -> str:
+        width = 100 * share / most if most > 0 else 0.0
+        return f"<td class='left'><span class='bar' style='width:{width:.0f}px'></span> {share:.2f}</td>"
+
+    rows = "".join(
+        f"<tr><td class='left'><code>{escape(choices[i])}</code></td>"
+        + "".join(cell(float(column[i]), float(column.max())) for column in shares)
+        + "</tr>"
+        for i in ranked
+    )
+    fit = "; ".join(f"{escape(n)} {max(0.0, e):.2f}" for n, e in zip(names, explained, strict=True))
+    return (
+        f"<h2>Importance of choices</h2><p>By how much R² on unseen networks falls when one choice is shuffled among them; a forest on "
+        f"{len(learnt)} networks, judged on {len(unseen)} others. R² with all choices: {fit}. Where it is near zero, the bars say "
+        f"nothing.</p><table><tr><th class='left'>choice</th>{head}</tr>{rows}</table>"
+    )
+
+
+def _comparison(study: optuna.Study, done: list[FrozenTrial], front: set[int], names: list[str]) -> str:
+    """Neighbours along the front: which choices differ, what that costs and brings, and where in the network it is."""
+    members = sorted((t for t in done if t.number in front), key=_first(study), reverse=True)
+    if len(members) < 2:
+        return ""
+    if len(members) > COMPARED:
+        members = [members[round(at)] for at in np.linspace(0, len(members) - 1, COMPARED)]
+    items = []
+    for better, other in pairwise(members):
+        changed = [
+            f"<tr><td class='left'><code>{escape(name)}</code></td><td class='left'>{escape(str(better.params.get(name, '–')))}</td>"
+            f"<td class='left'>{escape(str(other.params.get(name, '–')))}</td></tr>"
+            for name in sorted(better.params.keys() | other.params.keys())
+            if better.params.get(name, ABSENT) != other.params.get(name, ABSENT)
+        ]
+        gains = "; ".join(f"{n} {_number(a)} → {_number(b)}" for n, a, b in zip(names, better.values, other.values, strict=True))
+        first, second = (Architecture.from_json(t.user_attrs["architecture"]).graph() for t in (better, other))
+        items.append(
+            f"<details><summary>trial {better.number} → trial {other.number}: {escape(gains)}</summary><table><tr><th class='left'>"
+            f"choice</th><th class='left'>trial {better.number}</th><th class='left'>trial {other.number}</th></tr>{''.join(changed)}"
+            f"</table><div class='drawing pair'>{draw_diff(first, second, boxes=PAIRED)}</div></details>"
+        )
+    return f"<h2>Neighbours in the Pareto set</h2><p>What differs from one network to the next, drawn side by side.</p>{''.join(items)}"
 
 
 def _chart(title: str, name: str, data: dict[str, Any], text: str) -> str:
-    embedded = json.dumps(data, separators=(",", ":")).replace("</", "<\\/")
-    return (
-        f"<h2>{escape(title)}</h2><p>{escape(text)}</p><svg class='chart' id='{name}' viewBox='0 0 860 380'></svg>"
-        f"<script type='application/json' id='{name}-data'>{embedded}</script>"
-    )
+    picture = f"<svg class='chart' id='{name}' viewBox='0 0 860 380'></svg>"
+    return f"<h2>{escape(title)}</h2><p>{escape(text)}</p>{picture}{_embedded(f'{name}-data', data)}"
+
+
+def _embedded(name: str, data: Any) -> str:
+    text = json.dumps(data, separators=(",", ":")).replace("</", "<\\/")
+    return f"<script type='application/json' id='{name}'>{text}</script>"
 
 
 def _front_table(study: optuna.Study, done: list[FrozenTrial], front: set[int], names: list[str]) -> str:
@@ -264,6 +355,7 @@ _STYLE = """
 h1{font-size:24px;overflow-wrap:anywhere}h2{font-size:18px;margin-top:36px;border-top:1px solid #dfe4e8;padding-top:14px}
 p{color:#46505a}code,pre{font:12px/1.45 ui-monospace,monospace;overflow-wrap:anywhere}pre{background:#f4f6f8;padding:10px;white-space:pre-wrap}
 table{border-collapse:collapse;font-size:13px;width:100%}td,th{border-bottom:1px solid #e6eaee;padding:4px 8px;text-align:right;vertical-align:top}
+.pair svg{max-width:100%;height:auto}.bar{display:inline-block;height:9px;background:#2563a8;border-radius:2px}details{margin:6px 0}summary{cursor:pointer;font-size:13px}
 .left{text-align:left;overflow-wrap:anywhere}.chart{width:100%;border:1px solid #dfe4e8;border-radius:8px;touch-action:none;cursor:grab}
 .drawing{overflow:auto;max-height:820px;border:1px solid #dfe4e8;border-radius:8px}
 #hover{position:fixed;display:none;background:#1f272e;color:#fff;font:12px/1.4 ui-monospace,monospace;padding:6px 9px;border-radius:6px;
@@ -271,7 +363,7 @@ max-width:420px;white-space:pre-wrap;overflow-wrap:anywhere;pointer-events:none;
 """
 
 _SCRIPT = """
-const tip=document.getElementById('hover'),NS='http://www.w3.org/2000/svg';
+const TIPS=JSON.parse(document.getElementById('tips').textContent),tip=document.getElementById('hover'),NS='http://www.w3.org/2000/svg';
 function el(parent,name,attributes,text){const e=document.createElementNS(NS,name);for(const k in attributes)e.setAttribute(k,attributes[k]);
  if(text!==undefined)e.textContent=text;parent.appendChild(e);return e}
 function short(v){const a=Math.abs(v);if(a>=1e9)return +(v/1e9).toPrecision(3)+'G';if(a>=1e6)return +(v/1e6).toPrecision(3)+'M';
@@ -279,7 +371,7 @@ function short(v){const a=Math.abs(v);if(a>=1e9)return +(v/1e9).toPrecision(3)+'
 function ticks(a,b){const raw=(b-a)/6,p=Math.pow(10,Math.floor(Math.log10(raw))),s=[1,2,5,10].map(m=>m*p).find(v=>v>=raw)||10*p,out=[];
  for(let v=Math.ceil(a/s)*s;v<=b+s*1e-9;v+=s)out.push(v);return out}
 function chart(svg){const data=JSON.parse(document.getElementById(svg.id+'-data').textContent),P=data.points;if(!P.length)return;
- const L=76,R=846,T=14,B=332,xs=P.map(p=>p[0]),ys=P.map(p=>p[1]);
+ const L=76,R=846,T=14,B=332,xs=P.flatMap(p=>p.length>5?[p[0],p[4],p[5]]:[p[0]]),ys=P.map(p=>p[1]);
  function span(v){let a=v.reduce((m,x)=>Math.min(m,x),Infinity),b=v.reduce((m,x)=>Math.max(m,x),-Infinity);const d=(b-a)||Math.abs(a)||1;return[a-d*.05,b+d*.05]}
  const start=[...span(xs),...span(ys)];let [x0,x1,y0,y1]=start;
  const X=v=>L+(v-x0)/(x1-x0)*(R-L),Y=v=>B-(v-y0)/(y1-y0)*(B-T);
@@ -292,8 +384,10 @@ function chart(svg){const data=JSON.parse(document.getElementById(svg.id+'-data'
   const chosen=P.filter(p=>p[2]).sort((a,b)=>a[0]-b[0]);
   if(data.joined&&chosen.length>1){let d='M'+X(chosen[0][0])+' '+Y(chosen[0][1]);for(const p of chosen.slice(1))d+=' H'+X(p[0])+' V'+Y(p[1]);
    if(data.joined==2)d+=' H'+R;el(g,'path',{d:d,fill:'none',stroke:'#2563a8','stroke-width':1.5})}
+  if(data.equal){const a=Math.max(x0,y0),b=Math.min(x1,y1);if(b>a)el(g,'line',{x1:X(a),y1:Y(a),x2:X(b),y2:Y(b),stroke:'#7b8791','stroke-dasharray':'5 4'})}
+  for(const p of P)if(p.length>5)el(g,'line',{x1:X(p[4]),x2:X(p[5]),y1:Y(p[1]),y2:Y(p[1]),stroke:'#9db9d6','stroke-width':1});
   for(const p of [...P].sort((a,b)=>a[2]-b[2])){const c=el(g,'circle',{cx:X(p[0]),cy:Y(p[1]),r:p[2]?5:4,fill:p[2]?'#2563a8':'#ffffff','fill-opacity':p[2]?1:.6,stroke:p[2]?'#153d68':'#7b8791'});
-   c.addEventListener('mouseenter',e=>{tip.textContent=p[3];tip.style.display='block'});
+   c.addEventListener('mouseenter',e=>{tip.textContent=TIPS[p[3]]+(p.length>5?'\\nexpected '+short(p[4])+' to '+short(p[5]):'');tip.style.display='block'});
    c.addEventListener('mousemove',e=>{tip.style.left=Math.min(e.clientX+14,innerWidth-440)+'px';tip.style.top=(e.clientY+14)+'px'});
    c.addEventListener('mouseleave',()=>tip.style.display='none')}}
  function at(e){const r=svg.getBoundingClientRect();return[(e.clientX-r.left)/r.width*860,(e.clientY-r.top)/r.height*380]}

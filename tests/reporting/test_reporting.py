@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
 import re
+import shutil
+import subprocess
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -16,7 +19,7 @@ import nasplat
 from nasplat.cli import cli
 from nasplat.errors import SearchError
 from nasplat.reporting.drawing import Box, draw, fold
-from nasplat.reporting.page import _agreement
+from nasplat.reporting.page import _agreement, render
 from nasplat.runs import describe
 from nasplat.searching.ledger import STOPPED
 from nasplat.storage import open_storage
@@ -82,11 +85,72 @@ def test_the_report_compares_what_was_expected_with_what_was_measured() -> None:
     objective = lambda a: float(len(set(a.choices.values())))  # noqa: E731
     sampler = nasplat.PredictorSampler(lambda a: 100.0 - objective(a), pool=16, startup=4)
     study = nasplat.search(space, minimize=["macs"], maximize=[objective], n_trials=12, sampler=sampler)
-    page = _agreement(study, study.trials, ["quality", "macs"])
-    assert "on 8 networks; MACs alone" in page  # those after the start
-    assert "The guide&#x27;s answers: -1.00 on 12" in page
-    assert "lie inside the interval of two standard deviations" in page
-    assert page.count("expected ") >= 8
+    found = _agreement(study, study.trials, ["quality", "macs"])
+    assert found is not None
+    data, text = found
+    assert "on 8 networks; MACs alone" in text  # those after the start
+    assert "The guide's answers: -1.00 on 12" in text
+    assert "with an interval of two standard deviations" in text
+    assert len(data["points"]) == 8
+    assert all(low <= predicted <= high for predicted, _, _, _, low, high in data["points"])
+
+
+def many(trials: int, space: nasplat.Space) -> optuna.Study:
+    """A made-up study of two objectives with predicted intervals; the first depends on one choice alone."""
+    study = optuna.create_study(study_name="nasplat", directions=["maximize", "minimize"])
+    study.set_metric_names(["quality", "macs"])
+    members, rng, made = [space.sample(seed=i) for i in range(60)], random.Random(0), []
+    for number in range(trials):
+        member = members[number % len(members)]
+        graph, quality = member.graph(), 5.0 * (member.choices["0->1"] == "nor_conv_3x3") + rng.gauss(0, 0.5)
+        about = {"architecture": member.to_json(), "key": graph.key, "macs": graph.macs, "params": graph.params}
+        about |= {
+            "predicted": quality + 0.1,
+            "predicted_low": quality - 1,
+            "predicted_high": quality + 1,
+            "predicted_objective": 0,
+        }
+        distributions = {n: optuna.distributions.CategoricalDistribution(space.known[n]) for n in member.choices}
+        values, params = [quality, graph.macs + rng.random()], dict(member.choices)
+        trial = optuna.trial.create_trial(values=values, params=params, distributions=distributions, user_attrs=about)
+        made.append(trial)
+    study.add_trials(made)
+    return study
+
+
+ABOUT = {"verb": "search", "settings": {"space": "made up"}, "command": "nasplat search", "versions": {}, "hardware": {}}
+
+
+def test_the_choice_that_matters_stands_first_and_neighbours_are_compared() -> None:
+    space = nasplat.load_space("nasbench201", width=4, cells=1, image=16, channels=1)
+    study = many(200, space)
+    page = render(study, ABOUT, None, None, Path("run"))
+    table = page[page.index("Importance of choices") : page.index("Chosen network")]
+    assert re.findall("<code>(.*?)</code>", table)[0] in {"0-&gt;1"}
+    compared = page[page.index("Neighbours in the Pareto set") :]
+    assert compared.count("<details>") == min(7, len(study.best_trials)) - 1
+    assert "operations differ" in compared
+    few = render(many(10, space), ABOUT, None, None, Path("run"))
+    assert "Importance of choices" not in few
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs the chromium browser")
+def test_a_browser_draws_all_charts_of_a_large_study(tmp_path: Path) -> None:
+    space = nasplat.load_space("nasbench201", width=4, cells=1, image=16, channels=1)
+    page = render(many(6_000, space), ABOUT, None, None, Path("run"))
+    assert len(page) < 4_000_000
+    counted = "document.title=[...document.querySelectorAll('svg.chart')].map(s=>s.querySelectorAll('circle').length).join(' ')"
+    file = tmp_path / "report.html"
+    file.write_text(page.replace("</body>", f"<script>{counted}</script></body>"), encoding="utf-8")
+    words = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", file.as_uri()]
+    dom = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False).stdout
+    title = re.search("<title>(.*?)</title>", dom)
+    assert title is not None
+    pareto, history, agreement = (int(n) for n in title[1].split())
+    assert 2000 < pareto <= 4100
+    assert 2000 < history <= 4100
+    assert 500 < agreement <= 1000
+    assert dom.count('stroke-dasharray="5 4"') == 1
 
 
 def test_stopped_trainings_are_not_refusals(tmp_path: Path) -> None:
