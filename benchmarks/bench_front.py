@@ -62,7 +62,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--tables", nargs="+", default=["nb201_c10", "nb201_in16"])
-    parser.add_argument("--devices", nargs="+", default=["hwnb_c10_raspi4_ms", "hwnb_c10_edgegpu_ms"])
+    parser.add_argument("--devices", nargs="+", default=["hwnb_c10_raspi4_latency", "hwnb_c10_edgegpu_latency"])
     parser.add_argument("--samplers", nargs="+")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "front.csv")
@@ -82,7 +82,7 @@ def main() -> None:
             "evolution": lambda s: EvolutionSampler(seed=s),
             "local search": lambda s: LocalSearchSampler(seed=s),
             "predictor": lambda s: nasplat.PredictorSampler(seed=s),
-            "predictor, gennape-nb101": lambda s: nasplat.PredictorSampler(guide, seed=s),
+            "predictor, gennape-nb101": lambda s, guide=guide: nasplat.PredictorSampler(guide, seed=s),
         }
         for device in arguments.devices:
             front = Front(labels, arguments.folder, device)
