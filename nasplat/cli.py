@@ -780,7 +780,10 @@ def search(context: click.Context, space: str, out: Path, as_json: bool, workers
     supernet = None
     if "inherited" in (stages or [o["maximize"]]):
         folder = (o["supernet_run"] or out) / "supernet"
-        supernet = _supernet(loaded, data, o["seed"], o["device"], folder, tuple(context.args), quiet)
+        shared = None if (folder / "supernet.safetensors").exists() else runs.shared_supernet(o["storage"])
+        supernet = _supernet(loaded, data, o["seed"], o["device"], shared or folder, tuple(context.args), quiet)
+        if o["storage"] and not shared:
+            runs.share_supernet(folder, supernet.fingerprint)
 
     common: dict[str, Any] = {k: o[k] for k in ("minimize", "guide", "prune", "storage", "seed")}
     common |= {"supernet": supernet, "limits": _pairs(o["limit"]), "guide_at": _pairs(o["guide_at"]) or None}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +19,7 @@ import optuna
 import torch
 
 from nasplat import __version__, content
-from nasplat.devices import device_name
+from nasplat.devices import cache, device_name
 from nasplat.errors import SearchError
 from nasplat.inputs import capture, load_predictor
 from nasplat.measuring import Budget
@@ -36,7 +38,7 @@ from nasplat.searching.ledger import Ledger
 from nasplat.searchspace import Architecture, Space, list_spaces, load_space
 from nasplat.stages import Staged, search_in_stages
 from nasplat.storage import open_storage
-from nasplat.study import Progress, architectures, search
+from nasplat.study import CONTENTS, Progress, architectures, search
 from nasplat.task import Task
 
 GROWING = ("trials", "budget")
@@ -232,6 +234,38 @@ def finished(folder: Path, storage: str | None) -> int:
     ledger = Ledger()
     ledger.update(study)
     return ledger.done
+
+
+def share_supernet(folder: Path, fingerprint: str) -> Path:
+    """Put a trained supernet into the user's cache folder under its hash, where other hosts that share the folder find it.
+
+    Args:
+        folder: That holds supernet.safetensors.
+        fingerprint: Of its weights.
+    """
+    shared = cache() / "supernets" / fingerprint
+    file = shared / "supernet.safetensors"
+    if not file.exists():
+        shared.mkdir(parents=True, exist_ok=True)
+        partial = shared / f"supernet.safetensors.{os.getpid()}.partial"
+        shutil.copyfile(folder / "supernet.safetensors", partial)
+        os.replace(partial, file)
+    return shared
+
+
+def shared_supernet(storage: str | None) -> Path | None:
+    """The supernet that the storage's study was started with, if this host's cache folder has it."""
+    if storage is None:
+        return None
+    try:
+        study = optuna.load_study(study_name="nasplat", storage=open_storage(storage))
+    except KeyError:
+        return None
+    for fingerprint in json.loads(study.user_attrs.get(CONTENTS, "[]")):
+        shared = cache() / "supernets" / str(fingerprint)
+        if (shared / "supernet.safetensors").exists():
+            return shared
+    return None
 
 
 def pareto_rows(study: optuna.Study, space: Space) -> list[dict[str, Any]]:

@@ -173,6 +173,10 @@ class _Remembered(AbstractObjective):
         self.objective, self.name, self.is_cheap = objective, objective.name, objective.is_cheap
         self._known: dict[str, float] = {}
 
+    @property
+    def content(self) -> str | None:
+        return self.objective.content
+
     def learn(self, study: optuna.Study, column: int) -> None:
         for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
             self._known.setdefault(trial.user_attrs["key"], trial.values[column])

@@ -35,6 +35,8 @@ GIVE_UP = 400
 """Refused proposals in a row before the search ends: nothing new is left."""
 WAIT = 0.2
 """Seconds between looks at the last trials of other workers."""
+CONTENTS = "contents"
+"""User attribute of a study: hashes of what its objectives' values come from."""
 SURPLUS = "enough trials are under way"
 STORAGE_ERRORS = (optuna.exceptions.StorageInternalError, SQLAlchemyError)
 
@@ -160,6 +162,14 @@ def _claim_search(study: optuna.Study, space: Space, objectives: list[AbstractOb
     limits = dict(bounds.counted) | {n: v for n, _, v in bounds.others}
     names = json.dumps([o.name for o in objectives])
     claim(study, {"space": space.reference, "objectives": names, "limits": json.dumps(limits)})
+    contents = json.dumps([o.content for o in objectives])
+    if study.user_attrs.get(CONTENTS, contents) != contents:
+        raise SearchError(
+            f"study {study.study_name!r} was started with weights or labels of hash {study.user_attrs[CONTENTS]}, got {contents}: its values "
+            "would not compare.\n  Copy the supernet or table that it was started with, or choose another name."
+        )
+    if CONTENTS not in study.user_attrs and contents != json.dumps([None] * len(objectives)):
+        study.set_user_attr(CONTENTS, contents)
     if "seed" not in study.user_attrs:
         study.set_user_attr("seed", seed)
         with warnings.catch_warnings():

@@ -237,6 +237,17 @@ def test_search_in_stages_says_why_and_resumes_with_more(
     assert "--stages and --budget together" in fails(monkeypatch, capsys, *words)
 
 
+def test_a_second_host_finds_the_supernet_by_its_hash(tmp_path: Path) -> None:
+    words = ["search", "vit", "--guide", "none", *SMALL, "--train.epochs=1", "--storage", f"sqlite:///{tmp_path}/s.db", "--json"]
+    run(*words, "--out", str(tmp_path / "a"), "--trials", "2")
+    assert (tmp_path / "a" / "supernet" / "supernet.safetensors").exists()
+    run(*words, "--out", str(tmp_path / "b"), "--trials", "4")
+    assert not (tmp_path / "b" / "supernet").exists()  # nothing was trained again
+    assert (tmp_path / "b" / "best.onnx").exists()
+    study = optuna.load_study(study_name="nasplat", storage=open_storage(f"sqlite:///{tmp_path}/s.db"))
+    assert len([t for t in study.trials if t.state == optuna.trial.TrialState.COMPLETE]) == 4
+
+
 def test_search_prunes_trainings_only(tmp_path: Path) -> None:
     words = ["search", "nasbench201", *[f"--preset={p}" for p in ("width=4", "cells=1", "image=16", "channels=1")]]
     words += ["--guide=none", "--prune", "--trials=1"]

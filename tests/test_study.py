@@ -270,3 +270,15 @@ def test_sampler_outside_a_search_asks_for_a_space() -> None:
     study = optuna.create_study(sampler=nasplat.PredictorSampler(width))
     with pytest.raises(SearchError, match="expected a space"):
         study.ask()
+
+
+def test_a_study_refuses_other_weights_and_other_labels(tmp_path: Path) -> None:
+    space = nasplat.load_space("nasbench201", width=4, cells=1, image=16, channels=1)
+    task = nasplat.load_task("digits-clutter", train=64, decide=32, test=32)
+    first, second = (nasplat.Supernet(space, task, seed=seed) for seed in (0, 1))
+    assert first.fingerprint == nasplat.Supernet(space, task, seed=0).fingerprint != second.fingerprint
+    storage = optuna.storages.InMemoryStorage()
+    nasplat.search(space, [nasplat.Inherited(first)], ["macs"], n_trials=1, storage=storage)
+    nasplat.search(space, [nasplat.Inherited(first)], ["macs"], n_trials=2, storage=storage)
+    with pytest.raises(SearchError, match="would not compare"):
+        nasplat.search(space, [nasplat.Inherited(second)], ["macs"], n_trials=3, storage=storage)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any, Protocol
 
 from nasplat.errors import NasplatError, SearchError
@@ -30,6 +31,11 @@ class AbstractObjective(ABC):
     """True when it may be asked for every candidate of a pool."""
     has_curve = False
     """True when `follow` tells how it comes about."""
+
+    @property
+    def content(self) -> str | None:
+        """What the values come from, as a hash, where other content would give other values: workers of one study must have the same."""
+        return None
 
     @abstractmethod
     def __call__(self, architecture: Architecture) -> float:
@@ -127,6 +133,11 @@ class Inherited(AbstractObjective):
         self.supernet = supernet
         self.name = f"inherited {supernet.task.metric_name}"
 
+    @property
+    def content(self) -> str | None:
+        """The supernet's fingerprint."""
+        return getattr(self.supernet, "fingerprint", None)
+
     def __call__(self, architecture: Architecture) -> float:
         """Calibrate and evaluate the subnet."""
         return self.supernet.evaluate(architecture, "decide")
@@ -188,6 +199,11 @@ class Tabulated(AbstractObjective):
         self.name = column or table.metric
         values = table.labels if column is None else [float(row[column]) for row in table.rows]
         self._values = {a.canonical().identity[1]: v for a, v in zip(table.architectures, values, strict=True)}
+
+    @property
+    def content(self) -> str | None:
+        """SHA-256 of the labels with their architectures."""
+        return sha256(repr(sorted((repr(k), v) for k, v in self._values.items())).encode()).hexdigest()
 
     def __call__(self, architecture: Architecture) -> float:
         """Look the canonical architecture up.

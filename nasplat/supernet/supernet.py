@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,15 @@ class Supernet:
                 f"checkpoint expected space {self.space.reference!r}, got {metadata.get('space')!r}.\n  Load that space."
             )
         load_weights(self.store, tensors)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all weights with their names and shapes, 64 hexadecimal digits: who has the same, evaluates the same."""
+        digest = sha256()
+        for name, weight in sorted(self.store.weights.items()):
+            digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+            digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
 
     def subnet(self, architecture: Architecture) -> nn.Module:
         """A plain module with the subnet's weights and its own BatchNorm statistics, independent of the store.
