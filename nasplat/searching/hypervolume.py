@@ -5,6 +5,8 @@ Source: hypervolume by slicing objectives, While et al. 2006, doi:10.1109/TEVC.2
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,18 +39,22 @@ def hypervolume(points: Matrix, reference: Matrix) -> float:
 
 def contributions(candidates: Matrix, front: Matrix, reference: Matrix) -> Matrix:
     """Volume that each candidate (n, m) would add to the front (k, m) on its own; shape (n,)."""
-    front = front_of(front[(front > reference).all(1)]) if len(front) else front
+    front = front_of(front[(front > reference).all(1)]) if len(front) else front.reshape(0, candidates.shape[1])
+    if candidates.shape[1] == 1:
+        return np.clip(candidates[:, 0] - max([reference[0], *front[:, 0]]), 0.0, None)
     if candidates.shape[1] == 2:
         return _contributions_of_two(candidates, front, reference)
-    before = hypervolume(front, reference)
-    return np.array(
-        [
-            0.0
-            if (front >= c).all(1).any() or not (c > reference).all()
-            else hypervolume(np.vstack([front, c]), reference) - before
-            for c in candidates
-        ]
-    )
+    # slabs between two heights of the front in the last objective: within one the front is that of the points above it
+    edges = [reference[-1], *np.unique(front[:, -1]), np.inf]
+    total = np.zeros(len(candidates))
+    for low, high in pairwise(edges):
+        reaching = candidates[:, -1] > low
+        if not reaching.any():
+            break
+        above = front[front[:, -1] >= high][:, :-1]
+        share = contributions(candidates[reaching, :-1], above, reference[:-1])
+        total[reaching] += (np.minimum(candidates[reaching, -1], high) - low) * share
+    return total
 
 
 def _contributions_of_two(candidates: Matrix, front: Matrix, reference: Matrix) -> Matrix:

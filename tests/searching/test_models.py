@@ -22,7 +22,7 @@ def test_hypervolume_is_the_dominated_volume(m: int) -> None:
     assert hypervolume(points, reference) == pytest.approx(monte_carlo(points, reference, rng), rel=0.02)
 
 
-@pytest.mark.parametrize("m", [2, 3])
+@pytest.mark.parametrize("m", [1, 2, 3, 4])
 def test_contributions_are_differences_of_hypervolumes(m: int) -> None:
     rng = np.random.default_rng(7)
     front, candidates, reference = rng.random((6, m)), rng.random((40, m)) * 1.2 - 0.1, np.zeros(m)
