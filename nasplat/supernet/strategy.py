@@ -18,6 +18,8 @@ class Lesson:
     architecture: Architecture
     from_teacher: bool = False
     """True: learns the soft outputs of the step's first subnet on the same batch; False: learns the targets."""
+    is_taught: bool = False
+    """True: learns from the targets and from the run's teacher, where there is one."""
 
 
 class Strategy(Protocol):
@@ -66,6 +68,20 @@ class Sandwich:
             yield Lesson(space.sample(seed=(seed * 31 + i + 1) % 2**62), from_teacher=True)
 
 
+@dataclass(frozen=True)
+class Online:
+    """OVO: one random subnet a step, which learns from the targets and from a teacher that is sampled at the same step.
+
+    Source: Wei et al. 2022, arXiv:2212.13766; who teaches and how is set by `TrainConfig`.
+    """
+
+    name: str = "ovo"
+
+    def lessons(self, space: Space, seed: int) -> Iterator[Lesson]:
+        """One draw, uniform per choice."""
+        yield Lesson(space.sample(seed=seed), is_taught=True)
+
+
 def end(space: Space, largest: bool, seed: int) -> Architecture:
     """The largest or smallest subnet; choices among strings are drawn, numbers are at their end."""
     choices = dict(space.extreme(largest).choices)
@@ -76,7 +92,7 @@ def end(space: Space, largest: bool, seed: int) -> Architecture:
     return space.project(choices, seed)
 
 
-STRATEGIES: dict[str, Strategy] = {s.name: s for s in (SinglePath(), Sandwich())}
+STRATEGIES: dict[str, Strategy] = {s.name: s for s in (SinglePath(), Sandwich(), Online())}
 
 
 def strategy_named(name: str) -> Strategy:

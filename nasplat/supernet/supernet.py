@@ -15,6 +15,7 @@ from nasplat.searchspace import Architecture, Space
 from nasplat.supernet.recalibrate import needs_recalibration, recalibrate
 from nasplat.supernet.store import build_store
 from nasplat.supernet.subnet import Subnets, independent
+from nasplat.supernet.teacher import Network, OtherSupernet, OwnTeacher, Teacher
 from nasplat.supernet.training import Epoch, Report, TrainConfig, Trainer, load_weights, read_checkpoint
 from nasplat.task import Task
 
@@ -58,16 +59,18 @@ class Supernet:
         checkpoint: str | Path | None = None,
         config: TrainConfig | None = None,
         report: Report | None = None,
+        teacher: nn.Module | Supernet | None = None,
         **options: Any,
     ) -> list[Epoch]:
         """Train the store.
 
         Args:
             epochs: Passes over the training split; default of `TrainConfig`.
-            strategy: single-path or sandwich.
+            strategy: single-path, sandwich or ovo.
             checkpoint: Folder written after each epoch; a run continues from it where it left off.
             config: All settings at once; other arguments override it.
             report: Called after each epoch with (Epoch, total epochs).
+            teacher: Of strategy ovo: a plain module, or another supernet, whose subnets are sampled; by default subnets of this one.
             options: Further fields of `TrainConfig`, such as lr or batch_size.
 
         Returns:
@@ -82,9 +85,34 @@ class Supernet:
             if name not in known:
                 raise SupernetError(f"expected options among {', '.join(known)}, got {name!r}.\n  Use one of these.")
         config = replace(config or TrainConfig(), **given)
-        trainer = Trainer(self.store, self.subnets, self.task, self.seed, config)
+        if teacher is not None:
+            config = replace(config, teacher="given")
+        trainer = Trainer(self.store, self.subnets, self.task, self.seed, config, self._teacher(config, teacher))
         self.history = trainer.run(Path(checkpoint) if checkpoint else None, report)
         return self.history
+
+    def _teacher(self, config: TrainConfig, given: nn.Module | Supernet | None) -> Teacher | None:
+        if config.strategy != "ovo":
+            if given is not None:
+                raise SupernetError(
+                    f"expected strategy 'ovo' beside a teacher, got {config.strategy!r}.\n  Pass strategy=\"ovo\"."
+                )
+            return None
+        features = config.distill == "features"
+        options: dict[str, Any] = {"joint": config.joint, "pick": config.pick, "draws": config.draws, "with_features": features}
+        if config.teacher == "given":
+            if given is None:
+                raise SupernetError(
+                    "teacher 'given' expected a module or a supernet, got none.\n  Pass teacher=, or use largest or sampled."
+                )
+            if isinstance(given, Supernet):
+                if given.task.input_shape != self.task.input_shape:
+                    raise SupernetError(
+                        f"expected a teacher of inputs {self.task.input_shape}, got {given.task.input_shape}.\n  Train it on this task."
+                    )
+                return OtherSupernet(given, self.space, config.weight_decay, **options)
+            return Network(given.to(self.device), config.weight_decay, loss=self.task.loss, **options)
+        return None if config.teacher == "none" else OwnTeacher(self, config.teacher, **options)
 
     def load(self, checkpoint: str | Path) -> None:
         """Take over the weights of a checkpoint folder for evaluation.

@@ -18,14 +18,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn import functional as F
 
 from nasplat.errors import SupernetError
 from nasplat.measuring.training import learning_rate
 from nasplat.supernet.optimiser import MaskedAdamW
 from nasplat.supernet.store import Store
 from nasplat.supernet.strategy import Strategy, strategy_named
-from nasplat.supernet.subnet import Subnets
+from nasplat.supernet.subnet import Bound, Subnets
+from nasplat.supernet.teacher import LOSSES, PICKS, TEACHERS, Answer, Imitation, Teacher, agreement, collect, run
 from nasplat.task import Task
 
 FORMAT = "1"
@@ -38,7 +38,7 @@ class TrainConfig:
     epochs: int = 10
     """Passes over the training split (or as many fresh examples)."""
     strategy: str = "single-path"
-    """single-path or sandwich."""
+    """single-path, sandwich or ovo."""
     batch_size: int = 64
     """Examples per step; every subnet of the step sees the same ones."""
     lr: float = 3e-3
@@ -49,6 +49,18 @@ class TrainConfig:
     """Largest global norm of the gradient of a step."""
     temperature: float = 1.0
     """Softens the teacher's outputs in in-place distillation."""
+    teacher: str = "sampled"
+    """Of strategy ovo: none, largest or sampled (subnets of the same supernet), or given (see `Supernet.train`)."""
+    joint: bool = True
+    """The teacher is trained along on the targets; False: its weights are left as they are."""
+    pick: str = "uniform"
+    """Which sampled subnet teaches: uniform; matched, whose rank of MACs is near the student's; best, of `draws` by batch loss."""
+    draws: int = 3
+    """Subnets that pick=best compares."""
+    distill: str = "soft"
+    """What is learnt from the teacher: soft or hard outputs, or features (what its last linear layer reads)."""
+    distill_weight: float = 0.5
+    """Its share of the student's loss; features are added to the loss of the targets with this weight."""
     dense: bool = False
     """True: decay and momentum move all of a touched weight, not only the sampled slice."""
     bf16: bool = False
@@ -59,6 +71,15 @@ class TrainConfig:
         strategy_named(self.strategy)
         if self.epochs < 1 or self.batch_size < 1:
             raise SupernetError(f"expected epochs and batch_size >= 1, got {self.epochs} and {self.batch_size}.")
+        for name, known in (("teacher", TEACHERS), ("pick", PICKS), ("distill", LOSSES)):
+            if getattr(self, name) not in known:
+                raise SupernetError(
+                    f"expected {name} among {', '.join(known)}, got {getattr(self, name)!r}.\n  Use one of these."
+                )
+        if not 0 <= self.distill_weight <= 1 or self.draws < 1:
+            raise SupernetError(
+                f"expected distill_weight from 0 to 1 and draws >= 1, got {self.distill_weight} and {self.draws}.\n  Use 0.5 and 3."
+            )
         if self.lr <= 0:
             raise SupernetError(f"expected --train.lr > 0, got {self.lr}: nothing would move.\n  Use for instance 3e-3.")
 
@@ -83,15 +104,20 @@ Report = Callable[[Epoch, int], None]
 class Trainer:
     """Trains one store."""
 
-    def __init__(self, store: Store, subnets: Subnets, task: Task, seed: int, config: TrainConfig) -> None:
+    def __init__(
+        self, store: Store, subnets: Subnets, task: Task, seed: int, config: TrainConfig, teacher: Teacher | None = None
+    ) -> None:
         """Args:
         store: What is trained.
         subnets: Binds architectures to it.
         task: Data and loss.
         seed: Decides data order and sampling.
         config: How.
+        teacher: Of lessons that are taught.
         """
         self.store, self.subnets, self.task, self.seed, self.config = store, subnets, task, seed, config
+        self.teacher = teacher
+        self.imitation = Imitation(subnets.device, config.weight_decay, seed) if config.distill == "features" else None
         self.optimiser = MaskedAdamW(store, config.weight_decay, config.dense)
         self.done = 0
         self.history: list[Epoch] = []
@@ -143,26 +169,45 @@ class Trainer:
         losses: list[Tensor] = []
         teacher: Tensor | None = None
         for lesson in strategy.lessons(self.store.space, seed):
+            answer = None
+            if lesson.is_taught and self.teacher is not None:
+
+                def learn(bound: Bound, loss: Tensor) -> None:
+                    loss.backward()
+                    collect(bound, self.store, gradients, touched)
+
+                with torch.autocast(x.device.type, torch.bfloat16, enabled=self.config.bf16):
+                    answer = self.teacher.answer(x, y, lesson.architecture, seed, learn)
             bound = self.subnets.bind(lesson.architecture)
             bound.module.train()
             with torch.autocast(x.device.type, torch.bfloat16, enabled=self.config.bf16):
-                output = bound.module(x)
+                output, features = run(bound.module, x, answer is not None and answer.features is not None)
             output = output.float() if isinstance(output, Tensor) else output
             if lesson.from_teacher and teacher is not None:
-                loss = distillation(output, teacher, self.config.temperature)
+                loss = agreement(output, teacher, "soft", self.config.temperature)
             else:
                 loss = self.task.loss(output, y)
+            if answer is not None:
+                loss = self._taught(loss, output, features, answer)
             loss.backward()
-            bound.give_gradients(self.store, gradients)
-            for key, parameter in bound.parameters:
-                if key in gradients:
-                    touched.setdefault(key, set()).add(tuple(parameter.shape))
+            collect(bound, self.store, gradients, touched)
             if teacher is None and isinstance(output, Tensor):
                 teacher = output.detach()
             losses.append(loss.detach())
         with torch.no_grad():
             self.optimiser.step(gradients, touched, lr, self.config.clip)
+        if self.teacher is not None:
+            self.teacher.step(lr, self.config.clip)
+        if self.imitation is not None:
+            self.imitation.step(lr)
         return losses
+
+    def _taught(self, loss: Tensor, output: Tensor, features: Tensor | None, answer: Answer) -> Tensor:
+        """The loss of the targets, and of not being like the teacher. Source: Hinton et al. 2015."""
+        share = self.config.distill_weight
+        if self.imitation is not None and features is not None and answer.features is not None:
+            return loss + share * self.imitation.loss(features, answer.features)
+        return (1 - share) * loss + share * agreement(output, answer.output, self.config.distill, self.config.temperature)
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 
@@ -179,6 +224,10 @@ class Trainer:
         """Write one file atomically: weights, moments, history, and what they belong to."""
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {f"weight/{k}": w for k, w in self.store.weights.items()} | self.optimiser.state()
+        if self.teacher is not None:
+            tensors |= {f"teacher/{k}": t for k, t in self.teacher.state().items()}
+        if self.imitation is not None:
+            tensors |= {f"imitation/{k}": t for k, t in self.imitation.state().items()}
         history = json.dumps([asdict(e) for e in self.history])
         metadata = self._identity() | {"epochs_done": str(self.done), "history": history}
         partial = folder / "supernet.safetensors.partial"
@@ -192,6 +241,8 @@ class Trainer:
             SupernetError: it is broken, or belongs to another run.
         """
         metadata, tensors = read_checkpoint(file)
+        if "config" in metadata:  # settings that are younger than the checkpoint stood at their defaults
+            metadata["config"] = json.dumps(asdict(TrainConfig(**json.loads(metadata["config"]))), sort_keys=True)
         for name, value in self._identity().items():
             if metadata.get(name) != value:
                 raise SupernetError(
@@ -200,6 +251,9 @@ class Trainer:
                 )
         load_weights(self.store, tensors)
         self.optimiser.load(tensors)
+        for name, part in (("teacher", self.teacher), ("imitation", self.imitation)):
+            if part is not None:
+                part.load({k.removeprefix(f"{name}/"): t for k, t in tensors.items() if k.startswith(f"{name}/")})
         self.done = int(metadata["epochs_done"])
         self.history = [Epoch(**row) for row in json.loads(metadata["history"])]
 
@@ -221,12 +275,6 @@ def read_checkpoint(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
             return dict(data.metadata() or {}), {k: data.get_tensor(k) for k in data.keys()}
     except (OSError, SafetensorError) as err:
         raise SupernetError(f"expected a supernet checkpoint, got {str(file)!r} ({err}).\n  Check the path.") from err
-
-
-def distillation(output: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Soft cross-entropy to a teacher's outputs, both of shape (B, classes). Source: Hinton et al. 2015."""
-    soft = F.log_softmax(output / temperature, 1)
-    return F.kl_div(soft, F.softmax(teacher / temperature, 1), reduction="batchmean") * temperature**2
 
 
 def summary(history: list[Epoch]) -> list[dict[str, Any]]:

@@ -1,0 +1,370 @@
+"""Online distillation: from whom the sampled subnet of a step learns beside its targets, and how.
+
+In OVO both sides are sampled at every step, so that no student meets a teacher that is far out of its reach. The paper gives no settings
+and no code; every part that is open is an option of `TrainConfig`, and `benchmarks/bench_teachers.py` compares them. Sources: Wei et al.
+2022 (OVO), arXiv:2212.13766; Hinton et al. 2015, arXiv:1503.02531 (soft targets); Romero et al. 2015, arXiv:1412.6550 (features).
+"""
+
+from __future__ import annotations
+
+import bisect
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nasplat.errors import SupernetError
+from nasplat.searchspace import Architecture, Space
+from nasplat.supernet.optimiser import BETAS, EPSILON, MaskedAdamW
+from nasplat.supernet.store import Store
+from nasplat.supernet.strategy import end
+from nasplat.supernet.subnet import Bound
+from nasplat.task.task import Loss
+
+if TYPE_CHECKING:
+    from nasplat.supernet.supernet import Supernet
+
+TEACHERS = ("none", "largest", "sampled", "given")
+PICKS = ("uniform", "matched", "best")
+LOSSES = ("soft", "hard", "features")
+POOL = 256
+"""Random architectures whose MACs tell the rank of a subnet in its space."""
+NEAR = 0.05
+"""A teacher is matched when its rank is that close to the student's, as a share of the pool."""
+
+Learn = Callable[[Bound, Tensor], None]
+"""Called with a subnet of the trained store and its loss: adds to the gradients of the step."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a teacher says of a batch."""
+
+    output: Tensor
+    """Detached; (B, classes) for classification."""
+    features: Tensor | None
+    """Detached inputs of its last linear layer, shape (B, d), where features are asked for."""
+
+
+class Teacher:
+    """Somebody to learn from."""
+
+    def __init__(self, loss: Loss, joint: bool, pick: str = "uniform", draws: int = 3, with_features: bool = False) -> None:
+        """Args:
+        loss: Of the task.
+        joint: It is trained along on the targets; otherwise its weights are left as they are.
+        pick: Which of the sampled subnets teaches: uniform, matched (by rank of MACs to the student) or best (of `draws` by batch loss).
+        draws: Subnets that `best` compares.
+        with_features: Answers hold features.
+        """
+        self.loss, self.joint, self.pick, self.draws, self.with_features = loss, joint, pick, draws, with_features
+
+    def answer(self, x: Tensor, y: Tensor, student: Architecture, seed: int, learn: Learn) -> Answer:
+        """What it says of a batch; with `joint` it learns from the batch too."""
+        raise NotImplementedError
+
+    def step(self, lr: float, clip: float) -> None:
+        """Update weights of its own, if it has any."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint must hold beside the store."""
+        return {}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Take over what `state` returned."""
+
+    def _ask(self, module: nn.Module, x: Tensor, y: Tensor, learn: Callable[[Tensor], None] | None) -> Answer:
+        module.train(self.joint)
+        with torch.set_grad_enabled(learn is not None):
+            output, features = run(module, x, self.with_features)
+            output = output.float()
+            if learn is not None:
+                learn(self.loss(output, y))
+        return Answer(output.detach(), None if features is None else features.detach())
+
+
+class _Sampling(Teacher):
+    """Subnets of a space."""
+
+    ranks: Ranks
+    space: Space
+
+    def _bind(self, architecture: Architecture) -> Bound:
+        raise NotImplementedError
+
+    def _choose(self, x: Tensor, y: Tensor, student: Architecture, student_ranks: Ranks, seed: int) -> Architecture:
+        rng = random.Random(f"teacher {seed}")
+        if self.pick == "matched":
+            return self.ranks.near(student_ranks.of(student), rng)
+        drawn = [self.space.sample(seed=rng.getrandbits(48)) for _ in range(self.draws if self.pick == "best" else 1)]
+        if len(drawn) == 1:
+            return drawn[0]
+        losses = []
+        with torch.no_grad():
+            for architecture in drawn:
+                module = self._bind(architecture).module
+                module.train(self.joint)
+                losses.append(self.loss(module(x).float(), y))
+        return drawn[int(torch.stack(losses).argmin())]
+
+
+class OwnTeacher(_Sampling):
+    """A subnet of the supernet that is trained: the largest, or a sampled one."""
+
+    def __init__(self, supernet: Supernet, kind: str, **options: Any) -> None:
+        """Args:
+        supernet: That is trained.
+        kind: largest or sampled.
+        options: As for `Teacher`.
+        """
+        super().__init__(supernet.task.loss, **options)
+        self.supernet, self.kind, self.space = supernet, kind, supernet.space
+        self.ranks = Ranks(supernet.space)
+
+    def _bind(self, architecture: Architecture) -> Bound:
+        return self.supernet.subnets.bind(architecture)
+
+    def answer(self, x: Tensor, y: Tensor, student: Architecture, seed: int, learn: Learn) -> Answer:
+        """See the base class."""
+        if self.kind == "largest":
+            chosen = end(self.space, True, seed)
+        else:
+            chosen = self._choose(x, y, student, self.ranks, seed)
+        bound = self._bind(chosen)
+        return self._ask(bound.module, x, y, (lambda loss: learn(bound, loss)) if self.joint else None)
+
+
+class OtherSupernet(_Sampling):
+    """A sampled subnet of another supernet, such as an elastic CNN that teaches transformers."""
+
+    def __init__(self, teacher: Supernet, student_space: Space, weight_decay: float, **options: Any) -> None:
+        """Args:
+        teacher: With the same task.
+        student_space: For matching by rank.
+        weight_decay: Where it is trained along.
+        options: As for `Teacher`.
+        """
+        super().__init__(teacher.task.loss, **options)
+        self.teacher, self.space = teacher, teacher.space
+        self.ranks, self.student_ranks = Ranks(teacher.space), Ranks(student_space)
+        self.optimiser = MaskedAdamW(teacher.store, weight_decay) if self.joint else None
+        self._gradients: dict[str, Tensor] = {}
+        self._touched: dict[str, set[tuple[int, ...]]] = {}
+
+    def _bind(self, architecture: Architecture) -> Bound:
+        return self.teacher.subnets.bind(architecture)
+
+    def answer(self, x: Tensor, y: Tensor, student: Architecture, seed: int, learn: Learn) -> Answer:
+        """See the base class."""
+        bound = self._bind(self._choose(x, y, student, self.student_ranks, seed))
+        return self._ask(bound.module, x, y, (lambda loss: self._learn(bound, loss)) if self.joint else None)
+
+    def _learn(self, bound: Bound, loss: Tensor) -> None:
+        loss.backward()
+        collect(bound, self.teacher.store, self._gradients, self._touched)
+
+    def step(self, lr: float, clip: float) -> None:
+        """See the base class."""
+        if self.optimiser is not None and self._gradients:
+            self.optimiser.step(self._gradients, self._touched, lr, clip)
+            self._gradients, self._touched = {}, {}
+
+    def state(self) -> dict[str, Tensor]:
+        """See the base class."""
+        if self.optimiser is None:
+            return {}
+        return {f"weight/{k}": w for k, w in self.teacher.store.weights.items()} | self.optimiser.state()
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """See the base class."""
+        if self.optimiser is not None:
+            for key, weight in self.teacher.store.weights.items():
+                weight.copy_(state[f"weight/{key}"])
+            self.optimiser.load(state)
+
+
+class Network(Teacher):
+    """A plain module, such as a pretrained CNN."""
+
+    def __init__(self, module: nn.Module, weight_decay: float, **options: Any) -> None:
+        """Args:
+        module: Whose outputs are those of the task.
+        weight_decay: Where it is trained along.
+        options: As for `Teacher`.
+        """
+        super().__init__(**options)
+        self.module = module
+        parameters = list(module.parameters())
+        self.optimiser = (
+            torch.optim.AdamW(parameters, betas=BETAS, eps=EPSILON, weight_decay=weight_decay)
+            if self.joint and parameters
+            else None
+        )
+
+    def answer(self, x: Tensor, y: Tensor, student: Architecture, seed: int, learn: Learn) -> Answer:
+        """See the base class."""
+        return self._ask(self.module, x, y, (lambda loss: loss.backward()) if self.optimiser is not None else None)
+
+    def step(self, lr: float, clip: float) -> None:
+        """See the base class."""
+        if self.optimiser is not None:
+            nn.utils.clip_grad_norm_(self.module.parameters(), clip)
+            for group in self.optimiser.param_groups:
+                group["lr"] = lr
+            self.optimiser.step()
+            self.optimiser.zero_grad(set_to_none=True)
+
+    def state(self) -> dict[str, Tensor]:
+        """See the base class."""
+        if self.optimiser is None:
+            return {}
+        found = {f"weight/{k}": v for k, v in self.module.state_dict().items()}
+        for i, row in self.optimiser.state_dict()["state"].items():
+            found |= {f"moment/{i}/{k}": torch.as_tensor(v) for k, v in row.items()}
+        return found
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """See the base class."""
+        if self.optimiser is None:
+            return
+        self.module.load_state_dict({k.removeprefix("weight/"): v for k, v in state.items() if k.startswith("weight/")})
+        rows: dict[int, dict[str, Tensor]] = {}
+        for key, value in state.items():
+            if key.startswith("moment/"):
+                _, number, name = key.split("/")
+                rows.setdefault(int(number), {})[name] = value
+        self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": rows})
+
+
+class Ranks:
+    """Where a subnet's MACs stand in its space."""
+
+    def __init__(self, space: Space) -> None:
+        """Args:
+        space: Of the subnets.
+        """
+        self.space = space
+        self._known: dict[Architecture, float] = {}
+
+    @cached_property
+    def pool(self) -> list[tuple[float, Architecture]]:
+        """Random architectures, from few MACs to many."""
+        drawn = [self.space.sample(seed=i) for i in range(POOL)]
+        return sorted(((float(a.graph().macs), a) for a in drawn), key=lambda row: row[0])
+
+    def of(self, architecture: Architecture) -> float:
+        """Share of the pool with fewer MACs."""
+        if architecture not in self._known:
+            macs = [m for m, _ in self.pool]
+            self._known[architecture] = bisect.bisect_left(macs, float(architecture.graph().macs)) / len(macs)
+        return self._known[architecture]
+
+    def near(self, rank: float, rng: random.Random) -> Architecture:
+        """One of the pool whose rank is near."""
+        at = (rank + rng.uniform(-NEAR, NEAR)) * len(self.pool)
+        return self.pool[min(len(self.pool) - 1, max(0, int(at)))][1]
+
+
+class Imitation:
+    """Features of the student, led by a learnt map to where the teacher's are: the mean squared difference of unit vectors."""
+
+    def __init__(self, device: torch.device, weight_decay: float, seed: int) -> None:
+        """Args:
+        device: Of the features.
+        weight_decay: Of the map.
+        seed: Of its initial values.
+        """
+        self.device, self.weight_decay, self.seed = device, weight_decay, seed
+        self.map: Tensor | None = None
+        self.optimiser: torch.optim.AdamW | None = None
+
+    def loss(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Of features (B, d) and (B, e), which may be wider than any before."""
+        self._grow(teacher.shape[1], student.shape[1])
+        assert self.map is not None
+        led = student.float() @ self.map[: teacher.shape[1], : student.shape[1]].T
+        return (F.normalize(led, dim=1) - F.normalize(teacher.float(), dim=1)).square().sum(1).mean()
+
+    def _grow(self, rows: int, columns: int) -> None:
+        old = self.map
+        if old is not None and old.shape[0] >= rows and old.shape[1] >= columns:
+            return
+        rows, columns = (max(rows, old.shape[0]), max(columns, old.shape[1])) if old is not None else (rows, columns)
+        generator = torch.Generator().manual_seed(self.seed)
+        fresh = torch.randn(rows, columns, generator=generator) / columns**0.5
+        fresh = fresh.to(self.device)
+        if old is not None:
+            fresh[: old.shape[0], : old.shape[1]] = old.detach()
+        self.map = trained = fresh.requires_grad_()
+        self.optimiser = torch.optim.AdamW([trained], betas=BETAS, eps=EPSILON, weight_decay=self.weight_decay)
+
+    def step(self, lr: float) -> None:
+        """Update the map."""
+        if self.optimiser is not None and self.map is not None and self.map.grad is not None:
+            self.optimiser.param_groups[0]["lr"] = lr
+            self.optimiser.step()
+            self.optimiser.zero_grad(set_to_none=True)
+
+    def state(self) -> dict[str, Tensor]:
+        """The map with its moments."""
+        if self.map is None or self.optimiser is None:
+            return {}
+        row = self.optimiser.state.get(self.map, {})
+        return {"map": self.map.detach()} | {f"moment/{k}": torch.as_tensor(v) for k, v in row.items()}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Take over what `state` returned."""
+        if "map" in state:
+            self._grow(*state["map"].shape)
+            assert self.map is not None
+            assert self.optimiser is not None
+            with torch.no_grad():
+                self.map.copy_(state["map"])
+            row = {k.removeprefix("moment/"): v for k, v in state.items() if k.startswith("moment/")}
+            if row:
+                self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": {0: row}})
+
+
+def run(module: nn.Module, x: Tensor, with_features: bool) -> tuple[Tensor, Tensor | None]:
+    """Output, and what its last linear layer reads, shape (B, d).
+
+    Raises:
+        SupernetError: features are asked for and there is no linear layer.
+    """
+    if not with_features:
+        return module(x), None
+    last = next((m for m in reversed(list(module.modules())) if isinstance(m, nn.Linear)), None)
+    if last is None:
+        raise SupernetError(
+            "distillation of features expected a network with a linear layer, got none.\n  Use --train.distill=soft or hard."
+        )
+    seen: list[Tensor] = []
+    handle = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        output = module(x)
+    finally:
+        handle.remove()
+    return output, seen[-1].flatten(1) if seen[-1].dim() != 3 else seen[-1].mean(1)
+
+
+def collect(bound: Bound, store: Store, gradients: dict[str, Tensor], touched: dict[str, set[tuple[int, ...]]]) -> None:
+    """Move a subnet's gradients into those of its store."""
+    bound.give_gradients(store, gradients)
+    for key, parameter in bound.parameters:
+        if key in gradients:
+            touched.setdefault(key, set()).add(tuple(parameter.shape))
+
+
+def agreement(output: Tensor, teacher: Tensor, kind: str, temperature: float) -> Tensor:
+    """Loss of not saying what the teacher says: soft or hard for classes (B, C), mean squared difference for anything else."""
+    if output.dim() != 2 or output.shape[1] < 2 or not output.is_floating_point():
+        return F.mse_loss(output, teacher)
+    if kind == "hard":
+        return F.cross_entropy(output, teacher.argmax(1))
+    soft = F.log_softmax(output / temperature, 1)
+    return F.kl_div(soft, F.softmax(teacher / temperature, 1), reduction="batchmean") * temperature**2
