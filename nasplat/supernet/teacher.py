@@ -54,6 +54,8 @@ class Answer:
 class Teacher:
     """Somebody to learn from."""
 
+    is_sampled = False
+
     def __init__(self, loss: Loss, joint: bool, pick: str = "uniform", draws: int = 3, with_features: bool = False) -> None:
         """Args:
         loss: Of the task.
@@ -79,7 +81,7 @@ class Teacher:
         """Take over what `state` returned."""
 
     def _ask(self, module: nn.Module, x: Tensor, y: Tensor, learn: Callable[[Tensor], None] | None) -> Answer:
-        module.train(self.joint)
+        module.train(self.joint or self.is_sampled)  # a subnet's BatchNorm has no statistics but those of the batch
         with torch.set_grad_enabled(learn is not None):
             output, features = run(module, x, self.with_features)
             output = output.float()
@@ -91,6 +93,7 @@ class Teacher:
 class _Sampling(Teacher):
     """Subnets of a space."""
 
+    is_sampled = True
     ranks: Ranks
     space: Space
 
@@ -108,7 +111,7 @@ class _Sampling(Teacher):
         with torch.no_grad():
             for architecture in drawn:
                 module = self._bind(architecture).module
-                module.train(self.joint)
+                module.train()
                 losses.append(self.loss(module(x).float(), y))
         return drawn[int(torch.stack(losses).argmin())]
 
