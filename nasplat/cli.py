@@ -563,7 +563,9 @@ def _load(space: str, preset: tuple[str, ...], task: str) -> tuple[Any, Any]:
     return nasplat.load_space(space, **_pairs(preset)), nasplat.load_task(task)
 
 
-def _supernet(space: Any, task: Any, seed: int, device: str, folder: Path, extra: tuple[str, ...], quiet: bool) -> Any:
+def _supernet(
+    space: Any, task: Any, seed: int, device: str, folder: Path, extra: tuple[str, ...], quiet: bool, teacher: Any = None
+) -> Any:
     import nasplat
     from nasplat.supernet import TrainConfig
 
@@ -572,6 +574,7 @@ def _supernet(space: Any, task: Any, seed: int, device: str, folder: Path, extra
     with _progress("supernet", quiet) as update:
         supernet.train(
             checkpoint=folder,
+            teacher=teacher,
             report=lambda e, total: update(e.epoch, total, f"loss {e.loss:.3f}, {e.images_per_second:,.0f} images/s"),
             **options,
         )
@@ -678,6 +681,9 @@ EXTRA = {"ignore_unknown_options": True, "allow_extra_args": True}
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder; the same command resumes it.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
+@click.option(
+    "--teacher", default=None, metavar="NETWORK|RUN", help="Of --train.strategy=ovo: a network, or the --out of an earlier train."
+)
 @presets
 @dry_run_option
 @as_json
@@ -689,12 +695,16 @@ def train(
     out: Path,
     seed: int,
     device: str,
+    teacher: str | None,
     preset: tuple[str, ...],
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Train a supernet of a space. Further options: --train.epochs=10 --train.strategy=sandwich --train.lr=0.003 …"""
-    from nasplat.runs import describe
+    """Train a supernet of a space. Further options: --train.epochs=10 --train.strategy=sandwich --train.lr=0.003 …
+
+    --train.strategy=ovo distils online: a sampled subnet learns from another (--train.teacher=sampled or largest), or from --teacher.
+    """
+    from nasplat.runs import describe, teacher_of
     from nasplat.supernet.strategy import end
 
     loaded, data = _load(space, preset, task)
@@ -704,8 +714,17 @@ def train(
         part = _forecast_supernet(loaded, data, seed, device, out / "supernet", tuple(context.args))[0]
         _show_forecast(forecast([part], device=device), as_json)
         return
-    describe(out, "train", {"space": loaded.reference, "task": repr(data), "seed": seed, "options": context.args})
-    supernet = _supernet(loaded, data, seed, device, out / "supernet", tuple(context.args), as_json)
+    settings = {
+        "argument": space,
+        "space": loaded.reference,
+        "task": repr(data),
+        "seed": seed,
+        "options": context.args,
+        "teacher": teacher,
+    }
+    describe(out, "train", settings)
+    teaching = teacher_of(teacher, data, device) if teacher is not None else None
+    supernet = _supernet(loaded, data, seed, device, out / "supernet", tuple(context.args), as_json, teaching)
     members = {"largest": end(loaded, True, 0), "smallest": end(loaded, False, 0), "random": loaded.sample(seed=1)}
     rows = [{"subnet": k, "architecture": str(a), data.metric_name: supernet.evaluate(a)} for k, a in members.items()]
     _print(

@@ -21,7 +21,7 @@ import torch
 from nasplat import __version__, content
 from nasplat.devices import cache, device_name
 from nasplat.errors import SearchError
-from nasplat.inputs import capture, load_predictor
+from nasplat.inputs import capture, load_predictor, resolve
 from nasplat.measuring import Budget
 from nasplat.predict.predictor import trained_on
 from nasplat.searching import (
@@ -39,6 +39,7 @@ from nasplat.searchspace import Architecture, Space, list_spaces, load_space
 from nasplat.stages import Staged, search_in_stages
 from nasplat.storage import open_storage
 from nasplat.study import CONTENTS, Progress, architectures, search
+from nasplat.supernet import Supernet
 from nasplat.task import Task
 
 GROWING = ("trials", "budget")
@@ -218,6 +219,34 @@ def quality(word: str, task: Task, supernet: Any, predicted: Predicted | None, s
 def costs(word: str) -> list[AbstractObjective]:
     """What is minimised: macs, params, activation_bytes, latency; nothing for none."""
     return [] if word == "none" else [Measured() if word == "latency" else Counted(word)]
+
+
+def teacher_of(reference: str, task: Task, device: str) -> Any:
+    """Who teaches a supernet: the supernet of an earlier run folder, or a network.
+
+    Args:
+        reference: Folder of `nasplat train`, or a network as everywhere (file.py:factory, timm:name, space:encoding).
+        task: Of the student.
+        device: Where it runs.
+
+    Raises:
+        SearchError: the network cannot be run.
+    """
+    folder = Path(reference)
+    if (folder / "supernet" / "supernet.safetensors").exists():
+        about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        space = about["settings"]["space"]
+        teacher = Supernet(
+            load_space(about["settings"]["argument"], **json.loads(space[space.index("{") :])), task, device=device
+        )
+        teacher.load(folder / "supernet")
+        return teacher
+    found = resolve(reference)
+    if isinstance(found, Architecture):
+        return found.build()
+    if not isinstance(found, torch.nn.Module):
+        raise SearchError(f"--teacher expected a run folder or a network torch can run, got {reference!r}.\n  Give a module.")
+    return found
 
 
 def finished(folder: Path, storage: str | None) -> int:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import optuna
 import pytest
 from click.testing import CliRunner
 
+import nasplat
 from nasplat import cli as cli_module
+from nasplat import runs
 from nasplat.cli import _worker_command, cli
 from nasplat.storage import open_storage
 
@@ -225,16 +229,45 @@ def test_debug_shows_the_traceback() -> None:
 def test_search_in_stages_says_why_and_resumes_with_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    small = nasplat.load_task("digits-clutter", train=64, decide=32, test=32)
+    monkeypatch.setattr(nasplat, "load_task", lambda _: small)
+    monkeypatch.setattr(runs, "search_in_stages", partial(runs.search_in_stages, costs=(0.001, 1.0), candidates=30))
     words = ["search", "nasbench201", *[f"--preset={p}" for p in ("width=4", "cells=1", "image=16", "channels=1")]]
     words += ["--out", str(tmp_path / "run"), "--stages=predicted,trained:1", "--minimize=none"]
-    said = run(*words, "--budget=20")
+    said = run(*words, "--budget=12")
     assert "agreement" in said
-    assert "no answers" in said  # the guide never saw cells of this width
+    assert re.search("predicted +0.00 +0.001 +left out", said)  # the guide never saw cells of this width
+    assert re.search("trained:1 +1.00 +1 +4 +100%", said)
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "<h2>Stages</h2>" in page
     assert "A pilot of 8 random networks" in page
-    assert json.loads(run(*words, "--budget=24", "--json"))
+    assert json.loads(run(*words, "--budget=14", "--json"))
     assert "--stages and --budget together" in fails(monkeypatch, capsys, *words)
+
+
+def test_a_run_or_a_network_teaches_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cnn = [f"--preset={p}" for p in ("width=4", "cells=1", "image=16", "channels=1")]
+    run("train", "nasbench201", *cnn, "--out", str(tmp_path / "cnn"), "--train.epochs=1", "--json")
+    taught = ["train", "vit", *SMALL, "--train.epochs=1", "--train.strategy=ovo", "--train.joint=false", "--json"]
+    before = (tmp_path / "cnn" / "supernet" / "supernet.safetensors").read_bytes()
+    assert len(json.loads(run(*taught, "--out", str(tmp_path / "a"), "--teacher", str(tmp_path / "cnn")))) == 3
+    assert (tmp_path / "cnn" / "supernet" / "supernet.safetensors").read_bytes() == before
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\ndef factory():\n    return nn.Sequential(nn.Flatten(), nn.Linear(256, 10))\n", encoding="utf-8"
+    )
+    assert len(json.loads(run(*taught, "--out", str(tmp_path / "b"), "--teacher", f"{tmp_path}/net.py:factory"))) == 3
+    said = fails(
+        monkeypatch,
+        capsys,
+        *[w for w in taught if "ovo" not in w],
+        "--out",
+        str(tmp_path / "c"),
+        "--teacher",
+        str(tmp_path / "cnn"),
+    )
+    assert "expected strategy 'ovo'" in said
 
 
 def test_a_second_host_finds_the_supernet_by_its_hash(tmp_path: Path) -> None:
