@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -51,7 +52,7 @@ class Answer:
     """Detached inputs of its last linear layer, shape (B, d), where features are asked for."""
 
 
-class Teacher:
+class Teacher(ABC):
     """Somebody to learn from."""
 
     is_sampled = False
@@ -66,10 +67,11 @@ class Teacher:
         """
         self.loss, self.joint, self.pick, self.draws, self.with_features = loss, joint, pick, draws, with_features
 
+    @abstractmethod
     def answer(self, x: Tensor, y: Tensor, student: Architecture, seed: int, learn: Learn) -> Answer:
         """What it says of a batch; with `joint` it learns from the batch too."""
-        raise NotImplementedError
 
+    @abstractmethod
     def step(self, lr: float, clip: float) -> None:
         """Update weights of its own, if it has any."""
 
@@ -77,6 +79,7 @@ class Teacher:
         """What a checkpoint must hold beside the store."""
         return {}
 
+    @abstractmethod
     def load(self, state: dict[str, Tensor]) -> None:
         """Take over what `state` returned."""
 
@@ -97,8 +100,9 @@ class _Sampling(Teacher):
     ranks: Ranks
     space: Space
 
+    @abstractmethod
     def _bind(self, architecture: Architecture) -> Bound:
-        raise NotImplementedError
+        """A module of the sampled store."""
 
     def _choose(self, x: Tensor, y: Tensor, student: Architecture, student_ranks: Ranks, seed: int) -> Architecture:
         rng = random.Random(f"teacher {seed}")
@@ -140,6 +144,12 @@ class OwnTeacher(_Sampling):
             chosen = self._choose(x, y, student, self.ranks, seed)
         bound = self._bind(chosen)
         return self._ask(bound.module, x, y, (lambda loss: learn(bound, loss)) if self.joint else None)
+
+    def step(self, lr: float, clip: float) -> None:
+        """Nothing: its gradients went to the store that is trained."""
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Nothing: the store's checkpoint has all of it."""
 
 
 class OtherSupernet(_Sampling):
