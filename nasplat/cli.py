@@ -59,9 +59,6 @@ def main() -> None:
     sys.exit(status if isinstance(status, int) else 0)
 
 
-PILOTS = 8
-"""Networks of the pilot of a search in stages: the library's default."""
-
 # -- shared by verbs ---------------------------------------------------------------------------------------------------
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
@@ -581,59 +578,6 @@ def _supernet(
     return supernet
 
 
-def _forecast_supernet(space: Any, task: Any, seed: int, device: str, folder: Path, extra: tuple[str, ...]) -> tuple[Any, Any]:
-    """Epochs that are left, and a supernet to evaluate with."""
-    import nasplat
-    from nasplat import forecast
-    from nasplat.supernet import TrainConfig
-    from nasplat.supernet.training import read_checkpoint
-
-    config = TrainConfig(**_config(TrainConfig, "train", extra))
-    supernet = nasplat.Supernet(space, task, seed, device)
-    file = folder / "supernet.safetensors"
-    done = int(read_checkpoint(file)[0]["epochs_done"]) if file.exists() else 0
-    return forecast.supernet_epochs(supernet, config, max(0, config.epochs - done)), supernet
-
-
-def _forecast_search(
-    space: Any, task: Any, out: Path, stages: list[str], workers: int, extra: tuple[str, ...], o: dict[str, Any], as_json: bool
-) -> None:
-    import optuna
-    import torch
-
-    from nasplat import forecast, runs
-    from nasplat.searching import Predicted, PredictorSampler
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if workers > 1:
-        torch.set_num_threads(1)
-    words, limits, parts, supernet = stages or [o["maximize"]], _pairs(o["limit"]), list[Any](), None
-    if "inherited" in words:
-        folder = (o["supernet_run"] or out) / "supernet"
-        part, supernet = _forecast_supernet(space, task, o["seed"], o["device"], folder, extra)
-        parts.append(part)
-    predicted = None
-    if o["guide"] != "none" and (not stages or "predicted" in stages):
-        from nasplat.inputs import load_predictor
-
-        predicted = Predicted(load_predictor(o["guide"]), _pairs(o["guide_at"]) or None)
-    members = forecast.draws(space, limits, o["seed"])
-    costs = runs.costs(o["minimize"])
-    left = PILOTS if stages else max(0, o["trials"] - runs.finished(out, o["storage"]))
-    for word in words:
-        objective = runs.quality(word, task, supernet, predicted, o["seed"])
-        parts.append(forecast.evaluations(objective, members, left, o["prune"]))
-    parts += [forecast.evaluations(c, members, left) for c in costs if not c.is_cheap]
-    if stages:
-        pilot = sum(p.seconds for p in parts[-len(words) :])
-        parts.append(forecast.Part("the rest of --budget", 1, max(0.0, o["budget"] - pilot), 0.0, 0))
-    else:
-        counted, sampler = [c for c in costs if c.is_cheap], PredictorSampler(predicted, seed=o["seed"])
-        dear = 1 + len(costs) - len(counted)
-        parts.append(forecast.proposals(space, dear, counted, limits, sampler, left, o["seed"]))
-    _show_forecast(forecast.forecast(parts, workers, o["device"]), as_json)
-
-
 def _show_forecast(found: Any, as_json: bool) -> None:
     def table() -> Any:
         rows = [
@@ -704,15 +648,14 @@ def train(
 
     --train.strategy=ovo distils online: a sampled subnet learns from another (--train.teacher=sampled or largest), or from --teacher.
     """
-    from nasplat.runs import describe, teacher_of
+    from nasplat.runs import describe, forecast_training, teacher_of
+    from nasplat.supernet import TrainConfig
     from nasplat.supernet.strategy import end
 
     loaded, data = _load(space, preset, task)
     if dry_run:
-        from nasplat.forecast import forecast
-
-        part = _forecast_supernet(loaded, data, seed, device, out / "supernet", tuple(context.args))[0]
-        _show_forecast(forecast([part], device=device), as_json)
+        config = TrainConfig(**_config(TrainConfig, "train", tuple(context.args)))
+        _show_forecast(forecast_training(loaded, data, out / "supernet", config, seed, device), as_json)
         return
     settings = {
         "argument": space,
@@ -782,6 +725,7 @@ def search(context: click.Context, space: str, out: Path, as_json: bool, workers
     --storage that all can reach.
     """
     from nasplat import runs
+    from nasplat.supernet import TrainConfig
     from nasplat.workers import PARENT, end_with_parent, share_out
 
     loaded, data = _load(space, o["preset"], o["task"])
@@ -789,7 +733,14 @@ def search(context: click.Context, space: str, out: Path, as_json: bool, workers
     if bool(stages) != (o["budget"] is not None):
         raise InputError("expected --stages and --budget together, got one of them.\n  Give both, or neither.")
     if dry_run:
-        _forecast_search(loaded, data, out, stages, workers, tuple(context.args), o, as_json)
+        named = {k: o[k] for k in ("maximize", "minimize", "trials", "guide", "prune", "storage", "budget", "seed", "device")}
+        named |= {
+            "config": TrainConfig(**_config(TrainConfig, "train", tuple(context.args))),
+            "stages": stages,
+            "workers": workers,
+        }
+        named |= {"limits": _pairs(o["limit"]), "guide_at": _pairs(o["guide_at"]) or None, "trained": o["supernet_run"]}
+        _show_forecast(runs.forecast_search(loaded, data, out, **named), as_json)
         return
     is_worker = PARENT in os.environ
     quiet = as_json or is_worker

@@ -18,7 +18,7 @@ import numpy as np
 import optuna
 import torch
 
-from nasplat import __version__, content
+from nasplat import __version__, content, forecast
 from nasplat.devices import cache, device_name
 from nasplat.errors import SearchError
 from nasplat.inputs import capture, load_predictor, resolve
@@ -36,10 +36,11 @@ from nasplat.searching import (
 )
 from nasplat.searching.ledger import Ledger
 from nasplat.searchspace import Architecture, Space, list_spaces, load_space
-from nasplat.stages import Staged, search_in_stages
+from nasplat.stages import PILOTS, Staged, search_in_stages
 from nasplat.storage import open_storage
 from nasplat.study import CONTENTS, Progress, architectures, search
-from nasplat.supernet import Supernet
+from nasplat.supernet import Supernet, TrainConfig
+from nasplat.supernet.training import read_checkpoint
 from nasplat.task import Task
 
 GROWING = ("trials", "budget")
@@ -219,6 +220,93 @@ def quality(word: str, task: Task, supernet: Any, predicted: Predicted | None, s
 def costs(word: str) -> list[AbstractObjective]:
     """What is minimised: macs, params, activation_bytes, latency; nothing for none."""
     return [] if word == "none" else [Measured() if word == "latency" else Counted(word)]
+
+
+def forecast_training(space: Space, task: Task, folder: Path, config: TrainConfig, seed: int, device: str) -> forecast.Forecast:
+    """What the training of a supernet will take.
+
+    Args:
+        space: Of the supernet.
+        task: Of the supernet.
+        folder: Of its checkpoint, whose epochs are done.
+        config: How it will be trained.
+        seed: Of the supernet.
+        device: Where.
+    """
+    supernet = Supernet(space, task, seed, device)
+    return forecast.forecast([forecast.supernet_epochs(supernet, config, _epochs_left(folder, config))], device=device)
+
+
+def forecast_search(
+    space: Space,
+    task: Task,
+    folder: Path,
+    *,
+    config: TrainConfig,
+    maximize: str,
+    minimize: str,
+    limits: Mapping[str, float],
+    trials: int,
+    guide: str,
+    guide_at: dict[str, Any] | None,
+    prune: bool,
+    storage: str | None,
+    stages: Sequence[str],
+    budget: float | None,
+    workers: int,
+    trained: Path | None,
+    seed: int,
+    device: str,
+) -> forecast.Forecast:
+    """What a search by names will take; arguments as for `run_search` and `run_stages`.
+
+    Args:
+        space: What is searched.
+        task: What quality means.
+        folder: Of the run, whose trials are done.
+        config: Of the supernet's training.
+        maximize: As for `run_search`.
+        minimize: As for `run_search`.
+        limits: As for `run_search`.
+        trials: As for `run_search`.
+        guide: As for `run_search`.
+        guide_at: As for `run_search`.
+        prune: As for `run_search`.
+        storage: As for `run_search`.
+        stages: As for `run_stages`; empty for a plain search.
+        budget: As for `run_stages`.
+        workers: Processes that share the evaluations, one thread each.
+        trained: Run folder of a supernet that was trained before.
+        seed: As for `run_search`.
+        device: Where.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if workers > 1:
+        torch.set_num_threads(1)
+    words, parts, supernet = list(stages) or [maximize], list[forecast.Part](), None
+    if "inherited" in words:
+        supernet = Supernet(space, task, seed, device)
+        left = _epochs_left((trained or folder) / "supernet", config)
+        parts.append(forecast.supernet_epochs(supernet, config, left))
+    needed = guide != "none" and (not stages or "predicted" in stages)
+    predicted = Predicted(load_predictor(guide), guide_at) if needed else None
+    members, cost = forecast.draws(space, limits, seed), costs(minimize)
+    left = PILOTS if stages else max(0, trials - finished(folder, storage))
+    asked = [forecast.evaluations(quality(w, task, supernet, predicted, seed), members, left, prune) for w in words]
+    asked += [forecast.evaluations(c, members, left) for c in cost if not c.is_cheap]
+    parts += asked
+    if budget is not None:
+        parts.append(forecast.Part("the rest of --budget", 1, max(0.0, budget - sum(p.seconds for p in asked)), 0.0, 0))
+    else:
+        counted, sampler = [c for c in cost if c.is_cheap], PredictorSampler(predicted, seed=seed)
+        parts.append(forecast.proposals(space, 1 + len(cost) - len(counted), counted, limits, sampler, left, seed))
+    return forecast.forecast(parts, workers, device)
+
+
+def _epochs_left(folder: Path, config: TrainConfig) -> int:
+    file = folder / "supernet.safetensors"
+    done = int(read_checkpoint(file)[0]["epochs_done"]) if file.exists() else 0
+    return max(0, config.epochs - done)
 
 
 def teacher_of(reference: str, task: Task, device: str) -> Any:

@@ -28,6 +28,8 @@ from nasplat.study import Objective, Progress, named, search
 LISTED = 0.5
 """Share of a stage's networks that are the best of the stage before; the others are proposed by a model of the stage itself, to which the
 stage before is a guide: where the two disagree at the top, the list alone would not notice."""
+PILOTS = 8
+"""Networks of the pilot, unless the caller wants another number."""
 PLAN = "plan"
 """User attribute of the last stage's study: the plan, as JSON."""
 
@@ -55,7 +57,7 @@ def search_in_stages(
     limits: Mapping[Any, float] | None = None,
     costs: Sequence[float] | None = None,
     candidates: int = 512,
-    pilots: int = 8,
+    pilots: int = PILOTS,
     sampler: optuna.samplers.BaseSampler | None = None,
     pruner: FrontPruner | None = None,
     storage: Any = None,
