@@ -38,6 +38,7 @@ _HOME = {
     "load_task": "task",
     "measure": "measuring",
     "calibrate": "calibrating",
+    "Strategy": "supernet",
     "Supernet": "supernet",
     "TrainConfig": "supernet",
     "Counted": "searching",

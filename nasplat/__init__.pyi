@@ -37,6 +37,7 @@ from nasplat.searchspace import space as space
 from nasplat.searchspace import space_of_trial as space_of_trial
 from nasplat.stages import search_in_stages as search_in_stages
 from nasplat.study import search as search
+from nasplat.supernet import Strategy as Strategy
 from nasplat.supernet import Supernet as Supernet
 from nasplat.supernet import TrainConfig as TrainConfig
 from nasplat.table import Table as Table

@@ -51,6 +51,10 @@ class SupernetError(NasplatError, ValueError):
     """A space cannot share weights as asked, or a checkpoint does not belong to the supernet."""
 
 
+class SupernetWarning(UserWarning):
+    """A supernet's training looks wrong, and goes on."""
+
+
 class SearchError(NasplatError, ValueError):
     """Objectives, limits and storage of a search contradict each other, or a limit cannot be met."""
 

@@ -260,6 +260,14 @@ class Space:
         (choices,) = rng.choices([c for c, _ in found], [w for _, w in found])
         return Architecture(self, choices)
 
+    def draw(self, make: Callable[[], Decide]) -> Architecture:
+        """The first member that functions of names and options decide on; `make` gives another one after each refusal.
+
+        Raises:
+            SpaceError: the space refused all of them.
+        """
+        return self._first(lambda _: make(), 0)
+
     def walk(self, decide: Decide) -> Architecture | None:
         """The member that a function of names and options decides on; None where the space refuses it."""
         try:

@@ -4,10 +4,13 @@ store.py     largest shape of every parameter       slicing.py     which part of
 subnet.py    modules bound to slices                optimiser.py   AdamW that moves only what was sampled
 strategy.py  which subnets a step trains            recalibrate.py BatchNorm statistics of one subnet
 training.py  the loop, checkpoints, resume          teacher.py     from whom a subnet learns beside its targets
+sorting.py   important channels first               processes.py   several processes, one reduction a step
+health.py    how the subnets do, every epoch        compiling.py   blocks compiled once for all widths
 supernet.py  the public face
 """
 
+from nasplat.supernet.strategy import Lesson, Phase, Strategy
 from nasplat.supernet.supernet import Supernet
 from nasplat.supernet.training import TrainConfig
 
-__all__ = ["Supernet", "TrainConfig"]
+__all__ = ["Lesson", "Phase", "Strategy", "Supernet", "TrainConfig"]

@@ -1,101 +1,178 @@
 """AdamW whose gradient, moments and weight decay touch only the slices that were sampled.
 
-The update itself is torch's; it is applied to views of the weights and of the moments. Where the sampled slices of one
-weight do not nest, the elements outside all of them are put back.
-Source: Loshchilov & Hutter 2019, arXiv:1711.05101.
+Gradients are kept as large as the slices they are of; the update itself is torch's, applied to views of the weights and of the moments.
+Where the sampled slices of one weight do not nest, the elements outside all of them are put back. A step whose gradient is not finite
+changes nothing. Source: Loshchilov & Hutter 2019, arXiv:1711.05101.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
 from nasplat.supernet.slicing import Rule, give, take
-from nasplat.supernet.store import Store
 
 BETAS = (0.9, 0.98)
 EPSILON = 1e-8
+Shape = tuple[int, ...]
 
 
 class MaskedAdamW:
-    """Optimiser state of a store."""
+    """Weights of a store, what their slices' gradients of this step are, and the moments."""
 
-    def __init__(self, store: Store, weight_decay: float, dense: bool = False) -> None:
+    def __init__(
+        self,
+        weights: Mapping[str, Tensor],
+        rules: Mapping[str, Rule | None],
+        weight_decay: float,
+        dense: bool = False,
+        gathers: bool | None = None,
+    ) -> None:
         """Args:
-        store: What is trained.
+        weights: What is trained, by key.
+        rules: How slices of each are taken; none where only the whole is.
         weight_decay: Decoupled decay, on tensors with two or more axes.
         dense: True moves every weight of a touched key, as Once-for-All does.
+        gathers: Copy strided slices together for torch's fused update, which reads no strides: on a GPU fewer kernels, on a CPU slower than
+            the plain update of views. Default: on a GPU.
         """
-        self.store, self.weight_decay, self.dense = store, weight_decay, dense
-        self.mean = {k: torch.zeros_like(w) for k, w in store.weights.items()}
-        self.square = {k: torch.zeros_like(w) for k, w in store.weights.items()}
-        self.steps = {k: torch.zeros((), dtype=torch.float32) for k in store.weights}
+        self.weights, self.rules, self.weight_decay, self.dense = weights, rules, weight_decay, dense
+        self.mean = {k: torch.zeros_like(w) for k, w in weights.items()}
+        self.square = {k: torch.zeros_like(w) for k, w in weights.items()}
+        on_gpu = any(w.is_cuda for w in weights.values())
+        self.gathers = on_gpu if gathers is None else gathers
+        self.steps = {k: torch.zeros((), dtype=torch.float32, device=w.device) for k, w in weights.items()}
+        self.gradients: dict[str, Tensor] = {}
+        """Of the step that is under way."""
+        self.touched: dict[str, set[Shape]] = {}
+        """Shapes of the slices that were sampled."""
 
-    def step(self, gradients: dict[str, Tensor], touched: dict[str, set[tuple[int, ...]]], lr: float, clip: float) -> float:
-        """One update.
+    def add(self, key: str, gradient: Tensor, shape: Shape | None = None) -> None:
+        """Add to the gradient of the step.
 
         Args:
-            gradients: Full-sized gradient of each touched weight.
-            touched: Shapes of the slices sampled of each weight.
+            key: Of the weight.
+            gradient: Of a slice, which is taken over; or of the whole weight.
+            shape: Of the slice that was sampled, where the gradient is of the whole weight.
+        """
+        self.touched.setdefault(key, set()).add(shape or tuple(gradient.shape))
+        before = self.gradients.get(key)
+        if before is None:
+            self.gradients[key] = gradient
+            return
+        both = tuple(map(max, before.shape, gradient.shape))
+        if both != tuple(before.shape):
+            before = self._grown(key, before, both)
+            self.gradients[key] = before
+        self._cut(key, before, tuple(gradient.shape)).add_(gradient)
+
+    def _cut(self, key: str, of: Tensor, shape: Shape) -> Tensor:
+        rule = self.rules.get(key)
+        return of if rule is None or tuple(of.shape) == shape else take(of, shape, rule, key)
+
+    def _grown(self, key: str, part: Tensor, shape: Shape) -> Tensor:
+        grown = part.new_zeros(shape)
+        self._cut(key, grown, tuple(part.shape)).copy_(part)
+        return grown
+
+    def step(self, lr: float, clip: float) -> Tensor | None:
+        """One update with the gradients that were added, which are gone then.
+
+        Args:
             lr: Learning rate.
             clip: Largest global norm of the gradient.
 
         Returns:
-            The global norm before clipping.
+            The global norm before clipping, shape (), on the weights' device; None where nothing was added. Where it is not finite,
+            nothing changed.
         """
-        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients.values()]))
-        scale = torch.clamp(clip / (norm + 1e-6), max=1.0)
-        groups: dict[float, list[tuple[Tensor, ...]]] = {}
-        restore: list[tuple[Tensor, Tensor, Tensor]] = []
+        gradients, touched = self.gradients, self.touched
+        self.gradients, self.touched = {}, {}
+        if not gradients:
+            return None
+        norm = torch.nn.utils.get_total_norm(list(gradients.values()))
+        is_host = norm.device.type == "cpu"
+        if is_host and not bool(torch.isfinite(norm)):
+            return norm
+        torch._foreach_mul_(list(gradients.values()), torch.clamp(clip / (norm + 1e-6), max=1.0))
+        plain: dict[float, list[tuple[Tensor, ...]]] = {}
+        fused: dict[float, list[tuple[Tensor, ...]]] = {}
+        scattered: list[tuple[Tensor, Tensor]] = []
+        restored: list[tuple[Tensor, Tensor, Tensor]] = []
         for key, gradient in gradients.items():
-            rule, stored = self.store.rules[key], self.store.weights[key]
-            whole, views = tuple(stored.shape), [stored, gradient.mul_(scale), self.mean[key], self.square[key]]
-            shape = tuple(map(max, *touched[key])) if len(touched[key]) > 1 else next(iter(touched[key]))
-            if not self.dense and rule is not None and whole not in touched[key]:
-                is_view = rule.is_view(whole, shape)
-                if is_view:
-                    views = [take(v, shape, rule, key) for v in views]
-                if not is_view or shape not in touched[key]:
-                    outside = ~_covered(stored, touched[key], rule, key)
-                    restore += [(t, outside, t[outside]) for t in (stored, self.mean[key], self.square[key])]
-            decay = self.weight_decay if stored.dim() > 1 else 0.0
-            groups.setdefault(decay, []).append((*views, self.steps[key]))
-        for decay, rows in groups.items():
-            weights, grads, means, squares, steps = (list(column) for column in zip(*rows, strict=True))
-            adamw(
-                *(weights, grads, means, squares, [], steps),
-                foreach=False,
-                fused=False,
-                amsgrad=False,
-                beta1=BETAS[0],
-                beta2=BETAS[1],
-                lr=lr,
-                weight_decay=decay,
-                eps=EPSILON,
-                maximize=False,
-            )
-        for tensor, outside, values in restore:
-            tensor[outside] = values
-        return float(norm)
+            region, is_exact = self._region(key, touched[key])
+            gradient = self._fitted(key, gradient, region)
+            views = [self._cut(key, t[key], region) for t in (self.weights, self.mean, self.square)]
+            if not is_exact:
+                outside = ~self._covered(key, gradient, touched[key])
+                restored += [(v, outside, v.clone()) for v in views]
+            decay = self.weight_decay if gradient.dim() > 1 else 0.0
+            if all(v.is_contiguous() for v in views):
+                fused.setdefault(decay, []).append((views[0], gradient.contiguous(), *views[1:], self.steps[key]))
+            elif self.gathers:
+                copies = [v.contiguous() for v in views]
+                scattered += zip(views, copies, strict=True)
+                fused.setdefault(decay, []).append((copies[0], gradient.contiguous(), *copies[1:], self.steps[key]))
+            else:
+                plain.setdefault(decay, []).append((views[0], gradient, *views[1:], self.steps[key]))
+        found_inf = None if is_host else (~torch.isfinite(norm)).float()
+        for is_fused, groups in ((True, fused), (False, plain)):
+            for decay, rows in groups.items():
+                self._update(rows, is_fused, decay, lr, found_inf)
+        if scattered:
+            torch._foreach_copy_([v for v, _ in scattered], [c for _, c in scattered])
+        for view, outside, old in restored:
+            view.copy_(torch.where(outside, old, view))
+        return norm
+
+    def _region(self, key: str, shapes: set[Shape]) -> tuple[Shape, bool]:
+        """What is updated of a weight, and whether it is one of the sampled slices."""
+        rule, whole = self.rules.get(key), tuple(self.weights[key].shape)
+        if self.dense or rule is None or whole in shapes:
+            return whole, True
+        shape = tuple(map(max, *shapes)) if len(shapes) > 1 else next(iter(shapes))
+        return (shape, shape in shapes) if rule.is_view(whole, shape) else (whole, False)
+
+    def _fitted(self, key: str, gradient: Tensor, region: Shape) -> Tensor:
+        """A gradient of exactly a region, which holds all of it."""
+        have = tuple(gradient.shape)
+        return gradient if have == region else self._grown(key, self._cut(key, gradient, tuple(map(min, have, region))), region)
+
+    def _covered(self, key: str, gradient: Tensor, shapes: Iterable[Shape]) -> Tensor:
+        """True where any of the slices reads the weight; of the gradient's shape."""
+        reads, rule = torch.zeros_like(gradient), self.rules[key]
+        assert rule is not None
+        for shape in shapes:
+            give(reads, torch.ones(shape, dtype=gradient.dtype, device=gradient.device), rule, key)
+        return reads != 0
+
+    @staticmethod
+    def _update(rows: list[tuple[Tensor, ...]], is_fused: bool, decay: float, lr: float, found_inf: Tensor | None) -> None:
+        weights, gradients, means, squares, steps = (list(column) for column in zip(*rows, strict=True))
+        adamw(
+            *(weights, gradients, means, squares, [], steps),
+            foreach=not is_fused,
+            fused=is_fused,
+            found_inf=found_inf if is_fused else None,
+            amsgrad=False,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
+            lr=lr,
+            weight_decay=decay,
+            eps=EPSILON,
+            maximize=False,
+        )
 
     def state(self) -> dict[str, Tensor]:
         """Flat tensors for a checkpoint."""
         parts = {"mean": self.mean, "square": self.square, "steps": self.steps}
         return {f"{name}/{key}": t for name, group in parts.items() for key, t in group.items()}
 
-    def load(self, state: dict[str, Tensor]) -> None:
+    def load(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `state` returned."""
         for name, group in {"mean": self.mean, "square": self.square, "steps": self.steps}.items():
             for key in group:
                 group[key].copy_(state[f"{name}/{key}"])
-
-
-def _covered(stored: Tensor, shapes: Iterable[tuple[int, ...]], rule: Rule, key: str) -> Tensor:
-    """True where any of the slices reads the stored weight."""
-    reads = torch.zeros_like(stored)
-    for shape in shapes:
-        give(reads, torch.ones(shape, dtype=stored.dtype, device=stored.device), rule, key)
-    return reads != 0

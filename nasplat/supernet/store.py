@@ -2,13 +2,18 @@
 
 A parameter is addressed by its name, qualified by every string-valued choice that changes the module's type or the shape
 there: a 1x1 convolution never trains as the centre of the 3x3 that another choice puts in its place.
+
+With `kernel_transforms`, a smaller depthwise kernel is the centre of the next larger one times a learnt square matrix, which starts as the
+identity and is shared by the channels (Cai et al. 2020, Once-for-All, arXiv:1908.09791, section 3.3); without, it is the centre itself.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import torch
@@ -17,9 +22,12 @@ from torch import Tensor, nn
 from nasplat.errors import SupernetError
 from nasplat.searchspace import Architecture, Space
 from nasplat.searchspace import pick as picks
-from nasplat.supernet.slicing import Rule, rule_for, take
+from nasplat.supernet.slicing import CENTRED, Rule, rule_for, take
 
 RANDOM_ARCHITECTURES = 200
+CONTEXTS = 64
+"""Largest networks that are looked at, at most, where choices among strings make many."""
+KERNEL, DEPTH, WIDTH, OTHER = "kernel", "depth", "width", "other"
 
 
 @dataclass(frozen=True)
@@ -40,13 +48,26 @@ class Store:
     rules: dict[str, Rule | None]
     qualifiers: dict[str, tuple[str, ...]]
     """For each parameter name, the string-valued choices that are part of its address."""
+    kernels: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Of each depthwise weight with kernel transforms, its sides from the largest."""
 
     def address(self, name: str, choices: dict[str, Any]) -> str:
         """Key of a parameter in an architecture with these choices."""
         return _address(name, self.qualifiers.get(name, ()), choices)
 
+    def with_weights(self, weights: dict[str, Tensor]) -> Store:
+        """The same store with other values."""
+        return replace(self, weights=weights)
+
+    def is_view(self, key: str, shape: tuple[int, ...]) -> bool:
+        """True when a subnet's parameter shares memory with the weight; otherwise it is computed from it."""
+        rule, stored = self.rules[key], tuple(self.weights[key].shape)
+        if key in self.kernels and shape[-1] != stored[-1]:
+            return False
+        return rule is None or rule.is_view(stored, shape)
+
     def take(self, key: str, shape: tuple[int, ...]) -> Tensor:
-        """The part of a weight that a subnet uses.
+        """The part of a weight that a subnet uses; differentiable.
 
         Raises:
             SupernetError: the key is unknown, or the shape is not inside the stored one.
@@ -65,7 +86,49 @@ class Store:
                 "declares no slicing rule.\n"
                 f"  Declare slicing = {{…}} on its class, one of leading, centred, fixed, tokens per axis."
             )
-        return take(stored, shape, rule, key)
+        if self.is_view(key, shape) or key not in self.kernels:
+            return take(stored, shape, rule, key)
+        first, matrices = self._transforms(key, shape)
+        return _transformed(take(stored, first, rule, key), [self.weights[m] for m in matrices], shape[-1])
+
+    def spread(self, key: str, gradient: Tensor) -> Iterator[tuple[str, Tensor, tuple[int, ...]]]:
+        """Where the gradient of a computed parameter belongs: (key, gradient of the weight or of a slice of it, shape of that slice)."""
+        shape, rule = tuple(gradient.shape), self.rules[key]
+        assert rule is not None
+        with torch.enable_grad():
+            if key not in self.kernels:  # the transpose of a linear map is its backward pass
+                leaf = self.weights[key].detach().requires_grad_()
+                (back,) = torch.autograd.grad(take(leaf, shape, rule, key), leaf, gradient)
+                yield key, back, shape
+                return
+            first, matrices = self._transforms(key, shape)
+            leaves = [take(self.weights[key], first, rule, key).detach().requires_grad_()]
+            leaves += [self.weights[m].detach().requires_grad_() for m in matrices]
+            found = torch.autograd.grad(_transformed(leaves[0], leaves[1:], shape[-1]), leaves, gradient)
+        for name, part in zip([key, *matrices], found, strict=True):
+            yield name, part, tuple(part.shape)
+
+    def _transforms(self, key: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], list[str]]:
+        """Shape of the slice that a smaller kernel starts from, and the keys of the matrices on its way."""
+        sides = self.kernels[key]
+        if shape[-1] not in sides:
+            raise SupernetError(
+                f"parameter {key!r} has kernels of {', '.join(map(str, sides))}, got a request for {shape[-1]}.\n"
+                "  No architecture met at construction has it; build the supernet without kernel_transforms."
+            )
+        way = sides[1 : sides.index(shape[-1]) + 1]
+        return (*shape[:-2], way[0], way[0]), [f"{key}#{side}" for side in way]
+
+
+def _transformed(kernel: Tensor, matrices: list[Tensor], side: int) -> Tensor:
+    """From the centre of the largest kernel to a smaller one, a matrix for each size on the way; (C, 1, k, k) to (C, 1, side, side)."""
+    for matrix in matrices:
+        here = round(matrix.shape[0] ** 0.5)
+        crop = (kernel.shape[-1] - here) // 2
+        kernel = kernel[..., crop : crop + here, crop : crop + here]
+        kernel = (kernel.flatten(-2) @ matrix).unflatten(-1, (here, here))
+    assert kernel.shape[-1] == side
+    return kernel
 
 
 def slots(module: nn.Module) -> dict[str, Slot]:
@@ -79,13 +142,14 @@ def slots(module: nn.Module) -> dict[str, Slot]:
     return found
 
 
-def build_store(space: Space, seed: int, device: torch.device) -> Store:
+def build_store(space: Space, seed: int, device: torch.device, kernel_transforms: bool = False) -> Store:
     """Walk the space, take the largest shapes, and fill them with the modules' own initial values.
 
     Args:
         space: Any search space.
         seed: Decides the values, together with the parameters' names.
         device: Where the weights live.
+        kernel_transforms: Smaller depthwise kernels are computed from larger ones by learnt matrices.
 
     Raises:
         SupernetError: a parameter changes shape and has no rule, or one name holds different modules.
@@ -130,7 +194,30 @@ def build_store(space: Space, seed: int, device: torch.device) -> Store:
                 largest[key] = (size, architecture, name)
     _check(shapes, rules, asked, qualifiers)
     weights = dict(_initial(space, shapes, rules, largest, seed, device))
-    return Store(space, weights, rules, qualifiers)
+    kernels = _kernels(asked, qualifiers, rules, shapes) if kernel_transforms else {}
+    for key, sides in kernels.items():
+        for side in sides[1:]:
+            weights[f"{key}#{side}"] = torch.eye(side * side, device=device)
+            rules[f"{key}#{side}"] = None
+    return Store(space, weights, rules, qualifiers, kernels)
+
+
+def _kernels(
+    asked: list[tuple[Architecture, dict[str, Slot]]],
+    qualifiers: Mapping[str, tuple[str, ...]],
+    rules: Mapping[str, Rule | None],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> dict[str, tuple[int, ...]]:
+    """Sides of the square depthwise kernels that come in several sizes, from the largest."""
+    met: dict[str, set[int]] = {}
+    for architecture, found in asked:
+        for name, slot in found.items():
+            key = _address(name, qualifiers.get(name, ()), architecture.choices)
+            rule, shape = rules[key], slot.shape
+            is_square = len(shape) == 4 and rule is not None and rule.axes[2:] == (CENTRED, CENTRED) and shape[2] == shape[3]
+            if is_square and shapes[key][1] == 1 and shapes[key][0] > 1:
+                met.setdefault(key, set()).add(shape[-1])
+    return {key: tuple(sorted(sides, reverse=True)) for key, sides in met.items() if len(sides) > 1}
 
 
 def _address(name: str, qualifiers: tuple[str, ...], choices: dict[str, Any]) -> str:
@@ -153,7 +240,7 @@ def _qualifiers(space: Space, look: Any) -> dict[str, tuple[str, ...]]:
             done.add(choice)
             met: dict[str, set[tuple[type, tuple[int, ...]]]] = {}
             for option in options:
-                architecture = _with(space, context, choice, option)
+                architecture = with_option(space, context, choice, option)
                 if architecture is None:
                     continue
                 for name, slot in look(architecture).items():
@@ -165,7 +252,8 @@ def _qualifiers(space: Space, look: Any) -> dict[str, tuple[str, ...]]:
     return {name: tuple(sorted(choices)) for name, choices in found.items()}
 
 
-def _with(space: Space, context: Architecture, choice: str, option: Any) -> Architecture | None:
+def with_option(space: Space, context: Architecture, choice: str, option: Any) -> Architecture | None:
+    """An architecture with one choice changed, numbers that it makes necessary at their largest; None where the space refuses it."""
     wanted = context.choices | {choice: option}
     try:
         return Architecture(space, space._choices(picks.preferring(wanted, picks.extreme(True))))
@@ -214,6 +302,62 @@ def _initial(
             made[key] = value.to(device).contiguous().clone()
     for key in shapes:
         yield key, made[key]
+
+
+def kinds(space: Space) -> dict[str, str]:
+    """What each numeric choice changes in the largest network: depth (which parameters there are), kernel, width or other.
+
+    Choices that the largest networks do not have are left out.
+    """
+    if "kinds" not in space.learned:
+        space.learned["kinds"] = _kinds(space)
+    return space.learned["kinds"]
+
+
+def _kinds(space: Space) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for context in islice(contexts(space), 12):
+        whole = slots(space.construct(context, initialised=False)[0])
+        for choice in context.choices:
+            options = space.known[choice]
+            if choice in found or len(options) < 2 or any(isinstance(o, str) for o in options):
+                continue
+            smaller = with_option(space, context, choice, min(options))  # type: ignore[type-var]
+            if smaller is None:
+                continue
+            part = slots(space.construct(smaller, initialised=False)[0])
+            axes = {
+                rule.axes[axis]
+                for name in whole.keys() & part.keys()
+                if (rule := whole[name].rule) is not None
+                for axis, (a, b) in enumerate(zip(whole[name].shape, part[name].shape, strict=False))
+                if a != b
+            }
+            if whole.keys() != part.keys():
+                found[choice] = DEPTH
+            else:
+                found[choice] = KERNEL if CENTRED in axes else WIDTH if axes else OTHER
+    return found
+
+
+def contexts(space: Space) -> Iterator[Architecture]:
+    """Largest networks with ever other options of the choices among strings; the first few hold each option of those on top once.
+
+    A space without such choices has one.
+    """
+    yield space.extreme(largest=True)
+    if not any(isinstance(o, str) for options in space.known.values() for o in options):
+        return
+    for i in range(CONTEXTS):
+
+        def decide(name: str, options: tuple[Any, ...], i: int = i) -> Any:
+            if not any(isinstance(o, str) for o in options):
+                return max(options)
+            return options[(i + (zlib.crc32(name.encode()) >> i // len(options))) % len(options)]
+
+        found = space.walk(decide)
+        if found is not None:
+            yield found
 
 
 def _seed(*parts: object) -> int:

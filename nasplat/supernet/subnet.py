@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nasplat.searchspace import Architecture
-from nasplat.supernet.slicing import give
+from nasplat.supernet.optimiser import MaskedAdamW
 from nasplat.supernet.store import Store
 
 CACHED = 64
@@ -28,26 +30,21 @@ class Bound:
     def refresh(self, store: Store) -> None:
         """Renew what is computed from the store rather than viewed."""
         for key, parameter in self.parameters:
-            rule = store.rules[key]
-            if rule is not None and not rule.is_view(tuple(store.weights[key].shape), tuple(parameter.shape)):
+            if not store.is_view(key, tuple(parameter.shape)):
                 with torch.no_grad():
                     parameter.copy_(store.take(key, tuple(parameter.shape)))
 
-    def give_gradients(self, store: Store, buffers: dict[str, Tensor]) -> None:
-        """Add the parameters' gradients to full-sized buffers, and clear them."""
+    def collect(self, store: Store, optimiser: MaskedAdamW) -> None:
+        """Move the parameters' gradients to the optimiser of the store; those of views without a copy."""
         for key, parameter in self.parameters:
-            if parameter.grad is None:
+            gradient, parameter.grad = parameter.grad, None
+            if gradient is None:
                 continue
-            stored = store.weights[key]
-            buffer = buffers.get(key)
-            if buffer is None:
-                buffer = buffers[key] = torch.zeros_like(stored)
-            rule = store.rules[key]
-            if rule is None or stored.shape == parameter.shape:
-                buffer.add_(parameter.grad)
+            if store.is_view(key, tuple(parameter.shape)):
+                optimiser.add(key, gradient)
             else:
-                give(buffer, parameter.grad, rule, key)
-            parameter.grad = None
+                for name, part, shape in store.spread(key, gradient):
+                    optimiser.add(name, part, shape)
 
 
 class Subnets:
@@ -60,18 +57,47 @@ class Subnets:
         """
         self.store, self.device = store, device
         self._cache: OrderedDict[Architecture, Bound] = OrderedDict()
+        self.finish: Callable[[nn.Module], None] | None = None
+        """Called with every module that is built for training, such as to compile its blocks."""
+        self._ahead: tuple[Architecture, Future[Bound]] | None = None
+        self._thread: ThreadPoolExecutor | None = None
 
     def bind(self, architecture: Architecture) -> Bound:
         """A module that computes with the store's memory; training it trains the store."""
         found = self._cache.get(architecture)
         if found is None:
-            found = self._bind(architecture)
+            ahead = self._ahead
+            found = ahead[1].result() if ahead is not None and ahead[0] == architecture else self._bind(architecture)
+            if self.finish is not None:
+                self.finish(found.module)
             self._cache[architecture] = found
             if len(self._cache) > CACHED:
                 self._cache.popitem(last=False)
         self._cache.move_to_end(architecture)
         found.refresh(self.store)
         return found
+
+    def forget(self) -> None:
+        """Build all anew from now on: the store's tensors were replaced."""
+        self.settle()
+        self._cache.clear()
+        self._ahead = None
+
+    def prepare(self, architecture: Architecture) -> None:
+        """Begin to build a subnet in the background, so that a later `bind` finds it ready.
+
+        Building leaves torch's global generator as it was, yet uses it: nobody else may until `settle` returns.
+        """
+        if architecture in self._cache:
+            return
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, "nasplat-subnets")
+        self._ahead = (architecture, self._thread.submit(self._bind, architecture))
+
+    def settle(self) -> None:
+        """Wait until nothing is built in the background; an error comes out where the subnet is bound."""
+        if self._ahead is not None:
+            wait([self._ahead[1]])
 
     def _bind(self, architecture: Architecture) -> Bound:
         module, _ = self.store.space.construct(architecture, initialised=False)

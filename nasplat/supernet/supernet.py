@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,13 @@ from torch import nn
 
 from nasplat.errors import SupernetError
 from nasplat.searchspace import Architecture, Space
+from nasplat.supernet.health import Watch
 from nasplat.supernet.recalibrate import needs_recalibration, recalibrate
 from nasplat.supernet.store import build_store
+from nasplat.supernet.strategy import Strategy, strategy_named
 from nasplat.supernet.subnet import Subnets, independent
-from nasplat.supernet.teacher import Network, OtherSupernet, OwnTeacher, Teacher
-from nasplat.supernet.training import Epoch, Report, TrainConfig, Trainer, load_weights, read_checkpoint
+from nasplat.supernet.teacher import FormerSelf, Network, OtherSupernet, OwnTeacher, Teacher
+from nasplat.supernet.training import OWN, Epoch, Report, TrainConfig, Trainer, fingerprint, load_weights, read_checkpoint
 from nasplat.task import Task
 
 CALIBRATION_IMAGES = 1024
@@ -26,12 +27,20 @@ CALIBRATION_IMAGES = 1024
 class Supernet:
     """One store of the largest weights of a space, trained on a task."""
 
-    def __init__(self, space: Space, task: Task, seed: int = 0, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self,
+        space: Space,
+        task: Task,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+        kernel_transforms: bool = False,
+    ) -> None:
         """Args:
             space: Any search space.
             task: Data, loss and metric.
             seed: Decides initial values, data order and sampling.
             device: Where to train, such as "cpu" or "cuda".
+            kernel_transforms: Smaller depthwise kernels are computed from larger ones by learnt matrices, as in Once-for-All.
 
         Raises:
             SupernetError: the space cannot share weights as it is written; or its input does not fit the task.
@@ -44,7 +53,7 @@ class Supernet:
                 f"space {space!r} expected inputs of shape {tuple(shape)[1:]}, task {task.name!r} has {task.input_shape}.\n"  # type: ignore[arg-type]
                 "  Load the space with fitting presets, such as image=16, channels=1."
             )
-        self.store = build_store(space, seed, self.device)
+        self.store = build_store(space, seed, self.device, kernel_transforms)
         self.subnets = Subnets(self.store, self.device)
         self.history: list[Epoch] = []
 
@@ -55,7 +64,7 @@ class Supernet:
     def train(
         self,
         epochs: int | None = None,
-        strategy: str | None = None,
+        strategy: str | Strategy | None = None,
         checkpoint: str | Path | None = None,
         config: TrainConfig | None = None,
         report: Report | None = None,
@@ -66,7 +75,7 @@ class Supernet:
 
         Args:
             epochs: Passes over the training split; default of `TrainConfig`.
-            strategy: single-path, sandwich or ovo.
+            strategy: single-path, sandwich, progressive, ovo, or a `Strategy` of your own.
             checkpoint: Folder written after each epoch; a run continues from it where it left off.
             config: All settings at once; other arguments override it.
             report: Called after each epoch with (Epoch, total epochs).
@@ -79,20 +88,27 @@ class Supernet:
         Raises:
             SupernetError: unknown options, a foreign checkpoint, or a loss that is not finite.
         """
-        given = options | {k: v for k, v in {"epochs": epochs, "strategy": strategy}.items() if v is not None}
+        own = strategy if isinstance(strategy, Strategy) else None
+        name = strategy if isinstance(strategy, str) else None if own is None else OWN + own.name
+        given = options | {k: v for k, v in {"epochs": epochs, "strategy": name}.items() if v is not None}
         known = [f.name for f in fields(TrainConfig)]
-        for name in given:
-            if name not in known:
-                raise SupernetError(f"expected options among {', '.join(known)}, got {name!r}.\n  Use one of these.")
+        for option in given:
+            if option not in known:
+                raise SupernetError(f"expected options among {', '.join(known)}, got {option!r}.\n  Use one of these.")
         config = replace(config or TrainConfig(), **given)
+        if own is None:
+            own = strategy_named(config.strategy)
         if teacher is not None:
             config = replace(config, teacher="given")
-        trainer = Trainer(self.store, self.subnets, self.task, self.seed, config, self._teacher(config, teacher))
+        watch = Watch(self.space, self.task, self._look) if config.watch else None
+        trainer = Trainer(self.store, self.subnets, self.task, self.seed, config, self._teacher(config, teacher), watch, own)
         self.history = trainer.run(Path(checkpoint) if checkpoint else None, report)
         return self.history
 
     def _teacher(self, config: TrainConfig, given: nn.Module | Supernet | None) -> Teacher | None:
-        if config.strategy != "ovo":
+        if config.strategy == "progressive" and config.distill_weight > 0 and given is None:
+            return FormerSelf(self, with_features=config.distill == "features")
+        if config.strategy in {"single-path", "sandwich", "progressive"}:
             if given is not None:
                 raise SupernetError(
                     f"expected strategy 'ovo' beside a teacher, got {config.strategy!r}.\n  Pass strategy=\"ovo\"."
@@ -130,11 +146,7 @@ class Supernet:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of all weights with their names and shapes, 64 hexadecimal digits: who has the same, evaluates the same."""
-        digest = sha256()
-        for name, weight in sorted(self.store.weights.items()):
-            digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-            digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-        return digest.hexdigest()
+        return fingerprint(self.store)
 
     def subnet(self, architecture: Architecture) -> nn.Module:
         """A plain module with the subnet's weights and its own BatchNorm statistics, independent of the store.
@@ -168,6 +180,12 @@ class Supernet:
             The task's metric, in its unit.
         """
         return self.task.evaluate(self.shared(architecture), split)
+
+    def _look(self, architecture: Architecture, examples: int) -> float:
+        self._check(architecture)
+        bound = self.subnets._bind(architecture)
+        recalibrate(bound.module, self.task.train.x[:examples])
+        return self.task.evaluate(bound.module, "decide", limit=examples)
 
     def finetune(self, architecture: Architecture, **options: Any) -> nn.Module:
         """An extracted subnet trained further on its own; the store stays as it is.

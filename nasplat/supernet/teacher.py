@@ -21,10 +21,11 @@ from torch.nn import functional as F
 
 from nasplat.errors import SupernetError
 from nasplat.searchspace import Architecture, Space
-from nasplat.supernet.optimiser import BETAS, EPSILON, MaskedAdamW
+from nasplat.supernet.optimiser import MaskedAdamW
+from nasplat.supernet.processes import current
 from nasplat.supernet.store import Store
 from nasplat.supernet.strategy import end
-from nasplat.supernet.subnet import Bound
+from nasplat.supernet.subnet import Bound, Subnets
 from nasplat.task.task import Loss
 
 if TYPE_CHECKING:
@@ -37,9 +38,6 @@ POOL = 256
 """Random architectures whose MACs tell the rank of a subnet in its space."""
 NEAR = 0.05
 """A teacher is matched when its rank is that close to the student's, as a share of the pool."""
-
-Learn = Callable[[Bound, Tensor], None]
-"""Called with a subnet of the trained store and its loss: adds to the gradients of the step."""
 
 
 @dataclass(frozen=True)
@@ -67,29 +65,46 @@ class Teacher(ABC):
         """
         self.loss, self.joint, self.pick, self.draws, self.with_features = loss, joint, pick, draws, with_features
 
-    @abstractmethod
-    def answer(self, x: Tensor, y: Tensor, student: Architecture, seed: int, learn: Learn) -> Answer:
-        """What it says of a batch; with `joint` it learns from the batch too."""
+    @property
+    def optimiser(self) -> MaskedAdamW | None:
+        """Of weights of its own, where it has any that are trained along."""
+        return None
 
     @abstractmethod
-    def step(self, lr: float, clip: float) -> None:
-        """Update weights of its own, if it has any."""
+    def answer(self, x: Tensor, y: Tensor, student: Architecture, seed: int, trained: MaskedAdamW) -> Answer:
+        """What it says of a batch; with `joint` it learns from the batch too.
+
+        Args:
+            x: Inputs.
+            y: Targets.
+            student: Who asks.
+            seed: Of the step.
+            trained: Optimiser of the store that is trained.
+        """
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint must hold beside the store."""
         return {}
 
-    @abstractmethod
     def load(self, state: dict[str, Tensor]) -> None:
-        """Take over what `state` returned."""
+        """Take over what `state` returned.
 
-    def _ask(self, module: nn.Module, x: Tensor, y: Tensor, learn: Callable[[Tensor], None] | None) -> Answer:
+        Raises:
+            SupernetError: this teacher has none.
+        """
+        if state:
+            raise SupernetError(
+                f"expected no weights for a teacher without any, got {len(state)}.\n  Resume with the same teacher."
+            )
+
+    def _ask(self, module: nn.Module, x: Tensor, y: Tensor, collect: Callable[[], None] | None) -> Answer:
         module.train(self.joint or self.is_sampled)  # a subnet's BatchNorm has no statistics but those of the batch
-        with torch.set_grad_enabled(learn is not None):
+        with torch.set_grad_enabled(collect is not None):
             output, features = run(module, x, self.with_features)
             output = output.float()
-            if learn is not None:
-                learn(self.loss(output, y))
+            if collect is not None:
+                self.loss(output, y).backward()
+                collect()
         return Answer(output.detach(), None if features is None else features.detach())
 
 
@@ -117,7 +132,8 @@ class _Sampling(Teacher):
                 module = self._bind(architecture).module
                 module.train()
                 losses.append(self.loss(module(x).float(), y))
-        return drawn[int(torch.stack(losses).argmin())]
+        (found,) = current().average([torch.stack(losses)])
+        return drawn[int(found.argmin())]  # the one place where a step waits for the device
 
 
 class OwnTeacher(_Sampling):
@@ -136,20 +152,53 @@ class OwnTeacher(_Sampling):
     def _bind(self, architecture: Architecture) -> Bound:
         return self.supernet.subnets.bind(architecture)
 
-    def answer(self, x: Tensor, y: Tensor, student: Architecture, seed: int, learn: Learn) -> Answer:
+    def answer(self, x: Tensor, y: Tensor, student: Architecture, seed: int, trained: MaskedAdamW) -> Answer:
         """See the base class."""
         if self.kind == "largest":
             chosen = end(self.space, True, seed)
         else:
             chosen = self._choose(x, y, student, self.ranks, seed)
         bound = self._bind(chosen)
-        return self._ask(bound.module, x, y, (lambda loss: learn(bound, loss)) if self.joint else None)
+        store = self.supernet.store
+        return self._ask(bound.module, x, y, (lambda: bound.collect(store, trained)) if self.joint else None)
 
-    def step(self, lr: float, clip: float) -> None:
-        """Nothing: its gradients went to the store that is trained."""
+
+class FormerSelf(Teacher):
+    """The largest subnet of the supernet as it was when a phase kept the weights; silent before."""
+
+    is_sampled = True
+
+    def __init__(self, supernet: Supernet, **options: Any) -> None:
+        """Args:
+        supernet: That is trained.
+        options: As for `Teacher`.
+        """
+        super().__init__(supernet.task.loss, joint=False, **options)
+        self.space, self.store, self.device = supernet.space, supernet.store, supernet.device
+        self.subnets: Subnets | None = None
+
+    def keep(self, store: Store) -> None:
+        """Teach with the weights that a store has now."""
+        self.subnets = Subnets(store.with_weights({k: w.clone() for k, w in store.weights.items()}), self.device)
+
+    def answer(self, x: Tensor, y: Tensor, student: Architecture, seed: int, trained: MaskedAdamW) -> Answer:
+        """See the base class.
+
+        Raises:
+            SupernetError: nothing was kept.
+        """
+        if self.subnets is None:
+            raise SupernetError("expected weights that a phase kept, got none.\n  Let Strategy.phase say keeps_weights first.")
+        return self._ask(self.subnets.bind(end(self.space, True, seed)).module, x, y, None)
+
+    def state(self) -> dict[str, Tensor]:
+        """See the base class."""
+        return {} if self.subnets is None else dict(self.subnets.store.weights)
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Nothing: the store's checkpoint has all of it."""
+        """See the base class."""
+        if state:
+            self.keep(self.store.with_weights({k: v.to(self.device) for k, v in state.items()}))
 
 
 class OtherSupernet(_Sampling):
@@ -165,40 +214,30 @@ class OtherSupernet(_Sampling):
         super().__init__(teacher.task.loss, **options)
         self.teacher, self.space = teacher, teacher.space
         self.ranks, self.student_ranks = Ranks(teacher.space), Ranks(student_space)
-        self.optimiser = MaskedAdamW(teacher.store, weight_decay) if self.joint else None
-        self._gradients: dict[str, Tensor] = {}
-        self._touched: dict[str, set[tuple[int, ...]]] = {}
+        self._optimiser = MaskedAdamW(teacher.store.weights, teacher.store.rules, weight_decay) if self.joint else None
+
+    @property
+    def optimiser(self) -> MaskedAdamW | None:
+        """See the base class."""
+        return self._optimiser
 
     def _bind(self, architecture: Architecture) -> Bound:
         return self.teacher.subnets.bind(architecture)
 
-    def answer(self, x: Tensor, y: Tensor, student: Architecture, seed: int, learn: Learn) -> Answer:
+    def answer(self, x: Tensor, y: Tensor, student: Architecture, seed: int, trained: MaskedAdamW) -> Answer:
         """See the base class."""
-        bound = self._bind(self._choose(x, y, student, self.student_ranks, seed))
-        return self._ask(bound.module, x, y, (lambda loss: self._learn(bound, loss)) if self.joint else None)
-
-    def _learn(self, bound: Bound, loss: Tensor) -> None:
-        loss.backward()
-        collect(bound, self.teacher.store, self._gradients, self._touched)
-
-    def step(self, lr: float, clip: float) -> None:
-        """See the base class."""
-        if self.optimiser is not None and self._gradients:
-            self.optimiser.step(self._gradients, self._touched, lr, clip)
-            self._gradients, self._touched = {}, {}
+        bound, own = self._bind(self._choose(x, y, student, self.student_ranks, seed)), self._optimiser
+        store = self.teacher.store
+        return self._ask(bound.module, x, y, None if own is None else lambda: bound.collect(store, own))
 
     def state(self) -> dict[str, Tensor]:
         """See the base class."""
-        if self.optimiser is None:
-            return {}
-        return {f"weight/{k}": w for k, w in self.teacher.store.weights.items()} | self.optimiser.state()
+        return {} if self._optimiser is None else _state(self._optimiser)
 
     def load(self, state: dict[str, Tensor]) -> None:
         """See the base class."""
-        if self.optimiser is not None:
-            for key, weight in self.teacher.store.weights.items():
-                weight.copy_(state[f"weight/{key}"])
-            self.optimiser.load(state)
+        if self._optimiser is not None:
+            _load(self._optimiser, state)
 
 
 class Network(Teacher):
@@ -212,46 +251,47 @@ class Network(Teacher):
         """
         super().__init__(**options)
         self.module = module
-        parameters = list(module.parameters())
-        self.optimiser = (
-            torch.optim.AdamW(parameters, betas=BETAS, eps=EPSILON, weight_decay=weight_decay)
-            if self.joint and parameters
-            else None
-        )
+        weights = {name: p.detach() for name, p in module.named_parameters()}
+        self._optimiser = MaskedAdamW(weights, {}, weight_decay) if self.joint and weights else None
 
-    def answer(self, x: Tensor, y: Tensor, student: Architecture, seed: int, learn: Learn) -> Answer:
+    @property
+    def optimiser(self) -> MaskedAdamW | None:
         """See the base class."""
-        return self._ask(self.module, x, y, (lambda loss: loss.backward()) if self.optimiser is not None else None)
+        return self._optimiser
 
-    def step(self, lr: float, clip: float) -> None:
+    def answer(self, x: Tensor, y: Tensor, student: Architecture, seed: int, trained: MaskedAdamW) -> Answer:
         """See the base class."""
-        if self.optimiser is not None:
-            nn.utils.clip_grad_norm_(self.module.parameters(), clip)
-            for group in self.optimiser.param_groups:
-                group["lr"] = lr
-            self.optimiser.step()
-            self.optimiser.zero_grad(set_to_none=True)
+        return self._ask(self.module, x, y, self._collect if self._optimiser is not None else None)
+
+    def _collect(self) -> None:
+        assert self._optimiser is not None
+        for name, parameter in self.module.named_parameters():
+            if parameter.grad is not None:
+                self._optimiser.add(name, parameter.grad)
+                parameter.grad = None
 
     def state(self) -> dict[str, Tensor]:
         """See the base class."""
-        if self.optimiser is None:
+        if self._optimiser is None:
             return {}
-        found = {f"weight/{k}": v for k, v in self.module.state_dict().items()}
-        for i, row in self.optimiser.state_dict()["state"].items():
-            found |= {f"moment/{i}/{k}": torch.as_tensor(v) for k, v in row.items()}
-        return found
+        return _state(self._optimiser) | {f"buffer/{k}": b for k, b in self.module.named_buffers()}
 
     def load(self, state: dict[str, Tensor]) -> None:
         """See the base class."""
-        if self.optimiser is None:
-            return
-        self.module.load_state_dict({k.removeprefix("weight/"): v for k, v in state.items() if k.startswith("weight/")})
-        rows: dict[int, dict[str, Tensor]] = {}
-        for key, value in state.items():
-            if key.startswith("moment/"):
-                _, number, name = key.split("/")
-                rows.setdefault(int(number), {})[name] = value
-        self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": rows})
+        if self._optimiser is not None:
+            _load(self._optimiser, state)
+            for name, buffer in self.module.named_buffers():
+                buffer.copy_(state[f"buffer/{name}"])
+
+
+def _state(optimiser: MaskedAdamW) -> dict[str, Tensor]:
+    return {f"weight/{k}": w for k, w in optimiser.weights.items()} | optimiser.state()
+
+
+def _load(optimiser: MaskedAdamW, state: dict[str, Tensor]) -> None:
+    for key, weight in optimiser.weights.items():
+        weight.copy_(state[f"weight/{key}"])
+    optimiser.load(state)
 
 
 class Ranks:
@@ -294,7 +334,7 @@ class Imitation:
         """
         self.device, self.weight_decay, self.seed = device, weight_decay, seed
         self.map: Tensor | None = None
-        self.optimiser: torch.optim.AdamW | None = None
+        self.optimiser: MaskedAdamW | None = None
 
     def loss(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Of features (B, d) and (B, e), which may be wider than any before."""
@@ -313,34 +353,25 @@ class Imitation:
         fresh = fresh.to(self.device)
         if old is not None:
             fresh[: old.shape[0], : old.shape[1]] = old.detach()
-        self.map = trained = fresh.requires_grad_()
-        self.optimiser = torch.optim.AdamW([trained], betas=BETAS, eps=EPSILON, weight_decay=self.weight_decay)
+        self.optimiser = MaskedAdamW({"map": fresh}, {}, self.weight_decay)
+        self.map = fresh.detach().requires_grad_()  # shares its memory with what the optimiser updates
 
-    def step(self, lr: float) -> None:
-        """Update the map."""
-        if self.optimiser is not None and self.map is not None and self.map.grad is not None:
-            self.optimiser.param_groups[0]["lr"] = lr
-            self.optimiser.step()
-            self.optimiser.zero_grad(set_to_none=True)
+    def collect(self) -> None:
+        """Move the map's gradient to its optimiser."""
+        if self.map is not None and self.optimiser is not None and self.map.grad is not None:
+            self.optimiser.add("map", self.map.grad)
+            self.map.grad = None
 
     def state(self) -> dict[str, Tensor]:
         """The map with its moments."""
-        if self.map is None or self.optimiser is None:
-            return {}
-        row = self.optimiser.state.get(self.map, {})
-        return {"map": self.map.detach()} | {f"moment/{k}": torch.as_tensor(v) for k, v in row.items()}
+        return {} if self.optimiser is None else _state(self.optimiser)
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Take over what `state` returned."""
-        if "map" in state:
-            self._grow(*state["map"].shape)
-            assert self.map is not None
+        if state:
+            self._grow(*state["weight/map"].shape)
             assert self.optimiser is not None
-            with torch.no_grad():
-                self.map.copy_(state["map"])
-            row = {k.removeprefix("moment/"): v for k, v in state.items() if k.startswith("moment/")}
-            if row:
-                self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": {0: row}})
+            _load(self.optimiser, state)
 
 
 def run(module: nn.Module, x: Tensor, with_features: bool) -> tuple[Tensor, Tensor | None]:
@@ -363,14 +394,6 @@ def run(module: nn.Module, x: Tensor, with_features: bool) -> tuple[Tensor, Tens
     finally:
         handle.remove()
     return output, seen[-1].flatten(1) if seen[-1].dim() != 3 else seen[-1].mean(1)
-
-
-def collect(bound: Bound, store: Store, gradients: dict[str, Tensor], touched: dict[str, set[tuple[int, ...]]]) -> None:
-    """Move a subnet's gradients into those of its store."""
-    bound.give_gradients(store, gradients)
-    for key, parameter in bound.parameters:
-        if key in gradients:
-            touched.setdefault(key, set()).add(tuple(parameter.shape))
 
 
 def agreement(output: Tensor, teacher: Tensor, kind: str, temperature: float) -> Tensor:

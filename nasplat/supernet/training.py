@@ -1,6 +1,7 @@
 """The training loop of a supernet: seeded steps, a checkpoint after every epoch, resume that changes nothing.
 
-All randomness of a step derives from (seed, epoch, step); so a resumed run is, on CPU, the run that was never interrupted.
+All randomness of a step derives from (seed, step); so a resumed run is, on CPU, the run that was never interrupted, and several processes
+sample the same subnets. A step whose gradient is not finite leaves all weights as they were.
 """
 
 from __future__ import annotations
@@ -11,24 +12,32 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from warnings import warn
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nasplat.errors import SupernetError
+from nasplat.errors import SupernetError, SupernetWarning
 from nasplat.measuring.training import learning_rate
+from nasplat.supernet.compiling import compile_blocks
+from nasplat.supernet.health import Health, Watch
 from nasplat.supernet.optimiser import MaskedAdamW
+from nasplat.supernet.processes import current
+from nasplat.supernet.sorting import sort_channels
 from nasplat.supernet.store import Store
-from nasplat.supernet.strategy import Strategy, strategy_named
-from nasplat.supernet.subnet import Bound, Subnets
-from nasplat.supernet.teacher import LOSSES, PICKS, TEACHERS, Answer, Imitation, Teacher, agreement, collect, run
+from nasplat.supernet.strategy import Lesson, Strategy, strategy_named
+from nasplat.supernet.subnet import Subnets
+from nasplat.supernet.teacher import LOSSES, PICKS, TEACHERS, Answer, FormerSelf, Imitation, Teacher, agreement, run
 from nasplat.task import Task
 
 FORMAT = "1"
+OWN = "own:"
+"""Before the name of a strategy that is passed as an object."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,7 @@ class TrainConfig:
     epochs: int = 10
     """Passes over the training split (or as many fresh examples)."""
     strategy: str = "single-path"
-    """single-path, sandwich or ovo."""
+    """single-path, sandwich, progressive or ovo; `Supernet.train` also takes an object."""
     batch_size: int = 64
     """Examples per step; every subnet of the step sees the same ones."""
     lr: float = 3e-3
@@ -60,15 +69,23 @@ class TrainConfig:
     distill: str = "soft"
     """What is learnt from the teacher: soft or hard outputs, or features (what its last linear layer reads)."""
     distill_weight: float = 0.5
-    """Its share of the student's loss; features are added to the loss of the targets with this weight."""
+    """Its share of the student's loss; features are added to the loss of the targets with this weight. Strategy progressive: 0 leaves out
+    the teacher."""
     dense: bool = False
     """True: decay and momentum move all of a touched weight, not only the sampled slice."""
     bf16: bool = False
     """Forward passes under bfloat16 autocast; losses stay in float32."""
+    channels_last: bool = False
+    """Images and convolution weights with channels innermost in memory; meant for GPUs with bf16."""
+    compile: bool = False
+    """Repeated blocks through torch.compile, with widths as symbols; meant for GPUs."""
+    watch: bool = True
+    """Every epoch, evaluate the smallest, the largest and eight random subnets on a part of the decide split."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        strategy_named(self.strategy)
+        if not self.strategy.startswith(OWN):
+            strategy_named(self.strategy)
         if self.epochs < 1 or self.batch_size < 1:
             raise SupernetError(f"expected epochs and batch_size >= 1, got {self.epochs} and {self.batch_size}.")
         for name, known in (("teacher", TEACHERS), ("pick", PICKS), ("distill", LOSSES)):
@@ -92,9 +109,26 @@ class Epoch:
     loss: float
     """Mean training loss of its subnets."""
     lr: float
+    """Learning rate of its last step."""
     images_per_second: float
-    """Training images times subnets per second."""
+    """Training images times subnets per second, of all processes, without the look at some subnets."""
     seconds: float
+    """Of training."""
+    phase: str = "all"
+    """Of the strategy, at its last step."""
+    left_out: int = 0
+    """Steps that changed nothing because a loss or gradient was not finite."""
+    health: Health | None = None
+    """Of some subnets, where `TrainConfig.watch` asks for it."""
+    warnings: tuple[str, ...] = ()
+    """What looked wrong."""
+
+    @staticmethod
+    def of(row: dict[str, Any]) -> Epoch:
+        """From a row of `summary`."""
+        health = row.get("health")
+        made = None if health is None else Health(**(health | {"random": tuple(health["random"])}))
+        return Epoch(**(row | {"health": made, "warnings": tuple(row.get("warnings", ()))}))
 
 
 Report = Callable[[Epoch, int], None]
@@ -105,7 +139,15 @@ class Trainer:
     """Trains one store."""
 
     def __init__(
-        self, store: Store, subnets: Subnets, task: Task, seed: int, config: TrainConfig, teacher: Teacher | None = None
+        self,
+        store: Store,
+        subnets: Subnets,
+        task: Task,
+        seed: int,
+        config: TrainConfig,
+        teacher: Teacher | None = None,
+        watch: Watch | None = None,
+        strategy: Strategy | None = None,
     ) -> None:
         """Args:
         store: What is trained.
@@ -114,11 +156,21 @@ class Trainer:
         seed: Decides data order and sampling.
         config: How.
         teacher: Of lessons that are taught.
+        watch: Looks at some subnets after every epoch.
+        strategy: Default: the one the configuration names.
         """
         self.store, self.subnets, self.task, self.seed, self.config = store, subnets, task, seed, config
-        self.teacher = teacher
+        self.teacher, self.watch, self.strategy = teacher, watch, strategy or strategy_named(config.strategy)
+        self.processes = current()
+        if config.channels_last:
+            for key, weight in store.weights.items():
+                if weight.dim() == 4:
+                    store.weights[key] = weight.contiguous(memory_format=torch.channels_last)
+            subnets.forget()
+        subnets.finish = compile_blocks if config.compile else None
         self.imitation = Imitation(subnets.device, config.weight_decay, seed) if config.distill == "features" else None
-        self.optimiser = MaskedAdamW(store, config.weight_decay, config.dense)
+        self.optimiser = MaskedAdamW(store.weights, store.rules, config.weight_decay, config.dense)
+        self.steps = config.epochs * task.batches_per_epoch(config.batch_size)
         self.done = 0
         self.history: list[Epoch] = []
 
@@ -127,80 +179,157 @@ class Trainer:
 
         Args:
             checkpoint: Folder written after every epoch; training continues from it where it holds one.
-            report: Called after every epoch.
+            report: Called after every epoch, in the first of several processes.
 
         Raises:
-            SupernetError: the checkpoint belongs to another space, task, seed or configuration; or the loss is not finite.
+            SupernetError: the checkpoint belongs to another space, task, seed or configuration; no loss is finite; or processes disagree.
         """
+        self.processes.wait()  # the first one may still be writing what the others would read
         if checkpoint is not None and (checkpoint / "supernet.safetensors").exists():
             self.resume(checkpoint / "supernet.safetensors")
-        while self.done < self.config.epochs:
-            self.history.append(self._epoch(self.done))
-            self.done += 1
-            if checkpoint is not None:
-                self.save(checkpoint)
-            if report is not None:
-                report(self.history[-1], self.config.epochs)
+        with torch.random.fork_rng([self.subnets.device] if self.subnets.device.type == "cuda" else []):
+            while self.done < self.config.epochs:
+                self.history.append(self._epoch(self.done))
+                self.done += 1
+                self.processes.check_equal(fingerprint(self.store) if self.processes.size > 1 else "")
+                if self.processes.is_first:
+                    if checkpoint is not None:
+                        self.save(checkpoint)
+                    if report is not None:
+                        report(self.history[-1], self.config.epochs)
+        self.processes.wait()
         return self.history
 
     def _epoch(self, epoch: int) -> Epoch:
         config, started = self.config, time.perf_counter()
-        strategy = strategy_named(config.strategy)
         per_epoch = self.task.batches_per_epoch(config.batch_size)
-        losses: list[Tensor] = []
-        images, lr = 0, 0.0
+        before = {k: w.clone() for k, w in self.store.weights.items()}
+        losses, norms = list[Tensor](), list[Tensor]()
+        images, lr, share = 0, 0.0, self.processes.share
         for i, (x, y) in enumerate(self.task.epoch(self.seed * 100_003 + epoch + 1, config.batch_size)):
             step = epoch * per_epoch + i
-            lr = learning_rate(step, config.epochs * per_epoch, config.lr)
-            step_losses = self._step(strategy, x, y, self.seed * 1_000_003 + step, lr)
+            lr = learning_rate(step, self.steps, config.lr)
+            self._enter(step)
+            step_losses, norm = self.step(share(x), share(y), step, lr)
             losses += step_losses
+            norms += [] if norm is None else [norm]
             images += len(x) * len(step_losses)
-        mean = float(torch.stack(losses).mean())
-        if not math.isfinite(mean):
+        found = torch.stack(losses)  # nothing before this line waits for the device
+        mean = float(found[found.isfinite()].mean())
+        left_out = int((~torch.stack(norms).isfinite()).sum()) if norms else 0
+        if left_out > len(norms) // 2 or not math.isfinite(mean):
             raise SupernetError(
-                f"the loss became {mean} in epoch {epoch + 1}; the last checkpoint is intact.\n  Lower --train.lr ({config.lr})."
+                f"the loss became {float(found[-1])} in epoch {epoch + 1}: {left_out} of {len(norms)} steps were left out; the last checkpoint "
+                f"is intact.\n  Lower --train.lr ({config.lr})."
             )
         seconds = time.perf_counter() - started
-        return Epoch(epoch + 1, mean, lr, images / seconds, seconds)
+        warnings = self._complaints(before, left_out, len(norms))
+        health = None
+        if self.watch is not None and self.processes.is_first:
+            health = self.watch.look()
+            warnings += self.watch.complaints(health, (epoch + 1) / config.epochs, (epoch + 1) * per_epoch)
+        known = {w for e in self.history for w in e.warnings}
+        for text in warnings:
+            if self.processes.is_first and text not in known:
+                warn(f"epoch {epoch + 1}: {text}", SupernetWarning, stacklevel=2)
+        phase = self.strategy.phase(self.store.space, (epoch * per_epoch + len(norms) - 1) / self.steps).name
+        return Epoch(epoch + 1, mean, lr, images / seconds, seconds, phase, left_out, health, tuple(warnings))
 
-    def _step(self, strategy: Strategy, x: Tensor, y: Tensor, seed: int, lr: float) -> list[Tensor]:
-        gradients: dict[str, Tensor] = {}
-        touched: dict[str, set[tuple[int, ...]]] = {}
-        losses: list[Tensor] = []
-        teacher: Tensor | None = None
-        for lesson in strategy.lessons(self.store.space, seed):
-            answer = None
-            if lesson.is_taught and self.teacher is not None:
+    def _complaints(self, before: dict[str, Tensor], left_out: int, steps: int) -> list[str]:
+        found = []
+        if left_out:
+            found.append(
+                f"{left_out} of {steps} steps had a loss or gradient that is not finite and were left out. Lower --train.lr."
+            )
+        if all(torch.equal(w, before[k]) for k, w in self.store.weights.items()):
+            found.append("no weight moved. Are all parameters frozen (requires_grad=False), or is lr too small for float32?")
+        return found
 
-                def learn(bound: Bound, loss: Tensor) -> None:
-                    loss.backward()
-                    collect(bound, self.store, gradients, touched)
+    def _enter(self, step: int) -> None:
+        """What a phase of the strategy asks for before its first step."""
+        phase = self.strategy.phase(self.store.space, step / self.steps)
+        if step and phase == self.strategy.phase(self.store.space, (step - 1) / self.steps):
+            return
+        if phase.keeps_weights and isinstance(self.teacher, FormerSelf):
+            self.teacher.keep(self.store)
+        if phase.sorts_channels:
+            sort_channels(self.store, self.optimiser)
 
-                with torch.autocast(x.device.type, torch.bfloat16, enabled=self.config.bf16):
-                    answer = self.teacher.answer(x, y, lesson.architecture, seed, learn)
+    def step(self, x: Tensor, y: Tensor, step: int, lr: float) -> tuple[list[Tensor], Tensor | None]:
+        """One update.
+
+        Args:
+            x: Inputs, shape (B, …): this process's part of the batch.
+            y: Targets.
+            step: Its number, from 0; with the seed it decides all that is random.
+            lr: Learning rate.
+
+        Returns:
+            Losses of the step's subnets, and the norm of the gradient of the store's weights, both on the device.
+        """
+        seed = self.seed * 1_000_003 + step
+        torch.manual_seed((seed * 1_024 + self.processes.rank) % 2**63)  # of dropout and the like
+        if self.config.channels_last and x.dim() == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        losses, first = list[Tensor](), None
+        lessons = list(self.strategy.lessons(self.store.space, seed, step / self.steps))
+        for i, lesson in enumerate(lessons):
+            answer = self._answer(lesson, x, y, seed)
             bound = self.subnets.bind(lesson.architecture)
             bound.module.train()
-            with torch.autocast(x.device.type, torch.bfloat16, enabled=self.config.bf16):
+            with self._precision(x):
                 output, features = run(bound.module, x, answer is not None and answer.features is not None)
             output = output.float() if isinstance(output, Tensor) else output
-            if lesson.from_teacher and teacher is not None:
-                loss = agreement(output, teacher, "soft", self.config.temperature)
+            if lesson.from_teacher and first is not None:
+                loss = agreement(output, first, "soft", self.config.temperature)
             else:
                 loss = self.task.loss(output, y)
             if answer is not None:
                 loss = self._taught(loss, output, features, answer)
+            upcoming = lessons[i + 1] if i + 1 < len(lessons) else self._upcoming(step + 1)
+            if upcoming is not None:  # built while torch is busy: from here to `settle` nobody draws random numbers
+                self.subnets.prepare(upcoming.architecture)
             loss.backward()
-            collect(bound, self.store, gradients, touched)
-            if teacher is None and isinstance(output, Tensor):
-                teacher = output.detach()
+            bound.collect(self.store, self.optimiser)
+            if first is None and isinstance(output, Tensor):
+                first = output.detach()
             losses.append(loss.detach())
-        with torch.no_grad():
-            self.optimiser.step(gradients, touched, lr, self.config.clip)
-        if self.teacher is not None:
-            self.teacher.step(lr, self.config.clip)
+            if i + 1 < len(lessons):
+                self.subnets.settle()
+        norm = self._update(losses, lr)
+        self.subnets.settle()
+        return losses, norm
+
+    def _precision(self, x: Tensor) -> Any:
+        return torch.autocast(x.device.type, torch.bfloat16, enabled=self.config.bf16)
+
+    def _upcoming(self, step: int) -> Lesson | None:
+        if step >= self.steps:
+            return None
+        return next(iter(self.strategy.lessons(self.store.space, self.seed * 1_000_003 + step, step / self.steps)), None)
+
+    def _answer(self, lesson: Lesson, x: Tensor, y: Tensor, seed: int) -> Answer | None:
+        if not lesson.is_taught or self.teacher is None:
+            return None
+        with self._precision(x):
+            return self.teacher.answer(x, y, lesson.architecture, seed, self.optimiser)
+
+    @torch.no_grad()
+    def _update(self, losses: list[Tensor], lr: float) -> Tensor | None:
+        """Average over processes, in one reduction, and update everything that learns."""
         if self.imitation is not None:
-            self.imitation.step(lr)
-        return losses
+            self.imitation.collect()
+        others = [o.optimiser for o in (self.teacher, self.imitation) if o is not None and o.optimiser is not None]
+        learners = [self.optimiser, *others]
+        parts = [(learner.gradients, key) for learner in learners for key in learner.gradients]
+        averaged = self.processes.average([*(gradients[key] for gradients, key in parts), *losses])
+        for (gradients, key), mean in zip(parts, averaged, strict=False):
+            gradients[key] = mean
+        losses[:] = averaged[len(parts) :]
+        norm = self.optimiser.step(lr, self.config.clip)
+        for learner in others:
+            learner.step(lr, self.config.clip)
+        return norm
 
     def _taught(self, loss: Tensor, output: Tensor, features: Tensor | None, answer: Answer) -> Tensor:
         """The loss of the targets, and of not being like the teacher. Source: Hinton et al. 2015."""
@@ -255,7 +384,16 @@ class Trainer:
             if part is not None:
                 part.load({k.removeprefix(f"{name}/"): t for k, t in tensors.items() if k.startswith(f"{name}/")})
         self.done = int(metadata["epochs_done"])
-        self.history = [Epoch(**row) for row in json.loads(metadata["history"])]
+        self.history = [Epoch.of(row) for row in json.loads(metadata["history"])]
+
+
+def fingerprint(store: Store) -> str:
+    """SHA-256 of all weights with their names and shapes, 64 hexadecimal digits."""
+    digest = sha256()
+    for name, weight in sorted(store.weights.items()):
+        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+        digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def load_weights(store: Store, tensors: dict[str, Tensor]) -> None:

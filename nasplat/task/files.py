@@ -132,10 +132,10 @@ def from_folder(folder: Path, limit: int | None = None, decide: int = 2000, seed
 def flip_and_shift(x: torch.Tensor, generator: torch.Generator, pad: int = 2) -> torch.Tensor:
     """Mirror half of the images and shift each by up to `pad` pixels; shape (n, c, h, w) in and out."""
     n, _, h, w = x.shape
-    mirrored = (torch.rand(n, generator=generator) < 0.5).to(x.device)
+    mirrored = torch.rand(n, generator=generator, device=x.device) < 0.5
     x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
     padded = torch.nn.functional.pad(x, (pad,) * 4)
-    top, left = torch.randint(0, 2 * pad + 1, (2, n), generator=generator).to(x.device)
+    top, left = torch.randint(0, 2 * pad + 1, (2, n), generator=generator, device=x.device)
     rows = (top[:, None] + torch.arange(h, device=x.device))[:, None, :, None]
     columns = (left[:, None] + torch.arange(w, device=x.device))[:, None, None, :]
     channel = torch.arange(x.shape[1], device=x.device)[None, :, None, None]

@@ -33,8 +33,17 @@ class Split:
 
 
 def accuracy(output: Tensor, target: Tensor) -> Tensor:
-    """Per-example correctness in percent, shape (n,); output (n, classes), target (n,)."""
-    return (output.argmax(1) == target).float() * 100.0
+    """Correctness in percent of each example, shape (n,); output (n, classes, …), target (n, …): over places, where there are any."""
+    return (
+        (output.argmax(1) == target).float().flatten(1).mean(1) * 100.0
+        if target.dim() > 1
+        else (output.argmax(1) == target) * 100.0
+    )
+
+
+def distance(output: Tensor, target: Tensor) -> Tensor:
+    """Euclidean distance of each example, shape (n,), in the targets' unit; output and target (n, …)."""
+    return (output - target).flatten(1).norm(dim=1)
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,7 @@ class Task:
     renew: Callable[[int], Split] | None = None
     """Fresh training data for an epoch's seed, where the task can make it."""
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None
-    """Random changes of a training batch."""
+    """Random changes of a training batch; the generator is on the batch's device."""
 
     def __post_init__(self) -> None:
         """Check the splits."""
@@ -85,6 +94,13 @@ class Task:
         return tuple(self.train.x.shape[1:])
 
     @property
+    def chance(self) -> float | None:
+        """Accuracy in percent of always naming the commonest class of the decide split; None for other metrics."""
+        if self.metric is not accuracy:
+            return None
+        return float(self.decide.y.flatten().bincount().max()) / self.decide.y.numel() * 100.0
+
+    @property
     def classes(self) -> int:
         """Number of classes, for class targets."""
         return int(self.train.y.max()) + 1
@@ -106,10 +122,10 @@ class Task:
             seed: Decides order, fresh data and augmentation.
             batch_size: Examples per batch; a last incomplete batch is dropped unless it is the only one.
         """
-        generator = torch.Generator().manual_seed(seed % 2**63)
-        data = self.renew(seed) if self.renew else self.train
-        data = data.to(self.train.x.device)
-        order = torch.randperm(len(data), generator=generator).to(data.x.device)
+        device = self.train.x.device
+        data = self.renew(seed).to(device) if self.renew else self.train
+        generator = torch.Generator(device).manual_seed(seed % 2**63)  # on the device: no batch waits for the host
+        order = torch.randperm(len(data), generator=generator, device=device)
         stop = max(len(data) // batch_size * batch_size, min(batch_size, len(data)))
         for start in range(0, stop, batch_size):
             rows = order[start : start + batch_size]
@@ -121,17 +137,20 @@ class Task:
         return max(1, len(self.train) // batch_size)
 
     @torch.inference_mode()
-    def evaluate(self, module: torch.nn.Module, split: str = "decide", batch_size: int = 512) -> float:
-        """Mean metric of a module in eval mode over a split, in the metric's unit."""
+    def evaluate(self, module: torch.nn.Module, split: str = "decide", batch_size: int = 512, limit: int | None = None) -> float:
+        """Mean metric of a module in eval mode over a split, or over `limit` examples spread over it, in the metric's unit."""
         data = self.split(split)
+        if limit is not None and limit < len(data):
+            rows = torch.arange(limit, device=data.x.device) * len(data) // limit
+            data = Split(data.x[rows], data.y[rows])
         was_training = module.training
         module.eval()
-        total = 0.0
+        total = torch.zeros((), dtype=torch.float64, device=data.x.device)
         for start in range(0, len(data), batch_size):
             output = module(data.x[start : start + batch_size])
-            total += float(self.metric(output, data.y[start : start + batch_size]).double().sum())
+            total += self.metric(output, data.y[start : start + batch_size]).sum(dtype=torch.float64)
         module.train(was_training)
-        return total / len(data)
+        return float(total) / len(data)
 
     def to(self, device: torch.device | str) -> Task:
         """The same task with its data on a device."""

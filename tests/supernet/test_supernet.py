@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from torch import nn
 
 import nasplat
 from nasplat.errors import SupernetError
+from nasplat.supernet.optimiser import MaskedAdamW
 from nasplat.supernet.recalibrate import recalibrate
+from nasplat.supernet.strategy import Lesson, Strategy
 from nasplat.supernet.training import TrainConfig, Trainer
 
 
@@ -24,21 +27,21 @@ def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 
 @pytest.mark.parametrize("name", sorted(SMALL))
-def test_extraction_is_exact_for_200_architectures(name: str) -> None:
+def test_extraction_is_exact(name: str) -> None:
     widths = {"width": list(range(2, 18))} if name == "nasbench201" else {}
     space = nasplat.load_space(name, **(SMALL[name] | widths))
     task = nasplat.load_task("digits-clutter", train=64, decide=32, test=32)
     supernet = nasplat.Supernet(space, task, seed=0)
     supernet.train(epochs=3, batch_size=8)  # 24 steps
     x, smaller = task.test.x[:16], 0
-    for i in range(200):
+    for i in range(60):  # a thousand over all spaces: benchmarks/bench_extraction.py
         architecture = space.sample(seed=10_000 + i)
         extracted, shared = supernet.subnet(architecture), supernet.shared(architecture)
         with torch.no_grad():
             assert (extracted(x) - shared(x)).abs().max() == 0, architecture
         bound = supernet.subnets.bind(architecture)
         smaller += any(tuple(p.shape) != tuple(supernet.store.weights[k].shape) for k, p in bound.parameters)
-    assert smaller >= 180
+    assert smaller >= 50
 
 
 def test_training_an_extracted_module_leaves_the_store_untouched(small_space: nasplat.Space, task: nasplat.Task) -> None:
@@ -65,9 +68,9 @@ def test_only_the_sampled_slice_moves(small_space: nasplat.Space, task: nasplat.
     supernet = nasplat.Supernet(small_space, task, seed=0)
     architecture = small_space.extreme(largest=False)
     config = TrainConfig(epochs=1, batch_size=32)
-    trainer = Trainer(supernet.store, supernet.subnets, supernet.task, 0, config)
+    trainer = Trainer(supernet.store, supernet.subnets, supernet.task, 0, config, strategy=_Always(architecture))
     before = weights(supernet)
-    trainer._step(_Always(architecture), task.train.x[:32], task.train.y[:32], 0, 1e-2)
+    trainer.step(task.train.x[:32], task.train.y[:32], 0, 1e-2)
     touched = {k: tuple(p.shape) for k, p in supernet.subnets.bind(architecture).parameters}
     moved = 0
     for key, weight in supernet.store.weights.items():
@@ -82,16 +85,14 @@ def test_only_the_sampled_slice_moves(small_space: nasplat.Space, task: nasplat.
     assert moved > 0
 
 
-class _Always:
+class _Always(Strategy):
     name = "always"
 
     def __init__(self, *architectures: nasplat.Architecture) -> None:
         self.architectures = architectures
 
-    def lessons(self, space: nasplat.Space, seed: int) -> list[object]:
-        from nasplat.supernet.strategy import Lesson
-
-        return [Lesson(a) for a in self.architectures]
+    def lessons(self, space: nasplat.Space, seed: int, progress: float) -> Iterator[Lesson]:
+        return iter([Lesson(a) for a in self.architectures])
 
 
 def _clear(mask: torch.Tensor, shape: tuple[int, ...], supernet: nasplat.Supernet, key: str) -> None:
@@ -112,10 +113,10 @@ def test_slices_that_do_not_nest_move_only_their_union(task: nasplat.Task) -> No
         return net
 
     supernet = nasplat.Supernet(cross, task, seed=0)
-    trainer = Trainer(supernet.store, supernet.subnets, supernet.task, 0, TrainConfig(epochs=1))
-    before = weights(supernet)["second.weight"]
     wide, tall = cross.architecture({"a": 8, "b": 4}), cross.architecture({"a": 4, "b": 8})
-    trainer._step(_Always(wide, tall), task.train.x[:32], task.train.y[:32], 0, 1e-2)
+    trainer = Trainer(supernet.store, supernet.subnets, supernet.task, 0, TrainConfig(epochs=1), strategy=_Always(wide, tall))
+    before = weights(supernet)["second.weight"]
+    trainer.step(task.train.x[:32], task.train.y[:32], 0, 1e-2)
     changed = supernet.store.weights["second.weight"] != before
     assert changed[:4].any()
     assert changed[4:, :4].any()
@@ -130,20 +131,15 @@ def test_gradient_of_a_slice_equals_that_of_the_module(vit: nasplat.Space, task:
     x, y = task.train.x[:32], task.train.y[:32]
     task.loss(module(x), y).backward()
     task.loss(bound.module.train()(x), y).backward()
-    buffers: dict[str, torch.Tensor] = {}
-    bound.give_gradients(supernet.store, buffers)
+    optimiser = MaskedAdamW(supernet.store.weights, supernet.store.rules, 0.0)
+    bound.collect(supernet.store, optimiser)
     for name, parameter in module.named_parameters():
         key = supernet.store.address(name, architecture.choices)
-        assert torch.allclose(supernet.store.rules[key] and _take(supernet, buffers, key, parameter), parameter.grad, atol=1e-6)
+        assert optimiser.gradients[key].shape == parameter.shape  # no larger than the slice
+        assert torch.allclose(optimiser.gradients[key], parameter.grad, atol=1e-6)
 
 
-def _take(supernet: nasplat.Supernet, buffers: dict[str, torch.Tensor], key: str, parameter: torch.Tensor) -> torch.Tensor:
-    from nasplat.supernet.slicing import take
-
-    return take(buffers[key], tuple(parameter.shape), supernet.store.rules[key], key)
-
-
-@pytest.mark.parametrize("strategy", ["single-path", "sandwich"])
+@pytest.mark.parametrize("strategy", ["single-path", "sandwich", "progressive"])
 def test_resumed_training_is_bit_equal(vit: nasplat.Space, task: nasplat.Task, strategy: str, tmp_path: Path) -> None:
     whole = nasplat.Supernet(vit, task, seed=3)
     whole.train(epochs=3, strategy=strategy, batch_size=64)
@@ -273,7 +269,7 @@ def test_foreign_architecture_and_bad_settings_are_refused(vit: nasplat.Space, t
         supernet.evaluate(nasplat.load_space("vit").sample())
     with pytest.raises(SupernetError, match="nothing would move"):
         supernet.train(epochs=1, lr=0.0)
-    with pytest.raises(SupernetError, match="among single-path, sandwich, ovo, got 'magic'"):
+    with pytest.raises(SupernetError, match="among single-path, sandwich, ovo, progressive, got 'magic'"):
         supernet.train(epochs=1, strategy="magic")
     with pytest.raises(SupernetError, match="got 'speed'"):
         supernet.train(epochs=1, speed=3)

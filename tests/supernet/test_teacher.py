@@ -142,7 +142,8 @@ def test_the_map_of_features_learns_and_grows() -> None:
     first = float(imitation.loss(student, student @ mixed).detach())
     for _ in range(300):
         imitation.loss(student, student @ mixed).backward()
-        imitation.step(0.02)
+        imitation.collect()
+        imitation.optimiser.step(0.02, 1e9)
     assert float(imitation.loss(student, student @ mixed).detach()) < 0.1 * first
     kept = imitation.map.detach().clone() if imitation.map is not None else None
     imitation.loss(torch.randn(4, 9), torch.randn(4, 7))

@@ -1,0 +1,82 @@
+"""How a supernet that is being trained is doing: its ends and eight random subnets, after recalibration; and what looks wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nasplat.searchspace import Architecture, Space
+from nasplat.supernet.strategy import end
+from nasplat.task import Task
+
+RANDOM = 8
+"""Random subnets that are looked at; the same ones every epoch."""
+FEWEST, MOST, SHARE = 128, 1024, 32
+"""Examples of the decide split each is judged on: an epoch's training examples / SHARE, within FEWEST and MOST; then looking costs about a
+tenth of a single-path epoch, twice that with BatchNorm."""
+SETTLED, STEPS = 0.5, 500
+"""Share of a run, and steps, after which a subnet at chance level is reported."""
+
+Evaluate = Callable[[Architecture, int], float]
+"""(subnet, number of examples) -> metric on the decide split."""
+
+
+@dataclass(frozen=True)
+class Health:
+    """The task's metric of some subnets on a part of the decide split."""
+
+    smallest: float
+    largest: float
+    random: tuple[float, ...]
+    examples: int
+
+    @property
+    def gap(self) -> float:
+        """Between the best and the worst of all that were looked at."""
+        found = (self.smallest, self.largest, *self.random)
+        return max(found) - min(found)
+
+
+class Watch:
+    """Looks at the same subnets again and again."""
+
+    def __init__(self, space: Space, task: Task, evaluate: Evaluate) -> None:
+        """Args:
+        space: Of the supernet.
+        task: Of the supernet.
+        evaluate: See `Evaluate`.
+        """
+        self.evaluate, self.task = evaluate, task
+        self.ends = [end(space, largest, 0) for largest in (False, True)]
+        self.random = [space.sample(seed=900_000 + i) for i in range(RANDOM)]
+        self.has_complained = False
+        self.examples = min(len(task.decide), MOST, max(FEWEST, len(task.train) // SHARE))
+
+    def look(self) -> Health:
+        """Evaluate all of them."""
+        smallest, largest = (self.evaluate(a, self.examples) for a in self.ends)
+        return Health(smallest, largest, tuple(self.evaluate(a, self.examples) for a in self.random), self.examples)
+
+    def complaints(self, health: Health, progress: float, steps: int) -> list[str]:
+        """What looks wrong, said once.
+
+        Args:
+            health: Found just now.
+            progress: Share of the run that is done.
+            steps: That are done.
+        """
+        chance = self.task.chance
+        if chance is None or progress < SETTLED or steps < STEPS or self.has_complained:
+            return []
+        names = {"the smallest": health.smallest, "the largest": health.largest} | {
+            f"random subnet {i}": v for i, v in enumerate(health.random)
+        }
+        noise = 2 * (chance * (100 - chance) / health.examples) ** 0.5
+        low = [name for name, value in names.items() if value <= chance + noise]
+        if not low:
+            return []
+        self.has_complained = True
+        return [
+            f"at chance level ({chance:.1f} %, ± {noise:.1f} with {health.examples} examples) after {progress:.0%} of the training: "
+            f"{', '.join(low)}. Train for longer, try another lr, or take out the choices that cannot learn."
+        ]
