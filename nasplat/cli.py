@@ -561,21 +561,38 @@ def _load(space: str, preset: tuple[str, ...], task: str) -> tuple[Any, Any]:
 
 
 def _supernet(
-    space: Any, task: Any, seed: int, device: str, folder: Path, extra: tuple[str, ...], quiet: bool, teacher: Any = None
+    space: Any, task: Any, seed: int, device: str, folder: Path, extra: tuple[str, ...], quiet: bool, **more: Any
 ) -> Any:
     import nasplat
     from nasplat.supernet import TrainConfig
 
     options = _config(TrainConfig, "train", extra)
-    supernet = nasplat.Supernet(space, task, seed, device)
-    with _progress("supernet", quiet) as update:
-        supernet.train(
-            checkpoint=folder,
-            teacher=teacher,
-            report=lambda e, total: update(e.epoch, total, f"loss {e.loss:.3f}, {e.images_per_second:,.0f} images/s"),
-            **options,
-        )
+    supernet = nasplat.Supernet(space, task, seed, device, kernel_transforms=more.get("kernel_transforms", False))
+    with _epochs("supernet", quiet) as report:
+        supernet.train(checkpoint=folder, teacher=more.get("teacher"), report=report, **options)
     return supernet
+
+
+@contextmanager
+def _epochs(title: str, quiet: bool) -> Iterator[Any]:
+    """What is told after each epoch of a supernet; its warnings are one line each."""
+    import warnings
+
+    from nasplat.errors import SupernetWarning
+
+    with _progress(title, quiet) as update, warnings.catch_warnings():
+        warnings.simplefilter("ignore", SupernetWarning)  # said here, in full
+
+        def report(epoch: Any, total: int) -> None:
+            health = epoch.health
+            found = (
+                "" if health is None else f", largest {health.largest:.1f}, random {sum(health.random) / len(health.random):.1f}"
+            )
+            update(epoch.epoch, total, f"loss {epoch.loss:.3f}{found}, {epoch.images_per_second:,.0f} images/s")
+            for text in epoch.warnings:
+                click.echo(f"warning, epoch {epoch.epoch}: {text}", err=True)
+
+        yield report
 
 
 def _show_forecast(found: Any, as_json: bool) -> None:
@@ -628,6 +645,11 @@ EXTRA = {"ignore_unknown_options": True, "allow_extra_args": True}
 @click.option(
     "--teacher", default=None, metavar="NETWORK|RUN", help="Of --train.strategy=ovo: a network, or the --out of an earlier train."
 )
+@click.option("--kernel-transforms", is_flag=True, help="Smaller depthwise kernels by learnt matrices, as in Once-for-All.")
+@click.option(
+    "--from", "source", default=None, type=click.Path(path_type=Path), help="Train one subnet further: run of a search or train."
+)
+@click.option("--subnet", default=None, metavar="ENCODING", help="Of --from: which one; default: the one that the search chose.")
 @presets
 @dry_run_option
 @as_json
@@ -640,6 +662,9 @@ def train(
     seed: int,
     device: str,
     teacher: str | None,
+    kernel_transforms: bool,
+    source: Path | None,
+    subnet: str | None,
     preset: tuple[str, ...],
     dry_run: bool,
     as_json: bool,
@@ -647,15 +672,17 @@ def train(
     """Train a supernet of a space. Further options: --train.epochs=10 --train.strategy=sandwich --train.lr=0.003 …
 
     --train.strategy=ovo distils online: a sampled subnet learns from another (--train.teacher=sampled or largest), or from --teacher.
+    --from trains one subnet of an earlier run further and exports it. Started by torchrun, all its processes train together.
     """
-    from nasplat.runs import describe, forecast_training, teacher_of
+    from nasplat import runs
     from nasplat.supernet import TrainConfig
+    from nasplat.supernet.processes import join, leave
     from nasplat.supernet.strategy import end
 
     loaded, data = _load(space, preset, task)
+    config = TrainConfig(**_config(TrainConfig, "train", tuple(context.args)))
     if dry_run:
-        config = TrainConfig(**_config(TrainConfig, "train", tuple(context.args)))
-        _show_forecast(forecast_training(loaded, data, out / "supernet", config, seed, device), as_json)
+        _show_forecast(runs.forecast_training(loaded, data, out / "supernet", config, seed, device), as_json)
         return
     settings = {
         "argument": space,
@@ -664,10 +691,32 @@ def train(
         "seed": seed,
         "options": context.args,
         "teacher": teacher,
+        "kernel_transforms": kernel_transforms,
+        "from": source,
+        "subnet": subnet,
     }
-    describe(out, "train", settings)
-    teaching = teacher_of(teacher, data, device) if teacher is not None else None
-    supernet = _supernet(loaded, data, seed, device, out / "supernet", tuple(context.args), as_json, teaching)
+    processes, device = join(device)
+    try:
+        if processes.is_first:
+            runs.describe(out, "train", settings)
+        if source is not None:
+            inherited = runs.trained(source, loaded, data, seed, device)
+            architecture = loaded.parse(subnet) if subnet else runs.chosen(source, loaded)
+            with _epochs("subnet", as_json or not processes.is_first) as report:
+                row = runs.finetune(inherited, architecture, out, config, report)
+            if processes.is_first:
+                _print(row, as_json, lambda: _table([*row], [[_cell(v) for v in row.values()]]))
+            return
+        more = {"teacher": runs.teacher_of(teacher, data, device) if teacher is not None else None}
+        quiet = as_json or not processes.is_first
+        extra = tuple(context.args)
+        supernet = _supernet(
+            loaded, data, seed, device, out / "supernet", extra, quiet, kernel_transforms=kernel_transforms, **more
+        )
+    finally:
+        leave()
+    if not processes.is_first:
+        return
     members = {"largest": end(loaded, True, 0), "smallest": end(loaded, False, 0), "random": loaded.sample(seed=1)}
     rows = [{"subnet": k, "architecture": str(a), data.metric_name: supernet.evaluate(a)} for k, a in members.items()]
     _print(
@@ -679,7 +728,7 @@ def train(
         ),
     )
     if not as_json:
-        click.echo(f"saved {out}; next: nasplat search {space} --task {task} --supernet {out} …")
+        click.echo(f"saved {out}; next: nasplat report {out}, or nasplat search {space} --task {task} --supernet {out} …")
 
 
 @cli.command(context_settings=EXTRA)
@@ -739,7 +788,7 @@ def search(context: click.Context, space: str, out: Path, as_json: bool, workers
             "stages": stages,
             "workers": workers,
         }
-        named |= {"limits": _pairs(o["limit"]), "guide_at": _pairs(o["guide_at"]) or None, "trained": o["supernet_run"]}
+        named |= {"limits": _pairs(o["limit"]), "guide_at": _pairs(o["guide_at"]) or None, "supernet_run": o["supernet_run"]}
         _show_forecast(runs.forecast_search(loaded, data, out, **named), as_json)
         return
     is_worker = PARENT in os.environ
@@ -751,7 +800,12 @@ def search(context: click.Context, space: str, out: Path, as_json: bool, workers
     if "inherited" in (stages or [o["maximize"]]):
         folder = (o["supernet_run"] or out) / "supernet"
         shared = None if (folder / "supernet.safetensors").exists() else runs.shared_supernet(o["storage"])
-        supernet = _supernet(loaded, data, o["seed"], o["device"], shared or folder, tuple(context.args), quiet)
+        if shared is not None:
+            supernet = runs.finished_supernet(shared / "supernet.safetensors", loaded, data, o["seed"], o["device"])
+        elif o["supernet_run"] is not None:
+            supernet = runs.trained(o["supernet_run"], loaded, data, o["seed"], o["device"])
+        else:
+            supernet = _supernet(loaded, data, o["seed"], o["device"], folder, tuple(context.args), quiet)
         if o["storage"] and not shared:
             runs.share_supernet(folder, supernet.fingerprint)
 

@@ -21,6 +21,7 @@ import torch
 from nasplat import __version__, content, forecast
 from nasplat.devices import cache, device_name
 from nasplat.errors import SearchError
+from nasplat.exporting import export
 from nasplat.inputs import capture, load_predictor, resolve
 from nasplat.measuring import Budget
 from nasplat.predict.predictor import trained_on
@@ -40,6 +41,7 @@ from nasplat.stages import PILOTS, Staged, search_in_stages
 from nasplat.storage import open_storage
 from nasplat.study import CONTENTS, Progress, architectures, search
 from nasplat.supernet import Supernet, TrainConfig
+from nasplat.supernet.processes import current
 from nasplat.supernet.training import read_checkpoint
 from nasplat.task import Task
 
@@ -254,7 +256,7 @@ def forecast_search(
     stages: Sequence[str],
     budget: float | None,
     workers: int,
-    trained: Path | None,
+    supernet_run: Path | None,
     seed: int,
     device: str,
 ) -> forecast.Forecast:
@@ -276,7 +278,7 @@ def forecast_search(
         stages: As for `run_stages`; empty for a plain search.
         budget: As for `run_stages`.
         workers: Processes that share the evaluations, one thread each.
-        trained: Run folder of a supernet that was trained before.
+        supernet_run: Run folder of a supernet that was trained before.
         seed: As for `run_search`.
         device: Where.
     """
@@ -286,7 +288,7 @@ def forecast_search(
     words, parts, supernet = list(stages) or [maximize], list[forecast.Part](), None
     if "inherited" in words:
         supernet = Supernet(space, task, seed, device)
-        left = _epochs_left((trained or folder) / "supernet", config)
+        left = 0 if supernet_run else _epochs_left(folder / "supernet", config)
         parts.append(forecast.supernet_epochs(supernet, config, left))
     needed = guide != "none" and (not stages or "predicted" in stages)
     predicted = Predicted(load_predictor(guide), guide_at) if needed else None
@@ -324,17 +326,96 @@ def teacher_of(reference: str, task: Task, device: str) -> Any:
     if (folder / "supernet" / "supernet.safetensors").exists():
         about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         space = about["settings"]["space"]
-        teacher = Supernet(
-            load_space(about["settings"]["argument"], **json.loads(space[space.index("{") :])), task, device=device
-        )
-        teacher.load(folder / "supernet")
-        return teacher
+        loaded = load_space(about["settings"]["argument"], **json.loads(space[space.index("{") :]))
+        return trained(folder, loaded, task, device=device)
     found = resolve(reference)
     if isinstance(found, Architecture):
         return found.build()
     if not isinstance(found, torch.nn.Module):
         raise SearchError(f"--teacher expected a run folder or a network torch can run, got {reference!r}.\n  Give a module.")
     return found
+
+
+def trained(folder: Path, space: Space, task: Task, seed: int = 0, device: str = "cpu") -> Supernet:
+    """The supernet of a run folder; of a search that used another run's, that one.
+
+    Args:
+        folder: Of `nasplat train` or `nasplat search`.
+        space: Of the supernet.
+        task: Of the supernet.
+        seed: For what follows.
+        device: Where it runs.
+
+    Raises:
+        SearchError: there is none, or its training is not finished.
+        SupernetError: it is of another space.
+    """
+    file = folder / "supernet" / "supernet.safetensors"
+    if not file.exists() and (folder / "run.json").exists():
+        used = json.loads((folder / "run.json").read_text(encoding="utf-8"))["settings"].get("supernet_run")
+        file = file if used is None else Path(used) / "supernet" / "supernet.safetensors"
+    if not file.exists():
+        raise SearchError(f"expected a run folder with a supernet, got {str(folder)!r}.\n  Give the --out of `nasplat train`.")
+    return finished_supernet(file, space, task, seed, device)
+
+
+def finished_supernet(file: Path, space: Space, task: Task, seed: int = 0, device: str = "cpu") -> Supernet:
+    """The supernet of a checkpoint whose training is finished; arguments and errors as for `trained`."""
+    metadata, _ = read_checkpoint(file)
+    done, planned = int(metadata["epochs_done"]), json.loads(metadata["config"])["epochs"]
+    if done < planned:
+        raise SearchError(
+            f"the supernet {str(file)!r} has {done} of {planned} epochs.\n  Finish it: repeat the command that is in run.json beside it."
+        )
+    supernet = Supernet(space, task, seed, device, kernel_transforms=metadata.get("kernels", "{}") != "{}")
+    supernet.load(file.parent)
+    return supernet
+
+
+def finetune(
+    supernet: Supernet, architecture: Architecture, folder: Path, config: TrainConfig, report: Callable[[Any, int], None] | None
+) -> dict[str, Any]:
+    """Train one subnet further with the recipe of supernets, and hand it over: best.onnx with its certificate, and chosen.json.
+
+    Args:
+        supernet: Whose weights it inherits.
+        architecture: The subnet.
+        folder: Of the run.
+        config: How it is trained.
+        report: Called after each epoch.
+
+    Returns:
+        The metric before and after on the decide split, and after on the test split; nothing in all but the first of several processes.
+    """
+    alone = supernet.specialise(architecture)
+    alone.train(config=config, checkpoint=folder / "supernet", report=report)
+    if not current().is_first:
+        return {}
+    member = alone.space.extreme()
+    choose(folder, architecture, "fine-tuned")
+    example: Any = architecture.example_input
+    certificate = export(alone.subnet(member), folder / "best.onnx", example, task=supernet.task)
+    return {
+        "architecture": supernet.space.format(architecture),
+        "inherited, decide": supernet.evaluate(architecture),
+        "fine-tuned, decide": alone.evaluate(member),
+        "fine-tuned, test": alone.evaluate(member, "test"),
+        "max_relative_error": certificate.max_relative_error,
+    }
+
+
+def chosen(folder: Path, space: Space) -> Architecture:
+    """The network that a run chose.
+
+    Raises:
+        SearchError: it chose none.
+    """
+    file = folder / "chosen.json"
+    if not file.exists():
+        raise SearchError(
+            f"expected a run with a chosen network, got {str(folder)!r}.\n  Give --subnet, or the --out of a search."
+        )
+    return Architecture.from_json(json.loads(file.read_text(encoding="utf-8"))["architecture"], space)
 
 
 def finished(folder: Path, storage: str | None) -> int:

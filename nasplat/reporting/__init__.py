@@ -1,6 +1,7 @@
 """Results made visible: one SVG of a network, one self-contained HTML page of a run.
 
 drawing.py  a Graph as SVG, folded by module      page.py  a run folder as report.html
+curves.py   how the training of a supernet went
 """
 
 from nasplat.reporting.drawing import draw, draw_diff

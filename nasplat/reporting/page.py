@@ -22,6 +22,7 @@ from sklearn.preprocessing import OrdinalEncoder
 
 from nasplat.errors import SearchError
 from nasplat.metrics import kendall_tau
+from nasplat.reporting.curves import training_section
 from nasplat.reporting.drawing import draw, draw_diff
 from nasplat.searching.ledger import STOPPED
 from nasplat.searchspace import Architecture
@@ -47,7 +48,7 @@ def write_report(folder: str | Path) -> Path:
     """Write report.html into a run folder.
 
     Args:
-        folder: Of a search or a demo.
+        folder: Of a search, a demo or the training of a supernet.
 
     Returns:
         Path of the page.
@@ -59,11 +60,27 @@ def write_report(folder: str | Path) -> Path:
     about = _json(folder / "run.json")
     if about is None:
         raise SearchError(f"expected a run folder with run.json, got {str(folder)!r}.\n  Give the --out of a search or a demo.")
+    if about.get("verb") == "train":
+        return _written(
+            folder,
+            _page(
+                about,
+                [
+                    _embedded("tips", {}),
+                    training_section(folder),
+                    _certificate(_json(folder / "best.certificate.json")),
+                    _replay(about, folder),
+                ],
+            ),
+        )
     storage = about["settings"].get("storage") or str(folder / "study.journal")
     if storage.endswith(".journal") and not Path(storage).exists():
         raise SearchError(f"run folder {str(folder)!r} holds no study yet ({storage} is missing).\n  Run its command first.")
     study = optuna.load_study(study_name="nasplat", storage=open_storage(storage))
-    page = render(study, about, _json(folder / "chosen.json"), _json(folder / "best.certificate.json"), folder)
+    return _written(folder, render(study, about, _json(folder / "chosen.json"), _json(folder / "best.certificate.json"), folder))
+
+
+def _written(folder: Path, page: str) -> Path:
     partial = folder / "report.html.partial"
     partial.write_text(page, encoding="utf-8")
     os.replace(partial, folder / "report.html")
@@ -113,9 +130,14 @@ def render(study: optuna.Study, about: dict[str, Any], chosen: Any, certificate:
         _front_table(study, done, front, names),
         _comparison(study, done, front, names),
         _certificate(certificate),
+        training_section(folder),
         _failures(failed),
         _replay(about, folder),
     ]
+    return _page(about, sections)
+
+
+def _page(about: dict[str, Any], sections: list[str]) -> str:
     head = f"{about['verb']} of {escape(str(about['settings'].get('space', '')))}"
     body = "\n".join(s for s in sections if s)
     return _PAGE.replace("@TITLE@", head).replace("@BODY@", body).replace("@STYLE@", _STYLE).replace("@SCRIPT@", _SCRIPT)

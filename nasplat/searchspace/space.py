@@ -222,6 +222,17 @@ class Space:
             )
         return Architecture(self, made)
 
+    def only(self, architecture: Architecture) -> Space:
+        """The space whose one member this is; it has no choices."""
+
+        def build(pick: Pick) -> Any:
+            return self.function(Pick(picks.recorded(architecture.choices, self.name), self.known, self.name), **self.presets)
+
+        example = self.default_input
+        if callable(example):
+            example = example(**self.presets)
+        return Space(build, f"{self.reference}:{architecture.to_json()}", example)
+
     def project(self, choices: Mapping[str, Option], seed: int = 0) -> Architecture:
         """The member nearest to the choices: legal ones are kept, unreached ones dropped, missing ones drawn."""
         return self._first(lambda rng: picks.preferring(choices, picks.at_random(rng)), seed)

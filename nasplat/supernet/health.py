@@ -54,8 +54,9 @@ class Watch:
 
     def look(self) -> Health:
         """Evaluate all of them."""
-        smallest, largest = (self.evaluate(a, self.examples) for a in self.ends)
-        return Health(smallest, largest, tuple(self.evaluate(a, self.examples) for a in self.random), self.examples)
+        known = {a: self.evaluate(a, self.examples) for a in dict.fromkeys([*self.ends, *self.random])}
+        smallest, largest = (known[a] for a in self.ends)
+        return Health(smallest, largest, tuple(known[a] for a in self.random), self.examples)
 
     def complaints(self, health: Health, progress: float, steps: int) -> list[str]:
         """What looks wrong, said once.

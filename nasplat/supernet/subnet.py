@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -129,8 +128,3 @@ class Subnets:
                         memo[id(parameter)] = nn.Parameter(parameter.detach().clone(memory_format=torch.contiguous_format))
                     part._parameters[name] = memo[id(parameter)]
         return module
-
-
-def independent(module: nn.Module) -> nn.Module:
-    """A deep copy that shares no memory."""
-    return copy.deepcopy(module)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nasplat.errors import SupernetError
 from nasplat.searchspace import Architecture, Space
 from nasplat.supernet.health import Watch
 from nasplat.supernet.recalibrate import needs_recalibration, recalibrate
+from nasplat.supernet.sorting import sort_channels
 from nasplat.supernet.store import build_store
 from nasplat.supernet.strategy import Strategy, strategy_named
-from nasplat.supernet.subnet import Subnets, independent
+from nasplat.supernet.subnet import Subnets
 from nasplat.supernet.teacher import FormerSelf, Network, OtherSupernet, OwnTeacher, Teacher
 from nasplat.supernet.training import OWN, Epoch, Report, TrainConfig, Trainer, fingerprint, load_weights, read_checkpoint
 from nasplat.task import Task
@@ -141,6 +144,12 @@ class Supernet:
             raise SupernetError(
                 f"checkpoint expected space {self.space.reference!r}, got {metadata.get('space')!r}.\n  Load that space."
             )
+        if any("#" in key for key in tensors) != bool(self.store.kernels):
+            raise SupernetError(
+                f"checkpoint {'with' if not self.store.kernels else 'without'} kernel transforms expected a supernet of the same kind.\n"
+                f"  Build it with kernel_transforms={not self.store.kernels}."
+            )
+        self.history = [Epoch.of(row) for row in json.loads(metadata.get("history", "[]"))]
         load_weights(self.store, tensors)
 
     @property
@@ -187,16 +196,86 @@ class Supernet:
         recalibrate(bound.module, self.task.train.x[:examples])
         return self.task.evaluate(bound.module, "decide", limit=examples)
 
+    def specialise(self, architecture: Architecture) -> Supernet:
+        """A supernet of one subnet, which begins with its inherited weights: trained further with the same recipe, on its own.
+
+        Args:
+            architecture: A member of the space.
+
+        Returns:
+            With the same task and seed; this one's store stays as it is.
+        """
+        self._check(architecture)
+        alone = Supernet(self.space.only(architecture), self.task, self.seed, self.device)
+        for name, weight in alone.store.weights.items():
+            weight.copy_(self.store.take(self.store.address(name, architecture.choices), tuple(weight.shape)))
+        return alone
+
     def finetune(self, architecture: Architecture, **options: Any) -> nn.Module:
         """An extracted subnet trained further on its own; the store stays as it is.
 
         Args:
             architecture: A member of the space.
-            options: Fields of `nasplat.measuring.Budget`.
+            options: Of `train`, such as epochs, lr, checkpoint or report.
         """
-        from nasplat.measuring.training import Budget, train
+        alone = self.specialise(architecture)
+        alone.train(**options)
+        return alone.subnet(alone.space.extreme())
 
-        return train(independent(self.subnet(architecture)), self.task, Budget(**options), self.seed).module
+    def adopt(self, network: nn.Module | Mapping[str, Tensor], architecture: Architecture | None = None) -> list[str]:
+        """Take over the weights of a network that is a member of the space, such as a pretrained one that is its largest.
+
+        Args:
+            network: A module, or a state dict with the names that the member's parameters have.
+            architecture: Which member it is; default: the largest.
+
+        Returns:
+            Keys of the store that the network does not fill: they keep their values.
+
+        Raises:
+            SupernetError: names are missing or unknown, or shapes differ; nothing was changed then.
+        """
+        member = architecture or self.space.extreme(largest=True)
+        self._check(member)
+        module, _ = self.space.construct(member, initialised=False)
+        given = dict(network.state_dict(keep_vars=True) if isinstance(network, nn.Module) else network)
+        wanted = dict(module.named_parameters())
+        known = set(module.state_dict())
+        missing = [name for name in wanted if name not in given]
+        unknown = [name for name in given if name not in known]
+        if missing or unknown:
+            raise SupernetError(
+                f"expected the {len(wanted)} parameters of {member}, got a network without {', '.join(missing[:4]) or 'none'}"
+                f"{' …' if len(missing) > 4 else ''} and with {', '.join(unknown[:4]) or 'none'}{' …' if len(unknown) > 4 else ''}.\n"
+                "  Rename the entries of its state dict, or say which architecture it is."
+            )
+        places = {name: self.store.address(name, member.choices) for name in wanted}
+        for name, parameter in wanted.items():
+            if given[name].shape != parameter.shape:
+                raise SupernetError(
+                    f"parameter {name!r} has shape {tuple(parameter.shape)} in {member}, got {tuple(given[name].shape)}.\n"
+                    "  Say which architecture the network is."
+                )
+            if not self.store.is_view(places[name], tuple(parameter.shape)):
+                raise SupernetError(
+                    f"parameter {name!r} of {member} is computed from a larger one, so that it cannot be set.\n  Take over the largest."
+                )
+        for name, parameter in wanted.items():
+            self.store.take(places[name], tuple(parameter.shape)).copy_(given[name].detach())
+        return [key for key in self.store.weights if key not in places.values()]
+
+    def sort_channels(self) -> dict[str, int]:
+        """Put channels in the order of their importance, so that narrower subnets keep those that matter; see `nasplat.supernet.sorting`.
+
+        The largest networks compute what they did; narrower ones change.
+
+        Returns:
+            For each choice whose channels were sorted, the number of weights that follow it.
+        """
+        found: dict[str, int] = {}
+        for group in sort_channels(self.store):
+            found[group.choice] = found.get(group.choice, 0) + len(group.axes)
+        return found
 
     def _check(self, architecture: Architecture) -> None:
         if architecture.space != self.space:

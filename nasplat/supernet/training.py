@@ -125,7 +125,7 @@ class Epoch:
 
     @staticmethod
     def of(row: dict[str, Any]) -> Epoch:
-        """From a row of `summary`."""
+        """From a row of a checkpoint's history."""
         health = row.get("health")
         made = None if health is None else Health(**(health | {"random": tuple(health["random"])}))
         return Epoch(**(row | {"health": made, "warnings": tuple(row.get("warnings", ()))}))
@@ -347,6 +347,7 @@ class Trainer:
             "task": repr(self.task),
             "seed": str(self.seed),
             "config": json.dumps(asdict(self.config), sort_keys=True),
+            "kernels": json.dumps(self.store.kernels, sort_keys=True),
         }
 
     def save(self, folder: Path) -> None:
@@ -358,7 +359,7 @@ class Trainer:
         if self.imitation is not None:
             tensors |= {f"imitation/{k}": t for k, t in self.imitation.state().items()}
         history = json.dumps([asdict(e) for e in self.history])
-        metadata = self._identity() | {"epochs_done": str(self.done), "history": history}
+        metadata = self._identity() | {"epochs_done": str(self.done), "history": history, "metric": self.task.metric_name}
         partial = folder / "supernet.safetensors.partial"
         save_file({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, partial, metadata)
         os.replace(partial, folder / "supernet.safetensors")
@@ -372,6 +373,7 @@ class Trainer:
         metadata, tensors = read_checkpoint(file)
         if "config" in metadata:  # settings that are younger than the checkpoint stood at their defaults
             metadata["config"] = json.dumps(asdict(TrainConfig(**json.loads(metadata["config"]))), sort_keys=True)
+        metadata.setdefault("kernels", "{}")
         for name, value in self._identity().items():
             if metadata.get(name) != value:
                 raise SupernetError(
@@ -415,6 +417,16 @@ def read_checkpoint(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         raise SupernetError(f"expected a supernet checkpoint, got {str(file)!r} ({err}).\n  Check the path.") from err
 
 
-def summary(history: list[Epoch]) -> list[dict[str, Any]]:
-    """History as plain rows."""
-    return [asdict(e) for e in history]
+def read_history(file: Path) -> tuple[list[Epoch], int, str]:
+    """What a checkpoint tells of its training: epochs done, epochs planned, and the task's metric.
+
+    Raises:
+        SupernetError: the file is missing or broken.
+    """
+    try:
+        with safe_open(file, "pt") as data:
+            metadata = dict(data.metadata() or {})
+    except (OSError, SafetensorError) as err:
+        raise SupernetError(f"expected a supernet checkpoint, got {str(file)!r} ({err}).\n  Check the path.") from err
+    history = [Epoch.of(row) for row in json.loads(metadata.get("history", "[]"))]
+    return history, json.loads(metadata["config"])["epochs"], metadata.get("metric", "metric")
