@@ -56,6 +56,9 @@ ALONE = ("network", "seed", "architecture", "macs", "params", "test", "seconds")
 DISTILLING = [{"lr": lr, "distill_weight": w} for lr in (3e-3, 1e-2) for w in (0.5, 0.9)]
 PLAIN = [{"lr": lr} for lr in (1.5e-3, 3e-3, 6e-3, 1e-2)]
 LABELLED, REPEATED = 20, 5
+CURVE = ("factor", "epochs", "mean", "shared", "seconds")
+FACTORS = (1, 2, 4, 8, 16)
+"""Of the epochs that stand-alone networks get."""
 
 
 @dataclass(frozen=True)
@@ -180,10 +183,10 @@ class Comparison:
         elif arm.get("given") == "supernet":
             teacher = nasplat.Supernet(self.cnns, self.task, seed)
             if not arm.get("joint", True):
-                teacher.train(epochs=self.size.pretraining)
+                teacher.train(epochs=self.size.pretraining, watch=False)
         supernet = nasplat.Supernet(self.space, self.task, seed)
         given = {} if "given" in arm else {"config": nasplat.TrainConfig(teacher=options.pop("teacher"))}
-        supernet.train(epochs=epochs, strategy="ovo", teacher=teacher, **given, **options)
+        supernet.train(epochs=epochs, strategy="ovo", teacher=teacher, watch=False, **given, **options)
         return supernet, epochs, share
 
 
@@ -261,6 +264,20 @@ def alone(it: Comparison, file: Path) -> None:
         append(file, ALONE, row | {"test": f"{found.test:.3f}", "seconds": f"{time.monotonic() - started:.1f}"})
 
 
+def curve(it: Comparison, file: Path, lr: float) -> None:
+    """Inherited accuracy of the first twenty subnets without a teacher, when the supernet is trained for longer than they were alone."""
+    for factor in FACTORS:
+        if any(r["factor"] == str(factor) for r in rows(file)):
+            continue
+        started = time.monotonic()
+        supernet = nasplat.Supernet(it.space, it.task, 0)
+        supernet.train(epochs=factor * it.size.epochs, lr=lr, watch=False)
+        found = [supernet.evaluate(a, "test") for a in it.subnets[:LABELLED]]
+        row = {"factor": factor, "epochs": factor * it.size.epochs, "mean": f"{np.mean(found):.3f}"}
+        row |= {"shared": json.dumps([round(float(v), 3) for v in found]), "seconds": f"{time.monotonic() - started:.1f}"}
+        append(file, CURVE, row)
+
+
 def summarise(file: Path, alone_file: Path) -> None:
     labels = {(int(r["network"]), int(r["seed"])): r for r in rows(alone_file)}
     first = [r for (_, s), r in sorted(labels.items()) if s == 0]
@@ -303,21 +320,33 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--part", choices=["arms", "alone", "both"], default="both")
+    parser.add_argument("--part", choices=["arms", "alone", "curve", "all"], default="all")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--summary", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    file, alone_file = (arguments.results / f"{kind}_{arguments.data}.csv" for kind in ("teachers", "alone"))
+    file, alone_file, curve_file = (arguments.results / f"{kind}_{arguments.data}.csv" for kind in ("teachers", "alone", "curve"))
     if not arguments.summary:
         it = Comparison(arguments.data, arguments.folder)
         print({k: f"{v / 1e6:.3f} M MACs" for k, v in it.macs.items()}, flush=True)
-        if arguments.part != "arms":
+        if arguments.part in {"alone", "all"}:
             alone(it, alone_file)
-        if arguments.part != "alone":
+        if arguments.part in {"arms", "all"}:
             compare(it, file, arguments.arms, arguments.seeds)
+        if arguments.part in {"curve", "all"}:
+            tuned = [r for r in rows(file) if r["arm"] == "none" and r["phase"] == "final"]
+            curve(it, curve_file, json.loads(tuned[0]["setting"])["lr"])
     print(f"{hardware()}, {versions()}\n")
     summarise(file, alone_file)
+    known = {int(r["network"]): float(r["test"]) for r in rows(alone_file) if r["seed"] == "0"}
+    print(
+        "\n| epochs of the supernet (stand-alone: 1 ×) | inherited, mean of 20 | inherited − stand-alone | τ-b with stand-alone |\n|---|---|---|---|"
+    )
+    for row in rows(curve_file):
+        shared = np.array(json.loads(row["shared"]))
+        alone_ = np.array([known[i] for i in range(len(shared))])
+        gap, tau = (shared - alone_).mean(), kendall_tau(shared, alone_)
+        print(f"| {row['epochs']} ({row['factor']} ×) | {float(row['mean']):.2f} | {gap:+.2f} | {tau:.2f} |")
 
 
 if __name__ == "__main__":

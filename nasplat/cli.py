@@ -638,7 +638,12 @@ EXTRA = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 @cli.command(context_settings=EXTRA)
 @click.argument("space")
-@click.option("--task", default="digits-clutter", show_default=True, help="Name, or a folder of IDX or npz image files.")
+@click.option(
+    "--task",
+    default="digits-clutter",
+    show_default=True,
+    help="Name, or a folder of IDX or npz files or pictures; ?side=32 appends options.",
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder; the same command resumes it.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
@@ -733,7 +738,12 @@ def train(
 
 @cli.command(context_settings=EXTRA)
 @click.argument("space")
-@click.option("--task", default="digits-clutter", show_default=True, help="Name, or a folder of IDX or npz image files.")
+@click.option(
+    "--task",
+    default="digits-clutter",
+    show_default=True,
+    help="Name, or a folder of IDX or npz files or pictures; ?side=32 appends options.",
+)
 @click.option("--maximize", default="inherited", type=click.Choice(["inherited", "trained", "predicted"]), show_default=True)
 @click.option("--minimize", default="macs", show_default=True, help="macs, params, activation_bytes, latency, or none.")
 @limit_option
@@ -893,7 +903,12 @@ def _cell(value: Any) -> str:
 
 @cli.command(context_settings=EXTRA)
 @click.argument("space")
-@click.option("--task", default="digits-clutter", show_default=True, help="Name, or a folder of IDX or npz image files.")
+@click.option(
+    "--task",
+    default="digits-clutter",
+    show_default=True,
+    help="Name, or a folder of IDX or npz files or pictures; ?side=32 appends options.",
+)
 @click.option("-n", "n", default=30, show_default=True, help="Distinct networks to train.")
 @click.option("--architectures", type=click.File(), help="Label these, one encoding or JSON line each; - reads standard input.")
 @click.option("--seeds", default=1, show_default=True, help="Trainings of one network.")
@@ -1009,7 +1024,8 @@ def replay(context: click.Context, run: Path, out: Path | None, as_json: bool) -
     finally:
         sys.argv = before
     found = runs.compare(run, out)
-    _print(found, as_json, lambda: f"{found['equal']} of {found['trials']} trials are equal, values included")
+    kind = "weights are equal, bit for bit" if "weights" in found else "trials are equal, values included"
+    _print(found, as_json, lambda: f"{found['equal']} of {found.get('weights', found.get('trials'))} {kind}")
 
 
 @cli.command()

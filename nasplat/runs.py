@@ -135,10 +135,12 @@ def run_search(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     predicted = Predicted(load_predictor(guide), guide_at) if guide != "none" else None
     sampler = PredictorSampler(predicted, seed=seed)
+    asked = [quality(maximize, task, supernet, predicted, seed)]
+    is_error = asked[0].larger_is_better is False
     return search(
         space,
-        maximize=[quality(maximize, task, supernet, predicted, seed)],
-        minimize=costs(minimize),
+        maximize=[] if is_error else asked,
+        minimize=[*asked, *costs(minimize)] if is_error else costs(minimize),
         limits=limits,
         n_trials=trials,
         sampler=sampler,
@@ -470,7 +472,8 @@ def pareto_rows(study: optuna.Study, space: Space) -> list[dict[str, Any]]:
     """The Pareto set as rows, best quality first."""
     names = study.metric_names or []
     rows = []
-    for architecture, values in sorted(architectures(study, space), key=lambda r: -r[1][0]):
+    sign = -1.0 if study.directions[0] == optuna.study.StudyDirection.MAXIMIZE else 1.0
+    for architecture, values in sorted(architectures(study, space), key=lambda r: sign * r[1][0]):
         graph = architecture.graph()
         row = {"architecture": space.format(architecture), "params": graph.params, "macs": graph.macs}
         rows.append(row | {n: v for n, v in zip(names, values, strict=True) if n not in row})
@@ -530,7 +533,13 @@ def with_out(words: list[str], out: Path) -> list[str]:
 
 
 def compare(run: Path, other: Path) -> dict[str, int]:
-    """How many finished trials of a run another run repeated, values included."""
+    """How many finished trials of a run another run repeated, values included; of the training of a supernet, how many weights."""
+    if json.loads((run / "run.json").read_text(encoding="utf-8"))["verb"] == "train":
+        first, second = (
+            {k: t for k, t in read_checkpoint(f / "supernet" / "supernet.safetensors")[1].items()} for f in (run, other)
+        )
+        names = [k for k in first if k.startswith("weight/")]
+        return {"weights": len(names), "equal": sum(k in second and torch.equal(first[k], second[k]) for k in names)}
 
     def trials(folder: Path) -> list[tuple[str, list[float]]]:
         settings = json.loads((folder / "run.json").read_text(encoding="utf-8"))["settings"]

@@ -94,6 +94,11 @@ def search(
     space = load_space(space) if isinstance(space, str) else space
     objectives = [named(o) for o in (*maximize, *minimize)]
     directions: Any = ["maximize"] * len(maximize) + ["minimize"] * len(minimize)
+    for objective, direction in zip(objectives, directions, strict=True):
+        if objective.larger_is_better not in {None, direction == "maximize"}:
+            raise SearchError(
+                f"{objective.name!r} expected {'maximize' if objective.larger_is_better else 'minimize'}, got {direction}.\n  Swap it."
+            )
     if not objectives:
         raise SearchError(
             "expected at least one objective in maximize or minimize, got none.\n  Pass maximize=[Inherited(supernet)]."

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,8 @@ class Pool(nn.Module):
 
 
 class PoolingTransformer(nn.Module):
+    slicing: ClassVar = {"token": ("fixed", "fixed", "leading")}
+
     def __init__(
         self,
         width: int,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from itertools import pairwise
 from math import floor, log10
 from pathlib import Path
 
@@ -84,9 +85,16 @@ def _picture(title: str, epochs: Sequence[Epoch], lines: Sequence[Line]) -> str:
     for value in _ticks(first, last, 8):
         if value == round(value):
             parts.append(f"<text x='{x(value):.1f}' y='{BOTTOM + 18}' text-anchor='middle'>{value:.0f}</text>")
-    parts.append(f"<text x='{(LEFT + RIGHT) / 2}' y='{HEIGHT - 12}' text-anchor='middle'>epoch</text>")
+    parts.append(f"<text x='{RIGHT}' y='{BOTTOM + 32}' text-anchor='end'>epoch</text>")
     middle = (TOP + BOTTOM) / 2
     parts.append(f"<text x='14' y='{middle}' text-anchor='middle' transform='rotate(-90 14 {middle})'>{escape(title)}</text>")
+    for before, after in pairwise(epochs):
+        if before.phase != after.phase:
+            where = (x(before.epoch) + x(after.epoch)) / 2
+            parts.append(
+                f"<line x1='{where:.1f}' x2='{where:.1f}' y1='{TOP}' y2='{BOTTOM}' stroke='{GREY}' stroke-dasharray='4 4'/>"
+            )
+            parts.append(f"<text x='{where + 4:.1f}' y='{TOP + 8}'>{escape(after.phase)}</text>")
     for name, colour, line in lines:
         if colour == "band":
             edges = [(n, line[2 * i], line[2 * i + 1]) for i, n in enumerate(numbers)]

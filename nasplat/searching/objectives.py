@@ -31,6 +31,8 @@ class AbstractObjective(ABC):
     """True when it may be asked for every candidate of a pool."""
     has_curve = False
     """True when `follow` tells how it comes about."""
+    larger_is_better: bool | None = None
+    """Where it is known: a search that goes the other way is refused."""
 
     @property
     def content(self) -> str | None:
@@ -130,7 +132,7 @@ class Inherited(AbstractObjective):
             raise SearchError(
                 f"expected the supernet's task {supernet.task.name!r}, got {task.name!r}.\n  Train a supernet on that task."
             )
-        self.supernet = supernet
+        self.supernet, self.larger_is_better = supernet, supernet.task.larger_is_better
         self.name = f"inherited {supernet.task.metric_name}"
 
     @property
@@ -155,6 +157,7 @@ class Trained(AbstractObjective):
         seed: Of initial values and data order.
         """
         self.task, self.budget, self.seed = task, budget or Budget(), seed
+        self.larger_is_better = task.larger_is_better
         self.name = f"trained {task.metric_name}" + (
             "" if budget is None else f", {budget.epochs} epoch" + "s" * (budget.epochs > 1)
         )

@@ -58,6 +58,8 @@ class MaskedAdamW:
             gradient: Of a slice, which is taken over; or of the whole weight.
             shape: Of the slice that was sampled, where the gradient is of the whole weight.
         """
+        if self.mean.get(key, gradient.new_empty(0)).shape != self.weights[key].shape:
+            self._follow(key)
         self.touched.setdefault(key, set()).add(shape or tuple(gradient.shape))
         before = self.gradients.get(key)
         if before is None:
@@ -68,6 +70,15 @@ class MaskedAdamW:
             before = self._grown(key, before, both)
             self.gradients[key] = before
         self._cut(key, before, tuple(gradient.shape)).add_(gradient)
+
+    def _follow(self, key: str) -> None:
+        """Moments for a weight that is new, or larger than before."""
+        weight = self.weights[key]
+        for moments in (self.mean, self.square):
+            before, moments[key] = moments.get(key), torch.zeros_like(weight)
+            if before is not None:
+                self._cut(key, moments[key], tuple(before.shape)).copy_(before)
+        self.steps.setdefault(key, torch.zeros((), dtype=torch.float32, device=weight.device))
 
     def _cut(self, key: str, of: Tensor, shape: Shape) -> Tensor:
         rule = self.rules.get(key)
@@ -174,5 +185,7 @@ class MaskedAdamW:
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `state` returned."""
         for name, group in {"mean": self.mean, "square": self.square, "steps": self.steps}.items():
-            for key in group:
-                group[key].copy_(state[f"{name}/{key}"])
+            for key, weight in self.weights.items():
+                value = state.get(f"{name}/{key}")
+                if value is not None:
+                    group[key] = value.to(weight.device).clone()

@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nasplat.errors import SupernetError
+from nasplat.errors import SpaceError, SupernetError
 from nasplat.searchspace import Architecture, Space
 from nasplat.searchspace import pick as picks
-from nasplat.supernet.slicing import CENTRED, Rule, rule_for, take
+from nasplat.supernet.slicing import CENTRED, TOKENS, Rule, rule_for, take
 
 RANDOM_ARCHITECTURES = 200
 CONTEXTS = 64
@@ -50,6 +50,8 @@ class Store:
     """For each parameter name, the string-valued choices that are part of its address."""
     kernels: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Of each depthwise weight with kernel transforms, its sides from the largest."""
+    seed: int = 0
+    """Of initial values."""
 
     def address(self, name: str, choices: dict[str, Any]) -> str:
         """Key of a parameter in an architecture with these choices."""
@@ -70,13 +72,8 @@ class Store:
         """The part of a weight that a subnet uses; differentiable.
 
         Raises:
-            SupernetError: the key is unknown, or the shape is not inside the stored one.
+            SupernetError: the shape is not inside the stored one.
         """
-        if key not in self.weights:
-            raise SupernetError(
-                f"parameter {key!r} is not in the store of {self.space.name!r}: no architecture met at construction has it.\n"
-                "  Give depth and operation choices constant names, so that the walk can reach them."
-            )
         stored, rule = self.weights[key], self.rules[key]
         if tuple(stored.shape) == shape:
             return stored
@@ -90,6 +87,42 @@ class Store:
             return take(stored, shape, rule, key)
         first, matrices = self._transforms(key, shape)
         return _transformed(take(stored, first, rule, key), [self.weights[m] for m in matrices], shape[-1])
+
+    def lacks(self, key: str, shape: tuple[int, ...], rule: Rule | None) -> bool:
+        """True when a parameter is not inside what is stored, so that the store would have to grow.
+
+        The walk at construction meets what is common; large spaces have more than it can meet.
+        """
+        if key not in self.weights:
+            return True
+        self.rules.setdefault(key, rule)
+        stored = tuple(self.weights[key].shape)
+        if self.rules[key] is None or len(stored) != len(shape):
+            return False  # `take` says what is wrong
+        return any(want > have and how != TOKENS for have, want, how in zip(stored, shape, self.rules[key].axes, strict=True))  # type: ignore[union-attr]
+
+    def grow(self, key: str, value: Tensor, rule: Rule | None) -> None:
+        """Hold a parameter that is new, or larger than before: what was there keeps its place.
+
+        Args:
+            key: Of the weight.
+            value: Initial values in the shape that is asked for.
+            rule: How slices are taken.
+        """
+        self.rules.setdefault(key, rule)
+        before = self.weights.get(key)
+        if before is not None:
+            shape = tuple(map(max, before.shape, value.shape))
+            value = _filled(value, shape, rule, f"{self.seed} {key} {shape}")
+            if rule is not None and rule.is_view(shape, tuple(before.shape)):
+                take(value, tuple(before.shape), rule, key).copy_(before)
+        self.weights[key] = value
+
+    def initial(self, architecture: Architecture) -> dict[str, Tensor]:
+        """The modules' own initial values of a member's parameters, by name; a function of the seed and the architecture."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(_seed(self.seed, architecture.to_json()))
+            return {name: p.detach() for name, p in architecture.build().named_parameters()}
 
     def spread(self, key: str, gradient: Tensor) -> Iterator[tuple[str, Tensor, tuple[int, ...]]]:
         """Where the gradient of a computed parameter belongs: (key, gradient of the weight or of a slice of it, shape of that slice)."""
@@ -199,7 +232,7 @@ def build_store(space: Space, seed: int, device: torch.device, kernel_transforms
         for side in sides[1:]:
             weights[f"{key}#{side}"] = torch.eye(side * side, device=device)
             rules[f"{key}#{side}"] = None
-    return Store(space, weights, rules, qualifiers, kernels)
+    return Store(space, weights, rules, qualifiers, kernels, seed)
 
 
 def _kernels(
@@ -227,7 +260,7 @@ def _address(name: str, qualifiers: tuple[str, ...], choices: dict[str, Any]) ->
 
 def _qualifiers(space: Space, look: Any) -> dict[str, tuple[str, ...]]:
     """For each parameter the string-valued choices under which its owner or shape changes, numbers at their largest."""
-    base = space.extreme(largest=True)
+    base = outermost(space, True)
     look(base)
     found: dict[str, list[str]] = {}
     queue, done = [base], set()
@@ -285,23 +318,41 @@ def _initial(
         groups.setdefault(architecture, []).append((key, name))
     made: dict[str, Tensor] = {}
     for architecture, wanted in groups.items():
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(_seed(seed, architecture.to_json()))
-            parameters = dict(architecture.build().named_parameters())
+        parameters = Store(space, {}, {}, {}, seed=seed).initial(architecture)
         for key, name in wanted:
-            value, shape = parameters[name].detach(), shapes[key]
-            if tuple(value.shape) != shape:
-                generator = torch.Generator().manual_seed(_seed(seed, key))
-                spread = float(value.std()) if value.numel() > 1 else 0.0
-                full = torch.empty(shape).normal_(float(value.mean()), spread, generator=generator)
-                if spread == 0.0:
-                    full.fill_(float(value.flatten()[0]))
-                if rules[key].is_view(shape, tuple(value.shape)):
-                    take(full, tuple(value.shape), rules[key], key).copy_(value)
-                value = full
+            value = _filled(parameters[name].detach(), shapes[key], rules[key], (seed, key))
             made[key] = value.to(device).contiguous().clone()
     for key in shapes:
         yield key, made[key]
+
+
+def _filled(value: Tensor, shape: tuple[int, ...], rule: Rule | None, seed: object) -> Tensor:
+    """A tensor of a larger shape that holds the values at their place; the rest has their mean and spread."""
+    if tuple(value.shape) == shape:
+        return value
+    generator = torch.Generator().manual_seed(_seed(*seed) if isinstance(seed, tuple) else _seed(seed))
+    spread = float(value.std()) if value.numel() > 1 else 0.0
+    full = torch.empty(shape).normal_(float(value.mean()), spread, generator=generator)
+    if spread == 0.0:
+        full.fill_(float(value.flatten()[0]))
+    if rule is not None and rule.is_view(shape, tuple(value.shape)):
+        take(full, tuple(value.shape), rule, "").copy_(value)
+    return full.to(value.device)
+
+
+def outermost(space: Space, largest: bool) -> Architecture:
+    """The end of a space: every number at its largest (smallest); where the space refuses that, of 200 random members the one with the
+    most (fewest) parameters.
+    """
+    key = f"outermost {largest}"
+    if key not in space.learned:
+        try:
+            space.learned[key] = space.extreme(largest)
+        except SpaceError:
+            members = [space.sample(seed=i) for i in range(RANDOM_ARCHITECTURES)]
+            sizes = [sum(p.numel() for p in space.construct(a, initialised=False)[0].parameters()) for a in members]
+            space.learned[key] = members[sizes.index(max(sizes) if largest else min(sizes))]
+    return space.learned[key]
 
 
 def kinds(space: Space) -> dict[str, str]:
@@ -345,14 +396,15 @@ def contexts(space: Space) -> Iterator[Architecture]:
 
     A space without such choices has one.
     """
-    yield space.extreme(largest=True)
+    base = outermost(space, True)
+    yield base
     if not any(isinstance(o, str) for options in space.known.values() for o in options):
         return
     for i in range(CONTEXTS):
 
         def decide(name: str, options: tuple[Any, ...], i: int = i) -> Any:
             if not any(isinstance(o, str) for o in options):
-                return max(options)
+                return base.choices.get(name, max(options))
             return options[(i + (zlib.crc32(name.encode()) >> i // len(options))) % len(options)]
 
         found = space.walk(decide)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from nasplat.errors import SupernetError
+from nasplat.errors import SpaceError, SupernetError
 from nasplat.searchspace import Architecture, Space
 from nasplat.searchspace.pick import Decide, Option
-from nasplat.supernet.store import DEPTH, KERNEL, OTHER, WIDTH, kinds
+from nasplat.supernet.store import DEPTH, KERNEL, OTHER, WIDTH, kinds, outermost
 
 
 @dataclass(frozen=True)
@@ -125,12 +125,16 @@ class Progressive(Strategy):
         if at == 0:
             yield Lesson(end(space, True, seed))
             return
-        known = kinds(space)
+        known, base = kinds(space), outermost(space, True).choices
         closed = {name for name, kind in known.items() if (WIDTH if kind == OTHER else kind) in phases[at + 1 :]}
         partly = {name for name, kind in known.items() if kind == phases[at] and kind != KERNEL} if within < 0.5 else set[str]()
         for i in range(self.draws[phases[at]]):
             rng = random.Random(f"progressive {seed} {i}")
-            yield Lesson(space.draw(lambda rng=rng: _shrunk(rng, closed, partly)), is_taught=True)
+            try:
+                drawn = space.draw(lambda rng=rng: _shrunk(rng, closed, partly, base))
+            except SpaceError:  # nothing but the largest is allowed beside what is closed
+                drawn = outermost(space, True)
+            yield Lesson(drawn, is_taught=True)
 
     def phase(self, space: Space, progress: float) -> Phase:
         """largest, kernel, depth or width; those that the space has no choices for are left out."""
@@ -148,12 +152,14 @@ class Progressive(Strategy):
         return phases, number + 1, (progress - self.largest) / each - number
 
 
-def _shrunk(rng: random.Random, closed: set[str], partly: set[str]) -> Decide:
+def _shrunk(rng: random.Random, closed: set[str], partly: set[str], base: Mapping[str, Option]) -> Decide:
     def decide(name: str, options: tuple[Option, ...]) -> Option:
         if any(isinstance(o, str) for o in options):
             return options[int(rng.random() * len(options))]
         ordered = sorted(options, reverse=True)  # type: ignore[type-var]
-        allowed = ordered[:1] if name in closed else ordered[:2] if name in partly else ordered
+        if name in closed:
+            return base.get(name, ordered[0])
+        allowed = ordered[:2] if name in partly else ordered
         return allowed[int(rng.random() * len(allowed))]
 
     return decide
@@ -161,12 +167,16 @@ def _shrunk(rng: random.Random, closed: set[str], partly: set[str]) -> Decide:
 
 def end(space: Space, largest: bool, seed: int) -> Architecture:
     """The largest or smallest subnet; choices among strings are drawn, numbers are at their end."""
-    choices = dict(space.extreme(largest).choices)
+    base = outermost(space, largest)
+    choices = dict(base.choices)
     rng = random.Random(f"end {seed}")
     for name, value in choices.items():
         if isinstance(value, str):
             choices[name] = rng.choice(space.known[name])
-    return space.project(choices, seed)
+    try:
+        return space.project(choices, seed)
+    except SpaceError:  # refused with these strings
+        return base
 
 
 STRATEGIES: dict[str, Strategy] = {s.name: s for s in (SinglePath(), Sandwich(), Online(), Progressive())}

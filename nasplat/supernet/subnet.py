@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nasplat.searchspace import Architecture
 from nasplat.supernet.optimiser import MaskedAdamW
+from nasplat.supernet.slicing import Rule, rule_for
 from nasplat.supernet.store import Store
 
 CACHED = 64
@@ -58,15 +58,12 @@ class Subnets:
         self._cache: OrderedDict[Architecture, Bound] = OrderedDict()
         self.finish: Callable[[nn.Module], None] | None = None
         """Called with every module that is built for training, such as to compile its blocks."""
-        self._ahead: tuple[Architecture, Future[Bound]] | None = None
-        self._thread: ThreadPoolExecutor | None = None
 
     def bind(self, architecture: Architecture) -> Bound:
         """A module that computes with the store's memory; training it trains the store."""
         found = self._cache.get(architecture)
         if found is None:
-            ahead = self._ahead
-            found = ahead[1].result() if ahead is not None and ahead[0] == architecture else self._bind(architecture)
+            found = self._bind(architecture, grows=True)
             if self.finish is not None:
                 self.finish(found.module)
             self._cache[architecture] = found
@@ -78,27 +75,10 @@ class Subnets:
 
     def forget(self) -> None:
         """Build all anew from now on: the store's tensors were replaced."""
-        self.settle()
         self._cache.clear()
-        self._ahead = None
 
-    def prepare(self, architecture: Architecture) -> None:
-        """Begin to build a subnet in the background, so that a later `bind` finds it ready.
-
-        Building leaves torch's global generator as it was, yet uses it: nobody else may until `settle` returns.
-        """
-        if architecture in self._cache:
-            return
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, "nasplat-subnets")
-        self._ahead = (architecture, self._thread.submit(self._bind, architecture))
-
-    def settle(self) -> None:
-        """Wait until nothing is built in the background; an error comes out where the subnet is bound."""
-        if self._ahead is not None:
-            wait([self._ahead[1]])
-
-    def _bind(self, architecture: Architecture) -> Bound:
+    def _bind(self, architecture: Architecture, grows: bool = False) -> Bound:
+        """A module of slices; parameters that the store lacks are added to it with `grows`, else they have initial values of their own."""
         module, _ = self.store.space.construct(architecture, initialised=False)
         module.to(self.device)
         bound: list[tuple[str, nn.Parameter]] = []
@@ -109,13 +89,27 @@ class Subnets:
                     continue
                 slice_ = shared.get(id(parameter))
                 if slice_ is None:
-                    key = self.store.address(f"{path}.{name}" if path else name, architecture.choices)
-                    view = self.store.take(key, tuple(parameter.shape)).detach()
+                    full = f"{path}.{name}" if path else name
+                    key, shape = self.store.address(full, architecture.choices), tuple(parameter.shape)
+                    view = self._part(architecture, full, key, shape, rule_for(part, name, parameter), grows)
                     slice_ = nn.Parameter(view, requires_grad=parameter.requires_grad)
                     shared[id(parameter)] = slice_
                     bound.append((key, slice_))
                 part._parameters[name] = slice_
         return Bound(module, bound)
+
+    def _part(
+        self, architecture: Architecture, name: str, key: str, shape: tuple[int, ...], rule: Rule | None, grows: bool
+    ) -> Tensor:
+        if not self.store.lacks(key, shape, rule):
+            return self.store.take(key, shape).detach()
+        value = self.store.initial(architecture)[name].to(self.device)
+        if not grows:
+            return value
+        if key in self.store.weights:
+            self.forget()  # the tensor that others view is replaced
+        self.store.grow(key, value.clone(), rule)
+        return self.store.take(key, shape).detach()
 
     def extract(self, architecture: Architecture) -> nn.Module:
         """A plain module with copies of its slices and BatchNorm statistics at their start; independent of the store."""

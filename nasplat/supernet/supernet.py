@@ -16,7 +16,7 @@ from nasplat.searchspace import Architecture, Space
 from nasplat.supernet.health import Watch
 from nasplat.supernet.recalibrate import needs_recalibration, recalibrate
 from nasplat.supernet.sorting import sort_channels
-from nasplat.supernet.store import build_store
+from nasplat.supernet.store import build_store, outermost
 from nasplat.supernet.strategy import Strategy, strategy_named
 from nasplat.supernet.subnet import Subnets
 from nasplat.supernet.teacher import FormerSelf, Network, OtherSupernet, OwnTeacher, Teacher
@@ -151,6 +151,7 @@ class Supernet:
             )
         self.history = [Epoch.of(row) for row in json.loads(metadata.get("history", "[]"))]
         load_weights(self.store, tensors)
+        self.subnets.forget()
 
     @property
     def fingerprint(self) -> str:
@@ -207,8 +208,9 @@ class Supernet:
         """
         self._check(architecture)
         alone = Supernet(self.space.only(architecture), self.task, self.seed, self.device)
+        inherited = dict(self.subnets.extract(architecture).named_parameters())
         for name, weight in alone.store.weights.items():
-            weight.copy_(self.store.take(self.store.address(name, architecture.choices), tuple(weight.shape)))
+            weight.copy_(inherited[name].detach())
         return alone
 
     def finetune(self, architecture: Architecture, **options: Any) -> nn.Module:
@@ -235,7 +237,7 @@ class Supernet:
         Raises:
             SupernetError: names are missing or unknown, or shapes differ; nothing was changed then.
         """
-        member = architecture or self.space.extreme(largest=True)
+        member = architecture or outermost(self.space, True)
         self._check(member)
         module, _ = self.space.construct(member, initialised=False)
         given = dict(network.state_dict(keep_vars=True) if isinstance(network, nn.Module) else network)
@@ -249,13 +251,15 @@ class Supernet:
                 f"{' …' if len(missing) > 4 else ''} and with {', '.join(unknown[:4]) or 'none'}{' …' if len(unknown) > 4 else ''}.\n"
                 "  Rename the entries of its state dict, or say which architecture it is."
             )
-        places = {name: self.store.address(name, member.choices) for name in wanted}
         for name, parameter in wanted.items():
             if given[name].shape != parameter.shape:
                 raise SupernetError(
                     f"parameter {name!r} has shape {tuple(parameter.shape)} in {member}, got {tuple(given[name].shape)}.\n"
                     "  Say which architecture the network is."
                 )
+        self.subnets.bind(member)  # grows the store where it lacks a parameter
+        places = {name: self.store.address(name, member.choices) for name in wanted}
+        for name, parameter in wanted.items():
             if not self.store.is_view(places[name], tuple(parameter.shape)):
                 raise SupernetError(
                     f"parameter {name!r} of {member} is computed from a larger one, so that it cannot be set.\n  Take over the largest."

@@ -241,7 +241,7 @@ class Trainer:
             found.append(
                 f"{left_out} of {steps} steps had a loss or gradient that is not finite and were left out. Lower --train.lr."
             )
-        if all(torch.equal(w, before[k]) for k, w in self.store.weights.items()):
+        if all(k in before and torch.equal(w, before[k]) for k, w in self.store.weights.items()):
             found.append("no weight moved. Are all parameters frozen (requires_grad=False), or is lr too small for float32?")
         return found
 
@@ -268,7 +268,7 @@ class Trainer:
             Losses of the step's subnets, and the norm of the gradient of the store's weights, both on the device.
         """
         seed = self.seed * 1_000_003 + step
-        torch.manual_seed((seed * 1_024 + self.processes.rank) % 2**63)  # of dropout and the like
+        self._reseed((seed * 1_024 + self.processes.rank) % 2**63)
         if self.config.channels_last and x.dim() == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         losses, first = list[Tensor](), None
@@ -286,19 +286,22 @@ class Trainer:
                 loss = self.task.loss(output, y)
             if answer is not None:
                 loss = self._taught(loss, output, features, answer)
-            upcoming = lessons[i + 1] if i + 1 < len(lessons) else self._upcoming(step + 1)
-            if upcoming is not None:  # built while torch is busy: from here to `settle` nobody draws random numbers
-                self.subnets.prepare(upcoming.architecture)
             loss.backward()
             bound.collect(self.store, self.optimiser)
             if first is None and isinstance(output, Tensor):
                 first = output.detach()
             losses.append(loss.detach())
-            if i + 1 < len(lessons):
-                self.subnets.settle()
-        norm = self._update(losses, lr)
-        self.subnets.settle()
-        return losses, norm
+            if x.is_cuda:  # the next subnet is built while the device still computes this one's gradients
+                upcoming = lessons[i + 1] if i + 1 < len(lessons) else self._upcoming(step + 1)
+                if upcoming is not None:
+                    self.subnets.bind(upcoming.architecture)
+        return losses, self._update(losses, lr)
+
+    def _reseed(self, seed: int) -> None:
+        """Of dropout and the like; torch.manual_seed would also note a call stack for every kind of device."""
+        torch.default_generator.manual_seed(seed)
+        if self.subnets.device.type == "cuda":
+            torch.cuda.default_generators[self.subnets.device.index or 0].manual_seed(seed)
 
     def _precision(self, x: Tensor) -> Any:
         return torch.autocast(x.device.type, torch.bfloat16, enabled=self.config.bf16)
@@ -381,6 +384,7 @@ class Trainer:
                     "  Resume with the same space, task, seed and configuration, or choose another folder."
                 )
         load_weights(self.store, tensors)
+        self.subnets.forget()
         self.optimiser.load(tensors)
         for name, part in (("teacher", self.teacher), ("imitation", self.imitation)):
             if part is not None:
@@ -399,9 +403,17 @@ def fingerprint(store: Store) -> str:
 
 
 def load_weights(store: Store, tensors: dict[str, Tensor]) -> None:
-    """Copy a checkpoint's weights into a store in place, so that bound subnets follow."""
-    for key, weight in store.weights.items():
-        weight.copy_(tensors[f"weight/{key}"])
+    """Copy a checkpoint's weights into a store in place, so that bound subnets follow; the store grows where the checkpoint's did."""
+    device = next(iter(store.weights.values())).device
+    for name, value in tensors.items():
+        section, _, key = name.partition("/")
+        if section != "weight":
+            continue
+        weight = store.weights.get(key)
+        if weight is not None and weight.shape == value.shape:
+            weight.copy_(value)
+        else:
+            store.weights[key] = value.to(device)
 
 
 def read_checkpoint(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

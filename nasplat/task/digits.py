@@ -2,7 +2,7 @@
 
 A 16x16 canvas holds one upright digit (the label), two distractors (other digits flipped upside down or mirrored, fainter),
 a random contrast and pixel noise. Train, decide and test are composed from disjoint source scans; training composites
-are fresh each epoch. Plain 8x8 digits are at their ceiling and cannot tell networks apart; this task can.
+are fresh each epoch. `digits-mask` and `digits-place` ask other questions about the same images. Plain 8x8 digits are at their ceiling and cannot tell networks apart; this task can.
 Source of the scans: Alpaydin & Kaynak 1998, UCI Optical Recognition of Handwritten Digits, CC BY 4.0, via scikit-learn.
 """
 
@@ -14,10 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional as F
 
-from nasplat.task.task import Split, Task
+from nasplat.task.task import Split, Task, distance
 
 SIDE = 16
+STROKE = 0.2
+"""Brightness from which a pixel belongs to what was drawn there."""
 MARGIN = 3
 """Pixels the digit keeps from the border."""
 SOURCES = {"train": (0, 1000), "decide": (1000, 1400), "test": (1400, 1797)}
@@ -33,7 +36,7 @@ def _scans() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     return (data.images[order] / 16.0).astype(np.float32), data.target[order].astype(np.int64)
 
 
-def compose(split: str, n: int, seed: int, noise: float = 0.1, clutter: float = 0.7) -> Split:
+def compose(split: str, n: int, seed: int, noise: float = 0.1, clutter: float = 0.7, target: str = "digit") -> Split:
     """Composites of one split.
 
     Args:
@@ -42,15 +45,17 @@ def compose(split: str, n: int, seed: int, noise: float = 0.1, clutter: float = 
         seed: Same seed, same composites.
         noise: Standard deviation of the pixel noise; strokes are at most 1.
         clutter: Largest brightness of distractors, relative to the digit.
+        target: digit: its class. mask: of each pixel 0 background, 1 the digit, 2 a distractor. place: row and column of its centre, in pixels.
 
     Returns:
-        x of shape (n, 1, 16, 16), roughly standardised; y of shape (n,).
+        x of shape (n, 1, 16, 16), roughly standardised; y of shape (n,), (n, 16, 16) or (n, 2).
     """
     images, labels = _scans()
     low, high = SOURCES[split]
     rng = np.random.default_rng([seed, low])
     picked = rng.integers(low, high, n)
     canvas = np.zeros((n, SIDE, SIDE), np.float32)
+    mask, place = np.zeros((n, SIDE, SIDE), np.int64), np.zeros((n, 2), np.float32)
     rows = np.arange(8)
     for flip in (False, True, True):
         which = rng.integers(low, high, n) if flip else picked
@@ -62,11 +67,26 @@ def compose(split: str, n: int, seed: int, noise: float = 0.1, clutter: float = 
         margin = 0 if flip else MARGIN  # the digit stays near the middle, distractors go anywhere
         top, left = rng.integers(margin, SIDE - 7 - margin, (2, n))
         where = (np.arange(n)[:, None, None], (top[:, None] + rows)[:, :, None], (left[:, None] + rows)[:, None, :])
+        mask[where] = np.where((patch > canvas[where]) & (patch > STROKE), 2 if flip else 1, mask[where])
         canvas[where] = np.maximum(canvas[where], patch)
+        if not flip:
+            place[:] = np.stack([top, left], 1) + 3.5
     canvas *= rng.uniform(0.6, 1.0, (n, 1, 1)).astype(np.float32)
     canvas += noise * rng.standard_normal(canvas.shape).astype(np.float32)
     x = (canvas - 0.25) / 0.4
-    return Split(torch.from_numpy(x[:, None]), torch.from_numpy(labels[picked]))
+    y = {"digit": labels[picked], "mask": mask, "place": place}[target]
+    return Split(torch.from_numpy(x[:, None]), torch.from_numpy(y))
+
+
+def _task(name: str, target: str, train: int, decide: int, test: int, seed: int, **options: Any) -> Task:
+    return Task(
+        name,
+        compose("train", train, seed, target=target),
+        compose("decide", decide, seed + 1, target=target),
+        compose("test", test, seed + 2, target=target),
+        renew=lambda epoch: compose("train", train, epoch, target=target),
+        **options,
+    )
 
 
 def digits_clutter(train: int = 4096, decide: int = 2048, test: int = 4096, seed: int = 0) -> Task:
@@ -78,10 +98,34 @@ def digits_clutter(train: int = 4096, decide: int = 2048, test: int = 4096, seed
         test: Composites for the report.
         seed: Decides all composites.
     """
-    return Task(
-        "digits-clutter",
-        compose("train", train, seed),
-        compose("decide", decide, seed + 1),
-        compose("test", test, seed + 2),
-        renew=lambda epoch: compose("train", train, epoch),
-    )
+    return _task("digits-clutter", "digit", train, decide, test, seed)
+
+
+def digits_mask(train: int = 4096, decide: int = 1024, test: int = 2048, seed: int = 0) -> Task:
+    """Segmentation of the same composites: of each pixel background, digit or distractor; output (n, 3, 16, 16), accuracy over pixels.
+
+    Args:
+        train: Composites per epoch, fresh each epoch.
+        decide: Composites for decisions.
+        test: Composites for the report.
+        seed: Decides all composites.
+    """
+    return _task("digits-mask", "mask", train, decide, test, seed, metric_name="pixel_accuracy_percent")
+
+
+def digits_place(train: int = 4096, decide: int = 1024, test: int = 2048, seed: int = 0) -> Task:
+    """Regression on the same composites: row and column of the digit's centre, output (n, 2); mean distance in pixels, less is better.
+
+    Args:
+        train: Composites per epoch, fresh each epoch.
+        decide: Composites for decisions.
+        test: Composites for the report.
+        seed: Decides all composites.
+    """
+    options: dict[str, Any] = {
+        "loss": F.smooth_l1_loss,
+        "metric": distance,
+        "metric_name": "distance_px",
+        "larger_is_better": False,
+    }
+    return _task("digits-place", "place", train, decide, test, seed, **options)

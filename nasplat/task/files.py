@@ -1,4 +1,4 @@
-"""Image classification from IDX files (MNIST's format) and npz files."""
+"""Image classification from IDX files (MNIST's format), npz files and folders of pictures."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nasplat.errors import TaskError
+from nasplat.errors import MissingExtraError, TaskError
 from nasplat.task.task import Split, Task
+
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
@@ -80,38 +82,108 @@ def read_npz(path: Path) -> tuple[NDArray[Any], NDArray[np.int64]]:
     return images, labels.astype(np.int64)
 
 
-def from_folder(folder: Path, limit: int | None = None, decide: int = 2000, seed: int = 0) -> Task:
-    """A classification task from a folder of IDX files (train-…, t10k-…) or npz files (train…, test… or val…).
+def read_pictures(folder: Path, side: int | None = None) -> tuple[NDArray[np.uint8], NDArray[np.int64], list[str]]:
+    """Pictures that lie in one folder per class.
+
+    Args:
+        folder: Holds the folders of the classes, named as the classes are.
+        side: Resized to side × side pixels; default: as they are, all of one size.
+
+    Returns:
+        Images (n, h, w) where all are grey, else (n, h, w, 3); labels (n,) in the order of the sorted names; the names.
+
+    Raises:
+        TaskError: no pictures, one that cannot be read, or different sizes without `side`.
+        MissingExtraError: Pillow is not installed.
+    """
+    try:
+        from PIL import Image, UnidentifiedImageError  # type: ignore[import-not-found]
+    except ImportError as err:
+        raise MissingExtraError(
+            'folders of pictures need Pillow, which is not installed.\n  pip install "nasplat[images]"'
+        ) from err
+    names = sorted(p.name for p in folder.iterdir() if p.is_dir())
+    files = [(f, i) for i, name in enumerate(names) for f in sorted((folder / name).rglob("*")) if f.suffix.lower() in PICTURES]
+    if not files:
+        raise TaskError(
+            f"expected a folder of {', '.join(PICTURES)} files per class in {str(folder)!r}, got none.\n  Check the folder."
+        )
+    images = []
+    for file, _ in files:
+        try:
+            with Image.open(file) as picture:
+                picture = picture.convert("L" if picture.mode in {"1", "L"} else "RGB")
+                images.append(np.asarray(picture if side is None else picture.resize((side, side), Image.Resampling.BILINEAR)))
+        except (OSError, UnidentifiedImageError) as err:
+            raise TaskError(f"expected a picture, got {str(file)!r} ({err}).\n  Take it out of the folder.") from err
+        if images[-1].shape[:2] != images[0].shape[:2]:
+            raise TaskError(
+                f"expected pictures of one size, got {images[0].shape[1]}×{images[0].shape[0]} and {images[-1].shape[1]}×"
+                f"{images[-1].shape[0]} ({str(file)!r}).\n  Give a side: {folder.name}?side=32."
+            )
+    if any(i.ndim == 3 for i in images):
+        images = [i if i.ndim == 3 else np.repeat(i[..., None], 3, 2) for i in images]
+    return np.stack(images), np.array([label for _, label in files], np.int64), names
+
+
+def _both(folder: Path, side: int | None, seed: int) -> tuple[tuple[Any, Any], tuple[Any, Any]] | None:
+    """Training and test set of a folder, whatever form they have."""
+    idx, npz = sorted(folder.glob("*ubyte*")), sorted(folder.glob("*.npz"))
+
+    def find(files: list[Path], *parts: str) -> Path | None:
+        return next((f for f in files if all(p in f.name for p in parts)), None)
+
+    parts = [find(idx, p, k) for p in ("train", "t10k") for k in ("images", "labels")]
+    pair = (find(npz, "train"), find(npz, "test") or find(npz, "val"))
+    if all(parts):
+        train, test = [(read_idx(parts[i]), read_idx(parts[i + 1]).astype(np.int64)) for i in (0, 2)]  # type: ignore[arg-type]
+        return train, test
+    if all(pair):
+        return read_npz(pair[0]), read_npz(pair[1])  # type: ignore[arg-type]
+    folders = {p.name: p for p in folder.iterdir() if p.is_dir()}
+    if "train" in folders and ("test" in folders or "val" in folders):
+        x, y, names = read_pictures(folders["train"], side)
+        tx, ty, others = read_pictures(folders.get("test", folders.get("val", folder)), side)
+        if names != others:
+            raise TaskError(
+                f"expected the same classes for training and test, got {', '.join(names[:6])} and {', '.join(others[:6])}.\n  Check the folders."
+            )
+        return (x, y), (tx, ty)
+    if folders:
+        x, y, _ = read_pictures(folder, side)
+        order = np.random.default_rng([seed, 1]).permutation(len(x))
+        held = order[: max(1, len(x) // 6)]
+        kept = order[len(held) :]
+        return (x[kept], y[kept]), (x[held], y[held])
+    return None
+
+
+def from_folder(folder: Path, limit: int | None = None, decide: int = 2000, seed: int = 0, side: int | None = None) -> Task:
+    """A classification task from a folder of IDX files (train-…, t10k-…), npz files (train…, test… or val…) or pictures.
+
+    Pictures lie in one folder per class, inside train and test (or val) folders, or without these: then a sixth is the test set.
 
     Args:
         folder: Holds one training and one test set.
         limit: At most so many training images, after a seeded shuffle.
         decide: Training images set aside for decisions.
         seed: Decides the shuffle.
+        side: Pictures are resized to side × side pixels.
 
     Returns:
         Images as floats standardised per channel, shape (n, c, h, w).
 
     Raises:
-        TaskError: the folder holds no such pair of files.
+        TaskError: the folder holds nothing of these.
+        MissingExtraError: pictures without Pillow.
     """
-    idx = sorted(folder.glob("*ubyte*"))
-    npz = sorted(folder.glob("*.npz"))
-
-    def find(files: list[Path], *words: str) -> Path | None:
-        return next((f for f in files if all(w in f.name for w in words)), None)
-
-    parts = [find(idx, p, k) for p in ("train", "t10k") for k in ("images", "labels")]
-    pair = (find(npz, "train"), find(npz, "test") or find(npz, "val"))
-    if all(parts):
-        (x, y), (tx, ty) = [(read_idx(parts[i]), read_idx(parts[i + 1]).astype(np.int64)) for i in (0, 2)]  # type: ignore[arg-type]
-    elif all(pair):
-        (x, y), (tx, ty) = read_npz(pair[0]), read_npz(pair[1])  # type: ignore[arg-type]
-    else:
+    found = _both(folder, side, seed)
+    if found is None:
         raise TaskError(
-            f"expected IDX files (train-images…, train-labels…, t10k-…) or train*.npz and test*.npz in {str(folder)!r}, got "
-            f"{', '.join(sorted(p.name for p in folder.glob('*'))) or 'nothing'}.\n  Check the folder."
+            f"expected IDX files (train-images…, train-labels…, t10k-…), train*.npz and test*.npz, or folders of pictures in {str(folder)!r}, "
+            f"got {', '.join(sorted(p.name for p in folder.glob('*'))) or 'nothing'}.\n  Check the folder."
         )
+    (x, y), (tx, ty) = found
     order = np.random.default_rng(seed).permutation(len(x))
     decide = min(decide, len(x) // 5)
     train = order[decide:][:limit]

@@ -1,29 +1,45 @@
-"""Tasks by name (`digits-clutter`) or by the path of a folder of image files."""
+"""Tasks by name (`digits-clutter`) or by the path of a folder of image files; `?side=32&limit=10000` appends options."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 from nasplat.errors import TaskError
-from nasplat.task.digits import digits_clutter
+from nasplat.task.digits import digits_clutter, digits_mask, digits_place
 from nasplat.task.files import from_folder
 from nasplat.task.task import Task
 
-NAMED: dict[str, Callable[..., Task]] = {"digits-clutter": digits_clutter}
+NAMED: dict[str, Callable[..., Task]] = {
+    "digits-clutter": digits_clutter,
+    "digits-mask": digits_mask,
+    "digits-place": digits_place,
+}
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
 
 
 def load_task(reference: str, **options: Any) -> Task:
     """A task.
 
     Args:
-        reference: `digits-clutter`, or a folder with IDX or npz image files.
+        reference: A name, or a folder with IDX or npz image files or with a folder of pictures per class; options may follow after `?`.
         options: Keyword arguments of its maker, such as train=2048 or limit=10000.
 
     Raises:
         TaskError: no such name or folder, or an option it does not take.
     """
+    reference, asked, words = reference.partition("?")
+    if asked:
+        options = {k: _value(v) for k, v in parse_qsl(words, keep_blank_values=True)} | options
     made = NAMED.get(reference)
     if made is None and not Path(reference).is_dir():
         raise TaskError(

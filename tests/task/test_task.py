@@ -121,9 +121,72 @@ def test_augmentation_moves_pixels_but_keeps_shape() -> None:
 
 
 def test_unknown_names_and_options_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(TaskError, match=r"\(digits-clutter\) or a folder"):
+    with pytest.raises(TaskError, match=r"\(digits-clutter, digits-mask, digits-place\) or a folder"):
         nasplat.load_task("imagenet")
     with pytest.raises(TaskError, match="got nothing"):
         nasplat.load_task(str(tmp_path))
     with pytest.raises(TaskError, match="does not take these options"):
         nasplat.load_task("digits-clutter", colour=True)
+
+
+def picture(path: Path, value: int, side: int = 6, mode: str = "L") -> None:
+    image = pytest.importorskip("PIL.Image")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.new(mode, (side, side), value if mode == "L" else (value, 0, 0)).save(path)
+
+
+def test_folders_of_pictures_are_read(tmp_path: Path) -> None:
+    for part, n in (("train", 15), ("test", 4)):
+        for label, name in enumerate(("cat", "dog")):
+            for i in range(n):
+                picture(tmp_path / part / name / f"{i}.png", 100 * label + i)
+    task = nasplat.load_task(str(tmp_path))
+    assert (len(task.train), len(task.decide), len(task.test)) == (24, 6, 8)
+    assert task.input_shape == (1, 6, 6)
+    assert task.classes == 2
+    bright = task.test.x.flatten(1).mean(1)
+    assert bright[task.test.y == 1].min() > bright[task.test.y == 0].max()
+    picture(tmp_path / "train" / "cat" / "odd.png", 1, side=9, mode="RGB")
+    with pytest.raises(TaskError, match=r"(?s)pictures of one size, got 6×6 and 9×9.*\?side=32"):
+        nasplat.load_task(str(tmp_path))
+    resized = nasplat.load_task(f"{tmp_path}?side=8&limit=10")
+    assert resized.train.x.shape == (10, 3, 8, 8)  # one picture has colours
+    with pytest.raises(TaskError, match="does not take these options"):
+        nasplat.load_task(f"{tmp_path}?speed=8")
+
+
+def test_pictures_without_a_test_set_give_a_sixth(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        for i in range(30):
+            picture(tmp_path / name / f"{i}.jpg", 10 * i % 250)
+    task = nasplat.load_task(str(tmp_path))
+    assert (len(task.train), len(task.decide), len(task.test)) == (40, 10, 10)
+    (tmp_path / "a" / "0.jpg").write_bytes(b"no picture")
+    with pytest.raises(TaskError, match=r"expected a picture, got .*0.jpg"):
+        nasplat.load_task(str(tmp_path))
+
+
+def test_classes_of_training_and_test_must_agree(tmp_path: Path) -> None:
+    picture(tmp_path / "train" / "cat" / "1.png", 1)
+    picture(tmp_path / "test" / "dog" / "1.png", 1)
+    with pytest.raises(TaskError, match="the same classes for training and test, got cat and dog"):
+        nasplat.load_task(str(tmp_path))
+
+
+def test_pictures_without_pillow_name_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cat").mkdir()
+    monkeypatch.setitem(__import__("sys").modules, "PIL", None)
+    with pytest.raises(nasplat.errors.MissingExtraError, match=r"nasplat\[images\]"):
+        nasplat.load_task(str(tmp_path))
+
+
+def test_chance_is_the_commonest_class() -> None:
+    x, y = torch.zeros(8, 2), torch.tensor([0, 1, 1, 1, 2, 2, 0, 1])
+    assert nasplat.Task.from_arrays((x, y), (x, y)).chance == 50.0
+    assert nasplat.Task.from_arrays((x, y), (x, y), metric=lambda o, t: o).chance is None
+
+
+def test_a_part_of_a_split_is_spread_over_it() -> None:
+    x, y = torch.arange(100.0)[:, None], torch.zeros(100, dtype=torch.long)
+    task = nasplat.Task.from_arrays((x, y), (x, y), metric=lambda output, target: output[:, 0])
+    assert task.evaluate(nn.Identity(), limit=4) == (0 + 25 + 50 + 75) / 4
