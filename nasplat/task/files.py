@@ -148,6 +148,8 @@ def _both(folder: Path, side: int | None, seed: int) -> tuple[tuple[Any, Any], t
             raise TaskError(
                 f"expected the same classes for training and test, got {', '.join(names[:6])} and {', '.join(others[:6])}.\n  Check the folders."
             )
+        if x.ndim != tx.ndim:  # one of them has colours
+            x, tx = (i if i.ndim == 4 else np.repeat(i[..., None], 3, 3) for i in (x, tx))
         return (x, y), (tx, ty)
     if folders:
         x, y, _ = read_pictures(folder, side)
