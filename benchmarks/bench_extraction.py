@@ -9,6 +9,7 @@ graph, and the store's hash before and after a training step of the extracted mo
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from typing import Any
 
@@ -106,7 +107,8 @@ def main() -> None:
         )
     print(f"| all | {sums[0]:.0f} | {sums[1]:g} | {sums[2]:.0f} | {sums[3]:.0f} | |")
     for line in refused:
-        print(f"refused {line}")
+        print(f"failed {line}")
+    sys.exit(bool(refused) or sums[1:] != [0.0] * 3)
 
 
 if __name__ == "__main__":

@@ -83,12 +83,12 @@ def case(name: str, device: torch.device) -> None:
             "shared": [seconds(lambda s=s: trainer.step(x, y, s, 1e-3), device) for s in steps],
             "plain": [],
             "construct": [seconds(lambda a=a: space.construct(a, initialised=False), device) for a in members],
-            "bind": [seconds(lambda a=a: supernet.subnets._bind(a), device) for a in members],
+            "bind": [seconds(lambda a=a: supernet.subnets.build(a), device) for a in members],
             "move": [],
             "update": [],
         }
         for architecture in members:
-            bound = supernet.subnets._bind(architecture)
+            bound = supernet.subnets.build(architecture)
             task.loss(bound.module.train()(x), y).backward()
             rows["move"].append(seconds(lambda b=bound: b.collect(supernet.store, trainer.optimiser), device))
             rows["update"].append(seconds(lambda: trainer.optimiser.step(1e-3, 1.0), device))

@@ -686,8 +686,16 @@ def train(
 
     loaded, data = _load(space, preset, task)
     config = TrainConfig(**_config(TrainConfig, "train", tuple(context.args)))
+    if subnet is not None and source is None:
+        raise InputError("expected --from beside --subnet, got none.\n  Give the run whose supernet has the subnet.")
+    if source is not None and (teacher is not None or kernel_transforms):
+        raise InputError(
+            "expected --from without --teacher and --kernel-transforms.\n  They belong to the training of a supernet."
+        )
+    architecture = None if source is None else loaded.parse(subnet) if subnet else runs.chosen(source, loaded)
     if dry_run:
-        _show_forecast(runs.forecast_training(loaded, data, out / "supernet", config, seed, device), as_json)
+        trained = loaded if architecture is None else loaded.only(architecture)
+        _show_forecast(runs.forecast_training(trained, data, out / "supernet", config, seed, device), as_json)
         return
     settings = {
         "argument": space,
@@ -704,9 +712,8 @@ def train(
     try:
         if processes.is_first:
             runs.describe(out, "train", settings)
-        if source is not None:
+        if source is not None and architecture is not None:
             inherited = runs.trained(source, loaded, data, seed, device)
-            architecture = loaded.parse(subnet) if subnet else runs.chosen(source, loaded)
             with _epochs("subnet", as_json or not processes.is_first) as report:
                 row = runs.finetune(inherited, architecture, out, config, report)
             if processes.is_first:

@@ -94,6 +94,11 @@ def search_in_stages(
     """
     space = load_space(space) if isinstance(space, str) else space
     qualities = [named(s) for s in stages]
+    errors = [q.name for q in qualities if q.larger_is_better is False]
+    if errors:
+        raise SearchError(
+            f"expected stages whose values are better when larger, got {errors[0]!r}.\n  Use search(minimize=…) for it."
+        )
     if len(qualities) < 2 or pilots < 4 or (costs is not None and len(costs) != len(qualities)):
         raise SearchError(
             f"expected two or more stages, one cost for each where costs are given, and four or more pilots, got {len(qualities)} stages, "

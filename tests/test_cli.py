@@ -142,6 +142,31 @@ def test_train_search_and_resume(tmp_path: Path) -> None:
     assert {r["subnet"] for r in trained} == {"largest", "smallest", "random"}
 
 
+def test_a_found_subnet_is_trained_further_reported_and_replayed(tmp_path: Path) -> None:
+    net, found, out = (str(tmp_path / n) for n in ("net", "found", "further"))
+    run("train", "vit", "--out", net, *SMALL, "--train.epochs=2", "--train.strategy=progressive", "--json")
+    run(
+        "search", "vit", "--supernet", net, "--out", found, "--trials", "3", "--guide", "none", *SMALL, "--json"
+    )  # no --train settings again
+    row = json.loads(run("train", "vit", "--from", found, "--out", out, *SMALL, "--train.epochs=1", "--json"))
+    assert row["max_relative_error"] < 1e-4
+    assert (tmp_path / "further" / "best.onnx").exists()
+    chosen = json.loads((tmp_path / "found" / "chosen.json").read_text(encoding="utf-8"))["architecture"]
+    assert json.loads((tmp_path / "further" / "chosen.json").read_text(encoding="utf-8"))["architecture"] == chosen
+    page = Path(run("report", net).strip()).read_text(encoding="utf-8")
+    assert "Training of the supernet" in page
+    assert "the eight random subnets" in page
+    assert page.count("<svg class='curve'") == 4
+    assert "Exported file" in Path(run("report", out).strip()).read_text(encoding="utf-8")
+    for words, text in (
+        (["--subnet", row["architecture"]], "expected --from beside --subnet"),
+        (["--from", found, "--kernel-transforms"], "expected --from without --teacher and --kernel-transforms"),
+        (["--from", net], "expected a run with a chosen network"),
+    ):
+        refused = CliRunner().invoke(cli, ["train", "vit", "--out", str(tmp_path / "x"), *SMALL, *words])
+        assert text in str(refused.exception)
+
+
 def test_label_fit_and_evaluate(tmp_path: Path) -> None:
     table = str(tmp_path / "t.csv.gz")
     assert json.loads(run("label", "vit", "-n", "2", "--out", table, *SMALL, "--budget.epochs=1", "--json"))["rows"] == 2

@@ -12,8 +12,7 @@ from nasplat.task import Task
 RANDOM = 8
 """Random subnets that are looked at; the same ones every epoch."""
 FEWEST, MOST, SHARE = 128, 1024, 32
-"""Examples of the decide split each is judged on: an epoch's training examples / SHARE, within FEWEST and MOST; then looking costs about a
-tenth of a single-path epoch, twice that with BatchNorm."""
+"""Examples of the decide split each is judged on: an epoch's training examples / SHARE, within FEWEST and MOST."""
 SETTLED, STEPS = 0.5, 500
 """Share of a run, and steps, after which a subnet at chance level is reported."""
 

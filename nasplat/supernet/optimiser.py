@@ -123,7 +123,7 @@ class MaskedAdamW:
             decay = self.weight_decay if gradient.dim() > 1 else 0.0
             if all(v.is_contiguous() for v in views):
                 fused.setdefault(decay, []).append((views[0], gradient.contiguous(), *views[1:], self.steps[key]))
-            elif self.gathers:
+            elif self.gathers or not is_host:  # only the fused update can leave a step out without the host knowing
                 copies = [v.contiguous() for v in views]
                 scattered += zip(views, copies, strict=True)
                 fused.setdefault(decay, []).append((copies[0], gradient.contiguous(), *copies[1:], self.steps[key]))

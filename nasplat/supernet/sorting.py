@@ -60,11 +60,12 @@ def sort_channels(store: Store, optimiser: MaskedAdamW | None = None) -> list[Gr
 
 def groups(store: Store) -> list[Group]:
     """Axes that may be permuted together: found by what choices cut, kept if a permutation changes no function."""
-    if "channel groups" not in store.space.learned:
+    known = ("channel groups", tuple(sorted((k, tuple(w.shape)) for k, w in store.weights.items())))  # a store may have grown
+    if known not in store.space.learned:
         members = _covering(store)
         found = [_proven(store, ways, members) for ways in _candidates(store, members)] if members else []
-        store.space.learned["channel groups"] = [g for g in found if g is not None]
-    return store.space.learned["channel groups"]
+        store.space.learned[known] = [g for g in found if g is not None]
+    return store.space.learned[known]
 
 
 def _covering(store: Store) -> list[Architecture]:

@@ -63,7 +63,7 @@ class Subnets:
         """A module that computes with the store's memory; training it trains the store."""
         found = self._cache.get(architecture)
         if found is None:
-            found = self._bind(architecture, grows=True)
+            found = self.build(architecture, grows=True)
             if self.finish is not None:
                 self.finish(found.module)
             self._cache[architecture] = found
@@ -77,8 +77,8 @@ class Subnets:
         """Build all anew from now on: the store's tensors were replaced."""
         self._cache.clear()
 
-    def _bind(self, architecture: Architecture, grows: bool = False) -> Bound:
-        """A module of slices; parameters that the store lacks are added to it with `grows`, else they have initial values of their own."""
+    def build(self, architecture: Architecture, grows: bool = False) -> Bound:
+        """A new module of slices; parameters that the store lacks are added to it with `grows`, else they have initial values of their own."""
         module, _ = self.store.space.construct(architecture, initialised=False)
         module.to(self.device)
         bound: list[tuple[str, nn.Parameter]] = []
@@ -113,7 +113,7 @@ class Subnets:
 
     def extract(self, architecture: Architecture) -> nn.Module:
         """A plain module with copies of its slices and BatchNorm statistics at their start; independent of the store."""
-        module = self._bind(architecture).module
+        module = self.build(architecture).module
         memo: dict[int, nn.Parameter] = {}
         for part in module.modules():
             for name, parameter in list(part._parameters.items()):

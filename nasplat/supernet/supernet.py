@@ -173,7 +173,7 @@ class Supernet:
     def shared(self, architecture: Architecture) -> nn.Module:
         """The subnet as it lives inside the store, calibrated; its parameters share the store's memory."""
         self._check(architecture)
-        bound = self.subnets._bind(architecture)
+        bound = self.subnets.build(architecture)
         recalibrate(bound.module, self.task.train.x[:CALIBRATION_IMAGES])
         return bound.module.eval()
 
@@ -193,7 +193,7 @@ class Supernet:
 
     def _look(self, architecture: Architecture, examples: int) -> float:
         self._check(architecture)
-        bound = self.subnets._bind(architecture)
+        bound = self.subnets.build(architecture)
         recalibrate(bound.module, self.task.train.x[:examples])
         return self.task.evaluate(bound.module, "decide", limit=examples)
 

@@ -11,6 +11,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -173,6 +174,7 @@ class Trainer:
         self.steps = config.epochs * task.batches_per_epoch(config.batch_size)
         self.done = 0
         self.history: list[Epoch] = []
+        self._notes: list[str] = []
 
     def run(self, checkpoint: Path | None = None, report: Report | None = None) -> list[Epoch]:
         """Train what is left of the configured epochs.
@@ -236,7 +238,7 @@ class Trainer:
         return Epoch(epoch + 1, mean, lr, images / seconds, seconds, phase, left_out, health, tuple(warnings))
 
     def _complaints(self, before: dict[str, Tensor], left_out: int, steps: int) -> list[str]:
-        found = []
+        found, self._notes = self._notes, []
         if left_out:
             found.append(
                 f"{left_out} of {steps} steps had a loss or gradient that is not finite and were left out. Lower --train.lr."
@@ -252,8 +254,10 @@ class Trainer:
             return
         if phase.keeps_weights and isinstance(self.teacher, FormerSelf):
             self.teacher.keep(self.store)
-        if phase.sorts_channels:
-            sort_channels(self.store, self.optimiser)
+        if phase.sorts_channels and not sort_channels(self.store, self.optimiser):
+            self._notes.append(
+                f"no channels could be sorted before phase {phase.name!r}: none may be permuted alone. Widths open unsorted."
+            )
 
     def step(self, x: Tensor, y: Tensor, step: int, lr: float) -> tuple[list[Tensor], Tensor | None]:
         """One update.
@@ -304,7 +308,7 @@ class Trainer:
             torch.cuda.default_generators[self.subnets.device.index or 0].manual_seed(seed)
 
     def _precision(self, x: Tensor) -> Any:
-        return torch.autocast(x.device.type, torch.bfloat16, enabled=self.config.bf16)
+        return torch.autocast(x.device.type, torch.bfloat16) if self.config.bf16 else nullcontext()
 
     def _upcoming(self, step: int) -> Lesson | None:
         if step >= self.steps:

@@ -78,54 +78,29 @@ def compose(split: str, n: int, seed: int, noise: float = 0.1, clutter: float = 
     return Split(torch.from_numpy(x[:, None]), torch.from_numpy(y))
 
 
-def _task(name: str, target: str, train: int, decide: int, test: int, seed: int, **options: Any) -> Task:
+QUESTIONS: dict[str, dict[str, Any]] = {
+    "digit": {},
+    "mask": {"metric_name": "pixel_accuracy_percent"},
+    "place": {"loss": F.smooth_l1_loss, "metric": distance, "metric_name": "distance_px", "larger_is_better": False},
+}
+"""What may be asked about the composites, see `compose`; with what a task of it needs beside the targets."""
+
+
+def digits(target: str = "digit", train: int = 4096, decide: int = 2048, test: int = 4096, seed: int = 0) -> Task:
+    """An embedded task: classification, segmentation (output (n, 3, 16, 16)) or regression (output (n, 2); less is better).
+
+    Args:
+        target: digit, mask or place.
+        train: Composites per epoch, fresh each epoch.
+        decide: Composites for decisions.
+        test: Composites for the report.
+        seed: Decides all composites.
+    """
     return Task(
-        name,
+        "digits-clutter" if target == "digit" else f"digits-{target}",
         compose("train", train, seed, target=target),
         compose("decide", decide, seed + 1, target=target),
         compose("test", test, seed + 2, target=target),
         renew=lambda epoch: compose("train", train, epoch, target=target),
-        **options,
+        **QUESTIONS[target],
     )
-
-
-def digits_clutter(train: int = 4096, decide: int = 2048, test: int = 4096, seed: int = 0) -> Task:
-    """The embedded task.
-
-    Args:
-        train: Composites per epoch, fresh each epoch.
-        decide: Composites for decisions.
-        test: Composites for the report.
-        seed: Decides all composites.
-    """
-    return _task("digits-clutter", "digit", train, decide, test, seed)
-
-
-def digits_mask(train: int = 4096, decide: int = 1024, test: int = 2048, seed: int = 0) -> Task:
-    """Segmentation of the same composites: of each pixel background, digit or distractor; output (n, 3, 16, 16), accuracy over pixels.
-
-    Args:
-        train: Composites per epoch, fresh each epoch.
-        decide: Composites for decisions.
-        test: Composites for the report.
-        seed: Decides all composites.
-    """
-    return _task("digits-mask", "mask", train, decide, test, seed, metric_name="pixel_accuracy_percent")
-
-
-def digits_place(train: int = 4096, decide: int = 1024, test: int = 2048, seed: int = 0) -> Task:
-    """Regression on the same composites: row and column of the digit's centre, output (n, 2); mean distance in pixels, less is better.
-
-    Args:
-        train: Composites per epoch, fresh each epoch.
-        decide: Composites for decisions.
-        test: Composites for the report.
-        seed: Decides all composites.
-    """
-    options: dict[str, Any] = {
-        "loss": F.smooth_l1_loss,
-        "metric": distance,
-        "metric_name": "distance_px",
-        "larger_is_better": False,
-    }
-    return _task("digits-place", "place", train, decide, test, seed, **options)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
 from nasplat.errors import TaskError
-from nasplat.task.digits import digits_clutter, digits_mask, digits_place
+from nasplat.task.digits import digits
 from nasplat.task.files import from_folder
 from nasplat.task.task import Task
 
 NAMED: dict[str, Callable[..., Task]] = {
-    "digits-clutter": digits_clutter,
-    "digits-mask": digits_mask,
-    "digits-place": digits_place,
+    "digits-clutter": partial(digits, "digit"),
+    "digits-mask": partial(digits, "mask"),
+    "digits-place": partial(digits, "place"),
 }
 
 

@@ -8,18 +8,16 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import SMALL
 from torch import nn
 from torch.nn import functional as F
 
 import nasplat
 from nasplat.errors import SupernetError, SupernetWarning
+from nasplat.supernet import training
 from nasplat.supernet.compiling import blocks, compile_blocks
 from nasplat.supernet.health import Health, Watch
-
-
-@pytest.fixture(scope="module")
-def vit() -> nasplat.Space:
-    return nasplat.load_space("vit", size="mini", image=16, patch=4, channels=1, classes=10, head_dim=8)
+from nasplat.supernet.training import Trainer
 
 
 @pytest.fixture(scope="module")
@@ -165,3 +163,42 @@ def test_blocks_are_compiled_a_few_times_for_all_widths(vit: nasplat.Space, task
 def test_bad_watching_is_refused(vit: nasplat.Space, task: nasplat.Task) -> None:
     with pytest.raises(SupernetError, match="got 'looks'"):
         nasplat.Supernet(vit, task).train(epochs=1, looks=True)
+
+
+@pytest.mark.parametrize("strategy", ["single-path", "sandwich", "progressive", "ovo"])
+@pytest.mark.parametrize("name", sorted(SMALL))
+def test_a_step_waits_for_no_device(name: str, strategy: str, task: nasplat.Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the meta device reading a value is an error, as it would be a wait on a GPU. (torch's update kernel does not exist there.)"""
+    space = nasplat.load_space(name, **SMALL[name])
+    supernet = nasplat.Supernet(space, task, seed=0)
+    for key, weight in supernet.store.weights.items():
+        supernet.store.weights[key] = weight.to("meta")
+    supernet.device = supernet.subnets.device = torch.device("meta")
+    config = nasplat.TrainConfig(epochs=3, batch_size=64, strategy=strategy)
+    trainer = Trainer(supernet.store, supernet.subnets, task, 0, config, supernet._teacher(config, None))
+    monkeypatch.setattr(trainer.optimiser, "_update", lambda *a: None)
+    x, y = torch.empty(64, *task.input_shape, device="meta"), torch.zeros(64, dtype=torch.long, device="meta")
+    monkeypatch.setattr(training, "sort_channels", lambda *a: ["sorted"])  # which looks at the weights, once
+    for step in range(trainer.steps):
+        trainer._enter(step)
+        losses, norm = trainer.step(x, y, step, 1e-3)
+        assert norm is not None
+        assert {t.device.type for t in (norm, *losses)} == {"meta"}
+
+
+def test_widths_that_open_unsorted_are_told(task: nasplat.Task) -> None:
+    class Ordered(nn.Module):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.first, self.last = nn.Conv2d(1, width, 3), nn.Conv2d(width, 10, 14)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.first(x)
+            return self.last(y * torch.arange(1, y.shape[1] + 1, dtype=y.dtype)[:, None, None]).flatten(1)
+
+    @nasplat.space(example_input=(1, 1, 16, 16))
+    def ordered(pick: nasplat.Pick) -> nn.Module:
+        return Ordered(pick("width", (4, 8)))
+
+    with pytest.warns(SupernetWarning, match="no channels could be sorted before phase 'width'"):
+        nasplat.Supernet(ordered, task, seed=0).train(epochs=3, strategy="progressive", watch=False)

@@ -96,3 +96,39 @@ def test_one_step_without_a_host(monkeypatch: pytest.MonkeyPatch) -> None:
     norm = optimiser.step(0.01, 1.0)
     assert norm is not None
     assert norm.device.type == "meta"
+
+
+def test_the_fused_update_leaves_out_a_step_without_the_host_knowing() -> None:
+    """What a GPU does: the update itself is told that the gradient is not finite."""
+    optimiser = made(gathers=True)
+    optimiser.add("w", torch.randn(8, 6, 5, 5))
+    optimiser.step(0.01, 1.0)
+    before = {k: t.clone() for k, t in (optimiser.weights | optimiser.state()).items()}
+    row = (
+        optimiser.weights["w"],
+        torch.full((8, 6, 5, 5), float("nan")),
+        optimiser.mean["w"],
+        optimiser.square["w"],
+        optimiser.steps["w"],
+    )
+    optimiser._update([row], True, 0.1, 0.01, torch.ones(()))
+    assert all(torch.equal(before[k], t) for k, t in (optimiser.weights | optimiser.state()).items())
+    row = (*row[:1], torch.ones(8, 6, 5, 5), *row[2:])
+    optimiser._update([row], True, 0.1, 0.01, torch.zeros(()))
+    assert not torch.equal(before["w"], optimiser.weights["w"])
+
+
+def test_moments_follow_a_weight_that_grows() -> None:
+    optimiser = made()
+    optimiser.add("w", torch.ones(8, 6, 5, 5))
+    optimiser.step(0.01, 1e9)
+    before = optimiser.mean["w"].clone()
+    grown = torch.zeros(10, 6, 5, 5)
+    grown[:8] = optimiser.weights["w"]
+    optimiser.weights["w"], optimiser.weights["new"] = grown, torch.zeros(3)
+    optimiser.add("w", torch.zeros(10, 6, 5, 5))
+    optimiser.add("new", torch.ones(3))
+    assert torch.equal(optimiser.mean["w"][:8], before)
+    assert not optimiser.mean["w"][8:].any()
+    optimiser.step(0.01, 1e9)
+    assert optimiser.weights["new"].all()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import nasplat
 from nasplat.errors import SearchError, SupernetError
+from nasplat.runs import pareto_rows, run_search
 
 
 class Dense(nn.Module):
@@ -66,6 +67,13 @@ def test_a_supernet_regresses_and_less_is_better(tmp_path: Path) -> None:
         nasplat.search(placing, maximize=[nasplat.Inherited(supernet)], n_trials=2)
     study = nasplat.search(placing, minimize=[nasplat.Inherited(supernet), nasplat.Counted("macs")], n_trials=3)
     assert len(study.trials) == 3
+    study = run_search(placing, task, tmp_path, supernet=supernet, guide="none", trials=3)  # the command's way
+    assert study.metric_names == ["inherited distance_px", "macs"]
+    assert {d.name for d in study.directions} == {"MINIMIZE"}
+    values = [r["inherited distance_px"] for r in pareto_rows(study, placing)]
+    assert values == sorted(values)
+    with pytest.raises(SearchError, match="better when larger, got 'inherited distance_px'"):
+        nasplat.search_in_stages(placing, [nasplat.Inherited(supernet), nasplat.Trained(task)], budget=10.0)
 
 
 def test_masks_and_places_tell_where_the_digit_is() -> None:
@@ -119,11 +127,6 @@ def from_timm(state: dict[str, Tensor]) -> dict[str, Tensor]:
         else:
             found[name] = value
     return found
-
-
-@pytest.fixture(scope="module")
-def vit() -> nasplat.Space:
-    return nasplat.load_space("vit", size="mini", image=16, patch=4, channels=1, classes=10, head_dim=8)
 
 
 @pytest.fixture(scope="module")
@@ -220,3 +223,30 @@ def test_a_specialised_subnet_starts_where_it_was_and_resumes(vit: nasplat.Space
     resumed = supernet.finetune(member, epochs=2, checkpoint=tmp_path)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
     assert supernet.fingerprint == before
+
+
+def test_a_store_grows_with_what_it_meets_and_resumes(task: nasplat.Task, tmp_path: Path) -> None:
+    space = nasplat.load_space("darts", width=4, cells=2, image=16, channels=1)
+
+    def trained(checkpoint: Path | None, report: Any = None) -> nasplat.Supernet:
+        supernet = nasplat.Supernet(space, task, seed=0)
+        for key in list(supernet.store.weights)[::7]:  # as if construction had not met them
+            del supernet.store.weights[key]
+        supernet.train(epochs=3, batch_size=64, checkpoint=checkpoint, watch=False, report=report)
+        return supernet
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    whole = trained(None)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            trained(tmp_path, stop)
+    resumed = trained(tmp_path)
+    assert resumed.fingerprint == whole.fingerprint
+    for key in list(resumed.store.weights)[-30:]:
+        del resumed.store.weights[key]
+    before = resumed.fingerprint
+    values = [resumed.evaluate(space.sample(seed=i)) for i in (1, 2, 1)]
+    assert values[0] == values[2]
+    assert resumed.fingerprint == before  # evaluation does not grow it
