@@ -56,12 +56,59 @@ def features(graph: Graph) -> dict[str, float]:
         found[f"count.{name}"] = float(count[name])
         found[f"share.{name}"] = work[name] / total
     found |= _paths(g, weighted)
+    found |= _lengths(g)
     widths = [n.shape[1] if len(n.shape) == 4 else n.shape[-1] for n, w in zip(g.nodes, weighted, strict=True) if w and n.shape]
     sizes = [n.shape[-1] if len(n.shape) == 4 else 1 for n, w in zip(g.nodes, weighted, strict=True) if w and n.shape]
     found["width.max"] = float(max(widths, default=0))
     found["width.mean"] = sum(widths) / max(1, len(widths))
     found["size.max"] = float(max(sizes, default=0))
     found["size.levels"] = float(len(set(sizes)))
+    return found
+
+
+_SETS = {
+    "point": {"conv1", "linear"},
+    "spatial": {"conv3", "conv5+", "depthwise3", "depthwise5+"},
+    "pool": {"pool"},
+    "window": {"conv3", "conv5+", "depthwise3", "depthwise5+", "pool"},
+    "act": {"activation"},
+}
+"""Operations whose number along the ways from input to output is told."""
+
+
+def _lengths(g: Graph) -> dict[str, float]:
+    """How many operations of a set the ways from input to output meet: at most, at least, and on average.
+
+    The average is over walks from the output that choose among operands evenly; it stays finite however many ways there are.
+    """
+    last = next((i for i, n in enumerate(g.nodes) if n.op == "output"), len(g.nodes) - 1)
+    sources = [tuple({s for s, _ in operands}) for operands in g.operands]
+    kinds = [
+        next(
+            (
+                k
+                for k in ("conv1", "conv3", "conv5+", "depthwise3", "depthwise5+", "linear", "pool", "activation")
+                if _GROUPS[k](n)
+            ),
+            "",
+        )
+        for n in g.nodes
+    ]
+    found: dict[str, float] = {}
+    for name, members in _SETS.items():
+        most, least, mean = [0] * len(kinds), [0] * len(kinds), [0.0] * len(kinds)
+        for i, before in enumerate(sources):
+            step = kinds[i] in members
+            if len(before) == 1:
+                (s,) = before
+                most[i], least[i], mean[i] = most[s] + step, least[s] + step, mean[s] + step
+            elif before:
+                most[i] = max([most[s] for s in before]) + step
+                least[i] = min([least[s] for s in before]) + step
+                mean[i] = sum([mean[s] for s in before]) / len(before) + step
+            elif step:
+                most[i], least[i], mean[i] = 1, 1, 1.0
+        found |= {f"most.{name}": float(most[last]), f"least.{name}": float(least[last]), f"mean.{name}": mean[last]}
     return found
 
 

@@ -1,0 +1,105 @@
+"""Labelled families of public benchmarks as predictors see them, captured once and cached.
+
+A family is a search space (or a model zoo) with labels that can be compared with one another. Isomorphic and otherwise equal networks are one
+row, with the mean label. Tables stay where they are (`--data`); the cache holds graphs and labels and is not committed.
+
+    python benchmarks/families.py --data nas --cache cache
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import nasplat
+from nasplat.errors import NasplatError
+from nasplat.fitting import Labelled, distinct
+from nasplat.predict.viewstore import load_views, save_views
+
+
+@dataclass(frozen=True)
+class Family:
+    """Where the labels of a family come from."""
+
+    file: str
+    space: str
+    metric: str
+    licence: str
+    """Of the file, as its collection states it; empty: none stated, so that nothing shipped may learn from it."""
+    where: dict[str, str] = field(default_factory=dict)
+    presets: dict[str, Any] = field(default_factory=dict)
+
+
+FAMILIES = {
+    "nb101": Family("nb101_20k.csv.gz", "nasbench101", "val_acc_108ep", "Apache-2.0"),
+    "nb201_c10": Family("nb201.csv.gz", "nasbench201", "c10_test_200ep", "MIT"),
+    "nb201_c100": Family("nb201.csv.gz", "nasbench201", "c100_test_200ep", "MIT"),
+    "nb201_in16": Family("nb201.csv.gz", "nasbench201", "in16_test_200ep", "MIT"),
+    "ofa_mbv3": Family("ofa_mbv3_imagenet.csv.gz", "ofa_mobilenetv3", "top1_mean", "Apache-2.0"),
+    "ofa_mbv3_c10": Family("ofa_mbv3_cifar10.csv.gz", "ofa_mobilenetv3", "top1", "Apache-2.0"),
+    "darts": Family("darts_oncenas_545.csv.gz", "darts", "val_acc_50ep", ""),
+    "darts_surrogate": Family("darts_nb301_surrogate_725.csv.gz", "darts", "surrogate_val_acc", "Apache-2.0"),
+    "darts_svhn": Family("darts_9x_199.csv.gz", "darts", "svhn_val_acc", "Apache-2.0"),
+    "tnb_object": Family("tnb101_micro.csv.gz", "transnas_micro", "class_object_val_top1_final", "MIT"),
+    "tnb_scene": Family("tnb101_micro.csv.gz", "transnas_micro", "class_scene_val_top1_final", "MIT"),
+    "tnb_jigsaw": Family("tnb101_micro.csv.gz", "transnas_micro", "jigsaw_val_top1_final", "MIT"),
+    "nb_macro": Family("nb_macro.csv.gz", "nasbench_macro", "test_acc_mean", "Apache-2.0"),
+    "accel": Family("accel_nasbench.csv.gz", "mnasnet", "val_top1", "Apache-2.0"),
+    "vit_autoformer": Family("vit_autoprox.csv.gz", "vit", "cifar100_base_acc", "Apache-2.0", {"space": "AutoFormer-tiny"}),
+    "vit_autoformer2": Family("vit_autoprox.csv.gz", "vit", "cifar100_base_acc", "Apache-2.0", {"space": "AutoFormer-tiny(2)"}),
+    "vit_pit": Family("vit_autoprox.csv.gz", "pit", "cifar100_base_acc", "Apache-2.0", {"space": "PiT"}),
+} | {
+    f"{name}_digits": Family(f"{name}_digits.csv.gz", "", "accuracy_percent", "our own")
+    for name in ("cell", "mobile", "transformer", "hybrid", "branch")
+}
+"""The digits tables are shipped; their architectures are lines of JSON that name their space."""
+
+
+def load(name: str, data: Path, cache: Path, workers: int = 1) -> Labelled:
+    """A family's distinct networks, from the cache where it is there."""
+    family = FAMILIES[name]
+    twin = (
+        cache / f"{sha256(json.dumps([family.file, family.space, family.where, family.presets]).encode()).hexdigest()[:12]}.npz"
+    )
+    file = cache / f"{name}.json"
+    if file.exists() and twin.exists():
+        rest = json.loads(file.read_text(encoding="utf-8"))
+        return Labelled(load_views(twin), rest["labels"], rest["keys"], rest["architectures"])
+    if family.space:
+        space = nasplat.load_space(family.space, **family.presets)
+        table = nasplat.load_table(data / family.file, space=space, metric=family.metric, where=family.where or None)
+    else:
+        table = replace(nasplat.load_table(family.file, metric=family.metric), parse=nasplat.Architecture.from_json)
+    table = table.take([i for i, y in enumerate(table.labels) if y == y])
+    found = distinct(table, workers=workers)
+    cache.mkdir(parents=True, exist_ok=True)
+    save_views(twin, found.views)
+    rest = {"labels": found.labels, "keys": found.keys, "architectures": found.architectures}
+    file.write_text(json.dumps(rest), encoding="utf-8")
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("families", nargs="*", default=list(FAMILIES))
+    arguments = parser.parse_args()
+    for name in arguments.families:
+        started = time.perf_counter()
+        try:
+            found = load(name, arguments.data, arguments.cache, arguments.workers)
+        except (NasplatError, KeyError) as err:
+            print(f"{name}: {type(err).__name__}: {err}", flush=True)
+            continue
+        print(f"{name}: {len(found.labels)} networks, {time.perf_counter() - started:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""Zero-cost proxies: numbers that one batch through an untrained network gives, and that go along with how well it trains.
+
+Any module: activations are watched where torch computes them, not by the class of a layer. Larger means better for all. Weights are those
+the module has (its initialisation); a copy is measured, so that the module stays as it is.
+Sources: synflow Tanaka et al. 2020, arXiv:2006.05467; snip Lee et al. 2019, arXiv:1810.02340; grad_norm Abdelfattah et al. 2021,
+arXiv:2101.08134; nwot Mellor et al. 2021, arXiv:2006.04647v3; jacov the same, version 1; zen Lin et al. 2021, arXiv:2102.01063.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from nasplat.errors import InputError
+
+PROXIES = ("synflow", "nwot", "jacov", "snip", "grad_norm", "zen")
+_JITTER = 1e-5
+_MIX = 1e-2
+"""Of zen: how far the second input lies from the first."""
+_BATCHNORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_aten = torch.ops.aten
+_GATES = {
+    *(_aten.relu.default, _aten.relu_.default, _aten.gelu.default, _aten.silu.default, _aten.silu_.default),
+    *(_aten.hardtanh.default, _aten.hardtanh_.default, _aten.hardswish.default, _aten.hardswish_.default),
+    *(_aten.leaky_relu.default, _aten.leaky_relu_.default, _aten.elu.default, _aten.elu_.default, _aten.mish.default),
+}
+"""Activations with two regimes, told apart by the sign of their input."""
+
+
+def proxies(
+    module: nn.Module,
+    example_input: Sequence[int] | Tensor,
+    names: Sequence[str] = PROXIES,
+    batch: tuple[Tensor, Tensor] | None = None,
+    batch_size: int = 32,
+    repeats: int = 1,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Zero-cost proxies of a network that answers logits of shape (B, classes).
+
+    Args:
+        module: Untrained; its weights are used as they are.
+        example_input: Shape (1, …) of an input, or one.
+        names: Which of `PROXIES`.
+        batch: Inputs (B, …) and class numbers (B,); default Gaussian noise and random classes.
+        batch_size: B of the default.
+        repeats: Batches that are averaged.
+        seed: Of the default batch and of zen's noise.
+
+    Returns:
+        A number per name, synflow, snip and grad_norm as natural logarithms; nan where it is not finite.
+
+    Raises:
+        InputError: an unknown name, or the module does not answer with logits.
+    """
+    unknown = [n for n in names if n not in PROXIES]
+    if unknown:
+        raise InputError(f"expected proxies among {', '.join(PROXIES)}, got {unknown[0]!r}.\n  Use some of these.")
+    shape = tuple(example_input.shape if isinstance(example_input, Tensor) else example_input)
+    found = {n: 0.0 for n in names}
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        for repeat in range(repeats):
+            torch.manual_seed(seed * 1_009 + repeat)
+            x = torch.randn(batch_size, *shape[1:]) if batch is None else batch[0]
+            with torch.no_grad():
+                logits = deepcopy(module).train()(x)
+            if not isinstance(logits, Tensor) or logits.dim() != 2:
+                raise InputError("expected a module that answers logits of shape (B, classes), got another output.\n  Wrap it.")
+            y = torch.randint(logits.shape[1], (len(x),)) if batch is None else batch[1]
+            for name in names:
+                value = _MEASURES[name](deepcopy(module).train(), x, y)
+                found[name] += (value if math.isfinite(value) else math.nan) / repeats
+    return found
+
+
+class _Watch(TorchDispatchMode):
+    """Sees the inputs of activations, and the last map with spatial extent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gates: list[Tensor] = []
+        self.last: Tensor | None = None
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _GATES:
+            self.gates.append((args[0] > 0).flatten(1))
+        answer = func(*args, **(kwargs or {}))
+        if isinstance(answer, Tensor) and (answer.dim() == 4 and answer.shape[-1] > 1 or answer.dim() == 3):
+            self.last = answer
+        return answer
+
+
+def _nwot(module: nn.Module, x: Tensor, y: Tensor) -> float:
+    """log |K|, K_ij = how many activations agree between examples i and j."""
+    kernel = torch.zeros(len(x), len(x), dtype=torch.float64)
+    with torch.no_grad(), _Watch() as watch:
+        module(x)
+    for gate in watch.gates:
+        if len(gate) == len(x):
+            on = gate.double()
+            kernel += on @ on.T + (1 - on) @ (1 - on).T
+    return float(torch.linalg.slogdet(kernel)[1])
+
+
+def _jacov(module: nn.Module, x: Tensor, y: Tensor) -> float:
+    """How little the gradients of the outputs with respect to the inputs of different examples go along."""
+    inputs = x.clone().requires_grad_()
+    module(inputs).sum().backward()
+    assert inputs.grad is not None
+    correlation = torch.corrcoef(inputs.grad.flatten(1).double())
+    values = torch.linalg.eigvalsh(correlation) + _JITTER
+    return float(-(values.log() + 1 / values).sum())
+
+
+def _gradients(module: nn.Module, x: Tensor, y: Tensor) -> list[tuple[Tensor, Tensor]]:
+    F.cross_entropy(module(x), y).backward()
+    return [(p.detach(), p.grad) for p in module.parameters() if p.grad is not None and p.dim() > 1]
+
+
+def _snip(module: nn.Module, x: Tensor, y: Tensor) -> float:
+    return _log(sum(float((w * g).abs().sum()) for w, g in _gradients(module, x, y)))
+
+
+def _grad_norm(module: nn.Module, x: Tensor, y: Tensor) -> float:
+    return _log(sum(float(g.norm()) for _, g in _gradients(module, x, y)))
+
+
+@contextmanager
+def _without_batchnorm(module: nn.Module) -> Iterator[None]:
+    hooks = [m.register_forward_hook(lambda _, inputs, __: inputs[0]) for m in module.modules() if isinstance(m, _BATCHNORM)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _synflow(module: nn.Module, x: Tensor, y: Tensor) -> float:
+    """Σ |w · ∂R/∂w| of a network with positive weights, without normalisation over the batch; R the sum of its answers to ones."""
+    module.double()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.abs_()
+    with _without_batchnorm(module):
+        module(torch.ones(1, *x.shape[1:], dtype=torch.float64)).sum().backward()
+    return _log(sum(float((p.detach() * p.grad).abs().sum()) for p in module.parameters() if p.grad is not None and p.dim() > 1))
+
+
+@torch.no_grad()
+def _zen(module: nn.Module, x: Tensor, y: Tensor) -> float:
+    """log of how far the last map moves when the input does, plus the logs of what batch normalisation divided out."""
+    for m in module.modules():
+        if isinstance(m, (nn.Conv2d, nn.Linear)):
+            nn.init.normal_(m.weight, 0.0, 1.0)
+            if m.bias is not None:
+                nn.init.zeros_(m.bias)
+    scales: list[float] = []
+
+    def note(_: nn.Module, inputs: tuple[Tensor, ...], __: Any) -> None:
+        axes = [0, *range(2, inputs[0].dim())]
+        scales.append(0.5 * math.log(float(inputs[0].var(axes, unbiased=False).mean()) + 1e-12))
+
+    hooks = [m.register_forward_hook(note) for m in module.modules() if isinstance(m, _BATCHNORM)]
+    noise = torch.randn_like(x)
+    with _Watch() as first:
+        module(noise)
+    for hook in hooks:
+        hook.remove()
+    with _Watch() as second:
+        module(noise + _MIX * torch.randn_like(x))
+    if first.last is None or second.last is None:
+        return math.nan
+    return math.log(float((first.last - second.last).abs().flatten(1).sum(1).mean()) + 1e-12) + sum(scales)
+
+
+def _log(value: float) -> float:
+    return math.log(value) if value > 0 else math.nan
+
+
+_MEASURES = {"synflow": _synflow, "nwot": _nwot, "jacov": _jacov, "snip": _snip, "grad_norm": _grad_norm, "zen": _zen}
