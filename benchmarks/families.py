@@ -41,8 +41,14 @@ FAMILIES = {
     "nb201_c100": Family("nb201.csv.gz", "nasbench201", "c100_test_200ep", "MIT"),
     "nb201_in16": Family("nb201.csv.gz", "nasbench201", "in16_test_200ep", "MIT"),
     "ofa_mbv3": Family("ofa_mbv3_imagenet.csv.gz", "ofa_mobilenetv3", "top1_mean", "Apache-2.0"),
-    "ofa_mbv3_c10": Family("ofa_mbv3_cifar10.csv.gz", "ofa_mobilenetv3", "top1", "Apache-2.0"),
-    "darts": Family("darts_oncenas_545.csv.gz", "darts", "val_acc_50ep", ""),
+    "ofa_mbv3_c10": Family(
+        "ofa_mbv3_cifar10.csv.gz",
+        "ofa_mobilenetv3",
+        "top1",
+        "Apache-2.0",
+        presets={"resolutions": [*range(40, 105, 4), *range(192, 257, 4)]},
+    ),
+    "darts": Family("darts_oncenas_545.csv.gz", "darts", "val_acc_50ep", "", presets={"none": True}),
     "darts_surrogate": Family("darts_nb301_surrogate_725.csv.gz", "darts", "surrogate_val_acc", "Apache-2.0"),
     "darts_svhn": Family("darts_9x_199.csv.gz", "darts", "svhn_val_acc", "Apache-2.0"),
     "tnb_object": Family("tnb101_micro.csv.gz", "transnas_micro", "class_object_val_top1_final", "MIT"),
@@ -51,7 +57,6 @@ FAMILIES = {
     "nb_macro": Family("nb_macro.csv.gz", "nasbench_macro", "test_acc_mean", "Apache-2.0"),
     "accel": Family("accel_nasbench.csv.gz", "mnasnet", "val_top1", "Apache-2.0"),
     "vit_autoformer": Family("vit_autoprox.csv.gz", "vit", "cifar100_base_acc", "Apache-2.0", {"space": "AutoFormer-tiny"}),
-    "vit_autoformer2": Family("vit_autoprox.csv.gz", "vit", "cifar100_base_acc", "Apache-2.0", {"space": "AutoFormer-tiny(2)"}),
     "vit_pit": Family("vit_autoprox.csv.gz", "pit", "cifar100_base_acc", "Apache-2.0", {"space": "PiT"}),
 } | {
     f"{name}_digits": Family(f"{name}_digits.csv.gz", "", "accuracy_percent", "our own")

@@ -93,13 +93,13 @@ class _Watch(TorchDispatchMode):
         if func in _GATES:
             self.gates.append((args[0] > 0).flatten(1))
         answer = func(*args, **(kwargs or {}))
-        if isinstance(answer, Tensor) and (answer.dim() == 4 and answer.shape[-1] > 1 or answer.dim() == 3):
+        if isinstance(answer, Tensor) and ((answer.dim() == 4 and answer.shape[-1] > 1) or answer.dim() == 3):
             self.last = answer
         return answer
 
 
 def _nwot(module: nn.Module, x: Tensor, y: Tensor) -> float:
-    """log |K|, K_ij = how many activations agree between examples i and j."""
+    """Log |K|, K_ij = how many activations agree between examples i and j."""
     kernel = torch.zeros(len(x), len(x), dtype=torch.float64)
     with torch.no_grad(), _Watch() as watch:
         module(x)
@@ -113,15 +113,24 @@ def _nwot(module: nn.Module, x: Tensor, y: Tensor) -> float:
 def _jacov(module: nn.Module, x: Tensor, y: Tensor) -> float:
     """How little the gradients of the outputs with respect to the inputs of different examples go along."""
     inputs = x.clone().requires_grad_()
-    module(inputs).sum().backward()
-    assert inputs.grad is not None
+    answer = module(inputs).sum()
+    if not answer.requires_grad:
+        return math.nan  # the answer does not depend on the input
+    answer.backward()
+    if inputs.grad is None:
+        return math.nan
     correlation = torch.corrcoef(inputs.grad.flatten(1).double())
+    if not correlation.isfinite().all():
+        return math.nan
     values = torch.linalg.eigvalsh(correlation) + _JITTER
     return float(-(values.log() + 1 / values).sum())
 
 
 def _gradients(module: nn.Module, x: Tensor, y: Tensor) -> list[tuple[Tensor, Tensor]]:
-    F.cross_entropy(module(x), y).backward()
+    loss = F.cross_entropy(module(x), y)
+    if not loss.requires_grad:
+        return []
+    loss.backward()
     return [(p.detach(), p.grad) for p in module.parameters() if p.grad is not None and p.dim() > 1]
 
 
@@ -150,13 +159,15 @@ def _synflow(module: nn.Module, x: Tensor, y: Tensor) -> float:
         for parameter in module.parameters():
             parameter.abs_()
     with _without_batchnorm(module):
-        module(torch.ones(1, *x.shape[1:], dtype=torch.float64)).sum().backward()
+        answer = module(torch.ones(1, *x.shape[1:], dtype=torch.float64)).sum()
+        if answer.requires_grad:
+            answer.backward()
     return _log(sum(float((p.detach() * p.grad).abs().sum()) for p in module.parameters() if p.grad is not None and p.dim() > 1))
 
 
 @torch.no_grad()
 def _zen(module: nn.Module, x: Tensor, y: Tensor) -> float:
-    """log of how far the last map moves when the input does, plus the logs of what batch normalisation divided out."""
+    """Log of how far the last map moves when the input does, plus the logs of what batch normalisation divided out."""
     for m in module.modules():
         if isinstance(m, (nn.Conv2d, nn.Linear)):
             nn.init.normal_(m.weight, 0.0, 1.0)

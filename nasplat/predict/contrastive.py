@@ -1,13 +1,15 @@
 """Contrastive pretraining: graphs of similar shape get similar vectors, without any label.
 
-Every graph is encoded twice under dropout; the loss pulls encodings together in proportion to α = softmax(−σ / T), where σ
-is the Euclidean distance of Laplacian spectra. (The paper says "softmax of σ"; only the negative sign favours the near.)
+Every graph is encoded twice, under dropout or with parts of it hidden; the loss pulls encodings together in proportion to α = softmax(−σ / T),
+where σ is the Euclidean distance of Laplacian spectra. (The paper says "softmax of σ"; only the negative sign favours the near; both can be had.)
+Beside it, a linear head may learn what is known of every graph without training it, such as zero-cost proxies.
 Source: GENNAPE, Mills et al., AAAI 2023, arXiv:2211.17226, section 3; Khosla et al. 2020, arXiv:2004.11362.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,22 +17,34 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nasplat.predict.encoder import Encoder, collate
+from nasplat.predict.encoder import Batch, Encoder
 from nasplat.predict.view import View
 
+VIEWS = ("dropout", "augment")
+HIDDEN = 0.15
+"""Share of nodes and edges that an augmentation hides."""
 
-def targets(spectra: Tensor, temperature: float) -> Tensor:
+
+def augmented(batch: Batch, share: float = HIDDEN) -> Batch:
+    """A batch with features of some nodes zeroed and some edges gone. Source: You et al. 2020, arXiv:2010.13902."""
+    kept = torch.rand(len(batch.op), 1) >= share
+    edges = batch.edges[:, torch.rand(batch.edges.shape[1]) >= share]
+    return replace(batch, features=batch.features * kept, edges=edges)
+
+
+def targets(spectra: Tensor, temperature: float, sign: float = -1.0) -> Tensor:
     """α over the other encodings of a batch in which every graph stands twice.
 
     Args:
         spectra: Shape (B, q).
         temperature: T.
+        sign: −1 favours graphs of similar spectra; 1 is the paper's wording.
 
     Returns:
         Shape (2B, 2B); rows sum to 1, the diagonal is 0.
     """
     twice = torch.cat([spectra, spectra])
-    logits = -torch.cdist(twice, twice) / temperature
+    logits = sign * torch.cdist(twice, twice) / temperature
     return logits.fill_diagonal_(-torch.inf).softmax(1)
 
 
@@ -57,6 +71,10 @@ def pretrain(
     temperature: float = 0.05,
     tau: float = 0.1,
     projection: int = 32,
+    sign: float = -1.0,
+    views_by: str = "dropout",
+    known: NDArray[np.float64] | None = None,
+    contrast: float = 1.0,
     rng: np.random.Generator | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> list[float]:
@@ -72,6 +90,10 @@ def pretrain(
         temperature: T of the targets.
         tau: Temperature of the similarities.
         projection: Width of the projected vectors the loss sees.
+        sign: Of the spectral distance, see `targets`.
+        views_by: What makes two encodings of a graph differ: dropout, or augment (parts are hidden).
+        known: Shape (len(views), k), standardised, nan where unknown: what a linear head learns beside.
+        contrast: Weight of the contrastive loss; 0 leaves it out.
         rng: Order of the graphs.
         progress: Called with (steps done, steps, note).
 
@@ -81,11 +103,13 @@ def pretrain(
     rng = rng or np.random.default_rng(0)
     width = encoder.readout.out_features
     project = nn.Sequential(nn.ReLU(), nn.Linear(width, projection))
-    parameters = [*encoder.parameters(), *project.parameters()]
+    head = None if known is None else nn.Sequential(nn.ReLU(), nn.Linear(width, known.shape[1]))
+    parameters = [*encoder.parameters(), *project.parameters(), *([] if head is None else head.parameters())]
     per_epoch = max(1, len(views) // batch_size)
     optimiser = torch.optim.Adam(parameters, lr=lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs * per_epoch)
-    known = torch.from_numpy(spectra).float()
+    shapes = torch.from_numpy(spectra).float()
+    told = None if known is None else torch.from_numpy(known).float()
     encoder.train()
     history = []
     for epoch in range(epochs):
@@ -93,9 +117,14 @@ def pretrain(
         losses = []
         for step in range(per_epoch):
             rows = order[step * batch_size : (step + 1) * batch_size]
-            batch = collate([views[i] for i in rows])
-            z = project(torch.cat([encoder(batch), encoder(batch)]))
-            value = loss(z, targets(known[rows], temperature), tau)
+            batch = encoder.collate([views[i] for i in rows])
+            pair = [encoder(augmented(batch) if views_by == "augment" else batch) for _ in range(2 if contrast else 1)]
+            value = torch.zeros(())
+            if contrast:
+                value = contrast * loss(project(torch.cat(pair)), targets(shapes[rows], temperature, sign), tau)
+            if head is not None and told is not None:
+                off = torch.stack([head(h) for h in pair]) - told[rows]
+                value = value + F.smooth_l1_loss(off.nan_to_num(0.0), torch.zeros_like(off))
             optimiser.zero_grad()
             value.backward()
             nn.utils.clip_grad_norm_(parameters, 1.0)

@@ -1,6 +1,7 @@
 """A graph's view becomes one vector: message passing along and against the edges, then a readout over the nodes.
 
-Sums over neighbours in both directions, a word from the whole graph at every layer, residual updates.
+The default trunk, flow, sums over neighbours in both directions, with a word from the whole graph at every layer and residual updates; others
+are in `nasplat.predict.trunks`.
 Sources: Morris et al. 2019, arXiv:1810.02244 (graph convolution); Gilmer et al. 2017, arXiv:1704.01212 (virtual node).
 """
 
@@ -11,9 +12,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from nasplat.errors import PredictorError
+from nasplat.graph.arrays import spectrum
+from nasplat.predict.trunks import TRUNKS, Directed, signs
 from nasplat.predict.view import FEATURES, KINDS, VOCABULARY, View
+
+POSITIONS = 8
+"""Laplacian eigenvectors that tell the transformer's nodes apart."""
 
 # B graphs, N nodes of all of them, M edges, H hidden, E embedding
 
@@ -34,9 +42,11 @@ class Batch:
     """Shape (N,): which graph a node belongs to."""
     size: int
     """B."""
+    positions: Tensor | None = None
+    """Shape (N, POSITIONS), for trunks that ask for it."""
 
 
-def collate(views: Sequence[View]) -> Batch:
+def collate(views: Sequence[View], with_positions: bool = False) -> Batch:
     """Views as one batch."""
     sizes = [len(v) for v in views]
     starts = np.cumsum([0, *sizes[:-1]])
@@ -47,7 +57,13 @@ def collate(views: Sequence[View]) -> Batch:
         torch.from_numpy(np.concatenate([v.edges + start for v, start in zip(views, starts, strict=True)], 1)),
         torch.from_numpy(np.repeat(np.arange(len(views)), sizes)),
         len(views),
+        torch.from_numpy(np.concatenate([_positions(v) for v in views])).float() if with_positions else None,
     )
+
+
+def _positions(seen: View) -> NDArray[np.float64]:
+    """Eigenvectors of the smallest eigenvalues but the first, which tells nothing."""
+    return spectrum(len(seen), seen.edges, POSITIONS + 1, vectors=True)[1][:, 1:]
 
 
 class Layer(nn.Module):
@@ -79,30 +95,47 @@ class Layer(nn.Module):
 class Encoder(nn.Module):
     """Views to embeddings."""
 
-    def __init__(self, hidden: int = 64, layers: int = 5, embedding: int = 64, dropout: float = 0.1) -> None:
+    def __init__(self, hidden: int = 64, layers: int = 5, embedding: int = 64, dropout: float = 0.1, trunk: str = "flow") -> None:
         """Args:
         hidden: Width of a node's state.
         layers: Rounds of messages.
         embedding: Width of a graph's vector.
         dropout: In training, also what makes two encodings of one graph differ.
+        trunk: A name of `nasplat.predict.trunks.TRUNKS`.
+
+        Raises:
+            PredictorError: no such trunk.
         """
         super().__init__()
+        if trunk not in TRUNKS:
+            raise PredictorError(f"expected trunk among {', '.join(TRUNKS)}, got {trunk!r}.\n  Use one of these.")
+        self.trunk = trunk
         self.kind = nn.Embedding(max(KINDS) + 1, hidden)
         self.op = nn.Embedding(len(VOCABULARY), hidden)
         nn.init.zeros_(self.op.weight)  # an operation training never shows stays what its kind is
         self.kinds = torch.tensor(KINDS)
         self.features = nn.Linear(len(FEATURES), hidden)
         self.dropout = nn.Dropout(dropout)
-        self.layers = nn.ModuleList(Layer(hidden, dropout) for _ in range(layers))
+        self.layers = nn.ModuleList(
+            Layer(hidden, dropout) if trunk == "flow" else Directed(trunk, hidden, dropout) for _ in range(layers)
+        )
+        self.positions = nn.Linear(POSITIONS, hidden) if trunk == "transformer" else None
         self.readout = nn.Linear(3 * hidden, embedding)
+
+    def collate(self, views: Sequence[View]) -> Batch:
+        """Views as one batch, with what the trunk asks for."""
+        return collate(views, self.positions is not None)
 
     def forward(self, batch: Batch) -> Tensor:
         """Shape (B, E)."""
         sizes = torch.bincount(batch.graph, minlength=batch.size).clamp_min(1)
         inverse = (1.0 / sizes)[:, None]
-        x = self.dropout(torch.relu(self.kind(self.kinds[batch.op]) + self.op(batch.op) + self.features(batch.features)))
+        x = self.kind(self.kinds[batch.op]) + self.op(batch.op) + self.features(batch.features)
+        if self.positions is not None and batch.positions is not None:
+            x = x + self.positions(signs(batch.positions, self.training))
+        x = self.dropout(torch.relu(x))
         for layer in self.layers:
-            x = layer(x, batch, inverse)
+            x = layer(x, batch, inverse) if self.trunk == "flow" else layer(x, batch.edges, batch.graph, batch.size)
         zeros = x.new_zeros(batch.size, x.shape[1])
         mean = zeros.index_add(0, batch.graph, x) * inverse
         work = zeros.index_add(0, batch.graph, x * batch.work)
@@ -115,5 +148,5 @@ class Encoder(nn.Module):
 def encode(encoder: Encoder, views: Sequence[View], batch_size: int = 256) -> Tensor:
     """Embeddings of shape (len(views), E), without dropout."""
     encoder.eval()
-    parts = [encoder(collate(views[i : i + batch_size])) for i in range(0, len(views), batch_size)]
+    parts = [encoder(encoder.collate(views[i : i + batch_size])) for i in range(0, len(views), batch_size)]
     return torch.cat(parts)

@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
+from sklearn.base import BaseEstimator
 
 from nasplat.errors import PredictorError
 from nasplat.graph import Graph
+from nasplat.metrics import kendall_tau
 from nasplat.predict.prediction import Prediction
 from nasplat.predict.view import View, view
 
@@ -46,8 +48,8 @@ def as_graph(item: Any, example_input: Any = None) -> Graph:
     )
 
 
-class AbstractPredictor(ABC):
-    """Constructor stores, `fit` learns, `predict` answers."""
+class AbstractPredictor(BaseEstimator, ABC):
+    """Constructor stores, `fit` learns, `predict` answers, `score` judges; scikit-learn's `clone`, pipelines and searches take it."""
 
     family: ClassVar[str]
     metric: str = "value"
@@ -143,6 +145,15 @@ class AbstractPredictor(ABC):
             One number each, larger means better.
         """
         return self._scores(self.views(items, example_input))
+
+    def score(self, items: Sequence[Any], labels: Sequence[float]) -> float:
+        """Rank agreement (τ-b) of the rank scores with labels; what scikit-learn's searches maximise.
+
+        Args:
+            items: As for `predict`.
+            labels: One each.
+        """
+        return kendall_tau(self.rank_scores(items), np.asarray(labels, np.float64))
 
     def describe(self, seen: Sequence[View]) -> list[NDArray[np.float64]]:
         """Sets of features that a fine-tuned predictor rests on, each of shape (n, f).

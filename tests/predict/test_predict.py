@@ -11,9 +11,10 @@ from nasplat.errors import InputError, PredictorError, TableError
 from nasplat.fitting import Labelled, distinct, evaluate, fit_and_save, split
 from nasplat.graph.statistics import features
 from nasplat.metrics import interval_coverage, kendall_tau
-from nasplat.predict import CountBaseline, Trees, load
+from nasplat.predict import CountBaseline, Trees, forest, load
 from nasplat.predict import trees as trees_module
 from nasplat.predict.conformal import half_width
+from nasplat.predict.target import NormalScores
 from nasplat.predict.view import view
 from nasplat.table import Table
 
@@ -199,3 +200,63 @@ def test_timm_names_work_or_name_the_package() -> None:
             nasplat.capture("timm:resnet18")
     else:
         assert nasplat.capture("timm:resnet18").params == 11_689_512
+
+
+def test_predictors_have_scikit_learns_manners(labelled: Data) -> None:
+    from sklearn.base import clone
+    from sklearn.model_selection import GridSearchCV, cross_val_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer
+
+    graphs, labels = labelled
+    trees = Trees(members=1, trees=20, depth=2)
+    twin = clone(trees)
+    assert twin.get_params() == trees.get_params()
+    assert not twin.is_fitted
+    assert clone(trees).set_params(depth=4).depth == 4
+    assert clone(trees.fit(graphs, labels)).get_params()["trees"] == 20
+    search = GridSearchCV(trees, {"depth": [1, 4]}, cv=2).fit(graphs, labels)
+    assert search.best_params_["depth"] in {1, 4}
+    assert search.best_score_ == pytest.approx(max(search.cv_results_["mean_test_score"]))
+    assert len(cross_val_score(CountBaseline("params"), graphs, labels, cv=3)) == 3
+    views = make_pipeline(FunctionTransformer(lambda items: [view(g) for g in items]), clone(trees)).fit(graphs, labels)
+    assert views.score(graphs, labels) == pytest.approx(trees.score(graphs, labels))
+    tuned = trees.finetune(graphs[:20], labels[:20])
+    assert clone(tuned).get_params(deep=False)["temperature"] == tuned.temperature
+
+
+def test_normal_scores_go_back_and_keep_order() -> None:
+    labels = np.array([3.0, 1.0, 1.0, 10.0, 90.0])
+    normal = NormalScores.learn(labels)
+    z = normal.forward(labels)
+    assert z[1] == z[2] < z[0] < z[3] < z[4]
+    assert np.allclose(normal.back(z), labels)
+    beyond = normal.back(np.array([-9.0, z.min(), z.max(), 9.0]))
+    assert (np.diff(beyond) > 0).all()
+    many = NormalScores.learn(np.arange(5000.0))
+    assert len(many.labels) <= 512
+    assert np.abs(many.back(many.forward(np.arange(5000.0))) - np.arange(5000.0)).max() < 1.0
+
+
+def test_forest_answers_as_scikit_learn_does() -> None:
+    from sklearn.ensemble import ExtraTreesRegressor
+
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(80, 6)).astype(np.float32).astype(np.float64), rng.normal(size=80)
+    grown, unseen = forest.grow(x, y, 20, leaf=2, seed=3)
+    model = ExtraTreesRegressor(20, min_samples_leaf=2, max_features=0.4, bootstrap=True, oob_score=True, random_state=3).fit(
+        x, y
+    )
+    new = rng.normal(size=(50, 6))
+    assert np.allclose(forest.each(grown, new).mean(1), model.predict(new), atol=1e-5)
+    assert np.allclose(unseen, model.oob_prediction_, atol=1e-5, equal_nan=True)
+
+
+def test_a_useless_base_is_outvoted(labelled: Data) -> None:
+    graphs, _ = labelled
+    target = [v.statistics["most.spatial"] + 0.01 * v.statistics["log_macs"] for v in (view(g) for g in graphs)]
+    tuned = CountBaseline().fit(graphs, np.random.default_rng(0).permutation(target)).finetune(graphs[:40], target[:40])
+    assert kendall_tau(tuned.rank_scores(graphs[40:]), target[40:]) > 0.7
+    shuffled = np.random.default_rng(1).permutation(target)
+    wrong = CountBaseline().fit(graphs, target).finetune(graphs[:40], shuffled[:40])
+    assert kendall_tau(wrong.rank_scores(graphs[40:]), target[40:]) < 0.5
