@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from torch import nn
 import nasplat
 from nasplat.errors import PredictorError
 from nasplat.metrics import kendall_tau
-from nasplat.predict import contrastive, fuzzy
+from nasplat.predict import Trees, contrastive, fuzzy, load
 from nasplat.predict.encoder import Encoder, collate, encode
 from nasplat.predict.gennape import Gennape, Heads, divisor
 from nasplat.predict.view import FEATURES, VOCABULARY, spectrum, view
@@ -142,7 +144,7 @@ def test_gennape_learns_and_repeats_itself(labelled: Labels) -> None:
     assert one.rank_scores(graphs) == again.rank_scores(graphs)
     assert kendall_tau(one.rank_scores(graphs), labels) > 0.5
     assert any("contrastive" in n for n in notes)
-    assert set(one.members(graphs[:2])) == {"label", "scaled", "flops"}
+    assert set(one.answers(graphs[:2])) == {"label", "scaled", "forest", "flops"}
 
 
 def test_gennape_abstains_elsewhere_but_ranks(labelled: Labels) -> None:
@@ -164,3 +166,57 @@ def test_finetuned_gennape_survives_the_disk(labelled: Labels, tmp_path: Path) -
 def test_too_few_labels_are_refused(labelled: Labels) -> None:
     with pytest.raises(PredictorError, match="at least 40, got 10 and 10"):
         Gennape(**TINY).fit(labelled[0][:10], labelled[1][:10])
+
+
+@pytest.mark.parametrize("trunk", ["kgnn", "gin", "gatv2", "transformer"])
+def test_every_trunk_learns_and_survives_the_disk(labelled: Labels, tmp_path: Path, trunk: str) -> None:
+    graphs, labels = labelled
+    predictor = Gennape(**TINY, trunk=trunk).fit(graphs, labels)
+    embedded = predictor.embed([view(g) for g in graphs[:5]])
+    assert np.abs(embedded[0] - embedded[1]).max() > 1e-3
+    assert np.allclose(predictor.embed([view(graphs[0])])[0], embedded[0], atol=1e-4)
+    predictor.save(tmp_path)
+    assert load(tmp_path).predict(graphs) == predictor.predict(graphs)
+
+
+def test_messages_go_both_ways(labelled: Labels) -> None:
+    seen = view(labelled[0][0])
+    last = len(seen) - 1
+    for trunk in ("flow", "kgnn", "gin", "gatv2"):
+        encoder = Encoder(16, 2, 16, trunk=trunk).eval()
+        whole = encode(encoder, [seen])
+        for end in (0, last):  # what changes at one end reaches the readout through its neighbour
+            changed = seen.features.copy()
+            changed[end] += 1.0
+            assert not torch.allclose(encode(encoder, [replace(seen, features=changed)]), whole)
+        turned = replace(seen, edges=seen.edges[::-1].copy())
+        assert not torch.allclose(encode(encoder, [turned]), whole)
+
+
+def test_pretraining_learns_what_is_known_of_other_spaces(labelled: Labels) -> None:
+    views = [view(g) for g in labelled[0]]
+    known = np.array([[v.statistics["log_macs"], np.nan] for v in views])
+    known = (known - known.mean(0)) / known.std(0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        options: dict[str, Any] = {"batch_size": 30, "rng": np.random.default_rng(0), "known": known}
+        told = contrastive.pretrain(Encoder(16, 2, 16), views, np.zeros((len(views), 21)), 30, contrast=0.0, **options)
+        both = contrastive.pretrain(
+            Encoder(16, 2, 16), views, np.array([spectrum(v) for v in views]), 4, views_by="augment", sign=1.0, **options
+        )
+    assert told[-1] < 0.5 * told[0]
+    assert both[-1] < both[0]
+    with pytest.raises(PredictorError, match="one row of known per unlabelled network, got 60 and 5"):
+        Gennape(**TINY).fit(*labelled, unlabelled=views[:5], known=known)
+    with pytest.raises(PredictorError, match="expected members among label"):
+        Gennape(**TINY, members=("oracle",)).fit(*labelled)
+
+
+def test_shuffled_labels_teach_nothing() -> None:
+    space = nasplat.load_space("nasbench201", width=4, cells=1)
+    graphs = [space.sample(seed=i).graph() for i in range(500)]
+    labels = np.random.default_rng(0).normal(size=500)
+    tuned = Trees(members=1, trees=30).fit(graphs[:60], labels[:60].tolist()).finetune(graphs[:60], labels[:60].tolist())
+    truth = [float(view(g).statistics["log_macs"]) for g in graphs[60:]]
+    random = [kendall_tau(np.random.default_rng(i).permutation(truth), truth) for i in range(20)]
+    assert abs(kendall_tau(tuned.rank_scores(graphs[60:]), labels[60:])) < max(0.08, 3 * float(np.std(random)))

@@ -104,7 +104,7 @@ def test_unfitted_few_and_unequal_labels_are_refused(labelled: Data) -> None:
         Trees().predict(graphs)
     with pytest.raises(PredictorError, match="at least 20, got 5 and 5"):
         Trees().fit(graphs[:5], labels[:5])
-    with pytest.raises(PredictorError, match="at least 10, got 3 and 3"):
+    with pytest.raises(PredictorError, match="at least 10 and at most 3000, got 3 and 3"):
         CountBaseline().fit(graphs, labels).finetune(graphs[:3], labels[:3])
     with pytest.raises(PredictorError, match="'macs' or 'params', got 'size'"):
         CountBaseline("size")
