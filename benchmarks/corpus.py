@@ -19,7 +19,7 @@ import torch
 
 import nasplat
 from nasplat.errors import NasplatError
-from nasplat.measuring.proxies import proxies
+from nasplat.measuring.zerocost import proxies
 from nasplat.predict.view import view
 from nasplat.predict.viewstore import save_views
 

@@ -37,6 +37,7 @@ _HOME = {
     "Task": "task",
     "load_task": "task",
     "measure": "measuring",
+    "proxies": "measuring",
     "calibrate": "calibrating",
     "Strategy": "supernet",
     "Supernet": "supernet",

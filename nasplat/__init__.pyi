@@ -12,6 +12,7 @@ from nasplat.inputs import load_table as load_table
 from nasplat.inputs import score as score
 from nasplat.labelling import label as label
 from nasplat.measuring import measure as measure
+from nasplat.measuring import proxies as proxies
 from nasplat.predict import Prediction as Prediction
 from nasplat.reporting import draw as draw
 from nasplat.reporting import draw_diff as draw_diff

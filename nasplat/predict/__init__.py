@@ -6,7 +6,9 @@ view.py        a graph as arrays           registry.py   families, loading
 baselines.py   MACs and parameters alone   trees.py      gradient-boosted trees on graph statistics
 encoder.py     views to vectors            contrastive.py pretraining without labels
 fuzzy.py       fuzzy C-means               gennape.py    encoder, clusters, heads
-finetuned.py   a few labels of another family
+finetuned.py   a few labels of another family   forest.py  extremely randomised trees
+target.py      labels as normal scores      trunks.py    messages to choose from
+viewstore.py   views on disk
 """
 
 from nasplat.predict.baselines import CountBaseline
