@@ -29,6 +29,7 @@ from nasplat.fitting import Labelled, evaluate, few, provenance, split
 from nasplat.predict import AbstractPredictor
 from nasplat.predict.gennape import Gennape
 from nasplat.predict.trees import Trees
+from nasplat.predict.view import View
 from nasplat.runs import hardware, versions
 
 METRIC = "CIFAR-10 validation accuracy after 108 epochs, percent"
@@ -120,20 +121,28 @@ def run(job: tuple[int, Path | None, dict[str, Any]]) -> list[dict[str, Any]]:
         mine = [row(seed, predictor, "NAS-Bench-101", "test", test, seconds)]
         for family in OTHERS:
             mine.append(row(seed, predictor, family, "no label", _DATA[family], seconds, beyond=True))
-            if len(_DATA[family].labels) < 2 * FEW:
-                continue
+            remember(predictor, _DATA[family].views)
             for number in range(SPLITS):
                 labelled, rest = few(_DATA[family], FEW, seed * SPLITS + number)
                 tuned = predictor.finetune(labelled.views, labelled.labels, seed)
-                mine.append(row(seed, predictor, family, f"{FEW} labels", rest, seconds, beyond=True) | {"split": number})
-                mine[-1] |= asdict(evaluate(tuned, rest, beyond=True))
+                mine.append(row(seed, tuned, family, f"{FEW} labels", rest, seconds, beyond=True))
+                mine[-1] |= {"predictor": predictor.family, "split": number}
                 inside = evaluate(tuned, rest)
                 mine[-1] |= {k: getattr(inside, k) for k in ("mean_absolute_error", "interval_coverage", "in_support")}
+        vars(predictor).pop("describe", None)
         if save is not None and isinstance(predictor, Gennape):
             predictor.save(save, about, mine)
         found += mine
         print(f"seed {seed}: {predictor.family} {seconds:.0f} s, test τ-b {mine[0]['kendall_tau']:.3f}", flush=True)
     return found
+
+
+def remember(predictor: AbstractPredictor, views: list[View]) -> None:
+    """Descriptions of a family are computed once, not for every set of labels."""
+    vars(predictor).pop("describe", None)
+    place = {id(v): i for i, v in enumerate(views)}
+    sets = predictor.describe(views)
+    vars(predictor)["describe"] = lambda seen: [features[[place[id(v)] for v in seen]] for features in sets]
 
 
 def row(
