@@ -1,7 +1,7 @@
 """Unlabelled graphs of all our spaces, with zero-cost proxies of scaled-down twins: what encoders are pretrained on.
 
 The graph is that of the published size; the proxies come from the same choices at small width and resolution, because ranks inside a space
-hardly change with either. No label of any benchmark is involved. One file per space; spaces present are skipped.
+are what encoders learn. No label of any benchmark is involved. One file per space; spaces present are skipped.
 
     python benchmarks/corpus.py --cache cache --each 200
 """
@@ -77,6 +77,7 @@ def main() -> None:
             seed = seeds.randrange(2**31)
             try:
                 architecture = space.sample(seed=seed)
+                torch.manual_seed(seed)  # of the twin's weights
                 module, shape = small.construct(twin(small, architecture))
                 found = proxies(module, shape, NAMES, batch_size=arguments.batch, seed=seed)
             except (NasplatError, RuntimeError, ValueError) as err:

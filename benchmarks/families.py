@@ -100,7 +100,7 @@ def main() -> None:
         started = time.perf_counter()
         try:
             found = load(name, arguments.data, arguments.cache, arguments.workers)
-        except (NasplatError, KeyError) as err:
+        except NasplatError as err:
             print(f"{name}: {type(err).__name__}: {err}", flush=True)
             continue
         print(f"{name}: {len(found.labels)} networks, {time.perf_counter() - started:.0f} s", flush=True)

@@ -83,17 +83,8 @@ def _lengths(g: Graph) -> dict[str, float]:
     """
     last = next((i for i, n in enumerate(g.nodes) if n.op == "output"), len(g.nodes) - 1)
     sources = [tuple({s for s, _ in operands}) for operands in g.operands]
-    kinds = [
-        next(
-            (
-                k
-                for k in ("conv1", "conv3", "conv5+", "depthwise3", "depthwise5+", "linear", "pool", "activation")
-                if _GROUPS[k](n)
-            ),
-            "",
-        )
-        for n in g.nodes
-    ]
+    known = sorted(set().union(*_SETS.values()))
+    kinds = [next((k for k in known if _GROUPS[k](n)), "") for n in g.nodes]
     found: dict[str, float] = {}
     for name, members in _SETS.items():
         most, least, mean = [0] * len(kinds), [0] * len(kinds), [0.0] * len(kinds)

@@ -66,15 +66,16 @@ def proxies(
         raise InputError(f"expected proxies among {', '.join(PROXIES)}, got {unknown[0]!r}.\n  Use some of these.")
     shape = tuple(example_input.shape if isinstance(example_input, Tensor) else example_input)
     found = {n: 0.0 for n in names}
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad():
         for repeat in range(repeats):
             torch.manual_seed(seed * 1_009 + repeat)
-            x = torch.randn(batch_size, *shape[1:]) if batch is None else batch[0]
+            x = (torch.randn(batch_size, *shape[1:]) if batch is None else batch[0]).to(device)
             with torch.no_grad():
                 logits = deepcopy(module).train()(x)
             if not isinstance(logits, Tensor) or logits.dim() != 2:
                 raise InputError("expected a module that answers logits of shape (B, classes), got another output.\n  Wrap it.")
-            y = torch.randint(logits.shape[1], (len(x),)) if batch is None else batch[1]
+            y = (torch.randint(logits.shape[1], (len(x),)) if batch is None else batch[1]).to(device)
             for name in names:
                 value = _MEASURES[name](deepcopy(module).train(), x, y)
                 found[name] += (value if math.isfinite(value) else math.nan) / repeats
@@ -100,7 +101,7 @@ class _Watch(TorchDispatchMode):
 
 def _nwot(module: nn.Module, x: Tensor, y: Tensor) -> float:
     """Log |K|, K_ij = how many activations agree between examples i and j."""
-    kernel = torch.zeros(len(x), len(x), dtype=torch.float64)
+    kernel = torch.zeros(len(x), len(x), dtype=torch.float64, device=x.device)
     with torch.no_grad(), _Watch() as watch:
         module(x)
     for gate in watch.gates:
@@ -159,7 +160,7 @@ def _synflow(module: nn.Module, x: Tensor, y: Tensor) -> float:
         for parameter in module.parameters():
             parameter.abs_()
     with _without_batchnorm(module):
-        answer = module(torch.ones(1, *x.shape[1:], dtype=torch.float64)).sum()
+        answer = module(torch.ones(1, *x.shape[1:], dtype=torch.float64, device=x.device)).sum()
         if answer.requires_grad:
             answer.backward()
     return _log(sum(float((p.detach() * p.grad).abs().sum()) for p in module.parameters() if p.grad is not None and p.dim() > 1))

@@ -55,9 +55,6 @@ class CountBaseline(AbstractPredictor):
     def _scores(self, seen: Sequence[View]) -> list[float]:
         return [float(self.line_[0] + self.line_[1] * self._x(v)) for v in seen]
 
-    def _settings(self) -> dict[str, Any]:
-        return {"quantity": self.quantity, "level": self.level, "metric": self.metric}
-
     def _arrays(self) -> dict[str, NDArray[Any]]:
         return {"line": self.line_, "width": np.array([self.width_]), "reference": self.reference_}
 

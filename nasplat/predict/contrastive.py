@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nasplat.errors import PredictorError
 from nasplat.predict.encoder import Batch, Encoder
 from nasplat.predict.view import View
 
@@ -99,7 +100,14 @@ def pretrain(
 
     Returns:
         Mean loss of each epoch.
+
+    Raises:
+        PredictorError: an unknown `views_by`, or a sign that is neither −1 nor 1.
     """
+    if views_by not in VIEWS or sign not in {-1.0, 1.0}:
+        raise PredictorError(
+            f"expected views_by among {', '.join(VIEWS)} and sign -1 or 1, got {views_by!r} and {sign}.\n  Use 'dropout' and -1."
+        )
     rng = rng or np.random.default_rng(0)
     width = encoder.readout.out_features
     project = nn.Sequential(nn.ReLU(), nn.Linear(width, projection))
@@ -123,8 +131,10 @@ def pretrain(
             if contrast:
                 value = contrast * loss(project(torch.cat(pair)), targets(shapes[rows], temperature, sign), tau)
             if head is not None and told is not None:
-                off = torch.stack([head(h) for h in pair]) - told[rows]
-                value = value + F.smooth_l1_loss(off.nan_to_num(0.0), torch.zeros_like(off))
+                wanted = told[rows]
+                there = wanted.isfinite()
+                for h in pair if there.any() else ():
+                    value = value + F.smooth_l1_loss(head(h)[there], wanted[there]) / len(pair)
             optimiser.zero_grad()
             value.backward()
             nn.utils.clip_grad_norm_(parameters, 1.0)

@@ -151,9 +151,7 @@ class Finetuned(AbstractPredictor):
         self.width_ = float(arrays["width"][0])
         count = len(self.duals_) // len(KERNELS)
         self.sets_ = [(arrays[f"set{i}_x"], arrays[f"set{i}_mean"], arrays[f"set{i}_scale"]) for i in range(count)]
-        self.forests_ = [
-            {k.removeprefix(f"forest{i}_"): v for k, v in arrays.items() if k.startswith(f"forest{i}_")} for i in range(2)
-        ]
+        self.forests_ = [{k: arrays[f"forest{i}_{k}"] for k in forest.ARRAYS} for i in range(2)]
         self.normal_, self.support_ = NormalScores.of(arrays), Support.of(arrays)
         self.fitted_ = True
 

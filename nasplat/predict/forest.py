@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 Matrix = NDArray[np.float64]
 Forest = dict[str, NDArray[Any]]
+ARRAYS = ("starts", "feature", "threshold", "left", "right", "value")
+"""Of a forest: the first node of each tree, shape (trees,); of each node what it asks, where it leads, what it answers, shape (nodes,)."""
 LEAF = -1
 ROWS = 2048
 """Rows that are answered at once."""
@@ -25,8 +27,6 @@ def grow(
     leaf: int = 1,
     share: float = 0.4,
     seed: int = 0,
-    weights: Matrix | None = None,
-    depth: int | None = None,
 ) -> tuple[Forest, Matrix]:
     """Grow a forest.
 
@@ -37,17 +37,14 @@ def grow(
         leaf: Fewest rows of a leaf.
         share: Of the features that each split may choose from.
         seed: Of everything random.
-        weights: Shape (n,), of the rows.
-        depth: At most; default unbounded.
 
     Returns:
-        feature, threshold, left, right, value of shape (all nodes,), starts of shape (trees,); and the out-of-bag answers, shape (n,),
-        nan for rows that every tree has seen.
+        See `ARRAYS`; and the out-of-bag answers, shape (n,), nan for rows that every tree has seen.
     """
     from sklearn.ensemble import ExtraTreesRegressor
 
-    settings: dict[str, Any] = {"min_samples_leaf": leaf, "max_features": share, "max_depth": depth, "random_state": seed}
-    model = ExtraTreesRegressor(trees, bootstrap=True, **settings).fit(x, y, weights)
+    settings: dict[str, Any] = {"min_samples_leaf": leaf, "max_features": share, "random_state": seed}
+    model = ExtraTreesRegressor(trees, bootstrap=True, **settings).fit(x, y)
     out: Forest = {}
     found = [e.tree_ for e in model.estimators_]
     sizes = [t.node_count for t in found]
@@ -56,13 +53,10 @@ def grow(
     thresholds = np.concatenate([t.threshold for t in found])
     rounded = thresholds.astype(np.float32)  # towards -inf: keeps every comparison with float32 features as scikit-learn makes it
     out["threshold"] = np.where(rounded > thresholds, np.nextafter(rounded, np.float32(-np.inf)), rounded)
-    out["left"] = np.concatenate(
-        [np.where(t.children_left < 0, LEAF, t.children_left + s) for t, s in zip(found, out["starts"], strict=True)]
-    )
-    out["right"] = np.concatenate(
-        [np.where(t.children_right < 0, LEAF, t.children_right + s) for t, s in zip(found, out["starts"], strict=True)]
-    )
-    out["left"], out["right"] = out["left"].astype(np.int32), out["right"].astype(np.int32)
+    for side in ("left", "right"):
+        children = [getattr(t, f"children_{side}") for t in found]
+        moved = [np.where(c < 0, LEAF, c + start) for c, start in zip(children, out["starts"], strict=True)]
+        out[side] = np.concatenate(moved).astype(np.int32)
     out["value"] = np.concatenate([t.value[:, 0, 0] for t in found]).astype(np.float32)
     answers = each(out, x)
     unseen = np.stack([~np.isin(np.arange(len(x)), s) for s in model.estimators_samples_], 1)

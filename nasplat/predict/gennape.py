@@ -183,10 +183,10 @@ class Gennape(AbstractPredictor):
             self.scaled_heads_ = self._trained_heads(x, second, rng, progress)
         self.encoder_.eval()
         self.names_ = list(views[0].statistics)
-        self.normal_ = NormalScores.learn(y[grown])
-        self.forest_ = forest.grow(self._described(learnt), self.normal_.forward(y[grown]), TREES, LEAF, seed=self.seed)[0]
+        scores = NormalScores.learn(y[grown]).forward(y[grown])
+        self.forest_ = forest.grow(self._described(learnt), scores, TREES, LEAF, seed=self.seed)[0]
         self.fitted_ = True
-        mean, spread = self._answers(self.embed([views[i] for i in held]), self.heads_)
+        mean, spread = self._ensemble(self.embed([views[i] for i in held]), self.heads_)
         self.floor_ = float(np.median(spread)) + 1e-6
         residuals = np.maximum((y[held] - self.scales_[0, 0]) / self.scales_[0, 1], LOWEST) - mean
         self.factor_ = half_width(residuals / (spread + self.floor_), self.level)
@@ -270,7 +270,7 @@ class Gennape(AbstractPredictor):
         """Standardised embeddings, shape (len(views), E)."""
         return (encode(self.encoder_, views).double().numpy() - self.shift_[0]) / self.shift_[1]
 
-    def _answers(self, embedded: NDArray[np.float64], heads: Heads) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _ensemble(self, embedded: NDArray[np.float64], heads: Heads) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Mean and spread of the heads' answers, each of shape (n,), in standard deviations of their target."""
         membership = torch.from_numpy(fuzzy.memberships(embedded, self.centroids_, self.fuzziness)).float()
         with torch.no_grad():
@@ -281,7 +281,7 @@ class Gennape(AbstractPredictor):
         return self.support_.reason_of(seen, self.names_)
 
     def _estimates(self, seen: Sequence[View]) -> list[tuple[float, float, float]]:
-        mean, spread = self._answers(self.embed(seen), self.heads_)
+        mean, spread = self._ensemble(self.embed(seen), self.heads_)
         half = self.factor_ * (spread + self.floor_)
         values = self.scales_[0, 0] + self.scales_[0, 1] * np.stack([mean, mean - half, mean + half], 1)
         return [tuple(row) for row in values.tolist()]
@@ -296,13 +296,13 @@ class Gennape(AbstractPredictor):
             label, scaled (the FLOPs-transformed ensemble, transformed back), forest and flops, each of shape (len(items),).
         """
         seen = self.views(items)
-        return self._members(seen, self.embed(seen))
+        return self._parts(seen, self.embed(seen))
 
-    def _members(self, seen: Sequence[View], embedded: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    def _parts(self, seen: Sequence[View], embedded: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         (mean, spread), (low, width), (size, decade) = self.scales_
-        scaled = (self._answers(embedded, self.scaled_heads_)[0] * width + low) * np.array([divisor(v.gigaflops) for v in seen])
+        scaled = (self._ensemble(embedded, self.scaled_heads_)[0] * width + low) * np.array([divisor(v.gigaflops) for v in seen])
         return {
-            "label": self._answers(embedded, self.heads_)[0],
+            "label": self._ensemble(embedded, self.heads_)[0],
             "scaled": (scaled - mean) / spread,
             "forest": forest.each(self.forest_, self._described(seen)).mean(1),
             "flops": (np.log10([max(1, v.macs) for v in seen]) - size) / decade,
@@ -317,7 +317,7 @@ class Gennape(AbstractPredictor):
     def describe(self, seen: Sequence[View]) -> list[NDArray[np.float64]]:
         """See `AbstractPredictor.describe`; members of the estimator and the embedding are added."""
         counts, embedded = counted(seen), self.embed(seen)
-        parts = np.stack(list(self._members(seen, embedded).values()), 1)
+        parts = np.stack(list(self._parts(seen, embedded).values()), 1)
         return [
             counts,
             np.hstack([parts, counts]),
@@ -326,23 +326,6 @@ class Gennape(AbstractPredictor):
         ]
 
     # -- disk ----------------------------------------------------------------------------------------------------------
-
-    def _settings(self) -> dict[str, Any]:
-        names = ("hidden", "layers", "embedding", "dropout", "pretrain_epochs", "tune_epochs", "head_epochs", "clusters")
-        names += (
-            "fuzziness",
-            "temperature",
-            "sign",
-            "views_by",
-            "trunk",
-            "members",
-            "batch_size",
-            "lr",
-            "level",
-            "metric",
-            "seed",
-        )
-        return {n: getattr(self, n) for n in names}
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         modules = {"encoder": self.encoder_, "heads": self.heads_, "scaled": self.scaled_heads_}
@@ -358,7 +341,7 @@ class Gennape(AbstractPredictor):
             "names": np.frombuffer("\n".join(self.names_).encode(), np.uint8),
         }
         grown = {f"forest_{k}": v for k, v in self.forest_.items()}
-        return learnt | own | grown | self.normal_.arrays() | self.support_.arrays()
+        return learnt | own | grown | self.support_.arrays()
 
     def _restore(self, arrays: dict[str, NDArray[Any]], recipe: dict[str, Any]) -> None:
         self.encoder_ = self._encoder()
@@ -367,8 +350,7 @@ class Gennape(AbstractPredictor):
             state = {k.removeprefix(prefix): torch.from_numpy(v.copy()) for k, v in arrays.items() if k.startswith(prefix)}
             module.load_state_dict(state)
         self.encoder_.eval()
-        self.forest_ = {k: arrays[f"forest_{k}"] for k in ("starts", "feature", "threshold", "left", "right", "value")}
-        self.normal_ = NormalScores.of(arrays)
+        self.forest_ = {k: arrays[f"forest_{k}"] for k in forest.ARRAYS}
         self.centroids_, self.shift_, self.scales_ = arrays["centroids"], arrays["shift"], arrays["scales"]
         self.floor_, self.factor_ = (float(v) for v in arrays["interval"])
         self.reference_, self.support_ = arrays["reference"], Support.of(arrays)

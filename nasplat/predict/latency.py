@@ -141,9 +141,6 @@ class LatencyPredictor(AbstractPredictor):
     def _scores(self, seen: Sequence[View]) -> list[float]:
         return (-self._answers(seen)).tolist()
 
-    def _settings(self) -> dict[str, Any]:
-        return {"level": self.level, "metric": self.metric, "seed": self.seed}
-
     def _arrays(self) -> dict[str, NDArray[Any]]:
         return {
             **self.model_,

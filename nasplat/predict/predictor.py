@@ -84,9 +84,9 @@ class AbstractPredictor(BaseEstimator, ABC):
     def _scores(self, seen: Sequence[View]) -> list[float]:
         """See `rank_scores`."""
 
-    @abstractmethod
     def _settings(self) -> dict[str, Any]:
-        """Constructor arguments."""
+        """Constructor arguments, as they stand in a recipe."""
+        return self.get_params(deep=False)
 
     @abstractmethod
     def _arrays(self) -> dict[str, NDArray[Any]]:

@@ -50,10 +50,9 @@ class NormalScores:
         )
 
     def _slope(self, end: int) -> float:
-        other = max(1, len(self.labels) // 10)
-        a, b = (
-            (0, min(other, len(self.labels) - 1)) if end == 0 else (len(self.labels) - 1 - min(other, len(self.labels) - 1), -1)
-        )
+        last = len(self.labels) - 1
+        tenth = min(max(1, len(self.labels) // 10), last)
+        a, b = (0, tenth) if end == 0 else (last - tenth, last)
         width = self.scores[b] - self.scores[a]
         return float((self.labels[b] - self.labels[a]) / width) if width > 0 else 0.0
 

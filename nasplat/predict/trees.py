@@ -89,10 +89,6 @@ class Trees(AbstractPredictor):
     def _scores(self, seen: Sequence[View]) -> list[float]:
         return self._values(seen).mean(0).tolist()
 
-    def _settings(self) -> dict[str, Any]:
-        names = ("members", "trees", "depth", "lr", "level", "metric", "seed")
-        return {n: getattr(self, n) for n in names}
-
     def _arrays(self) -> dict[str, NDArray[Any]]:
         return {
             **self.model_,

@@ -208,15 +208,18 @@ def test_pretraining_learns_what_is_known_of_other_spaces(labelled: Labels) -> N
     assert both[-1] < both[0]
     with pytest.raises(PredictorError, match="one row of known per unlabelled network, got 60 and 5"):
         Gennape(**TINY).fit(*labelled, unlabelled=views[:5], known=known)
+    with pytest.raises(PredictorError, match="got 'rotate' and -1"):
+        Gennape(**TINY, views_by="rotate").fit(*labelled)
     with pytest.raises(PredictorError, match="expected members among label"):
         Gennape(**TINY, members=("oracle",)).fit(*labelled)
 
 
-def test_shuffled_labels_teach_nothing() -> None:
+def test_random_labels_teach_nothing() -> None:
     space = nasplat.load_space("nasbench201", width=4, cells=1)
-    graphs = [space.sample(seed=i).graph() for i in range(500)]
-    labels = np.random.default_rng(0).normal(size=500)
-    tuned = Trees(members=1, trees=30).fit(graphs[:60], labels[:60].tolist()).finetune(graphs[:60], labels[:60].tolist())
-    truth = [float(view(g).statistics["log_macs"]) for g in graphs[60:]]
-    random = [kendall_tau(np.random.default_rng(i).permutation(truth), truth) for i in range(20)]
-    assert abs(kendall_tau(tuned.rank_scores(graphs[60:]), labels[60:])) < max(0.08, 3 * float(np.std(random)))
+    views = [view(space.sample(seed=i).graph()) for i in range(400)]
+    base = Trees(members=1, trees=30).fit(views[:60], [v.statistics["log_macs"] for v in views[:60]])
+    found = []
+    for seed in range(12):
+        labels = np.random.default_rng(seed).normal(size=400).tolist()
+        found.append(kendall_tau(base.finetune(views[:60], labels[:60]).rank_scores(views[60:]), labels[60:]))
+    assert abs(np.mean(found)) < 0.03  # one of these has a standard deviation of 0.036
