@@ -45,7 +45,7 @@ TWINS: dict[str, dict[str, Any]] = {
     "darts": {"width": 8, "cells": 8, "image": 16},
     "nasnet": {"width": 8, "image": 64},
 }
-MORE = {"nasbench101": 4, "nasbench201": 2}
+MORE = {"nasbench101": 20, "nasbench201": 8, "darts": 3}
 """Times as many networks of these spaces, whose cells differ most."""
 
 

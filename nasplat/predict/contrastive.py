@@ -28,8 +28,9 @@ HIDDEN = 0.15
 
 def augmented(batch: Batch, share: float = HIDDEN) -> Batch:
     """A batch with features of some nodes zeroed and some edges gone. Source: You et al. 2020, arXiv:2010.13902."""
-    kept = torch.rand(len(batch.op), 1) >= share
-    edges = batch.edges[:, torch.rand(batch.edges.shape[1]) >= share]
+    device = batch.op.device
+    kept = torch.rand(len(batch.op), 1, device=device) >= share
+    edges = batch.edges[:, torch.rand(batch.edges.shape[1], device=device) >= share]
     return replace(batch, features=batch.features * kept, edges=edges)
 
 
@@ -82,7 +83,7 @@ def pretrain(
     """Train an encoder in place.
 
     Args:
-        encoder: Fresh.
+        encoder: Fresh, on any device.
         views: Unlabelled graphs.
         spectra: Shape (len(views), q).
         epochs: Passes over the views.
@@ -109,15 +110,15 @@ def pretrain(
             f"expected views_by among {', '.join(VIEWS)} and sign -1 or 1, got {views_by!r} and {sign}.\n  Use 'dropout' and -1."
         )
     rng = rng or np.random.default_rng(0)
-    width = encoder.readout.out_features
-    project = nn.Sequential(nn.ReLU(), nn.Linear(width, projection))
-    head = None if known is None else nn.Sequential(nn.ReLU(), nn.Linear(width, known.shape[1]))
+    width, device = encoder.readout.out_features, encoder.readout.weight.device
+    project = nn.Sequential(nn.ReLU(), nn.Linear(width, projection)).to(device)
+    head = None if known is None else nn.Sequential(nn.ReLU(), nn.Linear(width, known.shape[1])).to(device)
     parameters = [*encoder.parameters(), *project.parameters(), *([] if head is None else head.parameters())]
     per_epoch = max(1, len(views) // batch_size)
     optimiser = torch.optim.Adam(parameters, lr=lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs * per_epoch)
-    shapes = torch.from_numpy(spectra).float()
-    told = None if known is None else torch.from_numpy(known).float()
+    shapes = torch.from_numpy(spectra).float().to(device)
+    told = None if known is None else torch.from_numpy(known).float().to(device)
     encoder.train()
     history = []
     for epoch in range(epochs):
@@ -127,7 +128,7 @@ def pretrain(
             rows = order[step * batch_size : (step + 1) * batch_size]
             batch = encoder.collate([views[i] for i in rows])
             pair = [encoder(augmented(batch) if views_by == "augment" else batch) for _ in range(2 if contrast else 1)]
-            value = torch.zeros(())
+            value = torch.zeros((), device=device)
             if contrast:
                 value = contrast * loss(project(torch.cat(pair)), targets(shapes[rows], temperature, sign), tau)
             if head is not None and told is not None:
@@ -140,8 +141,8 @@ def pretrain(
             nn.utils.clip_grad_norm_(parameters, 1.0)
             optimiser.step()
             schedule.step()
-            losses.append(float(value.detach()))
+            losses.append(value.detach())
             if progress is not None:
-                progress(epoch * per_epoch + step + 1, epochs * per_epoch, f"contrastive loss {losses[-1]:.3f}")
-        history.append(float(np.mean(losses)))
+                progress(epoch * per_epoch + step + 1, epochs * per_epoch, f"contrastive loss {float(losses[-1]):.3f}")
+        history.append(float(torch.stack(losses).mean()))
     return history

@@ -8,7 +8,7 @@ Sources: Morris et al. 2019, arXiv:1810.02244 (graph convolution); Gilmer et al.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -44,6 +44,13 @@ class Batch:
     """B."""
     positions: Tensor | None = None
     """Shape (N, POSITIONS), for trunks that ask for it."""
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        if device == self.op.device:
+            return self
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Batch(**{k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in moved.items()})
 
 
 def collate(views: Sequence[View], with_positions: bool = False) -> Batch:
@@ -113,7 +120,7 @@ class Encoder(nn.Module):
         self.kind = nn.Embedding(max(KINDS) + 1, hidden)
         self.op = nn.Embedding(len(VOCABULARY), hidden)
         nn.init.zeros_(self.op.weight)  # an operation training never shows stays what its kind is
-        self.kinds = torch.tensor(KINDS)
+        self.register_buffer("kinds", torch.tensor(KINDS), persistent=False)
         self.features = nn.Linear(len(FEATURES), hidden)
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList(
@@ -123,8 +130,8 @@ class Encoder(nn.Module):
         self.readout = nn.Linear(3 * hidden, embedding)
 
     def collate(self, views: Sequence[View]) -> Batch:
-        """Views as one batch, with what the trunk asks for."""
-        return collate(views, self.positions is not None)
+        """Views as one batch on the encoder's device, with what the trunk asks for."""
+        return collate(views, self.positions is not None).to(self.readout.weight.device)
 
     def forward(self, batch: Batch) -> Tensor:
         """Shape (B, E)."""
@@ -146,7 +153,7 @@ class Encoder(nn.Module):
 
 @torch.no_grad()
 def encode(encoder: Encoder, views: Sequence[View], batch_size: int = 256) -> Tensor:
-    """Embeddings of shape (len(views), E), without dropout."""
+    """Embeddings of shape (len(views), E) on the CPU, without dropout."""
     encoder.eval()
     parts = [encoder(encoder.collate(views[i : i + batch_size])) for i in range(0, len(views), batch_size)]
-    return torch.cat(parts)
+    return torch.cat(parts).cpu()

@@ -1,11 +1,11 @@
 """GENNAPE: a contrastively pretrained graph encoder, fuzzy clusters of its embeddings, and heads by cluster.
 
 Stages: contrastive pretraining on unlabelled graphs; tuning of the encoder on the labels (none of it with `tune_epochs=0`, as in the paper,
-where the encoder stays frozen); fuzzy C-means on the embeddings; two ensembles of heads, whose answers are averaged by membership; a forest on
+where the encoder stays frozen); fuzzy C-means on the embeddings; three ensembles of heads, whose answers are averaged by membership; a forest on
 graph statistics. One ensemble learns the label itself and answers inside the support. Outside it networks are ranked by the equal-weight mean of
-`members`: label and scaled (the label divided by log10(GFLOPs + 1) + 1, the paper's transform) are the two ensembles, forest and flops the rest.
-The paper's zero-shot estimator is label, scaled and flops; on our data forest and flops rank most other families better, so they are the
-default.
+`members`: label, scaled (the label divided by log10(GFLOPs + 1) + 1, the paper's transform) and pairwise (which of two networks is better) are
+the ensembles, forest and flops the rest. The paper's zero-shot estimator is the ensembles and flops; on our data forest and flops rank most
+other families better, so they are the default.
 Source: Mills et al., AAAI 2023, arXiv:2211.17226 (eq. 5 is the transform). Written from the paper; nothing is public.
 """
 
@@ -33,7 +33,8 @@ from nasplat.predict.view import View, spectrum
 Progress = Callable[[int, int, str], None]
 HEAD = 32
 """Hidden width of a head."""
-MEMBERS = ("label", "scaled", "forest", "flops")
+MEMBERS = ("label", "scaled", "pairwise", "forest", "flops")
+ENSEMBLES = MEMBERS[:3]
 TREES, LEAF = 100, 20
 """Of the forest, and fewest networks of a leaf."""
 LOWEST = -4.0
@@ -89,11 +90,13 @@ class Gennape(AbstractPredictor):
         views_by: str = "dropout",
         trunk: str = "flow",
         members: Sequence[str] = ("forest", "flops"),
+        contrast: float = 1.0,
         batch_size: int = 64,
         lr: float = 2e-3,
         level: float = 0.9,
         metric: str = "value",
         seed: int = 0,
+        device: str = "cpu",
     ) -> None:
         """Args:
         hidden: Width of a node's state.
@@ -110,17 +113,20 @@ class Gennape(AbstractPredictor):
         views_by: What makes two encodings of a graph differ: dropout or augment.
         trunk: Messages of the encoder: flow, kgnn, gin, gatv2 or transformer.
         members: Of `MEMBERS`; their mean ranks networks outside the support.
+        contrast: Weight of the contrastive loss in pretraining; 0 leaves it out.
         batch_size: Labelled graphs per step.
         lr: Peak learning rate.
         level: Of the interval.
         metric: Name and unit of the label.
         seed: Decides everything random.
+        device: Where the encoder learns and answers, such as cuda.
         """
         self.hidden, self.layers, self.embedding, self.dropout = hidden, layers, embedding, dropout
         self.pretrain_epochs, self.tune_epochs, self.head_epochs = pretrain_epochs, tune_epochs, head_epochs
         self.clusters, self.fuzziness, self.temperature = clusters, fuzziness, temperature
         self.sign, self.views_by, self.trunk, self.members = sign, views_by, trunk, members
         self.batch_size, self.lr, self.level, self.metric, self.seed = batch_size, lr, level, metric, seed
+        self.contrast, self.device = contrast, device
 
     # -- learning ------------------------------------------------------------------------------------------------------
 
@@ -164,14 +170,15 @@ class Gennape(AbstractPredictor):
         learnt = [views[i] for i in grown]
         sizes = np.log10([max(1, v.macs) for v in learnt])
         scaled = y[grown] / np.array([divisor(v.gigaflops) for v in learnt])
-        # mean and spread of the label, of the scaled label, and of log10 MACs
-        self.scales_ = np.array([(c.mean(), c.std() + 1e-9) for c in (y[grown], scaled, sizes)])
+        # mean and spread of the label, of the scaled label, of log10 MACs and (below) of what the pairwise heads answer
+        self.scales_ = np.array([*((c.mean(), c.std() + 1e-9) for c in (y[grown], scaled, sizes)), (0.0, 1.0)])
         target, second = (
             np.maximum((c - mean) / spread, LOWEST) for c, (mean, spread) in zip((y[grown], scaled), self.scales_, strict=False)
         )
-        with torch.random.fork_rng(devices=[]):
+        place = torch.device(self.device)
+        with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
             torch.manual_seed(self.seed)
-            self.encoder_ = self._encoder()
+            self.encoder_ = self._encoder().to(place)
             if self.pretrain_epochs:
                 self._pretrain([*learnt, *self.views(unlabelled)], known, rng, progress)
             self._tune(learnt, target, rng, progress)
@@ -179,14 +186,19 @@ class Gennape(AbstractPredictor):
             self.shift_ = np.stack([embedded.mean(0), embedded.std(0) + 1e-6])
             x = (embedded - self.shift_[0]) / self.shift_[1]
             self.centroids_ = fuzzy.fit(x, min(self.clusters, len(x)), self.fuzziness, self.seed)
-            self.heads_ = self._trained_heads(x, target, rng, progress)
-            self.scaled_heads_ = self._trained_heads(x, second, rng, progress)
+            self.heads_ = {
+                "label": self._trained_heads(x, target, rng, progress),
+                "scaled": self._trained_heads(x, second, rng, progress),
+                "pairwise": self._trained_heads(x, target, rng, progress, pairs=True),
+            }
         self.encoder_.eval()
+        order_only = self._ensemble(x, "pairwise")[0]
+        self.scales_[3] = order_only.mean(), order_only.std() + 1e-9
         self.names_ = list(views[0].statistics)
         scores = NormalScores.learn(y[grown]).forward(y[grown])
         self.forest_ = forest.grow(self._described(learnt), scores, TREES, LEAF, seed=self.seed)[0]
         self.fitted_ = True
-        mean, spread = self._ensemble(self.embed([views[i] for i in held]), self.heads_)
+        mean, spread = self._ensemble(self.embed([views[i] for i in held]), "label")
         self.floor_ = float(np.median(spread)) + 1e-6
         residuals = np.maximum((y[held] - self.scales_[0, 0]) / self.scales_[0, 1], LOWEST) - mean
         self.factor_ = half_width(residuals / (spread + self.floor_), self.level)
@@ -208,6 +220,7 @@ class Gennape(AbstractPredictor):
             sign=self.sign,
             views_by=self.views_by,
             known=known,
+            contrast=self.contrast,
             rng=rng,
             progress=progress,
         )
@@ -220,9 +233,10 @@ class Gennape(AbstractPredictor):
         """Encoder and one plain head learn the labels together; the head is thrown away."""
         if not self.tune_epochs:
             return
-        head = nn.Sequential(nn.ReLU(), nn.Linear(self.embedding, HEAD), nn.ReLU(), nn.Linear(HEAD, 1))
+        device = self.encoder_.readout.weight.device
+        head = nn.Sequential(nn.ReLU(), nn.Linear(self.embedding, HEAD), nn.ReLU(), nn.Linear(HEAD, 1)).to(device)
         parameters = [*self.encoder_.parameters(), *head.parameters()]
-        y = torch.from_numpy(target).float()
+        y = torch.from_numpy(target).float().to(device)
         per_epoch = max(1, len(views) // self.batch_size)
         optimiser = torch.optim.AdamW(parameters, lr=self.lr, weight_decay=1e-4)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, self.lr, self.tune_epochs * per_epoch, pct_start=0.1)
@@ -242,8 +256,14 @@ class Gennape(AbstractPredictor):
                     progress(epoch * per_epoch + step + 1, self.tune_epochs * per_epoch, f"label loss {loss.item():.3f}")
 
     def _trained_heads(
-        self, x: NDArray[np.float64], target: NDArray[np.float64], rng: np.random.Generator, progress: Progress | None
+        self,
+        x: NDArray[np.float64],
+        target: NDArray[np.float64],
+        rng: np.random.Generator,
+        progress: Progress | None,
+        pairs: bool = False,
     ) -> Heads:
+        """Heads by regression, or by the logistic loss on every pair of a batch (Burges et al. 2005, RankNet)."""
         heads = Heads(len(self.centroids_), self.embedding)
         membership = torch.from_numpy(fuzzy.memberships(x, self.centroids_, self.fuzziness)).float()
         inputs, y = torch.from_numpy(x).float(), torch.from_numpy(target).float()
@@ -255,7 +275,13 @@ class Gennape(AbstractPredictor):
             order = torch.from_numpy(rng.permutation(len(y)))
             for step in range(per_epoch):
                 rows = order[step * size : (step + 1) * size]
-                loss = F.smooth_l1_loss(heads(inputs[rows], membership[rows])[0], y[rows], beta=0.5)
+                answers, wanted = heads(inputs[rows], membership[rows])[0], y[rows]
+                if pairs:
+                    apart = wanted[:, None] - wanted
+                    better = apart > 0
+                    loss = F.softplus(answers - answers[:, None])[better].mean() if better.any() else answers.sum() * 0
+                else:
+                    loss = F.smooth_l1_loss(answers, wanted, beta=0.5)
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
@@ -270,18 +296,18 @@ class Gennape(AbstractPredictor):
         """Standardised embeddings, shape (len(views), E)."""
         return (encode(self.encoder_, views).double().numpy() - self.shift_[0]) / self.shift_[1]
 
-    def _ensemble(self, embedded: NDArray[np.float64], heads: Heads) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _ensemble(self, embedded: NDArray[np.float64], name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Mean and spread of the heads' answers, each of shape (n,), in standard deviations of their target."""
         membership = torch.from_numpy(fuzzy.memberships(embedded, self.centroids_, self.fuzziness)).float()
         with torch.no_grad():
-            mean, spread = heads(torch.from_numpy(embedded).float(), membership)
+            mean, spread = self.heads_[name](torch.from_numpy(embedded).float(), membership)
         return mean.double().numpy(), spread.double().numpy()
 
     def _reason(self, seen: View) -> str:
         return self.support_.reason_of(seen, self.names_)
 
     def _estimates(self, seen: Sequence[View]) -> list[tuple[float, float, float]]:
-        mean, spread = self._ensemble(self.embed(seen), self.heads_)
+        mean, spread = self._ensemble(self.embed(seen), "label")
         half = self.factor_ * (spread + self.floor_)
         values = self.scales_[0, 0] + self.scales_[0, 1] * np.stack([mean, mean - half, mean + half], 1)
         return [tuple(row) for row in values.tolist()]
@@ -293,17 +319,18 @@ class Gennape(AbstractPredictor):
             items: As for `predict`.
 
         Returns:
-            label, scaled (the FLOPs-transformed ensemble, transformed back), forest and flops, each of shape (len(items),).
+            One array of shape (len(items),) per name in `MEMBERS`; scaled is transformed back.
         """
         seen = self.views(items)
         return self._parts(seen, self.embed(seen))
 
     def _parts(self, seen: Sequence[View], embedded: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        (mean, spread), (low, width), (size, decade) = self.scales_
-        scaled = (self._ensemble(embedded, self.scaled_heads_)[0] * width + low) * np.array([divisor(v.gigaflops) for v in seen])
+        (mean, spread), (low, width), (size, decade), (middle, apart) = self.scales_
+        scaled = (self._ensemble(embedded, "scaled")[0] * width + low) * np.array([divisor(v.gigaflops) for v in seen])
         return {
-            "label": self._ensemble(embedded, self.heads_)[0],
+            "label": self._ensemble(embedded, "label")[0],
             "scaled": (scaled - mean) / spread,
+            "pairwise": (self._ensemble(embedded, "pairwise")[0] - middle) / apart,
             "forest": forest.each(self.forest_, self._described(seen)).mean(1),
             "flops": (np.log10([max(1, v.macs) for v in seen]) - size) / decade,
         }
@@ -328,9 +355,9 @@ class Gennape(AbstractPredictor):
     # -- disk ----------------------------------------------------------------------------------------------------------
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
-        modules = {"encoder": self.encoder_, "heads": self.heads_, "scaled": self.scaled_heads_}
+        modules = {"encoder": self.encoder_, **self.heads_}
         learnt: dict[str, NDArray[Any]] = {
-            f"{m}.{k}": t.detach().numpy() for m, module in modules.items() for k, t in module.state_dict().items()
+            f"{m}.{k}": t.detach().cpu().numpy() for m, module in modules.items() for k, t in module.state_dict().items()
         }
         own = {
             "centroids": self.centroids_,
@@ -345,8 +372,9 @@ class Gennape(AbstractPredictor):
 
     def _restore(self, arrays: dict[str, NDArray[Any]], recipe: dict[str, Any]) -> None:
         self.encoder_ = self._encoder()
-        self.heads_, self.scaled_heads_ = (Heads(len(arrays["centroids"]), self.embedding) for _ in range(2))
-        for prefix, module in (("encoder.", self.encoder_), ("heads.", self.heads_), ("scaled.", self.scaled_heads_)):
+        self.heads_ = {name: Heads(len(arrays["centroids"]), self.embedding) for name in ENSEMBLES}
+        for name, module in {"encoder": self.encoder_, **self.heads_}.items():
+            prefix = f"{name}."
             state = {k.removeprefix(prefix): torch.from_numpy(v.copy()) for k, v in arrays.items() if k.startswith(prefix)}
             module.load_state_dict(state)
         self.encoder_.eval()

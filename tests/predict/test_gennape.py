@@ -144,7 +144,7 @@ def test_gennape_learns_and_repeats_itself(labelled: Labels) -> None:
     assert one.rank_scores(graphs) == again.rank_scores(graphs)
     assert kendall_tau(one.rank_scores(graphs), labels) > 0.5
     assert any("contrastive" in n for n in notes)
-    assert set(one.answers(graphs[:2])) == {"label", "scaled", "forest", "flops"}
+    assert set(one.answers(graphs[:2])) == {"label", "scaled", "pairwise", "forest", "flops"}
 
 
 def test_gennape_abstains_elsewhere_but_ranks(labelled: Labels) -> None:
