@@ -12,6 +12,8 @@ from nasplat.predict.view import View
 
 Matrix = NDArray[np.float64]
 REFERENCES = 512
+MARGIN, FEW = 0.05, 10.0
+"""The range of a feature is widened at both ends by MARGIN + FEW / n of its width: few networks do not show all of it."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,9 @@ class Support:
     """Standardised training features, shape (at most 512, f)."""
     radius: float
     """Distance to the nearest reference that 99.5 % of the training family keeps."""
+    low: Matrix | float = -np.inf
+    """Range of each feature, a little widened; endless in weights that were written before ranges were kept."""
+    high: Matrix | float = np.inf
 
     @staticmethod
     def learn(features: Matrix, seed: int) -> Support:
@@ -39,7 +44,9 @@ class Support:
         else:
             distances = [_nearest(references, row) for row in rest]
         references = references.astype(np.float32).astype(np.float64)  # as they are stored
-        return Support(mean, scale, references, float(np.quantile(distances, 0.995)) * 1.2 + 1e-9)
+        low, high = features.min(0), features.max(0)
+        margin = (MARGIN + FEW / len(features)) * (high - low)
+        return Support(mean, scale, references, float(np.quantile(distances, 0.995)) * 1.2 + 1e-9, low - margin, high + margin)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """For a predictor's weights file; `of` reads them back."""
@@ -48,13 +55,15 @@ class Support:
             "support_scale": self.scale,
             "support_references": self.references.astype(np.float32),
             "support_radius": np.array([self.radius]),
+            "support_range": np.stack([np.broadcast_to(end, self.mean.shape) for end in (self.low, self.high)]),
         }
 
     @staticmethod
     def of(arrays: dict[str, NDArray[Any]]) -> Support:
         """What `arrays` returned."""
         references = arrays["support_references"].astype(np.float64)
-        return Support(arrays["support_mean"], arrays["support_scale"], references, float(arrays["support_radius"][0]))
+        low, high = arrays.get("support_range", (-np.inf, np.inf))
+        return Support(arrays["support_mean"], arrays["support_scale"], references, float(arrays["support_radius"][0]), low, high)
 
     def reason_of(self, seen: View, names: list[str]) -> str:
         """Why a network is outside; empty inside."""
@@ -68,6 +77,12 @@ class Support:
         if constant.any():
             i = int(np.argmax(constant))
             return f"{names[i]} is {features[i]:.4g}, the training networks all have {self.mean[i]:.4g}"
+        beyond = (self.scale > 0) & ((features < self.low) | (features > self.high))
+        if beyond.any():
+            low, high = (np.broadcast_to(end, features.shape) for end in (self.low, self.high))
+            excess = np.maximum(low - features, features - high) / np.where(beyond, high - low, 1.0)
+            i = int(np.argmax(np.where(beyond, excess, -np.inf)))
+            return f"{names[i]} is {features[i]:.4g}, the training networks have {low[i]:.4g} to {high[i]:.4g}"
         standard = _standardise(features[None], self.mean, self.scale)[0]
         distance = _nearest(self.references, standard)
         if distance <= self.radius:
