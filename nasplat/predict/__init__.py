@@ -8,7 +8,8 @@ encoder.py     views to vectors            contrastive.py pretraining without la
 fuzzy.py       fuzzy C-means               gennape.py    encoder, clusters, heads
 finetuned.py   a few labels of another family   forest.py  extremely randomised trees
 target.py      labels as normal scores      trunks.py    messages to choose from
-viewstore.py   views on disk
+viewstore.py   views on disk              universal.py  percentiles within many families
+zoo.py         ImageNet top-1 under a recipe
 """
 
 from nasplat.predict.baselines import CountBaseline

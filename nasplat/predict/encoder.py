@@ -8,7 +8,8 @@ Sources: Morris et al. 2019, arXiv:1810.02244 (graph convolution); Gilmer et al.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,8 +50,9 @@ class Batch:
         """The same on a device."""
         if device == self.op.device:
             return self
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Batch(**{k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in moved.items()})
+        columns = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved: dict[str, Any] = {k: v.to(device, non_blocking=True) for k, v in columns.items() if isinstance(v, Tensor)}
+        return replace(self, **moved)
 
 
 def collate(views: Sequence[View], with_positions: bool = False) -> Batch:
@@ -117,6 +119,7 @@ class Encoder(nn.Module):
         if trunk not in TRUNKS:
             raise PredictorError(f"expected trunk among {', '.join(TRUNKS)}, got {trunk!r}.\n  Use one of these.")
         self.trunk = trunk
+        self.kinds: Tensor
         self.kind = nn.Embedding(max(KINDS) + 1, hidden)
         self.op = nn.Embedding(len(VOCABULARY), hidden)
         nn.init.zeros_(self.op.weight)  # an operation training never shows stays what its kind is

@@ -27,6 +27,7 @@ def grow(
     leaf: int = 1,
     share: float = 0.4,
     seed: int = 0,
+    weights: Matrix | None = None,
 ) -> tuple[Forest, Matrix]:
     """Grow a forest.
 
@@ -37,6 +38,7 @@ def grow(
         leaf: Fewest rows of a leaf.
         share: Of the features that each split may choose from.
         seed: Of everything random.
+        weights: Of the rows, shape (n,); default equal.
 
     Returns:
         See `ARRAYS`; and the out-of-bag answers, shape (n,), nan for rows that every tree has seen.
@@ -44,7 +46,7 @@ def grow(
     from sklearn.ensemble import ExtraTreesRegressor
 
     settings: dict[str, Any] = {"min_samples_leaf": leaf, "max_features": share, "random_state": seed}
-    model = ExtraTreesRegressor(trees, bootstrap=True, **settings).fit(x, y)
+    model = ExtraTreesRegressor(trees, bootstrap=True, **settings).fit(x, y, sample_weight=weights)
     out: Forest = {}
     found = [e.tree_ for e in model.estimators_]
     sizes = [t.node_count for t in found]

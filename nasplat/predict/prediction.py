@@ -28,6 +28,8 @@ class Prediction:
     params: int
     metric: str
     """Name and unit of what is predicted."""
+    reference: str = ""
+    """Family within which a percentile was predicted; empty for predictors of a label."""
     is_lower_bound: bool = False
     """True when MACs are a lower bound, because an op is unknown."""
     latency_ms: float | None = None
@@ -35,6 +37,11 @@ class Prediction:
     latency_low_ms: float | None = None
     latency_high_ms: float | None = None
     """Interval of the latency, at the calibration's level, 90 % by default."""
+
+    top1: float | None = None
+    """Predicted ImageNet-1k top-1, percent, under the plain recipe or the one asked for; None for other networks, or without a zoo."""
+    top1_low: float | None = None
+    top1_high: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

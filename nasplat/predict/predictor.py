@@ -62,6 +62,8 @@ class AbstractPredictor(BaseEstimator, ABC):
     """Turns an item into a graph; the façade puts a broader one here."""
     latency: AbstractPredictor | None = None
     """Fills `Prediction.latency_ms`; the façade puts this device's here, if it was calibrated."""
+    zoo: AbstractPredictor | None = None
+    """Fills `Prediction.top1`; the façade puts the shipped one here."""
 
     @abstractmethod
     def fit(self, items: Sequence[Any], labels: Sequence[float]) -> Self:
@@ -119,9 +121,11 @@ class AbstractPredictor(BaseEstimator, ABC):
         estimates = iter(self._estimates(inside) if inside else [])
         timed = self.latency.predict(views) if self.latency is not None else []
         times = [(p.mean, p.low, p.high) for p in timed] or [(None, None, None)] * len(views)
+        rated = self.zoo.predict(views) if self.zoo is not None else []
+        tops = [(p.mean, p.low, p.high) for p in rated] or [(None, None, None)] * len(views)
         found = []
-        for v, reason, ms in zip(views, reasons, times, strict=True):
-            counts = (v.macs, v.params, self.metric, bool(v.unknown_ops), *ms)
+        for v, reason, ms, top in zip(views, reasons, times, tops, strict=True):
+            counts = (v.macs, v.params, self.metric, "", bool(v.unknown_ops), *ms, *top)
             if reason:
                 found.append(Prediction(None, None, None, self.level, False, reason, None, *counts))
                 continue

@@ -11,8 +11,9 @@ from nasplat.predict.finetuned import Finetuned
 from nasplat.predict.latency import LatencyPredictor
 from nasplat.predict.predictor import AbstractPredictor, read_folder
 from nasplat.predict.trees import Trees
+from nasplat.predict.zoo import ModelZoo
 
-FAMILIES = ("trees", "gennape", "count", "latency")
+FAMILIES = ("trees", "gennape", "universal", "zoo", "count", "latency")
 
 
 def _class_of(family: str) -> type[AbstractPredictor]:
@@ -20,7 +21,11 @@ def _class_of(family: str) -> type[AbstractPredictor]:
         from nasplat.predict.gennape import Gennape  # brings torch with it
 
         return Gennape
-    known: tuple[type[AbstractPredictor], ...] = (Trees, CountBaseline, LatencyPredictor)
+    if family == "universal":
+        from nasplat.predict.universal import Universal
+
+        return Universal
+    known: tuple[type[AbstractPredictor], ...] = (Trees, CountBaseline, LatencyPredictor, ModelZoo)
     return {c.family: c for c in known}[family]
 
 

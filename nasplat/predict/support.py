@@ -32,13 +32,13 @@ class Support:
     high: Matrix | float = np.inf
 
     @staticmethod
-    def learn(features: Matrix, seed: int) -> Support:
-        """Describe training features of shape (n, f)."""
+    def learn(features: Matrix, seed: int, most: int = REFERENCES) -> Support:
+        """Describe training features of shape (n, f) by at most so many of them."""
         mean, scale = features.mean(0), features.std(0)
         scale = np.where(scale < 1e-9, 0.0, scale)
         standard = _standardise(features, mean, scale)
         order = np.random.default_rng(seed).permutation(len(standard))
-        references, rest = standard[order[:REFERENCES]], standard[order[REFERENCES:][:1024]]
+        references, rest = standard[order[:most]], standard[order[most:][:1024]]
         if len(rest) < 32:  # a small family: each against the others
             distances = [_nearest(np.delete(standard, i, 0), standard[i]) for i in range(len(standard))]
         else:
@@ -70,6 +70,17 @@ class Support:
         if seen.unknown_ops:
             return f"it uses operations no predictor knows: {', '.join(seen.unknown_ops)}"
         return self.reason(np.array([seen.statistics[n] for n in names]), names)
+
+    def raw(self) -> Matrix:
+        """The references as they were, shape (at most 512, f)."""
+        return self.references * self.scale + self.mean
+
+    def distance(self, features: Matrix) -> float:
+        """Distance of one network (features of shape (f,)) from the nearest reference, in radii; above 1 it is outside, as it always is
+        with a feature beyond its range.
+        """
+        near = _nearest(self.references, _standardise(features[None], self.mean, self.scale)[0]) / self.radius
+        return near if not self.reason(features, [""] * len(features)) else max(near, 1.0 + 1e-9 + near)
 
     def reason(self, features: Matrix, names: list[str]) -> str:
         """Why one network (features of shape (f,)) is outside; empty inside."""

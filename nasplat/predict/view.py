@@ -10,6 +10,7 @@ different scale; absolute cost enters through the target's transform alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,10 @@ class View:
     macs: int
     params: int
     unknown_ops: tuple[str, ...] = ()
+    inputs: int = 0
+    """Values of the first input without the batch axis; 0 where it is not known."""
+    outputs: int = 0
+    """Values of the first output, likewise."""
 
     @property
     def gigaflops(self) -> float:
@@ -135,7 +140,9 @@ def view(graph: Graph) -> View:
     ).astype(np.float32)
     found = np.array([_ID.get(name[i], _ID["other"]) for i in kept], np.int64)
     sums = np.stack([executed(graph), executed(graph.folded)])
-    return View(found, rows, work.astype(np.float32), edges, sums, features(graph), graph.macs, graph.params, graph.unknown_ops)
+    ends = (next((prod(n.shape[1:]) for n in graph.nodes if n.op == op), 0) for op in ("input", "output"))
+    counts = (graph.macs, graph.params, graph.unknown_ops)
+    return View(found, rows, work.astype(np.float32), edges, sums, features(graph), *counts, *ends)
 
 
 def _fold(g: Graph) -> tuple[list[int], list[tuple[int, int]], list[str]]:

@@ -35,7 +35,7 @@ def save_views(path: str | Path, views: Sequence[View]) -> None:
         edges=np.concatenate([v.edges for v in views], 1).astype(np.int32),
         executed=np.stack([v.executed for v in views]),
         statistics=np.array([[v.statistics[n] for n in names] for v in views]),
-        counts=np.array([[v.macs, v.params] for v in views], np.int64),
+        counts=np.array([[v.macs, v.params, v.inputs, v.outputs] for v in views], np.int64),
     )
 
 
@@ -57,9 +57,9 @@ def load_views(path: str | Path) -> list[View]:
     names, unknown = about["statistics"], {int(k): tuple(v) for k, v in about["unknown"].items()}
     op, edges = columns["op"].astype(np.int64), columns["edges"].astype(np.int64)
     found = []
-    for i, (macs, params) in enumerate(columns["counts"].tolist()):
+    for i, (macs, params, *ends) in enumerate(columns["counts"].tolist()):  # older files hold no ends
         a, b, c, d = nodes[i], nodes[i + 1], arcs[i], arcs[i + 1]
         statistics = dict(zip(names, columns["statistics"][i].tolist(), strict=True))
         own = (op[a:b], columns["features"][a:b], columns["work"][a:b], edges[:, c:d], columns["executed"][i])
-        found.append(View(*own, statistics, macs, params, unknown.get(i, ())))
+        found.append(View(*own, statistics, macs, params, unknown.get(i, ()), *ends))
     return found

@@ -1,0 +1,222 @@
+"""ImageNet top-1 of a whole network, learnt from a model zoo: statistics of the graph, and how it would be trained.
+
+What the weights saw before ImageNet-1k, whether a teacher took part, and the recipe matter as much as the architecture; so they are inputs. A recipe
+is a tag such as a1_in1k or augreg_in21k_ft_in1k; what it is worth beyond these two facts is learnt from the zoo, shrunk towards zero, and zero for a
+recipe the zoo does not know. Resolution is in the graph. The interval comes from architecture families left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from copy import copy
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasplat.errors import PredictorError
+from nasplat.predict import forest
+from nasplat.predict.conformal import fewest, half_width
+from nasplat.predict.predictor import AbstractPredictor, counted
+from nasplat.predict.support import Support
+from nasplat.predict.trees import evaluate, grow
+from nasplat.predict.view import View
+
+Matrix = NDArray[np.float64]
+SOURCES = ("in1k", "in22k", "web")
+"""What the weights saw: ImageNet-1k alone, ImageNet-12k to 22k before, or images of the web."""
+_WORDS = {
+    "web": "laion openai jft ig1b swsl yfcc swag m38m lvd webli dfn clip datacomp merged lion ig_ fb_ssl fb_wsl siglip".split(),
+    "in22k": "in21k in22k in12k ssld".split(),
+}
+_TEACHERS = ("dist", "ns_", "ssld")
+CLASSES, SMALLEST = 1000, 96
+"""Outputs of the zoo's networks, and fewest pixels of a side of their inputs."""
+FOLDS = 10
+SHRINKAGE = 3.0
+"""Checkpoints that a recipe's effect is shrunk by."""
+TREES, LEAF = 100, 3
+BOOSTED = {"members": 2, "trees": 300, "depth": 4, "lr": 0.05}
+
+
+def source(recipe: str) -> str:
+    """A name in `SOURCES`."""
+    return next((name for name, words in _WORDS.items() if any(w in recipe for w in words)), SOURCES[0])
+
+
+def distilled(recipe: str) -> bool:
+    """Whether a teacher took part."""
+    return any(word in recipe for word in _TEACHERS)
+
+
+def _tag(recipe: str) -> str:
+    """Without the resolution at its end."""
+    return re.sub(r"_?r?\d{3}$", "", recipe)
+
+
+class ModelZoo(AbstractPredictor):
+    """Top-1 in percent of ImageNet-sized classifiers under a recipe."""
+
+    family: ClassVar[str] = "zoo"
+
+    def __init__(
+        self, recipe: str = "in1k", level: float = 0.9, metric: str = "ImageNet-1k top-1, percent", seed: int = 0
+    ) -> None:
+        """Args:
+        recipe: Assumed when networks are predicted; see `under`.
+        level: Of the interval.
+        metric: Name and unit of the label.
+        seed: Of trees and folds.
+        """
+        self.recipe, self.level, self.metric, self.seed = recipe, level, metric, seed
+
+    def fit(
+        self,
+        items: Sequence[Any],
+        labels: Sequence[float],
+        recipes: Sequence[str] | None = None,
+        groups: Sequence[str] | None = None,
+    ) -> Self:
+        """Learn from checkpoints.
+
+        Args:
+            items: Graphs, or what has a `graph()` method.
+            labels: Top-1 of each.
+            recipes: Of each; default: all the predictor's own.
+            groups: Architecture family of each; families are left out whole. Default: every network is one.
+
+        Raises:
+            PredictorError: fewer than 40 checkpoints, or columns of unequal length.
+        """
+        views = self.views(items)
+        y = np.asarray(labels, np.float64)
+        tags = list(recipes) if recipes is not None else [self.recipe] * len(views)
+        of = np.asarray(groups) if groups is not None else np.arange(len(views)).astype(str)
+        if not len(views) == len(y) == len(tags) == len(of) or len(y) < 40:
+            raise PredictorError(
+                f"expected at least 40 checkpoints with a label, recipe and group each, got {len(views)}, {len(y)}, {len(tags)} and "
+                f"{len(of)}.\n  Align them."
+            )
+        self.names_ = list(views[0].statistics)
+        x = counted(views)
+        kinds = np.random.default_rng(self.seed).permutation(np.unique(of)).tolist()
+        number = {g: i % FOLDS for i, g in enumerate(kinds)}
+        folds = np.array([number[g] for g in of.tolist()])
+        self.left_out_ = np.empty(len(y))
+        """Each checkpoint's answer by a fit without its architecture family."""
+        for fold in np.unique(folds):
+            held = folds == fold
+            model = _Model.learn(x[~held], y[~held], [t for t, h in zip(tags, held, strict=True) if not h], self.seed)
+            self.left_out_[held] = model.answers(x[held], [t for t, h in zip(tags, held, strict=True) if h])
+        self.model_ = _Model.learn(x, y, tags, self.seed)
+        residuals = y - self.left_out_
+        self.widths_ = np.full(len(SOURCES), half_width(residuals, self.level))
+        for i, name in enumerate(SOURCES):
+            mine = np.array([source(t) == name for t in tags])
+            if mine.sum() >= max(30, fewest(self.level)):
+                self.widths_[i] = half_width(residuals[mine], self.level)
+        self.support_ = Support.learn(x[:, 2:], self.seed, 256)
+        self.reference_ = np.quantile(y, np.linspace(0, 1, 101))
+        self.fitted_ = True
+        return self
+
+    def under(self, recipe: str) -> ModelZoo:
+        """A copy that assumes another recipe.
+
+        Args:
+            recipe: A tag as in the zoo; what it means is read from its words, see `source` and `distilled`.
+        """
+        found = copy(self)
+        found.recipe = recipe
+        return found
+
+    @property
+    def recipes(self) -> dict[str, float]:
+        """Points that a known recipe is worth beyond its source and teacher."""
+        return dict(self.model_.effects)
+
+    def _reason(self, seen: View) -> str:
+        if seen.outputs != CLASSES:
+            return f"it has {seen.outputs:,} outputs, the zoo's networks {CLASSES:,}"
+        if seen.inputs < 3 * SMALLEST**2:
+            return f"its input has {seen.inputs:,} values, the zoo's networks at least {3 * SMALLEST**2:,}"
+        return self.support_.reason_of(seen, self.names_)
+
+    def _answers(self, seen: Sequence[View]) -> Matrix:
+        x = np.array(
+            [[np.log10(max(1, v.macs)), np.log10(max(1, v.params)), *(v.statistics[n] for n in self.names_)] for v in seen]
+        )
+        return self.model_.answers(x, [self.recipe] * len(x))
+
+    def _estimates(self, seen: Sequence[View]) -> list[tuple[float, float, float]]:
+        width = float(self.widths_[SOURCES.index(source(self.recipe))])
+        return [(v, max(0.0, v - width), min(100.0, v + width)) for v in self._answers(seen).tolist()]
+
+    def _scores(self, seen: Sequence[View]) -> list[float]:
+        return self._answers(seen).tolist()
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        return (
+            self.model_.arrays()
+            | self.support_.arrays()
+            | {
+                "widths": self.widths_,
+                "reference": self.reference_,
+                "names": np.frombuffer("\n".join(self.names_).encode(), np.uint8),
+            }
+        )
+
+    def _restore(self, arrays: dict[str, NDArray[Any]], recipe: dict[str, Any]) -> None:
+        self.model_, self.support_ = _Model.of(arrays), Support.of(arrays)
+        self.widths_, self.reference_ = arrays["widths"], arrays["reference"]
+        self.names_ = arrays["names"].tobytes().decode().split("\n")
+        self.fitted_ = True
+
+
+class _Model:
+    """Forest and boosted trees on statistics, source, teacher and the recipe's effect; their mean."""
+
+    def __init__(self, effects: dict[str, float], grown: forest.Forest, boosted: dict[str, NDArray[Any]]) -> None:
+        self.effects, self.grown, self.boosted = effects, grown, boosted
+
+    @staticmethod
+    def learn(x: Matrix, y: Matrix, tags: list[str], seed: int) -> _Model:
+        facts = _facts(tags)
+        plain = forest.grow(np.hstack([x[:, :3], facts]), y, TREES, 5, seed=seed)[
+            1
+        ]  # counts and facts: what is left is the recipe's
+        residuals: dict[str, list[float]] = {}
+        for tag, residual in zip(tags, np.nan_to_num(y - plain).tolist(), strict=True):
+            residuals.setdefault(_tag(tag), []).append(residual)
+        effects = {t: sum(r) / (len(r) + SHRINKAGE) for t, r in residuals.items() if len(r) > 1}
+        table = _features(x, tags, effects)
+        return _Model(effects, forest.grow(table, y, TREES, LEAF, seed=seed)[0], grow(table, y, **BOOSTED, seed=seed))  # type: ignore[arg-type]
+
+    def answers(self, x: Matrix, tags: list[str]) -> Matrix:
+        table = _features(x, tags, self.effects)
+        return (forest.each(self.grown, table).mean(1) + evaluate(self.boosted, table).mean(0)) / 2
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        out = {f"forest_{k}": v for k, v in self.grown.items()} | {f"boosted_{k}": v for k, v in self.boosted.items()}
+        return out | {
+            "effects": np.array(list(self.effects.values())),
+            "tags": np.frombuffer("\n".join(self.effects).encode(), np.uint8),
+        }
+
+    @staticmethod
+    def of(arrays: dict[str, NDArray[Any]]) -> _Model:
+        tags = arrays["tags"].tobytes().decode().split("\n")
+        effects = dict(zip(tags, arrays["effects"].tolist(), strict=False))
+        grown = {k: arrays[f"forest_{k}"] for k in forest.ARRAYS}
+        return _Model(
+            effects, grown, {k: arrays[f"boosted_{k}"] for k in ("feature", "threshold", "left", "right", "value", "start")}
+        )
+
+
+def _facts(tags: Sequence[str]) -> Matrix:
+    return np.array([(SOURCES.index(source(t)), float(distilled(t))) for t in tags], np.float64)
+
+
+def _features(x: Matrix, tags: Sequence[str], effects: dict[str, float]) -> Matrix:
+    return np.hstack([x, _facts(tags), np.array([[effects.get(_tag(t), 0.0)] for t in tags])])
