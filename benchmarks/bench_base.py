@@ -40,6 +40,32 @@ from nasplat.predict.zoo import distilled, source
 from nasplat.runs import hardware, versions
 
 ZOO = "zoo_in1k"
+TITLES = {
+    "nb101": "NAS-Bench-101, CIFAR-10",
+    "nb201_c10": "NAS-Bench-201, CIFAR-10",
+    "nb201_c100": "NAS-Bench-201, CIFAR-100",
+    "nb201_in16": "NAS-Bench-201, ImageNet16-120",
+    "ofa_mbv3": "Once-for-All MobileNetV3, ImageNet",
+    "ofa_mbv3_c10": "Once-for-All MobileNetV3, CIFAR-10",
+    "darts": "DARTS, CIFAR-10, 50 epochs",
+    "darts_surrogate": "DARTS, CIFAR-10, surrogate",
+    "darts_svhn": "DARTS, SVHN",
+    "tnb_object": "TransNAS micro, objects",
+    "tnb_scene": "TransNAS micro, scenes",
+    "tnb_jigsaw": "TransNAS micro, jigsaw",
+    "nb_macro": "NAS-Bench-Macro, CIFAR-10",
+    "accel": "Accel-NASBench, ImageNet",
+    "vit_autoformer": "AutoFormer-tiny, CIFAR-100",
+    "vit_pit": "PiT, CIFAR-100",
+    ZOO: "timm's zoo, ImageNet",
+}
+"""Of families, as predictions name them; others are named by their space and ours."""
+
+
+def title(name: str) -> str:
+    return TITLES.get(name, f"{name.removesuffix('_digits')}, digits")
+
+
 COLUMNS = (
     "seed",
     "family",
@@ -132,7 +158,7 @@ def joined(data: dict[str, Labelled], names: list[str]) -> tuple[list[View], lis
     views = [v for n in names for v in data[n].views]
     labels = [y for n in names for y in data[n].labels]
     of = [n for n in names for _ in data[n].labels]
-    return views, labels, of, [group(n) for n in of]
+    return views, labels, [title(n) for n in of], [group(n) for n in of]
 
 
 def run(
@@ -147,11 +173,11 @@ def run(
             last[0] = time.perf_counter()
             print(f"seed {seed}: {last[0] - started:.0f} s, {done}/{total}, {note}", flush=True)
 
-    model = Universal(seed=seed).fit(views, labels, of, groups, show, unlabelled, known, wide=[ZOO])
+    model = Universal(seed=seed).fit(views, labels, of, groups, show, unlabelled, known, wide=[title(ZOO)])
     seconds = round(time.perf_counter() - started)
-    left_out = dict(model.left_out_)
+    left_out = {n: model.left_out_[title(n)] for n in names}
     starts = np.cumsum([0, *(len(data[n].labels) for n in names)])
-    sample = {n: model.rows_[n] - start for n, start in zip(names, starts, strict=False)}
+    sample = {n: model.rows_[title(n)] - start for n, start in zip(names, starts, strict=False)}
     for name in data:
         if not licensed(name):
             rest = joined(data, [n for n in names if group(n) != group(name)])
@@ -163,25 +189,37 @@ def run(
     found = []
     for name, (target, found_parts) in left_out.items():
         answer = model._blend(found_parts)
-        others = [(t, model._blend(p)) for n, (t, p) in model.left_out_.items() if group(n) != group(name)]
+        others = [(t, model._blend(p)) for n in names if group(n) != group(name) for t, p in [model.left_out_[title(n)]]]
         scale, width = doubt(others, model.level)
         x = counted([data[name].views[i] for i in sample[name]])
-        row: dict[str, Any] = {"seed": seed, "family": name, "group": group(name), "n": len(target), "fit_seconds": seconds}
+        row: dict[str, Any] = {
+            "seed": seed,
+            "family": title(name),
+            "group": group(name),
+            "n": len(target),
+            "fit_seconds": seconds,
+        }
         row |= {"kendall_tau": kendall_tau(answer, target), "spearman_rho": spearman_rho(answer, target)}
         row |= {"macs_tau": kendall_tau(x[:, 0], target), "params_tau": kendall_tau(x[:, 1], target)}
         row["trees_tau"] = kendall_tau(found_parts[:, 0], target)
         row["coverage"] = float(np.mean(np.abs(target - scale * answer) <= width))
         row["width"] = float(np.mean(ndtr(scale * answer + width) - ndtr(scale * answer - width)))
-        if name in model.families_:
-            place = model.families_.index(name)
-            row |= {"inside_correlation": model.agreement_[name], "inside_width": model.widths_[place]}
+        if name in names:
+            place = model.families_.index(title(name))
+            row |= {"inside_correlation": model.agreement_[title(name)], "inside_width": model.widths_[place]}
             learnt = set(sample[name].tolist())
             fresh = [v for i, v in enumerate(data[name].views) if i not in learnt] or data[name].views
             row["in_support"] = float(np.mean([p.in_support for p in model.predict(fresh[:200])]))
         found.append(row)
     if save is not None:
         sources = sorted({FAMILIES[n].file if n in FAMILIES else model_zoo.TABLE for n in names})
-        about = {"families": names, "tables": sources, "seed": seed, "corpus": len(unlabelled), "command": command}
+        about = {
+            "families": [title(n) for n in names],
+            "tables": sources,
+            "seed": seed,
+            "corpus": len(unlabelled),
+            "command": command,
+        }
         model.save(save, about, found)
     return found
 

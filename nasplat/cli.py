@@ -163,17 +163,29 @@ def _millions(n: float) -> str:
 
 @cli.command()
 @click.argument("networks", nargs=-1, required=True)
-@click.option("--predictor", default="trees-nb201", show_default=True, help="Name or folder of a trained predictor.")
+@click.option("--predictor", default="base", show_default=True, help="Name or folder of a trained predictor.")
+@click.option("--against", default=None, metavar="SPACE", help="Of base: percentiles within this search space.")
+@click.option("--recipe", default=None, metavar="TAG", help="Of base: how an ImageNet classifier is trained, such as a1_in1k.")
+@click.option("--seed", default=0, show_default=True, help="Of the random architectures that stand for --against.")
 @input_shape
 @as_json
-def score(networks: tuple[str, ...], predictor: str, shape: str | None, as_json: bool) -> None:
+def score(
+    networks: tuple[str, ...],
+    predictor: str,
+    against: str | None,
+    recipe: str | None,
+    seed: int,
+    shape: str | None,
+    as_json: bool,
+) -> None:
     """Rank networks by predicted quality, with interval, beside MACs and parameters.
 
-    Outside what the predictor has learnt from it abstains and says why.
+    base tells the percentile within the family that a network belongs to, and ImageNet top-1 of classifiers of that size. Outside what the predictor
+    has learnt from it abstains and says why.
     """
     import nasplat
 
-    rows = nasplat.score(list(networks), predictor, _shape(shape))
+    rows = nasplat.score(list(networks), predictor, _shape(shape), against, recipe, seed)
     data = [{"network": r.name, "rank": i} | r.prediction.to_dict() for i, r in enumerate(rows, 1)]
 
     def table() -> Any:
@@ -184,15 +196,17 @@ def score(networks: tuple[str, ...], predictor: str, shape: str | None, as_json:
             value = f"{p.mean:.2f}" if p.mean is not None else "-"
             interval = f"[{p.low:.2f}, {p.high:.2f}]" if p.low is not None else "outside the support"
             macs = ("≥ " if p.is_lower_bound else "") + _millions(p.macs)
-            percentile = f"{p.percentile:.0f}" if p.percentile is not None else "-"
+            percentile = "" if p.reference or p.percentile is None else f"{p.percentile:.0f}"  # base predicts it
             timed = "" if p.latency_ms is None else f"{p.latency_ms:.1f} [{p.latency_low_ms:.1f}, {p.latency_high_ms:.1f}]"
-            cells.append([r.name, str(i), value, interval, percentile, macs, str(order.index(r) + 1), _millions(p.params), timed])
+            top = "" if p.top1 is None else f"{p.top1:.1f} [{p.top1_low:.1f}, {p.top1_high:.1f}]"
+            within = [percentile, p.reference, top]
+            cells.append([r.name, str(i), value, interval, *within, macs, str(order.index(r) + 1), _millions(p.params), timed])
         first = rows[0].prediction
         title = f"{predictor}: {first.metric}; {first.level:.0%} intervals; MACs: 1 MAC = 2 FLOP"
-        columns = ["network", "rank", "predicted", "interval", "percentile", "MACs", "MACs rank", "parameters", "latency ms"]
-        if not any(row[-1] for row in cells):  # this device is not calibrated
-            columns, cells = columns[:-1], [row[:-1] for row in cells]
-        return _table(columns, cells, title)
+        within = ["percentile", "family", "ImageNet top-1 %"]
+        columns = ["network", "rank", "predicted", "interval", *within, "MACs", "MACs rank", "parameters", "latency ms"]
+        told = [i for i in range(len(columns)) if any(row[i] for row in cells)]
+        return _table([columns[i] for i in told], [[row[i] for i in told] for row in cells], title)
 
     _print(data, as_json, table)
     if not as_json:

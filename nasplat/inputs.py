@@ -7,10 +7,12 @@ computation graphs; `#name` picks one).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import random
+from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -24,6 +26,10 @@ from nasplat.searchspace import Architecture, Space, list_spaces, load_space
 from nasplat.table import Table, read_table
 
 DEFAULT_INPUT = (1, 3, 224, 224)
+ZOO = "imagenet"
+"""Shipped predictor of ImageNet top-1."""
+STAND = 200
+"""Random architectures that stand for a search space."""
 GRAMMAR = "space:encoding, file.py:factory, model.onnx, timm:name, graphs.json.gz#name, or an architecture's JSON line"
 
 
@@ -158,7 +164,8 @@ def capture(x: Any, example_input: Any = None, program: bool | None = None) -> G
 def load_predictor(reference: str) -> AbstractPredictor:
     """A trained predictor by name or by folder; its `predict` takes everything `capture` takes.
 
-    Where this device was calibrated (`nasplat measure --calibrate`), predictions hold the latency of batch 1 on its CPU.
+    Where this device was calibrated (`nasplat measure --calibrate`), predictions hold the latency of batch 1 on its CPU. Those of `base` also hold
+    the ImageNet top-1 of classifiers of that size.
 
     Raises:
         ContentError: no such predictor.
@@ -167,6 +174,8 @@ def load_predictor(reference: str) -> AbstractPredictor:
     predictor = load(content.locate("predictors", reference))
     predictor.to_graph = capture
     predictor.latency = calibrated()
+    if predictor.family == "universal":
+        predictor.zoo = load(content.locate("predictors", ZOO))
     return predictor
 
 
@@ -217,21 +226,65 @@ class Scored:
     prediction: Prediction
 
 
-def score(items: list[Any], predictor: str | AbstractPredictor = "trees-nb201", example_input: Any = None) -> list[Scored]:
-    """Rank networks: those inside the predictor's support first, best first; the rest by MACs, largest first.
+def score(
+    items: list[Any],
+    predictor: str | AbstractPredictor = "base",
+    example_input: Any = None,
+    against: str | Space | Sequence[Any] | None = None,
+    recipe: str | None = None,
+    seed: int = 0,
+) -> list[Scored]:
+    """Rank networks: those inside the predictor's support first, best first; the rest by predicted top-1, then by MACs, largest first.
 
     Args:
         items: Anything `capture` takes.
-        predictor: Name, folder, or a fitted predictor.
+        predictor: Name, folder, or a fitted predictor. `base` answers with the percentile in the family that a network belongs to; percentiles of
+            different families are not comparable, see `Prediction.reference`.
         example_input: Input shape for modules.
+        against: Of `base`: the family to compare with, a search space (200 random architectures stand for it) or at least 20 networks.
+        recipe: Of `base`: how an ImageNet classifier would be trained, such as "a1_in1k" or "augreg_in21k_ft_in1k".
+        seed: Of the random architectures.
 
     Returns:
         Rows in ranking order; every row carries MACs and parameters, inside or outside the support.
+
+    Raises:
+        InputError: the predictor has no use for `against` or `recipe`.
     """
     loaded = load_predictor(predictor) if isinstance(predictor, str) else predictor
+    if against is not None:
+        if not hasattr(loaded, "against"):
+            raise InputError(f"expected a universal predictor beside against, got family {loaded.family!r}.\n  Use 'base'.")
+        loaded = compared(loaded, against, seed)
+    if recipe is not None:
+        if loaded.zoo is None:
+            raise InputError(f"expected a universal predictor beside recipe, got family {loaded.family!r}.\n  Use 'base'.")
+        loaded = copy(loaded)
+        loaded.zoo = cast(Any, loaded.zoo).under(recipe)
     rows = []
     for item in items:
         graph = capture(item, example_input)
         name = item if isinstance(item, str) else str(item) if isinstance(item, Architecture) else type(item).__name__
         rows.append(Scored(name, loaded.predict([graph])[0]))
-    return sorted(rows, key=lambda r: (r.prediction.mean is None, -(r.prediction.mean or 0.0), -r.prediction.macs))
+    return sorted(rows, key=_rank)
+
+
+def _rank(row: Scored) -> tuple[bool, float, bool, float, int]:
+    p = row.prediction
+    return p.mean is None, -(p.mean or 0.0), p.top1 is None, -(p.top1 or 0.0), -p.macs
+
+
+def compared(predictor: Any, against: str | Space | Sequence[Any], seed: int = 0) -> Any:
+    """A universal predictor's copy that tells percentiles within a search space, or among given networks; no label is needed.
+
+    Args:
+        predictor: Of family universal.
+        against: A space, its name, or at least 20 networks.
+        seed: Of the 200 random architectures that stand for a space.
+    """
+    if isinstance(against, str):
+        against = load_space(against)
+    if isinstance(against, Space):
+        space, drawn = against, random.Random(seed)
+        return predictor.against(list(dict.fromkeys(space.sample(seed=drawn.randrange(2**31)) for _ in range(STAND))))
+    return predictor.against(against)

@@ -22,7 +22,7 @@ from nasplat import __version__, content, forecast
 from nasplat.devices import cache, device_name
 from nasplat.errors import SearchError
 from nasplat.exporting import export
-from nasplat.inputs import capture, load_predictor, resolve
+from nasplat.inputs import capture, compared, load_predictor, resolve
 from nasplat.measuring import Budget
 from nasplat.predict.predictor import trained_on
 from nasplat.searching import (
@@ -97,6 +97,21 @@ def describe(folder: Path, verb: str, settings: Mapping[str, Any], command: list
     file.write_text(json.dumps(row | {"started": time.strftime("%Y-%m-%d %H:%M:%S")}, indent=1) + "\n", encoding="utf-8")
 
 
+def guided(name: str, at: dict[str, Any] | None, space: Space, seed: int) -> Predicted:
+    """A guide by name; a universal one compares with random architectures of the space.
+
+    Args:
+        name: Of a predictor, or its folder.
+        at: Presets at which it scores the choices.
+        space: To be searched.
+        seed: Of the random architectures.
+    """
+    predictor = load_predictor(name)
+    if hasattr(predictor, "against"):
+        predictor = compared(predictor, space.with_presets(**at) if at else space, seed)
+    return Predicted(predictor, at)
+
+
 def run_search(
     space: Space,
     task: Task,
@@ -133,7 +148,7 @@ def run_search(
         report: Called after each trial.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    predicted = Predicted(load_predictor(guide), guide_at) if guide != "none" else None
+    predicted = guided(guide, guide_at, space, seed) if guide != "none" else None
     sampler = PredictorSampler(predicted, seed=seed)
     asked = [quality(maximize, task, supernet, predicted, seed)]
     is_error = asked[0].larger_is_better is False
@@ -189,7 +204,7 @@ def run_stages(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     predicted = None
     if "predicted" in stages and guide != "none":
-        predicted = Predicted(load_predictor(guide), guide_at)
+        predicted = guided(guide, guide_at, space, seed)
     return search_in_stages(
         space,
         [quality(word, task, supernet, predicted, seed) for word in stages],
@@ -293,7 +308,7 @@ def forecast_search(
         left = 0 if supernet_run else _epochs_left(folder / "supernet", config)
         parts.append(forecast.supernet_epochs(supernet, config, left))
     needed = guide != "none" and (not stages or "predicted" in stages)
-    predicted = Predicted(load_predictor(guide), guide_at) if needed else None
+    predicted = guided(guide, guide_at, space, seed) if needed else None
     members, cost = forecast.draws(space, limits, seed), costs(minimize)
     left = PILOTS if stages else max(0, trials - finished(folder, storage))
     asked = [forecast.evaluations(quality(w, task, supernet, predicted, seed), members, left, prune) for w in words]

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasplat.graph import ops
-from nasplat.graph.cost import node_macs
 from nasplat.graph.graph import Graph, Shape
 
 IDS = {name: i for i, name in enumerate(ops.OPS)}
@@ -65,6 +64,8 @@ class Arrays:
 
 def prepared(graph: Graph, fold_views: bool = True, fold_batchnorm: bool = True) -> Graph:
     """The graph that `arrays` describes: dead code and zeros gone, and what the options say."""
+    if fold_views and fold_batchnorm:
+        return graph.bare
     hidden = (*(ops.HIDDEN if fold_views else ("copy", "identity")), *(("batchnorm",) if fold_batchnorm else ()))
     return graph.folded.without(hidden)
 
@@ -106,7 +107,7 @@ def columns(g: Graph, keep: list[int] | None = None) -> Arrays:
         _pairs(get, "dilation"),
         np.fromiter((int(a.get("groups", 1)) for a in get), np.int64, n),  # type: ignore[call-overload]
         np.array([(bool(a.get("bias")), bool(a.get("transposed"))) for a in get], np.bool_).reshape(-1, 2),
-        np.fromiter((node_macs(x, s) for x, s in zip(nodes, inputs, strict=True)), np.float64, n),
+        np.fromiter((g.node_macs[i] for i in rows), np.float64, n),
         np.fromiter((weight[list(x.weights)].sum() if x.weights else 0.0 for x in nodes), np.float64, n),
         edges[:, :2].T.copy(),
         edges[:, 2].copy(),

@@ -38,8 +38,8 @@ def count(graph: Graph) -> Cost:
         weights[graph.weights[w].dtype] += graph.weights[w].bytes
     inputs = [graph.input_shapes(i) for i in range(len(graph.nodes))]
     return Cost(
-        macs=sum(node_macs(node, shapes) for node, shapes in zip(graph.nodes, inputs, strict=True)),
-        params=sum(graph.weights[w].size for w in used),
+        macs=graph.macs,
+        params=graph.params,
         activation_bytes=peak_activation_bytes(graph),
         is_lower_bound=bool(graph.unknown_ops),
         other_flops=sum(node_flops(node, shapes) for node, shapes in zip(graph.nodes, inputs, strict=True)),

@@ -6,14 +6,14 @@ out from its timings.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nasplat.graph import ops
-from nasplat.graph.cost import node_macs
-from nasplat.graph.graph import Graph, Node
+from nasplat.graph.graph import Attributes, Graph, Node, Shape
 
 KINDS = (
     *("conv1x1", "conv3x3", "conv5x5+", "depthwise3x3", "depthwise5x5+", "grouped", "linear", "recurrent", "matmul", "attention"),
@@ -81,22 +81,31 @@ def executed(graph: Graph) -> NDArray[np.float64]:
     Returns:
         Shape (len(KINDS), len(TERMS)).
     """
-    found = np.zeros((len(KINDS), len(TERMS)))
-    place = {kind: i for i, kind in enumerate(KINDS)}
+    sizes = [w.size for w in graph.weights]
+    rows = []
     for i, node in enumerate(graph.nodes):
-        shapes = graph.input_shapes(i)
-        channels = _channels(shapes[0] if shapes else ())
-        kind = kind_of(node, channels)
-        if not kind:
+        if node.op in _SILENT or node.is_alias:
             continue
-        work = node_macs(node, shapes)
-        weights = sum(graph.weights[w].size for w in node.weights)
-        read, written = sum(prod(s) for s in shapes), prod(node.shape)
-        if kind in {"maxpool", "avgpool"}:
-            work = written * prod(node.get("kernel", (1,)))  # type: ignore[arg-type]
-        row = found[place[kind]]
-        row += (1, work, weights, read, written, work / channels, work / _channels(node.shape))
+        weights = sum([sizes[w] for w in node.weights])
+        rows.append(_row(node.op, node.attributes, node.shapes, tuple(graph.input_shapes(i)), graph.node_macs[i], weights))
+    found = np.zeros((len(KINDS), len(TERMS)))
+    if rows:
+        np.add.at(found, [k for k, _ in rows], [terms for _, terms in rows])
     return found
+
+
+@lru_cache(maxsize=1 << 16)
+def _row(
+    op: str, attributes: Attributes, shapes: tuple[Shape, ...], inputs: tuple[Shape, ...], work: int, weights: int
+) -> tuple[int, tuple[float, ...]]:
+    """Place in `KINDS` and the terms of one operation; networks repeat theirs."""
+    node = Node(op, attributes, shapes)
+    channels = _channels(inputs[0] if inputs else ())
+    kind = kind_of(node, channels)
+    read, written = sum(prod(s) for s in inputs), prod(node.shape)
+    if kind in {"maxpool", "avgpool"}:
+        work = written * prod(node.get("kernel", (1,)))  # type: ignore[arg-type]
+    return KINDS.index(kind), (1, work, weights, read, written, work / channels, work / _channels(node.shape))
 
 
 def _channels(shape: tuple[int, ...]) -> int:

@@ -141,7 +141,8 @@ class Graph:
 
     def input_shapes(self, node: int) -> list[Shape]:
         """Shapes of a node's operands."""
-        return [self.nodes[s].shapes[slot] for s, slot in self.operands[node]]
+        nodes = self.nodes
+        return [nodes[s].shapes[slot] for s, slot in self.operands[node]]
 
     @cached_property
     def cost(self) -> Cost:
@@ -150,15 +151,22 @@ class Graph:
 
         return count(self)
 
+    @cached_property
+    def node_macs(self) -> tuple[int, ...]:
+        """Multiply-accumulates of each node."""
+        from nasplat.graph.cost import node_macs
+
+        return tuple(node_macs(node, self.input_shapes(i)) for i, node in enumerate(self.nodes))
+
     @property
     def macs(self) -> int:
         """Multiply-accumulates of one forward pass (1 MAC = 2 FLOP); a lower bound if `unknown_ops`."""
-        return self.cost.macs
+        return sum(self.node_macs)
 
-    @property
+    @cached_property
     def params(self) -> int:
         """Elements of all trained tensors that take part; shared ones once."""
-        return self.cost.params
+        return sum(self.weights[w].size for w in {w for node in self.nodes for w in node.weights})
 
     @property
     def activation_bytes(self) -> int:
@@ -183,6 +191,11 @@ class Graph:
         from nasplat.graph.key import fold
 
         return fold(self)
+
+    @cached_property
+    def bare(self) -> Graph:
+        """The folded graph without views, copies and batch normalisation: what most predictors and statistics describe."""
+        return self.folded.without((*ops.HIDDEN, "batchnorm"))
 
     def without(self, hidden: Iterable[str]) -> Graph:
         """A copy in which nodes of the named ops are spliced out: their first operand takes their place."""

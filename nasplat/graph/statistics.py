@@ -7,11 +7,11 @@ the space it came from.
 from __future__ import annotations
 
 from collections import Counter
+from functools import lru_cache
 from math import log10, prod
 
 from nasplat.graph import ops
-from nasplat.graph.cost import node_macs
-from nasplat.graph.graph import Graph
+from nasplat.graph.graph import Attributes, Graph, Node
 
 _GROUPS = {
     "conv1": lambda n: n.op == "conv" and prod(n.get("kernel", (1,))) == 1,
@@ -28,16 +28,22 @@ _GROUPS = {
 }
 
 
+@lru_cache(maxsize=1 << 14)
+def _groups(op: str, attributes: Attributes) -> tuple[str, ...]:
+    """Groups that an operation belongs to; networks repeat theirs."""
+    node = Node(op, attributes)
+    return tuple(name for name, belongs in _GROUPS.items() if belongs(node))
+
+
 def features(graph: Graph) -> dict[str, float]:
     """Named statistics: costs, op counts, path lengths, and how much of the work sits where.
 
     Returns:
         The same names in the same order for every graph; costs as log10.
     """
-    g = graph.folded.without((*ops.HIDDEN, "batchnorm"))
-    macs = [node_macs(n, g.input_shapes(i)) for i, n in enumerate(g.nodes)]
-    total = max(1, sum(macs))
-    params = sum(g.weights[w].size for w in {w for n in g.nodes for w in n.weights})
+    g = graph.bare
+    macs, params = g.node_macs, g.params
+    total = max(1, g.macs)
     weighted = [n.op in ops.WEIGHTED or n.op in ops.MATMUL for n in g.nodes]
     found = {
         "log_macs": log10(total),
@@ -48,15 +54,16 @@ def features(graph: Graph) -> dict[str, float]:
     }
     count: Counter[str] = Counter()
     work: Counter[str] = Counter()
-    for name, belongs in _GROUPS.items():
-        for i, n in enumerate(g.nodes):
-            if belongs(n):
-                count[name] += 1
-                work[name] += macs[i]
+    groups = [_groups(n.op, n.attributes) for n in g.nodes]
+    for i, names in enumerate(groups):
+        for name in names:
+            count[name] += 1
+            work[name] += macs[i]
+    for name in _GROUPS:
         found[f"count.{name}"] = float(count[name])
         found[f"share.{name}"] = work[name] / total
     found |= _paths(g, weighted)
-    found |= _lengths(g)
+    found |= _lengths(g, groups)
     widths = [n.shape[1] if len(n.shape) == 4 else n.shape[-1] for n, w in zip(g.nodes, weighted, strict=True) if w and n.shape]
     sizes = [n.shape[-1] if len(n.shape) == 4 else 1 for n, w in zip(g.nodes, weighted, strict=True) if w and n.shape]
     found["width.max"] = float(max(widths, default=0))
@@ -76,20 +83,19 @@ _SETS = {
 """Operations whose number along the ways from input to output is told."""
 
 
-def _lengths(g: Graph) -> dict[str, float]:
+def _lengths(g: Graph, groups: list[tuple[str, ...]]) -> dict[str, float]:
     """How many operations of a set the ways from input to output meet: at most, at least, and on average.
 
     The average is over walks from the output that choose among operands evenly; it stays finite however many ways there are.
     """
     last = next((i for i, n in enumerate(g.nodes) if n.op == "output"), len(g.nodes) - 1)
     sources = [tuple({s for s, _ in operands}) for operands in g.operands]
-    known = sorted(set().union(*_SETS.values()))
-    kinds = [next((k for k in known if _GROUPS[k](n)), "") for n in g.nodes]
     found: dict[str, float] = {}
     for name, members in _SETS.items():
-        most, least, mean = [0] * len(kinds), [0] * len(kinds), [0.0] * len(kinds)
+        most, least, mean = [0] * len(groups), [0] * len(groups), [0.0] * len(groups)
+        steps = [not members.isdisjoint(names) for names in groups]
         for i, before in enumerate(sources):
-            step = kinds[i] in members
+            step = steps[i]
             if len(before) == 1:
                 (s,) = before
                 most[i], least[i], mean[i] = most[s] + step, least[s] + step, mean[s] + step
