@@ -1,4 +1,4 @@
-"""The yardsticks: rank networks by their MACs or by their parameters alone."""
+"""The yardsticks: rank networks by their MACs, their parameters, or any one statistic alone, such as a zero-cost proxy."""
 
 from __future__ import annotations
 
@@ -16,22 +16,27 @@ from nasplat.predict.view import View
 
 
 class CountBaseline(AbstractPredictor):
-    """label = a + b · log10(count), with a conformal interval."""
+    """label = a + b · quantity, with a conformal interval."""
 
     family: ClassVar[str] = "count"
 
     def __init__(self, quantity: str = "macs", level: float = 0.9, metric: str = "value") -> None:
         """Args:
-        quantity: macs or params.
+        quantity: macs or params, as logarithms; or a statistic of views, such as nodes or proxy.nwot.
         level: Of the interval.
         metric: Name and unit of the label.
         """
-        if quantity not in {"macs", "params"}:
-            raise PredictorError(f"expected quantity 'macs' or 'params', got {quantity!r}.\n  Use one of these.")
         self.quantity, self.level, self.metric = quantity, level, metric
 
     def _x(self, seen: View) -> float:
-        return log10(max(1, getattr(seen, self.quantity)))
+        if self.quantity in {"macs", "params"}:
+            return log10(max(1, getattr(seen, self.quantity)))
+        try:
+            return seen.statistics[self.quantity]
+        except KeyError:
+            raise PredictorError(
+                f"expected quantity macs, params or a statistic, got {self.quantity!r}.\n  Statistics here: {', '.join(seen.statistics)}."
+            ) from None
 
     def fit(self, items: Sequence[Any], labels: Sequence[float]) -> Self:
         """Least squares; residuals of leave-one-out calibrate the interval."""

@@ -135,8 +135,18 @@ class AbstractPredictor(BaseEstimator, ABC):
         return found
 
     def views(self, items: Sequence[Any], example_input: Any = None) -> list[View]:
-        """What the predictor sees of each item; a View is seen as it is."""
-        return [item if isinstance(item, View) else view(self.to_graph(item, example_input)) for item in items]
+        """What the predictor sees of each item; a View is seen as it is, and the same network only once."""
+        known: dict[Any, View] = {}
+        found = []
+        for item in items:
+            if isinstance(item, View):
+                found.append(item)
+                continue
+            key = item.canonical() if hasattr(item, "canonical") else id(item)
+            if key not in known:
+                known[key] = view(self.to_graph(item, example_input))
+            found.append(known[key])
+        return found
 
     def rank_scores(self, items: Sequence[Any], example_input: Any = None) -> list[float]:
         """Numbers that order networks, also outside the support: no level, no interval, no promise.

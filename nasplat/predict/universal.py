@@ -356,9 +356,9 @@ class Universal(AbstractPredictor):
 
     def describe(self, seen: Sequence[View]) -> list[Matrix]:
         """See `AbstractPredictor.describe`; the embedding and the answers are added."""
-        x, embedded = self._counted(seen), self.embed(seen)
-        near = self._near(x, embedded, self.near_forest_, self.heads_)[:, None]
-        return [counted(seen), np.hstack([near, x]), np.hstack([x, embedded]), np.hstack([near, x[:, :2], embedded])]
+        counts, embedded = counted(seen), self.embed(seen)
+        near = self._near(self._counted(seen), embedded, self.near_forest_, self.heads_)[:, None]
+        return [counts, np.hstack([near, counts]), np.hstack([counts, embedded]), np.hstack([near, counts, embedded])]
 
     # -- disk ----------------------------------------------------------------------------------------------------------
 

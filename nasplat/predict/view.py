@@ -9,7 +9,8 @@ different scale; absolute cost enters through the target's transform alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -143,6 +144,17 @@ def view(graph: Graph) -> View:
     ends = (next((prod(n.shape[1:]) for n in graph.nodes if n.op == op), 0) for op in ("input", "output"))
     counts = (graph.macs, graph.params, graph.unknown_ops)
     return View(found, rows, work.astype(np.float32), edges, sums, features(graph), *counts, *ends)
+
+
+def with_proxies(views: Sequence[View], values: Sequence[Mapping[str, float]]) -> list[View]:
+    """Views whose statistics also hold zero-cost proxies, as `proxy.<name>`: predictors fitted on such views use them, and ask for them.
+
+    Args:
+        views: Any.
+        values: Proxies of each, see `nasplat.proxies`; the same names for all. What is not finite becomes 0.
+    """
+    finite = [{f"proxy.{k}": float(v) if np.isfinite(v) else 0.0 for k, v in row.items()} for row in values]
+    return [replace(v, statistics=v.statistics | row) for v, row in zip(views, finite, strict=True)]
 
 
 def _fold(g: Graph) -> tuple[list[int], list[tuple[int, int]], list[str]]:
