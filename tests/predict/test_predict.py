@@ -106,8 +106,8 @@ def test_unfitted_few_and_unequal_labels_are_refused(labelled: Data) -> None:
         Trees().fit(graphs[:5], labels[:5])
     with pytest.raises(PredictorError, match="at least 10 and at most 3000, got 3 and 3"):
         CountBaseline().fit(graphs, labels).finetune(graphs[:3], labels[:3])
-    with pytest.raises(PredictorError, match="'macs' or 'params', got 'size'"):
-        CountBaseline("size")
+    with pytest.raises(PredictorError, match="macs, params or a statistic, got 'size'"):
+        CountBaseline("size").fit(graphs, labels)
     with pytest.raises(PredictorError, match="Graph or an Architecture, got str"):
         CountBaseline().fit(graphs, labels).predict(["nasbench201"])
 
