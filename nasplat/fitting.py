@@ -22,6 +22,8 @@ from nasplat.table import Table
 
 Progress = Callable[..., None]
 """Called with (done, total) or (done, total, note)."""
+FITTED = ("trees", "gennape", "count")
+"""Families that learn from one table."""
 FEW = 200
 """Fewer captures than this are not worth starting processes for."""
 
@@ -204,6 +206,10 @@ def fit_and_save(
     Returns:
         The saved predictor and one row of figures per seed.
     """
+    if family not in FITTED:
+        raise TableError(
+            f"expected a family among {', '.join(FITTED)}, got {family!r}.\n  Others learn from several tables, in Python."
+        )
     data = distinct(table, progress, workers)
     if len(data.labels) < 50:
         raise TableError(f"expected at least 50 distinct networks, got {len(data.labels)}.\n  Label more.")
