@@ -273,7 +273,7 @@ relative forest alone. Where τ-b is below that of MACs, MACs are the better gui
 
 {text}
 
-Made by
+Made by (the corpus by `python benchmarks/corpus.py --cache corpus --each 120`, the zoo needs `pip install timm`)
 
 ```
 {command}

@@ -124,7 +124,7 @@ def test_score_ranks_files_beside_architectures(tmp_path: Path) -> None:
     architecture = space.parse("|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|")
     module, shape = space.construct(architecture)
     nasplat.export(module, tmp_path / "net.onnx", shape)
-    file, direct = (nasplat.score([n])[0].prediction for n in (str(tmp_path / "net.onnx"), str(architecture)))
+    file, direct = (nasplat.score([n], "trees-nb201")[0].prediction for n in (str(tmp_path / "net.onnx"), str(architecture)))
     assert file.in_support
     assert file.mean == pytest.approx(direct.mean, abs=1.0)  # parameters differ by what batch normalisation held
 
