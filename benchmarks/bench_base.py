@@ -264,7 +264,7 @@ def card(text: str, folder: Path) -> str:
 Family `universal`: predicts where a network stands within its family, in percent of the family's networks that are worse. Inside the families below it
 answers from what it has learnt of them; `against(networks)` makes a predictor for a new family from at least 20 of its networks, without labels;
 elsewhere it abstains and gives MACs and parameters. Learnt from the tables named in recipe.toml, all with a stated licence (families whose name ends in
-_digits were trained by us), and from unlabelled graphs of all our search spaces with zero-cost proxies of scaled-down twins.
+"digits" were trained by us), and from unlabelled graphs of all our search spaces with zero-cost proxies of scaled-down twins.
 
 Left out: the family and all others of its search space were not learnt; its networks are one another's reference; no label of it is used; scale and
 90 % interval come from families of other spaces. "Width" is that of the interval, as a share of the family. "Learnt: r" is the correlation of five-fold
