@@ -525,7 +525,11 @@ def _evaluation_table(rows: list[dict[str, Any]]) -> Any:
 @click.option("--seed", default=0, show_default=True, help="Of the split (by graph key).")
 @click.option("--rows", default=None, type=int, help="At most so many rows of the table.")
 @click.option("--beyond-support", "beyond", is_flag=True, help="Judge rank scores of all networks; no level, no interval.")
-@click.option("--finetune", default=0, help="Fine-tune on so many random labels of the part first; judge on the rest.")
+@click.option("--finetune", default=0, help="Fine-tune on so many labels of the part first; judge on the rest.")
+@click.option("--choose", type=click.Choice(["random", "spread"]), default="random", show_default=True, help="Who is labelled.")
+@click.option(
+    "--loss", type=click.Choice(["regression", "ranking", "both"]), default="regression", show_default=True, help="Of it."
+)
 @click.option(
     "--without", default=None, metavar="TEXT", help="Leave out rows whose architecture contains the text, such as none."
 )
@@ -542,6 +546,8 @@ def evaluate(
     rows: int | None,
     beyond: bool,
     finetune: int,
+    choose: str,
+    loss: str,
     without: str | None,
     workers: int,
     preset: tuple[str, ...],
@@ -562,8 +568,8 @@ def evaluate(
     chosen = data if part == "all" else split(data, seed)[("train", "decide", "test").index(part)]
     loaded = nasplat.load_predictor(predictor)
     if finetune:
-        labels, chosen = few(chosen, finetune, seed)
-        loaded = loaded.finetune(labels.views, labels.labels, seed)
+        labels, chosen = few(chosen, finetune, seed, loaded if choose == "spread" else None)
+        loaded = loaded.finetune(labels.views, labels.labels, seed, loss)
     found = {"seed": seed} | dataclasses.asdict(judge(loaded, chosen, beyond))
     _print(found, as_json, lambda: _evaluation_table([found]))
 

@@ -134,10 +134,13 @@ def split(data: Labelled, seed: int, shares: tuple[float, float] = (0.8, 0.1)) -
     return train, decide, test
 
 
-def few(data: Labelled, n: int, seed: int) -> tuple[Labelled, Labelled]:
-    """A few random rows, and the rest; the same for every predictor."""
+def few(data: Labelled, n: int, seed: int, chooser: AbstractPredictor | None = None) -> tuple[Labelled, Labelled]:
+    """A few rows, and the rest: random ones, the same for every predictor, or those that a predictor would have labelled."""
     order = list(range(len(data.labels)))
     random.Random(f"few {seed}").shuffle(order)
+    if chooser is not None:
+        chosen = set(chooser.choose(data.views, n, seed))
+        order.sort(key=lambda i: i not in chosen)
     return data.take(order[:n]), data.take(order[n:])
 
 

@@ -1,10 +1,10 @@
 """A trained predictor plus what a few labels of the target family say.
 
 What the base sees of a network (graph statistics, its rank score, its embedding where it has one) enters kernel ridge regressions on the new
-labels, every feature set with every kernel, penalties by leave-one-out error; and forests, which know nothing of the base on the first set and
-all of it on the last. Labels are learnt as normal scores. Answers are averaged with weights softmax(τ / T), τ each member's rank agreement with
+labels, every feature set with every kernel, penalties by leave-one-out error; on wish also kernel machines that learn which of two networks is
+better; and forests, which know nothing of the base on the first set and all of it on the last. Labels are learnt as normal scores. Answers are averaged with weights softmax(τ / T), τ each member's rank agreement with
 the labels that it was not shown: so a base that does not help is outvoted by the members that never asked it.
-Sources: Rasmussen & Williams 2006, eq. 2.25 and 5.12; GENNAPE, Mills et al., AAAI 2023, arXiv:2211.17226 (weights by τ, there with T = 1 and on
+Sources: Rasmussen & Williams 2006, eq. 2.25 and 5.12; Burges et al. 2005 (RankNet's loss); GENNAPE, Mills et al., AAAI 2023, arXiv:2211.17226 (weights by τ, there with T = 1 and on
 the labels that were learnt).
 """
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from nasplat.errors import PredictorError
 from nasplat.metrics import kendall_tau
 from nasplat.predict import forest
+from nasplat.predict.choosing import moments, standard
 from nasplat.predict.conformal import fewest, half_width
 from nasplat.predict.predictor import AbstractPredictor
 from nasplat.predict.support import Support
@@ -29,8 +30,13 @@ Matrix = NDArray[np.float64]
 KERNELS = (0.0, 0.7, 1.5)
 """Widths of the Gaussian kernels, in standard deviations per feature; 0 is the linear kernel."""
 PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
-CUT = 3.0
-"""Standard deviations beyond which a feature says no more: what hardly varied among few labels must not run away."""
+RANKING_PENALTIES = (1e-4, 1e-3, 1e-2)
+LOSSES = {"regression": (False,), "ranking": (True,), "both": (False, True)}
+"""Whether kernel machines learn the label (least squares), which of two networks is better, or one after the other."""
+FOLDS = 5
+"""Of the answers that ranking members give to labels they were not shown."""
+PAIRS = 60_000
+"""A ranking member learns from at most so many pairs."""
 TREES = 150
 """Of a forest."""
 MOST = 3_000
@@ -38,23 +44,31 @@ MOST = 3_000
 
 
 class Finetuned(AbstractPredictor):
-    """Kernel ridge regressions and forests on what a base predictor sees, weighted by how well they rank labels they were not shown."""
+    """Kernel machines and forests on what a base predictor sees, weighted by how well they rank labels they were not shown."""
 
     family: ClassVar[str] = "finetuned"
 
-    def __init__(self, base: AbstractPredictor, level: float = 0.9, temperature: float = 0.03, seed: int = 0) -> None:
+    def __init__(
+        self,
+        base: AbstractPredictor,
+        level: float = 0.9,
+        temperature: float = 0.03,
+        loss: str = "regression",
+        seed: int = 0,
+    ) -> None:
         """Args:
         base: A fitted predictor.
         level: Of the interval.
         temperature: T of the members' weights; large means equal weights.
-        seed: Of the forests and the reference sample.
+        loss: Of the kernel machines: regression, ranking or both.
+        seed: Of the forests, the ranking members' folds and pairs, and the reference sample.
         """
-        self.base, self.level, self.temperature, self.seed = base, level, temperature, seed
+        self.base, self.level, self.temperature, self.loss, self.seed = base, level, temperature, loss, seed
         self.metric, self.to_graph = "label", base.to_graph
 
     def __sklearn_clone__(self) -> Finetuned:
         """Without what was fitted here; the base stays fitted, it is what fine-tuning starts from."""
-        return Finetuned(self.base, self.level, self.temperature, self.seed)
+        return Finetuned(self.base, self.level, self.temperature, self.loss, self.seed)
 
     def fit(self, items: Sequence[Any], labels: Sequence[float]) -> Self:
         """Learn from a few labels.
@@ -64,8 +78,10 @@ class Finetuned(AbstractPredictor):
             labels: One each, at least 10.
 
         Raises:
-            PredictorError: fewer than 10 labels, more than 3,000, or not one per item.
+            PredictorError: fewer than 10 labels, more than 3,000, or not one per item; an unknown loss.
         """
+        if self.loss not in LOSSES:
+            raise PredictorError(f"expected a loss among {', '.join(LOSSES)}, got {self.loss!r}.\n  Name one of them.")
         if len(items) != len(labels) or not 10 <= len(items) <= MOST:
             raise PredictorError(
                 f"expected one label per network, at least 10 and at most {MOST}, got {len(items)} and {len(labels)}.\n"
@@ -75,24 +91,22 @@ class Finetuned(AbstractPredictor):
         y = np.asarray(labels, np.float64)
         self.normal_ = NormalScores.learn(y)
         target = self.normal_.forward(y)
-        self.sets_: list[tuple[Matrix, Matrix, Matrix]] = []
-        duals, left_out, self.forests_ = [], [], []
         described = self.base.describe(views)
+        self.sets_: list[tuple[Matrix, Matrix, Matrix]] = []
         for features in described:
-            mean, scale = features.mean(0), features.std(0)
-            scale = np.where(scale < 1e-9, np.inf, scale)  # what never varied says nothing
-            x = _standard(features, mean, scale)
-            self.sets_.append((x, mean, scale))
-            for width in KERNELS:
-                found = [_ridge(_kernel(x, x, width), target, penalty) for penalty in PENALTIES]
-                best = min(found, key=lambda f: float(np.abs(f[1]).mean()))
-                duals.append(best[0])
-                left_out.append(target - best[1])
+            mean, scale = moments(features)
+            self.sets_.append((standard(features, mean, scale), mean, scale))
+        found = [
+            _ranked(kernel, target, self.seed) if ranks else _regressed(kernel, target)
+            for ranks in LOSSES[self.loss]
+            for kernel in self._kernels([x for x, _, _ in self.sets_])
+        ]
+        self.duals_, self.offsets_ = np.array([f[0] for f in found]), np.array([f[1] for f in found])
+        left_out, self.forests_ = [f[2] for f in found], []
         for features in (described[0], described[-1]):
             grown, unseen = forest.grow(features, target, TREES, seed=self.seed)
             self.forests_.append(grown)
             left_out.append(np.nan_to_num(unseen))
-        self.duals_ = np.array(duals)
         agreement = np.nan_to_num([kendall_tau(answers, target) for answers in left_out], nan=-1.0)
         weights = np.exp((agreement - agreement.max()) / self.temperature)
         self.weights_ = weights / weights.sum()
@@ -104,14 +118,18 @@ class Finetuned(AbstractPredictor):
         self.fitted_ = True
         return self
 
+    def _kernels(self, new: Sequence[Matrix]) -> list[Matrix]:
+        """Of each set with each width, shape (new rows, labels)."""
+        return [_kernel(features, x, width) for features, (x, _, _) in zip(new, self.sets_, strict=True) for width in KERNELS]
+
     def _normal(self, seen: Sequence[View]) -> Matrix:
         """Answers as normal scores."""
         described = self.base.describe(seen)
-        answers = []
-        for number, (features, (x, mean, scale)) in enumerate(zip(described, self.sets_, strict=True)):
-            new = _standard(features, mean, scale)
-            for k, width in enumerate(KERNELS):
-                answers.append(_kernel(new, x, width) @ self.duals_[number * len(KERNELS) + k])
+        kernels = self._kernels([standard(f, *s[1:]) for f, s in zip(described, self.sets_, strict=True)])
+        answers = [
+            kernels[i % len(kernels)] @ dual + offset
+            for i, (dual, offset) in enumerate(zip(self.duals_, self.offsets_, strict=True))
+        ]
         for grown, features in zip(self.forests_, (described[0], described[-1]), strict=True):
             answers.append(forest.each(grown, features).mean(1))
         return self.weights_ @ np.array(answers)
@@ -128,12 +146,14 @@ class Finetuned(AbstractPredictor):
         return [tuple(row) for row in values.tolist()]
 
     def _settings(self) -> dict[str, Any]:
-        own = {"level": self.level, "temperature": self.temperature, "seed": self.seed, "base_family": self.base.family}
+        own = {"level": self.level, "temperature": self.temperature, "loss": self.loss, "seed": self.seed}
+        own |= {"base_family": self.base.family}
         return own | {f"base_{k}": v for k, v in self.base._settings().items()}
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         own: dict[str, NDArray[Any]] = {
             "duals": self.duals_,
+            "offsets": self.offsets_,
             "weights": self.weights_,
             "width": np.array([self.width_]),
             "reference": self.reference_,
@@ -149,15 +169,12 @@ class Finetuned(AbstractPredictor):
         self.base._restore({k.removeprefix("base/"): v for k, v in arrays.items() if k.startswith("base/")}, recipe)
         self.duals_, self.weights_, self.reference_ = arrays["duals"], arrays["weights"], arrays["reference"]
         self.width_ = float(arrays["width"][0])
-        count = len(self.duals_) // len(KERNELS)
+        self.offsets_ = arrays.get("offsets", np.zeros(len(self.duals_)))
+        count = len([k for k in arrays if k.startswith("set") and k.endswith("_x")])
         self.sets_ = [(arrays[f"set{i}_x"], arrays[f"set{i}_mean"], arrays[f"set{i}_scale"]) for i in range(count)]
         self.forests_ = [{k: arrays[f"forest{i}_{k}"] for k in forest.ARRAYS} for i in range(2)]
         self.normal_, self.support_ = NormalScores.of(arrays), Support.of(arrays)
         self.fitted_ = True
-
-
-def _standard(x: Matrix, mean: Matrix, scale: Matrix) -> Matrix:
-    return np.clip((x - mean) / scale, -CUT, CUT)
 
 
 def _kernel(a: Matrix, b: Matrix, width: float) -> Matrix:
@@ -173,3 +190,48 @@ def _ridge(kernel: Matrix, target: Matrix, penalty: float) -> tuple[Matrix, Matr
     inverse = np.linalg.inv(kernel + penalty * np.eye(len(kernel)))
     weights = inverse @ target
     return weights, weights / np.diag(inverse)
+
+
+def _regressed(kernel: Matrix, target: Matrix) -> tuple[Matrix, float, Matrix]:
+    """Dual weights and offset of the ridge regression of least leave-one-out error, and its answers to labels it was not shown."""
+    dual, residuals = min((_ridge(kernel, target, p) for p in PENALTIES), key=lambda f: float(np.abs(f[1]).mean()))
+    return dual, 0.0, target - residuals
+
+
+def _ranked(kernel: Matrix, target: Matrix, seed: int) -> tuple[Matrix, float, Matrix]:
+    """The same of a kernel machine that learns which of two networks is better; its answers are brought to the target's scale."""
+    folds = np.random.default_rng(seed).permutation(len(target)) % FOLDS
+    best, kept, unseen = -2.0, RANKING_PENALTIES[0], np.zeros(len(target))
+    for penalty in RANKING_PENALTIES:
+        answers = np.zeros(len(target))
+        for fold in range(FOLDS):
+            shown, held = folds != fold, folds == fold
+            answers[held] = kernel[np.ix_(held, shown)] @ _pairwise(kernel[np.ix_(shown, shown)], target[shown], penalty, seed)
+        agreement = kendall_tau(answers, target)
+        if agreement > best:
+            best, kept, unseen = agreement, penalty, answers
+    slope, offset = np.polyfit(unseen, target, 1) if unseen.std() > 0 else (0.0, float(target.mean()))
+    slope = max(0.0, float(slope))  # a member that ranks the wrong way round says nothing
+    return slope * _pairwise(kernel, target, kept, seed), float(offset), slope * unseen + offset
+
+
+def _pairwise(kernel: Matrix, target: Matrix, penalty: float, seed: int) -> Matrix:
+    """Dual weights that minimise the mean logistic loss over pairs plus penalty × the squared norm of the function."""
+    from scipy.optimize import minimize
+
+    first, second = np.triu_indices(len(target), 1)
+    sign = np.sign(target[first] - target[second])
+    chosen = np.flatnonzero(sign)
+    if len(chosen) > PAIRS:
+        chosen = np.random.default_rng(seed).choice(chosen, PAIRS, replace=False)
+    first, second, sign, share = first[chosen], second[chosen], sign[chosen], 1 / max(1, len(chosen))
+
+    def loss(dual: Matrix) -> tuple[float, Matrix]:
+        answers = kernel @ dual
+        margins = sign * (answers[first] - answers[second])
+        pull = -sign * share / (1 + np.exp(np.minimum(margins, 500.0)))
+        gradient = np.bincount(first, pull, len(target)) - np.bincount(second, pull, len(target))
+        value = np.logaddexp(0, -margins).sum() * share + penalty * dual @ answers
+        return float(value), kernel @ gradient + 2 * penalty * answers
+
+    return minimize(loss, np.zeros(len(target)), jac=True, method="L-BFGS-B", options={"maxiter": 60}).x

@@ -182,17 +182,40 @@ class AbstractPredictor(BaseEstimator, ABC):
         """True once `fit` or loading has happened."""
         return bool(getattr(self, "fitted_", False))
 
-    def finetune(self, items: Sequence[Any], labels: Sequence[float], seed: int = 0) -> AbstractPredictor:
+    def finetune(
+        self, items: Sequence[Any], labels: Sequence[float], seed: int = 0, loss: str = "regression"
+    ) -> AbstractPredictor:
         """A new predictor that also knows these labels; this one stays as it is.
 
         Args:
-            items: Networks of the target family.
+            items: Networks of the target family, see `choose`.
             labels: Their labels, in any unit.
             seed: Decides everything random.
+            loss: Of its kernel machines: regression, ranking or both.
         """
         from nasplat.predict.finetuned import Finetuned
 
-        return Finetuned(deepcopy(self), seed=seed).fit(items, labels)
+        return Finetuned(deepcopy(self), loss=loss, seed=seed).fit(items, labels)
+
+    def choose(self, items: Sequence[Any], n: int, seed: int = 0) -> list[int]:
+        """Which networks to label, so that few labels cover them all as this predictor sees them.
+
+        Args:
+            items: Unlabelled networks of the target family, hundreds of them.
+            n: How many to label.
+            seed: Decides everything random.
+
+        Returns:
+            Their places in items, ascending.
+
+        Raises:
+            PredictorError: n is not between 1 and the number of networks.
+        """
+        from nasplat.predict.choosing import spread
+
+        if not 1 <= n <= len(items):
+            raise PredictorError(f"expected to choose between 1 and {len(items)} networks, got {n}.\n  Bring more networks.")
+        return spread(self.describe(self.views(items))[-1], n, seed)
 
     def save(self, folder: str | Path, about: dict[str, Any] | None = None, metrics: Any = None, card: str = "") -> None:
         """Write the predictor's folder.
