@@ -54,6 +54,30 @@ def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return (ends - (counts - 1) / 2.0)[inverse]
 
 
+def mean_rank(*scores: ArrayLike) -> NDArray[np.float64]:
+    """One score from several that share no unit: the mean of their ranks among these networks.
+
+    Args:
+        scores: Each of shape (n,), larger means better; such as a predictor's rank scores and zero-cost proxies.
+
+    Returns:
+        Shape (n,), between 0 and 1; means nothing beside another set of networks.
+
+    Raises:
+        ShapeError: lengths differ, n < 2, or a score is not finite.
+
+    Example:
+        >>> mean_rank([1, 2, 3], [0.1, 0.3, 0.2]).round(2).tolist()
+        [0.33, 0.83, 0.83]
+    """
+    columns = [_pair(s, scores[0])[0] for s in scores]
+    if not columns or not all(np.isfinite(c).all() for c in columns):
+        raise ShapeError(
+            "expected one or more vectors of finite scores, got none or nan.\n  Give what is not finite the worst score."
+        )
+    return np.mean([_ranks(c) / len(c) for c in columns], 0)
+
+
 def spearman_rho(predicted: ArrayLike, measured: ArrayLike) -> float:
     """Pearson correlation of the ranks; ties share their mean rank.
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nasplat.errors import ShapeError
-from nasplat.metrics import interval_coverage, kendall_tau, mean_absolute_error, ndcg_at, spearman_rho
+from nasplat.metrics import interval_coverage, kendall_tau, mean_absolute_error, mean_rank, ndcg_at, spearman_rho
 
 
 def test_kendall_tau_agrees_with_scipy_on_ties() -> None:
@@ -35,3 +35,13 @@ def test_gain_of_the_first_k_by_hand() -> None:
 def test_unequal_lengths_are_refused() -> None:
     with pytest.raises(ShapeError, match=r"shapes \(2,\) and \(3,\)"):
         kendall_tau([1, 2], [1, 2, 3])
+
+
+def test_mean_rank_joins_scores_without_a_common_unit() -> None:
+    assert mean_rank([1, 2, 3], [0.1, 0.3, 0.2]) == pytest.approx([1 / 3, 2.5 / 3, 2.5 / 3])
+    assert mean_rank([5.0, 5.0, 9.0]) == pytest.approx([0.5, 0.5, 1.0])
+    a, b = np.random.default_rng(0).normal(size=(2, 30))
+    assert mean_rank(np.exp(a), b * 7 - 3) == pytest.approx(mean_rank(a, b))
+    for wrong in (([1.0, float("nan")],), ([1.0, 2.0], [1.0, 2.0, 3.0]), ()):
+        with pytest.raises(ShapeError, match="expected"):
+            mean_rank(*wrong)
