@@ -6,6 +6,8 @@ are outliers (measured, see benchmarks).
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,7 +42,8 @@ def spread(x: Matrix, n: int, seed: int = 0) -> list[int]:
 
     features = standard(x, *moments(x))
     different = np.unique(features, axis=0)
-    centres = KMeans(n, n_init=1, random_state=seed).fit(features).cluster_centers_ if len(different) > n else different
+    once: Any = 1  # scikit-learn's stubs know "auto" alone
+    centres = KMeans(n, n_init=once, random_state=seed).fit(features).cluster_centers_ if len(different) > n else different
     free = np.ones(len(x), bool)
     for centre in centres:
         distance = np.where(free, ((features - centre) ** 2).sum(1), np.inf)
