@@ -9,6 +9,8 @@ published proxies as further statistics. Methods:
     fine-tuned universal      the universal predictor that never saw a label of the space, fine-tuned; its encoder has seen unlabelled graphs of it
     gennape                   fitted on these labels alone, its encoder pretrained on unlabelled graphs of all spaces (from 424 labels)
     … + proxies               the same with proxies as statistics
+    …, ranking / …, both      its kernel machines learn which of two networks is better, or that and the label (up to 200 labels)
+    …, chosen                 it chose the labelled networks among those that are not tested, spread over what it sees (up to 200 labels)
 
 One row per (family, method, labels, split) is appended; those present are skipped.
 
@@ -19,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import gzip
 import time
 from collections.abc import Callable
@@ -79,13 +82,14 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "few.csv")
     parser.add_argument("--families", nargs="+", default=list(BUDGETS))
+    parser.add_argument("--methods", nargs="+", help="Of these alone; default all.")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if not arguments.out.exists():
         arguments.out.parent.mkdir(exist_ok=True)
         arguments.out.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
     for family in arguments.families:
-        run(family, arguments.data, arguments.cache, arguments.corpus, arguments.out)
+        run(family, arguments.data, arguments.cache, arguments.corpus, arguments.out, arguments.methods)
     print(f"\n{hardware()}, {versions()}\n\n{summary(rows(arguments.out))}")
 
 
@@ -120,7 +124,7 @@ def without_proxies(data: Labelled) -> Labelled:
     return Labelled(views, data.labels, data.keys, data.architectures)
 
 
-def run(family: str, data: Path, cache: Path, folder: Path, out: Path) -> None:
+def run(family: str, data: Path, cache: Path, folder: Path, out: Path, only: list[str] | None) -> None:
     full = load({"nb201": "nb201_c10"}.get(family, family), data, cache)
     if family == "nb201":
         full = with_published(full, data / "nb201_zerocost_9445.csv.gz")
@@ -128,20 +132,37 @@ def run(family: str, data: Path, cache: Path, folder: Path, out: Path) -> None:
     present = {(r["method"], int(r["labels"]), int(r["split"])) for r in rows(out) if r["family"] == family}
     subset = sha256("\n".join(sorted(full.keys)).encode()).hexdigest()[:12]
     print(f"{family}: {len(full.labels)} networks, subset {subset}", flush=True)
-    unlabelled, known = corpus(folder)
-    others = dict(everything(data, cache))
-    names = [n for n in others if licensed(n) and group(n) != group({"nb201": "nb201_c10"}.get(family, family))]
-    universal = Universal().fit(*joined(others, names), None, unlabelled, known, validate=False)
-    print(f"{family}: universal predictor without its space fitted", flush=True)
+    corpora = functools.cache(lambda: corpus(folder))
 
-    def tuned(base: Any, source: Labelled) -> Callable[[list[int], list[int]], Any]:
-        remember(base, source.views)
-        sets = base.describe
+    @functools.cache
+    def universal() -> Any:
+        others = dict(everything(data, cache))
+        names = [n for n in others if licensed(n) and group(n) != group({"nb201": "nb201_c10"}.get(family, family))]
+        found = Universal().fit(*joined(others, names), None, *corpora(), validate=False)
+        print(f"{family}: universal predictor without its space fitted", flush=True)
+        return found
+
+    @functools.cache
+    def gennape() -> Any:
+        return nasplat.load_predictor("gennape-nb101")
+
+    def tuned(
+        make: Callable[[], Any], source: Labelled, loss: str = "regression", chosen: bool = False
+    ) -> Callable[[list[int], list[int]], Any]:
+        described: list[Any] = []
 
         def answer(learn: list[int], test: list[int]) -> Any:
-            vars(base)["describe"] = sets
-            chosen = source.take(learn)
-            fine = base.finetune(chosen.views, chosen.labels, 0)
+            base = make()
+            if not described:
+                remember(base, source.views)
+                described.append(base.describe)
+            vars(base)["describe"] = described[0]
+            if chosen:
+                apart = set(test)
+                pool = [i for i in range(len(source.labels)) if i not in apart]
+                learn = [pool[i] for i in base.choose([source.views[i] for i in pool], len(learn), learn[0])]
+            shown = source.take(learn)
+            fine = base.finetune(shown.views, shown.labels, 0, loss)
             return fine.rank_scores([source.views[i] for i in test])
 
         return answer
@@ -153,7 +174,7 @@ def run(family: str, data: Path, cache: Path, folder: Path, out: Path) -> None:
     def alone(learn: list[int], test: list[int]) -> Any:
         chosen = plain.take(learn)
         model = Gennape(tune_epochs=60 if len(learn) < 1000 else 30).fit(
-            chosen.views, chosen.labels, unlabelled=unlabelled, known=known
+            chosen.views, chosen.labels, unlabelled=corpora()[0], known=corpora()[1]
         )
         return model.answers([plain.views[i] for i in test])["label"]
 
@@ -162,14 +183,16 @@ def run(family: str, data: Path, cache: Path, folder: Path, out: Path) -> None:
         "fine-tuned universal": tuned(universal, plain),
     }
     if family == "nb201":
-        from copy import deepcopy
-
-        gennape = nasplat.load_predictor("gennape-nb101")
         methods["fine-tuned gennape"] = tuned(gennape, plain)
         methods["trees + proxies"] = boosted(full)
-        methods["fine-tuned universal + proxies"] = tuned(deepcopy(universal), full)
+        methods["fine-tuned universal + proxies"] = tuned(universal, full)
+        methods["fine-tuned gennape + proxies"] = tuned(gennape, full)
+        methods["fine-tuned gennape, ranking"] = tuned(gennape, plain, "ranking")
+        methods["fine-tuned gennape, both"] = tuned(gennape, plain, "both")
+        methods["fine-tuned gennape, chosen"] = tuned(gennape, plain, chosen=True)
     else:
         methods["gennape"] = alone
+    methods = {k: v for k, v in methods.items() if only is None or k in only}
     for count in BUDGETS[family]:
         for split in range(10 if count <= 200 else 5):
             numbered = Labelled(list(range(len(full.labels))), full.labels, full.keys, full.architectures)  # type: ignore[arg-type]
@@ -179,7 +202,8 @@ def run(family: str, data: Path, cache: Path, folder: Path, out: Path) -> None:
             best = y >= np.quantile(y, 0.9)
             for method, answer in methods.items():
                 small = method == "gennape" and (count < 424 or split > 2)
-                if (method, count, split) in present or small or (count > 3000 and method.startswith("fine-tuned")):
+                large = (count > 3000 and method.startswith("fine-tuned")) or (count > 200 and "," in method)
+                if (method, count, split) in present or small or large:
                     continue
                 started = time.perf_counter()
                 scores = np.asarray(answer(learn, test))
