@@ -61,7 +61,7 @@ def draw(graph: Graph, path: str | Path | None = None, boxes: int = 28) -> str:
         >>> draw(nasplat.capture(torch.nn.Linear(4, 2), (1, 4))).startswith("<svg")
         True
     """
-    shown = graph.without((*ops.HIDDEN, "constant"))
+    shown = _visible(graph)
     macs = [node_macs(n, shown.input_shapes(i)) for i, n in enumerate(shown.nodes)]
     overview = fold(shown, list(_intervals(shown, range(len(shown.nodes)), 0)), boxes)
     panels = [("", overview)]
@@ -89,7 +89,7 @@ def draw_diff(first: Graph, second: Graph, path: str | Path | None = None, boxes
     Returns:
         The SVG as text.
     """
-    shown = [g.without((*ops.HIDDEN, "constant")) for g in (first, second)]
+    shown = [_visible(g) for g in (first, second)]
     found = changes(*shown)
     panels = []
     for title, g, marks in (
@@ -104,6 +104,12 @@ def draw_diff(first: Graph, second: Graph, path: str | Path | None = None, boxes
     if path is not None:
         Path(path).write_text(text, encoding="utf-8")
     return text
+
+
+def _visible(graph: Graph) -> Graph:
+    """Without views and without constants, which stand at no place of their own."""
+    bare = graph.without(ops.HIDDEN)
+    return bare.subset([i for i, n in enumerate(bare.nodes) if n.op != "constant"])
 
 
 def fold(graph: Graph, found: list[Box], limit: int, marks: frozenset[int] = frozenset()) -> list[Box]:

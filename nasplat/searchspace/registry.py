@@ -19,7 +19,7 @@ def load_space(reference: str, **presets: Any) -> Space:
     """A search space by name, or by the path of a Python file.
 
     Args:
-        reference: `nasbench201`, `./mine.py`, or `./mine.py:build` where a file holds several.
+        reference: `nasbench201`, `./mine.py`; where a file holds several, `./mine.py:build`, or `easnet-small` for `easnet_small` of easnet.py.
         presets: Keyword arguments of the build function, such as `width=8`.
 
     Returns:
@@ -34,7 +34,11 @@ def load_space(reference: str, **presets: Any) -> Space:
         15625.0
     """
     path, _, attribute = reference.partition(".py:")
-    file = content.locate("search_spaces", path + ".py" if attribute else reference)
+    name, dash, variant = reference.partition("-")
+    if dash and name in content.names("search_spaces"):
+        file, attribute = content.locate("search_spaces", name), f"{name}_{variant.replace('-', '_')}"
+    else:
+        file = content.locate("search_spaces", path + ".py" if attribute else reference)
     module = content.load_module(file)
     found = {k: v for k, v in vars(module).items() if isinstance(v, Space) and v.function.__module__ == module.__name__}
     wanted = attribute or file.stem
