@@ -1,4 +1,6 @@
-"""Tasks by name (`digits-clutter`) or by the path of a folder of image files; `?side=32&limit=10000` appends options."""
+"""Tasks by name (`digits-clutter`, `stereo-synthetic`) or by the path of a folder of image files, or of stereo pairs after `stereo:`;
+`?side=32&limit=10000` appends options.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,16 @@ from urllib.parse import parse_qsl
 from nasplat.errors import TaskError
 from nasplat.task.digits import digits
 from nasplat.task.files import from_folder
+from nasplat.task.stereo import folder, synthetic
 from nasplat.task.task import Task
 
 NAMED: dict[str, Callable[..., Task]] = {
     "digits-clutter": partial(digits, "digit"),
     "digits-mask": partial(digits, "mask"),
     "digits-place": partial(digits, "place"),
+    "stereo-synthetic": synthetic,
 }
+PAIRS = "stereo:"
 
 
 def _value(text: str) -> Any:
@@ -32,7 +37,8 @@ def load_task(reference: str, **options: Any) -> Task:
     """A task.
 
     Args:
-        reference: A name, or a folder with IDX or npz image files or with a folder of pictures per class; options may follow after `?`.
+        reference: A name, or a folder with IDX or npz image files or with a folder of pictures per class, or `stereo:` and a folder of stereo
+            pairs; options may follow after `?`.
         options: Keyword arguments of its maker, such as train=2048 or limit=10000.
 
     Raises:
@@ -42,11 +48,13 @@ def load_task(reference: str, **options: Any) -> Task:
     if asked:
         options = {k: _value(v) for k, v in parse_qsl(words, keep_blank_values=True)} | options
     made = NAMED.get(reference)
-    if made is None and not Path(reference).is_dir():
+    pairs = reference.startswith(PAIRS)
+    place = Path(reference.removeprefix(PAIRS))
+    if made is None and not place.is_dir():
         raise TaskError(
             f"expected a task name ({', '.join(NAMED)}) or a folder of image files, got {reference!r}.\n  Check the spelling."
         )
     try:
-        return made(**options) if made else from_folder(Path(reference), **options)
+        return made(**options) if made else (folder if pairs else from_folder)(place, **options)
     except TypeError as err:
         raise TaskError(f"task {reference!r} does not take these options: {err}.\n  Leave them out.") from err

@@ -136,9 +136,7 @@ def _plane(height: int, width: int, largest: float, split: str, chance: torch.Ge
     across = _between(1.0, 3.0, chance) if thin else along * _between(0.4, 1.0, chance)
     shape = (_between(0, width, chance), _between(0, height, chance), along, across, _between(0, 3.14159, chance))
     kind = "box" if thin or _between(0, 1, chance) < 0.5 else "ellipse"
-    return Layer(
-        _texture(height, width, split, chance), _through(height, width, largest / 4, largest - 1, chance), shape, kind
-    )
+    return Layer(_texture(height, width, split, chance), _through(height, width, largest / 4, largest - 1, chance), shape, kind)
 
 
 def _through(height: int, width: int, low: float, high: float, chance: torch.Generator) -> tuple[float, float, float]:
@@ -165,14 +163,16 @@ def _texture(height: int, width: int, split: str, chance: torch.Generator) -> Te
     for octave in range(2, 7):
         grid = torch.randn(1, 3, 2**octave, 2 ** (octave + 1), generator=chance)
         noise += F.interpolate(grid, size, mode="bilinear", align_corners=False)[0] * _between(0.3, 1.0, chance) * 0.72**octave
+    noise = 0.7 * noise.mean(0) + 0.3 * noise  # pictures vary in brightness more than in colour
+    noise *= _between(0.08, 0.25, chance) / float(noise.std())
     y, x = torch.meshgrid(torch.arange(size[0]).float(), torch.arange(size[1]).float(), indexing="ij")
     turn, period = torch.tensor(_between(0, 3.14159, chance)), _between(4, 24, chance)
-    wave = torch.sin((x * turn.cos() + y * turn.sin()) * 6.28318 / period + 2 * noise[0])
+    wave = torch.sin((x * turn.cos() + y * turn.sin()) * 6.28318 / period + 8 * noise[0])
     if kind == 2:
-        noise = noise + 0.3 * wave
+        noise = noise + 0.15 * wave
     elif kind == 3:
-        noise = noise + 0.5 * (wave * torch.sin((y * turn.cos() - x * turn.sin()) * 6.28318 / period) > 0.3)
-    return tint + noise
+        noise = noise + 0.25 * (wave * torch.sin((y * turn.cos() - x * turn.sin()) * 6.28318 / period) > 0.3)
+    return 0.2 + 0.6 * tint + noise
 
 
 @cache
@@ -187,7 +187,9 @@ def photograph(name: str) -> Tensor:
     try:
         pixels: Any = load_sample_image(name)
     except ImportError as err:
-        raise MissingExtraError("photographs need Pillow: pip install 'nasplat[images]'") from err
+        raise MissingExtraError(
+            'textures from photographs need Pillow, which is not installed.\n  pip install "nasplat[images]"'
+        ) from err
     return F.avg_pool2d(torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255, 2)
 
 

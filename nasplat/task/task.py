@@ -66,6 +66,8 @@ class Task:
     """Fresh training data for an epoch's seed, where the task can make it."""
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None
     """Random changes of a training batch; the generator is on the batch's device."""
+    notes: tuple[str, ...] = ()
+    """What was left out of the data, and why."""
 
     def __post_init__(self) -> None:
         """Check the splits."""
