@@ -662,7 +662,7 @@ EXTRA = {"ignore_unknown_options": True, "allow_extra_args": True}
     "--task",
     default="digits-clutter",
     show_default=True,
-    help="Name, or a folder of IDX or npz files or pictures; ?side=32 appends options.",
+    help="Name, or a folder of IDX or npz files or pictures, or stereo:FOLDER; ?side=32 appends options.",
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder; the same command resumes it.")
 @click.option("--seed", default=0, show_default=True)
@@ -760,7 +760,9 @@ def train(
         ),
     )
     if not as_json:
-        click.echo(f"saved {out}; next: nasplat report {out}, or nasplat search {space} --task {task} --supernet {out} …")
+        click.echo(
+            f"saved {out}; next: nasplat report {out}, or nasplat search {space} --task {shlex.quote(task)} --supernet {out} …"
+        )
 
 
 @cli.command(context_settings=EXTRA)
@@ -769,7 +771,7 @@ def train(
     "--task",
     default="digits-clutter",
     show_default=True,
-    help="Name, or a folder of IDX or npz files or pictures; ?side=32 appends options.",
+    help="Name, or a folder of IDX or npz files or pictures, or stereo:FOLDER; ?side=32 appends options.",
 )
 @click.option("--maximize", default="inherited", type=click.Choice(["inherited", "trained", "predicted"]), show_default=True)
 @click.option("--minimize", default="macs", show_default=True, help="macs, params, activation_bytes, latency, or none.")
@@ -934,7 +936,7 @@ def _cell(value: Any) -> str:
     "--task",
     default="digits-clutter",
     show_default=True,
-    help="Name, or a folder of IDX or npz files or pictures; ?side=32 appends options.",
+    help="Name, or a folder of IDX or npz files or pictures, or stereo:FOLDER; ?side=32 appends options.",
 )
 @click.option("-n", "n", default=30, show_default=True, help="Distinct networks to train.")
 @click.option("--architectures", type=click.File(), help="Label these, one encoding or JSON line each; - reads standard input.")
