@@ -24,6 +24,8 @@ SLANT = 0.12
 """Largest change of disparity per pixel."""
 LAYERS = (5, 10)
 """Fewest and most planes before the background."""
+NOISE, EXPOSURE = 0.03, 0.1
+"""Largest standard deviation of a camera's noise, and largest relative difference of its exposure from the scene's."""
 NEARER = 0.5
 """Pixels of disparity by which another layer must be nearer to hide a point."""
 
@@ -71,7 +73,7 @@ class Layer:
         return F.grid_sample(self.texture[None], grid, "bilinear", "reflection", align_corners=True)[0]
 
 
-def scene(height: int, width: int, largest: float, seed: int, split: str = "train") -> Scene:
+def scene(height: int, width: int, largest: float, seed: int, split: str = "train", cameras: bool = True) -> Scene:
     """Render one pair.
 
     Args:
@@ -80,6 +82,7 @@ def scene(height: int, width: int, largest: float, seed: int, split: str = "trai
         largest: Disparity that none exceeds, pixels.
         seed: Decides everything.
         split: train, decide or test; whose textures.
+        cameras: The views differ in exposure and noise, as those of two cameras do.
 
     Raises:
         TaskError: an unknown split, or views too small for the disparity.
@@ -101,6 +104,8 @@ def scene(height: int, width: int, largest: float, seed: int, split: str = "trai
     lands = x - disparity
     column = lands.round().clamp(0, width - 1).long()
     occluded = (lands < 0) | (nearest.gather(1, column) > disparity + NEARER)
+    if cameras:
+        left, right = (_taken(view, chance) for view in (left, right))
     return Scene(left.clamp(0, 1), right.clamp(0, 1), disparity, occluded)
 
 
@@ -121,6 +126,12 @@ def _seen(layers: list[Layer], xs: list[Tensor], y: Tensor) -> tuple[Tensor, Ten
         colour = torch.where(wins, layer.colour(x, y), colour)
         nearest = torch.where(wins, disparity, nearest)
     return colour, nearest
+
+
+def _taken(view: Tensor, chance: torch.Generator) -> Tensor:
+    """A view as a camera of some exposure and some noise takes it."""
+    noise = torch.randn(view.shape, generator=chance) * _between(0, NOISE, chance)
+    return view.clamp(0, 1) * _between(1 - EXPOSURE, 1 + EXPOSURE, chance) + noise
 
 
 def _background(height: int, width: int, largest: float, split: str, chance: torch.Generator) -> Layer:
@@ -159,12 +170,13 @@ def _texture(height: int, width: int, split: str, chance: torch.Generator) -> Te
         top, left = (int(_between(0, max(1, have - want), chance)) for have, want in zip(photo.shape[1:], size, strict=True))
         part = photo[:, top : top + size[0], left : left + size[1]]
         return F.interpolate(part[None], size, mode="bilinear", align_corners=False)[0]
-    noise = torch.zeros(3, *size)
-    for octave in range(2, 7):
-        grid = torch.randn(1, 3, 2**octave, 2 ** (octave + 1), generator=chance)
-        noise += F.interpolate(grid, size, mode="bilinear", align_corners=False)[0] * _between(0.3, 1.0, chance) * 0.72**octave
+    grid = torch.zeros(1, 3, 2, 4)
+    for octave in range(2, 7):  # each twice as fine as the one before
+        grid = F.interpolate(grid, scale_factor=2, mode="bilinear", align_corners=False)
+        grid += torch.randn(grid.shape, generator=chance) * _between(0.3, 1.0, chance) * 0.72**octave
+    noise = F.interpolate(grid, size, mode="bilinear", align_corners=False)[0]
     noise = 0.7 * noise.mean(0) + 0.3 * noise  # pictures vary in brightness more than in colour
-    noise *= _between(0.08, 0.25, chance) / float(noise.std())
+    noise *= _between(0.03, 0.25, chance) / float(noise.std())
     y, x = torch.meshgrid(torch.arange(size[0]).float(), torch.arange(size[1]).float(), indexing="ij")
     turn, period = torch.tensor(_between(0, 3.14159, chance)), _between(4, 24, chance)
     wave = torch.sin((x * turn.cos() + y * turn.sin()) * 6.28318 / period + 8 * noise[0])

@@ -20,7 +20,7 @@ Image = pytest.importorskip("PIL.Image")
 
 def test_scenes_are_exact_where_both_views_see() -> None:
     for seed in range(3):
-        s = scene(64, 128, 24, seed)
+        s = scene(64, 128, 24, seed, cameras=False)
         assert s.disparity.min() > 0
         assert s.disparity.max() < 24
         x = torch.arange(128.0) - s.disparity
@@ -30,6 +30,9 @@ def test_scenes_are_exact_where_both_views_see() -> None:
         error = (seen - s.left).abs().mean(0)
         assert error[~s.occluded].mean() < 0.02
         assert error[~s.occluded].mean() < 0.2 * (s.left - s.right).abs().mean()
+        taken = scene(64, 128, 24, seed)
+        assert torch.equal(taken.disparity, s.disparity)
+        assert 0.003 < (taken.left - s.left).abs().mean() < 0.1
 
 
 def test_scenes_have_slants_thin_things_and_hidden_places() -> None:

@@ -1,0 +1,193 @@
+"""What does the small stereo network learn from synthetic scenes, beside block matching and beside predicting the mean?
+
+The largest subnet of `easnet-small` alone, freshly rendered scenes each epoch (128 x 256 pixels, disparities to 48), judged on scenes whose textures
+training never shows. Block matching is ours: census transform (5 x 7), Hamming distances summed over a window, winner takes all with
+sub-pixel parabola, left-right check, holes filled from the smaller neighbour of the row, 3 x 3 median; its window (5, 9 or 15) is chosen on the decide split.
+A folder of real pairs is judged by the same network, its middle parts at the size that training had. Errors are counted per pixel. One row per seed
+is appended; seeds present are skipped, and a training that was stopped goes on from its last epoch.
+
+    python benchmarks/bench_stereo.py --epochs 40 --seeds 0 --pairs stereo --cache cache
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional as F
+
+import nasplat
+from nasplat.runs import hardware, versions
+from nasplat.task.stereo import judge, stereo_loss
+
+LARGEST = 48
+MEASURES = ("epe_px", "bad1_percent", "bad2_percent", "bad3_percent", "d1_percent")
+COLUMNS = ("data", "method", "seed", "pairs", "pixels", *MEASURES, "epochs", "train_seconds", "ms_per_pair")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--train", type=int, default=256, help="Pairs of an epoch.")
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--pairs", type=Path, help="Folder of real pairs.")
+    parser.add_argument("--cache", type=Path, required=True, help="Folder of the weights while training.")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "stereo.csv")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    arguments.out.parent.mkdir(exist_ok=True)
+    if not arguments.out.exists():
+        arguments.out.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
+    present = {int(r["seed"]) for r in rows(arguments.out)}
+    for seed in arguments.seeds:
+        if seed not in present:
+            found = run(seed, arguments)
+            with arguments.out.open("a", encoding="utf-8", newline="") as file:
+                csv.DictWriter(file, COLUMNS, lineterminator="\n").writerows(found)
+    print(f"\n{hardware()}, {versions()}\n\n{summary(rows(arguments.out))}")
+
+
+def rows(out: Path) -> list[dict[str, str]]:
+    with out.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def run(seed: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    task = nasplat.load_task("stereo-synthetic", largest=LARGEST, train=arguments.train, decide=32, test=128)
+    module, seconds = trained(task, seed, arguments)
+    data = {"synthetic": task}
+    if arguments.pairs:
+        data["real"] = nasplat.load_task(f"stereo:{arguments.pairs}", largest=LARGEST, shares=(0.1, 0.1))
+    mean = float(task.train.y.mean())
+    sides = (5, 9, 15)
+    side = min(sides, key=lambda s: judge(lambda x: matched(x, s), task.decide)["epe_px"])
+    print(f"block matching: window {side}", flush=True)
+    methods: dict[str, Callable[[Tensor], Tensor]] = {
+        "easnet-small, largest": module,
+        f"block matching, window {side}": lambda x: matched(x, side),
+        "mean of the training scenes": lambda x: torch.full_like(x[:, 0], mean),
+    }
+    found = []
+    for name, one in data.items():
+        for method, answer in methods.items():
+            started = time.perf_counter()
+            measured = judge(answer, one.test, 1)
+            pace = 1e3 * (time.perf_counter() - started) / len(one.test)
+            row = {"data": name, "method": method, "seed": seed, "pairs": len(one.test), "epochs": arguments.epochs}
+            row |= {"train_seconds": round(seconds), "ms_per_pair": round(pace, 1), "pixels": int(measured["pixels"])}
+            found.append(row | {m: measured[m] for m in MEASURES})
+            print(f"{name}, {method}: EPE {measured['epe_px']:.2f} px, bad-3 {measured['bad3_percent']:.1f} %", flush=True)
+    return found
+
+
+def trained(task: nasplat.Task, seed: int, arguments: argparse.Namespace) -> tuple[torch.nn.Module, float]:
+    """The largest subnet after a cosine schedule, and the seconds of it."""
+    file = arguments.cache / f"stereo_{seed}.safetensors"
+    torch.manual_seed(seed)
+    module = nasplat.load_space("easnet-small").extreme(True).build()
+    batches = task.batches_per_epoch(arguments.batch)
+    optimiser = torch.optim.AdamW(module.parameters(), arguments.lr, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, arguments.lr, arguments.epochs * batches, pct_start=0.1)
+    first, seconds = 0, 0.0
+    if file.exists():
+        state = load_file(file)
+        first, seconds = int(state.pop("epochs")), float(state.pop("seconds"))
+        module.load_state_dict(state)
+        for _ in range(first * batches):
+            schedule.step()  # moments start anew
+    for epoch in range(first, arguments.epochs):
+        started, total = time.perf_counter(), 0.0
+        module.train()
+        for x, y in task.epoch(seed * 10_000 + epoch, arguments.batch):
+            loss = stereo_loss(module(x), y)
+            optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(module.parameters(), 10.0)
+            optimiser.step()
+            schedule.step()
+            total += float(loss)
+        seconds += time.perf_counter() - started
+        left = seconds / (epoch + 1) * (arguments.epochs - epoch - 1)
+        error = judge(module, task.decide)["epe_px"]
+        print(f"seed {seed}: epoch {epoch + 1}, loss {total / batches:.2f}, decide {error:.2f} px, ETA {left:.0f} s", flush=True)
+        arguments.cache.mkdir(parents=True, exist_ok=True)
+        kept = {k: v.contiguous() for k, v in module.state_dict().items()}
+        save_file(kept | {"epochs": torch.tensor(epoch + 1), "seconds": torch.tensor(seconds)}, file)
+    return module.eval(), seconds
+
+
+def matched(views: Tensor, side: int) -> Tensor:
+    """Disparities of census block matching, shape (B, 6, H, W) to (B, H, W)."""
+    codes = [census(v.mean(1, keepdim=True)) for v in views.chunk(2, 1)]
+    left, right = volume(*codes, side), volume(*(c.flip(3) for c in reversed(codes)), side).flip(3)
+    found, other = winner(left), winner(right)
+    columns = torch.arange(views.shape[3], dtype=found.dtype)
+    there = (columns - found).round().clamp(0, views.shape[3] - 1).long()
+    agrees = (found - other.gather(2, there)).abs() <= 1.5
+    return median(filled(torch.where(agrees, found, -1)))
+
+
+def census(gray: Tensor) -> Tensor:
+    """Which neighbours in a window of 5 x 7 are brighter: shape (B, 1, H, W) to (B, 35, H, W) of 0 and 1."""
+    around = F.unfold(F.pad(gray, (3, 3, 2, 2), mode="replicate"), (5, 7)).unflatten(2, gray.shape[2:])
+    return (around > gray).float()
+
+
+def volume(left: Tensor, right: Tensor, side: int) -> Tensor:
+    """Hamming distances summed over windows, shape (B, D, H, W); large where the right view ends."""
+    found = []
+    for d in range(LARGEST):
+        shifted = F.pad(right, (d, 0))[..., : right.shape[3]]
+        cost = (left - shifted).abs().sum(1, keepdim=True)
+        cost[..., :d] = left.shape[1]
+        found.append(F.avg_pool2d(F.pad(cost, (side // 2,) * 4, mode="replicate"), side, 1))
+    return torch.cat(found, 1)
+
+
+def winner(costs: Tensor) -> Tensor:
+    """The cheapest disparity, between whole numbers by a parabola."""
+    best = costs.argmin(1, keepdim=True)
+    inner = best.clamp(1, costs.shape[1] - 2)
+    below, at, above = (costs.gather(1, inner + k) for k in (-1, 0, 1))
+    shift = ((below - above) / (2 * (below - 2 * at + above)).clamp_min(1e-6)).clamp(-0.5, 0.5)
+    return torch.where(best == inner, inner + shift, best.to(shift.dtype))[:, 0]
+
+
+def filled(disparity: Tensor) -> Tensor:
+    """What is unknown (negative) takes the smaller of its nearest known neighbours in the row, as what is hidden lies behind."""
+
+    def carried(x: Tensor) -> Tensor:
+        place = torch.where(x >= 0, torch.arange(x.shape[2]), -1).cummax(2).values
+        return torch.where(place >= 0, x.gather(2, place.clamp_min(0)), torch.inf)
+
+    nearest = torch.minimum(carried(disparity), carried(disparity.flip(2)).flip(2))
+    return torch.where(disparity >= 0, disparity, torch.where(nearest.isinf(), 0, nearest))
+
+
+def median(disparity: Tensor) -> Tensor:
+    around = F.unfold(F.pad(disparity[:, None], (1, 1, 1, 1), mode="replicate"), 3)
+    return around.median(1).values.unflatten(1, disparity.shape[1:])
+
+
+def summary(found: list[dict[str, str]]) -> str:
+    lines = ["| data | pairs | method | seed | EPE, px | bad-1 | bad-2 | bad-3 | D1 | ms a pair |", "|---" * 10 + "|"]
+    for r in found:
+        cells = [f"{float(r[m]):.2f}" + (" %" if m.endswith("percent") else "") for m in MEASURES]
+        lines.append(
+            f"| {r['data']} | {r['pairs']} | {r['method']} | {r['seed']} | {' | '.join(cells)} | {float(r['ms_per_pair']):.0f} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
