@@ -110,7 +110,7 @@ def _middlebury(folder: Path) -> Iterator[Pair]:
 def _plain(folder: Path) -> Iterator[Pair]:
     for file in sorted(folder.rglob("left.png")):
         truths = [file.parent / n for n in ("disp.png", "disp.pfm")]
-        yield Pair(file, file.with_name("right.png"), next((t for t in truths if t.exists()), truths[0]), str(file.parent))
+        yield Pair(file, file.with_name("right.png"), next((t for t in truths if t.exists()), truths[0]), file.parent.name)
 
 
 def read_pair(pair: Pair) -> tuple[Pixels, Pixels]:
