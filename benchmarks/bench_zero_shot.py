@@ -1,8 +1,8 @@
 """Without a label: what `gennape-nb101` ranks in other families, beside counts and every zero-cost proxy, and together with three of them.
 
 Proxies are those published for the family where there are some, else computed by `nasplat.proxies` for at most 150 random networks at initial
-weights. "structure + proxies" is the mean rank of the structure's score and of the mean rank of jacov, nwot and synflow (those that are there), named
-before any target label was seen. The paired interval is that of Spearman's ρ above MACs' over 1,000 resamplings of the networks. "Ceilings" says how
+weights. "structure + proxies" is the mean rank of the structure's score and of the mean rank of jacov, nwot and synflow (those that are there), chosen among eight
+such sets by looking at NAS-Bench-201, CIFAR-10. The paired interval is that of Spearman's ρ above MACs' over 1,000 resamplings of the networks. "Ceilings" says how
 far two sources of the same label agree; above it lies nothing but noise.
 
 One row per (family, method) is written; families present are skipped.
