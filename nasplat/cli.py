@@ -526,9 +526,11 @@ def _evaluation_table(rows: list[dict[str, Any]]) -> Any:
 @click.option("--rows", default=None, type=int, help="At most so many rows of the table.")
 @click.option("--beyond-support", "beyond", is_flag=True, help="Judge rank scores of all networks; no level, no interval.")
 @click.option("--finetune", default=0, help="Fine-tune on so many labels of the part first; judge on the rest.")
-@click.option("--choose", type=click.Choice(["random", "spread"]), default="random", show_default=True, help="Who is labelled.")
 @click.option(
-    "--loss", type=click.Choice(["regression", "ranking", "both"]), default="regression", show_default=True, help="Of it."
+    "--choose", type=click.Choice(["random", "spread"]), default="random", show_default=True, help="Labels of --finetune."
+)
+@click.option(
+    "--loss", type=click.Choice(["regression", "ranking", "both"]), default="regression", show_default=True, help="Of --finetune."
 )
 @click.option(
     "--without", default=None, metavar="TEXT", help="Leave out rows whose architecture contains the text, such as none."

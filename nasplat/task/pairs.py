@@ -75,8 +75,10 @@ def _kitti(folder: Path) -> Iterator[Pair]:
     for root in (folder, folder / "training"):
         for left, right, truths in names:
             truth = next((root / t for t in truths if (root / t).is_dir()), None)
-            for file in sorted((root / left).glob("*_10.png")) if truth else ():
-                yield Pair(file, root / right / file.name, truth / file.name, file.stem)  # type: ignore[operator]
+            if truth is None:
+                continue
+            for file in sorted((root / left).glob("*_10.png")):
+                yield Pair(file, root / right / file.name, truth / file.name, file.stem)
 
 
 def _sceneflow(folder: Path) -> Iterator[Pair]:

@@ -12,16 +12,16 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from nasplat.errors import TaskError
+from nasplat.task import stereo
 from nasplat.task.digits import digits
 from nasplat.task.files import from_folder
-from nasplat.task.stereo import folder, synthetic
 from nasplat.task.task import Task
 
 NAMED: dict[str, Callable[..., Task]] = {
     "digits-clutter": partial(digits, "digit"),
     "digits-mask": partial(digits, "mask"),
     "digits-place": partial(digits, "place"),
-    "stereo-synthetic": synthetic,
+    "stereo-synthetic": stereo.synthetic,
 }
 PAIRS = "stereo:"
 
@@ -55,6 +55,6 @@ def load_task(reference: str, **options: Any) -> Task:
             f"expected a task name ({', '.join(NAMED)}) or a folder of image files, got {reference!r}.\n  Check the spelling."
         )
     try:
-        return made(**options) if made else (folder if pairs else from_folder)(place, **options)
+        return made(**options) if made else (stereo.folder if pairs else from_folder)(place, **options)
     except TypeError as err:
         raise TaskError(f"task {reference!r} does not take these options: {err}.\n  Leave them out.") from err

@@ -132,7 +132,7 @@ def synthetic(
     first = made(train, "train", seed)
 
     def renew(epoch: int) -> Split:
-        source = made(train, "train", epoch % 2**31) if fresh else first
+        source = made(train, "train", (seed * 7_919 + epoch) % 2**31) if fresh else first
         return varied(source, epoch)
 
     splits = (first, made(decide, "decide", seed), made(test, "test", seed))

@@ -11,7 +11,7 @@ import torch
 import nasplat
 from nasplat.errors import TaskError
 from nasplat.task import Split
-from nasplat.task.pairs import Pair, find_pairs, read_disparity, read_pair, read_pfm, write_pfm
+from nasplat.task.pairs import Pair, find_pairs, listed_pairs, read_disparity, read_pair, read_pfm, write_pfm
 from nasplat.task.scenes import scene, scenes
 from nasplat.task.stereo import epe, errors, judge, stereo_loss, varied, weights
 
@@ -227,3 +227,39 @@ def test_the_small_space_learns_synthetic_scenes() -> None:
             stereo_loss(module(x), y).backward()
             optimiser.step()
     assert judge(module, task.test)["epe_px"] < 0.8 * before
+
+
+def test_listed_pairs_follow_the_list(tmp_path: Path) -> None:
+    write_scenes(tmp_path, 4)
+    lines = [f"scene{i}/left.png scene{i}/right.png scene{i}/disp.png" for i in (2, 0, 3)]
+    (tmp_path / "list.txt").write_text("\n".join(lines) + "\n\n", encoding="utf-8")
+    assert [p.scene for p in listed_pairs(tmp_path / "list.txt", tmp_path)] == ["scene2", "scene0", "scene3"]
+    task = nasplat.load_task(f"stereo:{tmp_path}", crop=(32, 64), crops=1, files=str(tmp_path / "list.txt"))
+    assert [len(s) for s in (task.train, task.decide, task.test)] == [1, 1, 1]
+    (tmp_path / "list.txt").write_text("left.png right.png\n", encoding="utf-8")
+    with pytest.raises(TaskError, match="in line 1 of"):
+        listed_pairs(tmp_path / "list.txt", tmp_path)
+
+
+def test_mirrored_pairs_swap_the_views(tmp_path: Path) -> None:
+    """A right view that is the left one moved by 4 pixels: its mirror is a pair of the same disparity."""
+    for i in range(3):
+        pixels = picture(40, 80, i)
+        save(tmp_path / f"s{i}" / "left.png", pixels)
+        save(tmp_path / f"s{i}" / "right.png", np.roll(pixels, -4, 1))
+        for name in ("disp.png", "disp_right.png"):
+            save(tmp_path / f"s{i}" / name, np.full((40, 80), 4 * 256, np.uint16))
+    plain, more = (nasplat.load_task(f"stereo:{tmp_path}", crop=(40, 80), crops=1, mirror=m) for m in (False, True))
+    assert (len(plain.train), len(more.train), len(more.test)) == (1, 2, 1)
+    for views, disparity in zip(more.train.x, more.train.y, strict=True):
+        assert (disparity == 4).all()
+        assert torch.equal(views[:3, :, 4:], views[3:, :, :-4])
+    assert torch.equal(more.train.x[1], torch.cat([more.train.x[0, 3:], more.train.x[0, :3]]).flip(2))
+
+
+def test_other_seeds_train_on_other_scenes() -> None:
+    tasks = [
+        nasplat.load_task("stereo-synthetic", height=24, width=48, largest=8, train=2, decide=1, test=1, seed=s) for s in (0, 1)
+    ]
+    first, second = (next(iter(t.epoch(5, 2)))[1] for t in tasks)
+    assert not torch.equal(first, second)
