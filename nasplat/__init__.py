@@ -2,7 +2,7 @@
 
 Floors, each importing only those below it:
 0 errors, content, graph, table, metrics   1 capturing   2 searchspace, predict, devices   3 inputs, task   4 measuring
-5 supernet, searching, storage   6 study, stages, forecast, exporting, calibrating   7 testing, runs, reporting, labelling   8 demo   9 cli
+5 supernet, searching, storage   6 study, stages, forecast, exporting, handover, pilots, calibrating   7 testing, runs, reporting, labelling   8 demo   9 cli
 
 Public names load on first use, so `import nasplat` imports no torch.
 """

@@ -29,7 +29,7 @@ from nasplat.searchspace import Architecture, Space, list_spaces, load_space
 POOL = 3
 """Candidates captured per network timed."""
 LARGEST = 3_000_000_000
-"""MACs of a candidate at most: a pass should take less than a second."""
+"""MACs of a candidate at most, where several families are timed: a pass should take less than a second."""
 SECONDS = 1.0
 """Timed passes of a network at most, together."""
 COLUMNS = ("family", "architecture", "key", "macs", "params", "median_ms", "low_ms", "high_ms", "repeats", "flags")
@@ -83,7 +83,7 @@ def calibrate(
     for at, candidate in enumerate(chosen):
         if candidate.key in rows:
             continue
-        latency = _timed(candidate.architecture, conditions, seed)
+        latency = time_architecture(candidate.architecture, conditions, seed)
         rows[candidate.key] = _append(file, candidate, latency)
         fresh += 1
         if report is not None:
@@ -104,6 +104,7 @@ def calibrate(
 def candidates(families: Sequence[Space], n: int, seed: int) -> list[Candidate]:
     """`POOL` times as many distinct networks as will be timed, equally many of each family."""
     found: dict[str, Candidate] = {}
+    largest = LARGEST if len(families) > 1 else float("inf")
     each = -(-POOL * n // len(families))
     for space in families:
         rng, taken = random.Random(f"{seed} {space.name}"), 0
@@ -112,7 +113,7 @@ def candidates(families: Sequence[Space], n: int, seed: int) -> list[Candidate]:
                 break
             architecture = space.sample(seed=rng.getrandbits(48))
             graph = architecture.graph()
-            if graph.macs <= LARGEST and not graph.unknown_ops and graph.key not in found:
+            if graph.macs <= largest and not graph.unknown_ops and graph.key not in found:
                 found[graph.key] = Candidate(space.name, architecture, view(graph), graph.key)
                 taken += 1
     return list(found.values())
@@ -149,7 +150,7 @@ def by_family(predictor: LatencyPredictor, known: Sequence[Candidate], labels: S
     return found
 
 
-def _timed(architecture: Architecture, conditions: Conditions, seed: int) -> Latency:
+def time_architecture(architecture: Architecture, conditions: Conditions, seed: int) -> Latency:
     """A latency; once more where the machine was disturbed, and the calmer one of both."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -202,6 +203,12 @@ def _card(about: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     lines += [
         f"{about['runtime']}, {about['precision']}, {about['threads']} threads, batch {about['batch']}, torch {about['torch']}."
     ]
+    lines += [
+        "",
+        f"Networks left out ({metrics['folds']}): MAPE {metrics['mape_percent']:.1f} %, τ-b {metrics['tau']:.3f}.",
+    ]
+    if not metrics["families"]:
+        return "\n".join(lines) + "\n"
     lines += [
         "",
         "Each family predicted from the others:",

@@ -64,7 +64,11 @@ def main() -> None:
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 presets = click.option("--preset", "preset", multiple=True, metavar="NAME=VALUE", help="Preset of the space, such as width=8.")
 limit_option = click.option(
-    "--limit", "limit", multiple=True, metavar="NAME=VALUE", help="Largest allowed macs, params or activation_bytes."
+    "--limit",
+    "limit",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Largest allowed macs, params or activation_bytes; of search also latency_ms.",
 )
 dry_run_option = click.option("--dry-run", is_flag=True, help="State the expected time and memory; write nothing.")
 workers_option = click.option("--workers", default=os.cpu_count() or 1, show_default="all cores", help="Processes that capture.")
@@ -776,14 +780,38 @@ def train(
     help="Name, or a folder of IDX or npz files or pictures, or stereo:FOLDER; ?side=32 appends options.",
 )
 @click.option("--maximize", default="inherited", type=click.Choice(["inherited", "trained", "predicted"]), show_default=True)
-@click.option("--minimize", default="macs", show_default=True, help="macs, params, activation_bytes, latency, or none.")
+@click.option(
+    "--minimize",
+    default="macs",
+    show_default=True,
+    help="macs, params, activation_bytes, latency (each network timed), latency_ms (predicted), or none.",
+)
 @limit_option
 @click.option("--trials", default=40, show_default=True)
 @click.option(
     "--guide",
     default="trees-nb201",
     show_default=True,
-    help="Predictor that proposes; none: proposals learn from the trials alone.",
+    help="Predictor that proposes; none: proposals learn from the trials alone; fitted: base, fine-tuned on --pilots networks.",
+)
+@click.option(
+    "--pilots", type=int, default=None, help="Networks that --guide fitted evaluates first; they count as trials.  [default: 40]"
+)
+@click.option(
+    "--latency",
+    "latency_folder",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="FOLDER",
+    help="Calibration behind latency_ms; default: networks of the space are timed first.",
+)
+@click.option("--timed", type=int, default=None, help="Networks that are timed for latency_ms.  [default: 40]")
+@click.option("--runtime", default=None, help="Of latency_ms: onnxruntime, eager or compiled.  [default: onnxruntime]")
+@click.option(
+    "--exports",
+    type=int,
+    default=None,
+    help="Members of the Pareto set that are exported, judged and timed as files.  [default: 1]",
 )
 @click.option(
     "--guide-at", "guide_at", multiple=True, metavar="NAME=VALUE", help="Presets at which the guide scores the choices."
@@ -811,6 +839,7 @@ def train(
 def search(context: click.Context, space: str, out: Path, as_json: bool, workers: int, dry_run: bool, **o: Any) -> None:
     """Search a space for the Pareto set of quality and cost; ends with the best subnet as ONNX.
 
+    --limit latency_ms=20 or --minimize latency_ms first time some networks of the space on this machine and fit what predicts the others.
     Further options: --train.epochs=10 and other settings of the supernet. On several machines start the same command with one
     --storage that all can reach.
     """
@@ -829,6 +858,7 @@ def search(context: click.Context, space: str, out: Path, as_json: bool, workers
             "stages": stages,
             "workers": workers,
         }
+        named |= {"pilots": o["pilots"], "timed_networks": o["timed"], "latency": o["latency_folder"], "runtime": o["runtime"]}
         named |= {"limits": _pairs(o["limit"]), "guide_at": _pairs(o["guide_at"]) or None, "supernet_run": o["supernet_run"]}
         _show_forecast(runs.forecast_search(loaded, data, out, **named), as_json)
         return
@@ -851,11 +881,33 @@ def search(context: click.Context, space: str, out: Path, as_json: bool, workers
             runs.share_supernet(folder, supernet.fingerprint)
 
     common: dict[str, Any] = {k: o[k] for k in ("minimize", "guide", "prune", "storage", "seed")}
-    common |= {"supernet": supernet, "limits": _pairs(o["limit"]), "guide_at": _pairs(o["guide_at"]) or None}
+    limits = _pairs(o["limit"])
+    common |= {"supernet": supernet, "limits": limits, "guide_at": _pairs(o["guide_at"]) or None}
+    if runs.LATENCY in limits or o["minimize"] == runs.LATENCY:
+        with _progress("timed", quiet) as update:
+            common["latency"] = runs.timed(
+                loaded,
+                o["latency_folder"] or out / "latency",
+                o["runtime"] or "onnxruntime",
+                o["timed"] or runs.TIMED,
+                o["seed"],
+                update,
+            )
+        if not quiet:
+            click.echo(_latency_words(common["latency"]))
+    fitted = None
+    if o["guide"] == runs.FITTED and not stages:
+        with _progress("pilots", quiet) as update:
+            fitted = runs.fit_quality(
+                *(loaded, data, out / "quality", o["maximize"], supernet, o["pilots"] or runs.PILOTED, limits),
+                *(common.get("latency"), o["seed"], update),
+            )
+        if not quiet:
+            click.echo(_quality_words(fitted.about))
 
     def run(trials: int, report: Any = None) -> Any:
         quality = stages[-1] if stages else o["maximize"]
-        return runs.run_search(loaded, data, out, maximize=quality, trials=trials, report=report, **common)
+        return runs.run_search(loaded, data, out, maximize=quality, trials=trials, fitted=fitted, report=report, **common)
 
     if workers > 1:
         with _progress("search", as_json) as update:
@@ -892,16 +944,49 @@ def search(context: click.Context, space: str, out: Path, as_json: bool, workers
     runs.choose(out, chosen, "best first objective")
     if supernet is not None:
         import nasplat
+        from nasplat.handover import show
 
         example: Any = chosen.example_input
         certificate = nasplat.export(supernet.subnet(chosen), out / "best.onnx", example, task=data)
         if not as_json:
             click.echo(f"exported {out / 'best.onnx'}: largest relative error {certificate.max_relative_error:.1e}")
+        if (o["exports"] or 1) > 1 or "latency" in common:
+            with _progress("files", as_json) as update:
+                files = runs.hand_over_front(study, loaded, supernet, out, common.get("latency"), o["exports"] or 1, update)
+            if not as_json:
+                _print(None, False, lambda: _files_table(files, data.metric_name))
+        show(out / "best.onnx", data, out / "pictures")
     from nasplat.reporting import write_report
 
     page = write_report(out)
     if not as_json:
         click.echo(f"report {page}")
+
+
+def _latency_words(predictor: Any) -> str:
+    about = predictor.validation_
+    return f"latency predictor, {about['networks']} networks timed, left out in turn: τ-b {about['tau']:.3f}, mean error {about['mape_percent']:.1f} %"
+
+
+def _quality_words(about: dict[str, Any]) -> str:
+    return (
+        f"quality predictor, {about['networks']} pilots, each left out once: τ-b {about['kendall_tau']:.2f} (MACs alone {about['macs_tau']:.2f}), "
+        f"mean absolute error {about['mean_absolute_error']:.3g} of {about['metric']}"
+    )
+
+
+def _files_table(rows: list[dict[str, Any]], metric: str) -> Any:
+    cells = [
+        [
+            *(f"front/{r['name']}.onnx", _millions(r["params"]), _millions(r["macs"]), f"{r['searched']:.3f}"),
+            *(f"{r[f'test {metric}']:.3f}", f"{r['mean_difference']:.1e}"),
+            "" if r.get("predicted_ms") is None else f"{r['predicted_ms']:.2f}",
+            f"{r['measured_ms']:.2f} [{r['measured_low_ms']:.2f}, {r['measured_high_ms']:.2f}]",
+        ]
+        for r in rows
+    ]
+    columns = ["file", "parameters", "MACs", "searched", f"test {metric}", "mean |torch − file|", "predicted ms", "measured ms"]
+    return _table(columns, cells, f"Files in ONNX Runtime, one example, {rows[0]['threads']} threads")
 
 
 def _plan_table(stages: list[str], plan: Any) -> Any:
@@ -919,7 +1004,7 @@ def _worker_command(space: str, out: Path, options: dict[str, Any], extra: list[
     """The words of the same search with one worker."""
     words = ["search", space, "--out", str(out)]
     for name, value in options.items():
-        option = "--" + {"supernet_run": "supernet"}.get(name, name.replace("_", "-"))
+        option = "--" + {"supernet_run": "supernet", "latency_folder": "latency"}.get(name, name.replace("_", "-"))
         if isinstance(value, bool):
             words += [option] if value else []
             continue

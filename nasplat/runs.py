@@ -10,6 +10,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,17 @@ import optuna
 import torch
 
 from nasplat import __version__, content, forecast
-from nasplat.devices import cache, device_name
+from nasplat.calibrating import calibrate, time_architecture
+from nasplat.devices import Conditions, cache, device_name
 from nasplat.errors import SearchError
 from nasplat.exporting import export
+from nasplat.handover import Member, agreement, hand_over, show
 from nasplat.inputs import capture, compared, load_predictor, resolve
 from nasplat.measuring import Budget
+from nasplat.pilots import Quality, learn_quality
+from nasplat.predict.latency import LatencyPredictor
 from nasplat.predict.predictor import trained_on
+from nasplat.predict.registry import load
 from nasplat.searching import (
     AbstractObjective,
     Counted,
@@ -32,6 +38,7 @@ from nasplat.searching import (
     Inherited,
     Measured,
     Predicted,
+    PredictedLatency,
     PredictorSampler,
     Trained,
 )
@@ -45,8 +52,14 @@ from nasplat.supernet.processes import current
 from nasplat.supernet.training import read_checkpoint
 from nasplat.task import Task
 
-GROWING = ("trials", "budget")
+GROWING = ("trials", "budget", "exports")
 """Settings that a resumed run may have more of."""
+LATENCY = "latency_ms"
+"""Name of the predicted latency among limits and costs."""
+FITTED = "fitted"
+"""Name of the guide that is fitted on pilots."""
+TIMED, PILOTED = 40, 40
+"""Networks that are timed for a latency predictor, and evaluated for a quality predictor, unless the caller wants another number."""
 
 
 def versions() -> dict[str, str]:
@@ -124,6 +137,8 @@ def run_search(
     trials: int = 40,
     guide: str = "trees-nb201",
     guide_at: dict[str, Any] | None = None,
+    latency: LatencyPredictor | None = None,
+    fitted: Quality | None = None,
     prune: bool = False,
     storage: str | None = None,
     seed: int = 0,
@@ -137,33 +152,145 @@ def run_search(
         folder: Holds the journal, unless `storage` says otherwise.
         supernet: Needed for inherited quality.
         maximize: inherited, trained (trained:12 for so many epochs) or predicted.
-        minimize: macs, params, activation_bytes, latency or none.
-        limits: Largest allowed counts.
+        minimize: macs, params, activation_bytes, latency (measured), latency_ms (predicted) or none.
+        limits: Largest allowed counts, and latency_ms.
         trials: Finished trials at the end.
-        guide: Predictor that proposes, or none.
+        guide: Predictor that proposes, or none; fitted: the one of `fitted`.
         guide_at: Presets at which it scores the choices.
+        latency: Predictor of this device.
+        fitted: Predictor of quality, whose pilots count as finished trials.
         prune: Stop trainings that cannot reach the Pareto front; with trained quality only.
         storage: Optuna storage.
         seed: Of sampler and training.
         report: Called after each trial.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    predicted = guided(guide, guide_at, space, seed) if guide != "none" else None
-    sampler = PredictorSampler(predicted, seed=seed)
+    predicted = guided(guide, guide_at, space, seed) if guide not in {"none", FITTED} else None
     asked = [quality(maximize, task, supernet, predicted, seed)]
     is_error = asked[0].larger_is_better is False
+    guess = predicted if fitted is None else _Guess(fitted, -1.0 if is_error else 1.0)
     return search(
         space,
         maximize=[] if is_error else asked,
-        minimize=[*asked, *costs(minimize)] if is_error else costs(minimize),
-        limits=limits,
+        minimize=[*asked, *costs(minimize, latency)] if is_error else costs(minimize, latency),
+        limits=bounds(limits, latency),
         n_trials=trials,
-        sampler=sampler,
+        sampler=PredictorSampler(guess, seed=seed),
+        known=None if fitted is None else fitted.table,
         pruner=FrontPruner() if prune else None,
         storage=storage or str(folder / "study.journal"),
         seed=seed,
         report=report,
     )
+
+
+class _Guess:
+    """A fitted predictor as a guide: larger is better, in its support or not."""
+
+    def __init__(self, fitted: Quality, sign: float) -> None:
+        self.fitted, self.sign = fitted, sign
+
+    def __call__(self, architecture: Architecture) -> float:
+        return self.sign * self.fitted.predictor.rank_scores([architecture.canonical().graph()])[0]
+
+
+def bounds(limits: Mapping[str, float] | None, latency: LatencyPredictor | None) -> dict[Any, float]:
+    """Limits by name, that of latency_ms as what a predictor of this device expects.
+
+    Raises:
+        SearchError: there is none.
+    """
+    found: dict[Any, float] = dict(limits or {})
+    if LATENCY in found:
+        value = found.pop(LATENCY)
+        found[_latency(latency)] = value
+    return found
+
+
+def _latency(predictor: LatencyPredictor | None) -> PredictedLatency:
+    if predictor is None:
+        raise SearchError(
+            "latency_ms expected a latency predictor of this device, got none.\n  Pass latency=nasplat.calibrate(…)."
+        )
+    return PredictedLatency(predictor)
+
+
+def timed(
+    space: Space, folder: Path, runtime: str, n: int, seed: int, report: Callable[[int, int, str], None] | None = None
+) -> LatencyPredictor:
+    """A latency predictor of this device for a space: the one of a folder, or a new one that is kept there.
+
+    Args:
+        space: Whose networks are timed.
+        folder: Of the calibration.
+        runtime: eager, compiled, cuda-graph or onnxruntime.
+        n: Networks.
+        seed: Decides which.
+        report: As for `calibrate`.
+    """
+    if not (folder / "recipe.toml").exists():
+        calibrate([space], n, Conditions(runtime=runtime), folder, seed, report)
+    found = load(folder)
+    if not isinstance(found, LatencyPredictor):
+        raise SearchError(
+            f"expected a latency calibration, got {str(folder)!r}.\n  Give a folder of `nasplat measure --calibrate`."
+        )
+    found.to_graph = capture
+    found.validation_ = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    return found
+
+
+def fit_quality(
+    space: Space,
+    task: Task,
+    folder: Path,
+    maximize: str,
+    supernet: Any,
+    n: int,
+    limits: Mapping[str, float] | None,
+    latency: LatencyPredictor | None,
+    seed: int,
+    report: Callable[[int, int, str], None] | None = None,
+) -> Quality:
+    """The universal predictor, fine-tuned on the inherited or trained quality of random networks of the space; arguments as for `run_search`.
+
+    Raises:
+        SearchError: quality is predicted already.
+    """
+    if maximize == "predicted":
+        raise SearchError("--guide fitted expected inherited or trained quality, got predicted.\n  Use --maximize inherited.")
+    objective = quality(maximize, task, supernet, None, seed)
+    return learn_quality(space, objective, load_predictor("base"), folder, n, bounds(limits, latency), seed, report)
+
+
+def hand_over_front(
+    study: optuna.Study,
+    space: Space,
+    supernet: Supernet,
+    folder: Path,
+    latency: LatencyPredictor | None,
+    n: int,
+    report: Callable[[int, int, str], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Export up to n members of the Pareto set, spread along it, the best first objective among them; see `hand_over`.
+
+    Args:
+        study: Finished.
+        space: Of the study.
+        supernet: Whose weights they get.
+        folder: Of the run.
+        latency: Predictor of this device, if there is one.
+        n: Files at most.
+        report: As for `hand_over`.
+    """
+    sign = -1.0 if study.directions[0] == optuna.study.StudyDirection.MAXIMIZE else 1.0
+    front = sorted(architectures(study, space), key=lambda r: sign * r[1][0])
+    places = np.unique(np.linspace(0, len(front) - 1, min(n, len(front))).round().astype(int))
+    members = [Member(f"{i:02d}", front[p][0], front[p][1][0]) for i, p in enumerate(places)]
+    rows = hand_over(supernet, members, folder, latency, report)
+    found = {"latency": agreement(rows), "validation": None if latency is None else latency.validation_}
+    (folder / "front.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return rows
 
 
 def run_stages(
@@ -178,6 +305,7 @@ def run_stages(
     limits: Mapping[str, float] | None = None,
     guide: str = "trees-nb201",
     guide_at: dict[str, Any] | None = None,
+    latency: LatencyPredictor | None = None,
     prune: bool = False,
     storage: str | None = None,
     seed: int = 0,
@@ -192,10 +320,11 @@ def run_stages(
         stages: Such as predicted, inherited, trained:2, trained:12; the last one is the truth.
         budget: Seconds of evaluation, of all processes together.
         supernet: Needed for inherited quality.
-        minimize: macs, params, activation_bytes, latency or none.
-        limits: Largest allowed counts.
+        minimize: As for `run_search`.
+        limits: As for `run_search`.
         guide: Predictor of the predicted stage.
         guide_at: Presets at which it scores the choices.
+        latency: Predictor of this device.
         prune: Stop trainings of the last stage that cannot reach the Pareto front.
         storage: Optuna storage.
         seed: Of pilot, sampler and training.
@@ -209,8 +338,8 @@ def run_stages(
         space,
         [quality(word, task, supernet, predicted, seed) for word in stages],
         budget,
-        minimize=costs(minimize),
-        limits=limits,
+        minimize=costs(minimize, latency),
+        limits=bounds(limits, latency),
         pruner=FrontPruner() if prune else None,
         storage=storage or str(folder / "study.journal"),
         seed=seed,
@@ -236,8 +365,10 @@ def quality(word: str, task: Task, supernet: Any, predicted: Predicted | None, s
     return predicted
 
 
-def costs(word: str) -> list[AbstractObjective]:
-    """What is minimised: macs, params, activation_bytes, latency; nothing for none."""
+def costs(word: str, latency: LatencyPredictor | None = None) -> list[AbstractObjective]:
+    """What is minimised: macs, params, activation_bytes, latency, latency_ms as a predictor expects it; nothing for none."""
+    if word == LATENCY:
+        return [_latency(latency)]
     return [] if word == "none" else [Measured() if word == "latency" else Counted(word)]
 
 
@@ -276,6 +407,10 @@ def forecast_search(
     supernet_run: Path | None,
     seed: int,
     device: str,
+    pilots: int | None = None,
+    timed_networks: int | None = None,
+    latency: Path | None = None,
+    runtime: str | None = None,
 ) -> forecast.Forecast:
     """What a search by names will take; arguments as for `run_search` and `run_stages`.
 
@@ -298,28 +433,53 @@ def forecast_search(
         supernet_run: Run folder of a supernet that was trained before.
         seed: As for `run_search`.
         device: Where.
+        pilots: Networks of a fitted guide.
+        timed_networks: Networks that are timed for latency_ms.
+        latency: Folder of a calibration, where there is one.
+        runtime: In which they are timed.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if workers > 1:
         torch.set_num_threads(1)
     words, parts, supernet = list(stages) or [maximize], list[forecast.Part](), None
+    is_timed = LATENCY in limits or minimize == LATENCY
     if "inherited" in words:
         supernet = Supernet(space, task, seed, device)
         left = 0 if supernet_run else _epochs_left(folder / "supernet", config)
         parts.append(forecast.supernet_epochs(supernet, config, left))
-    needed = guide != "none" and (not stages or "predicted" in stages)
+    needed = guide not in {"none", FITTED} and (not stages or "predicted" in stages)
     predicted = guided(guide, guide_at, space, seed) if needed else None
-    members, cost = forecast.draws(space, limits, seed), costs(minimize)
+    limits = {
+        k: v for k, v in limits.items() if k != LATENCY
+    }  # what a predictor would say of it is not known before networks were timed
+    members, cost = forecast.draws(space, limits, seed), [] if minimize == LATENCY else costs(minimize)
     left = PILOTS if stages else max(0, trials - finished(folder, storage))
+    if is_timed and not ((latency or folder / "latency") / "recipe.toml").exists():
+        there = Conditions(runtime=runtime or "onnxruntime")
+        parts.append(forecast.evaluations(_Timing(there, seed), members, timed_networks or TIMED))
     asked = [forecast.evaluations(quality(w, task, supernet, predicted, seed), members, left, prune) for w in words]
     asked += [forecast.evaluations(c, members, left) for c in cost if not c.is_cheap]
     parts += asked
+    if guide == FITTED and not stages and not finished(folder, storage):  # known trials, which the search does not evaluate again
+        parts[-len(asked)] = replace(parts[-len(asked)], count=max(left, pilots or PILOTED))
     if budget is not None:
         parts.append(forecast.Part("the rest of --budget", 1, max(0.0, budget - sum(p.seconds for p in asked)), 0.0, 0))
     else:
         counted, sampler = [c for c in cost if c.is_cheap], PredictorSampler(predicted, seed=seed)
         parts.append(forecast.proposals(space, 1 + len(cost) - len(counted), counted, limits, sampler, left, seed))
     return forecast.forecast(parts, workers, device)
+
+
+class _Timing(AbstractObjective):
+    """A network timed as for a calibration; answers nothing of interest."""
+
+    name = "networks timed"
+
+    def __init__(self, conditions: Conditions, seed: int) -> None:
+        self.conditions, self.seed = conditions, seed
+
+    def __call__(self, architecture: Architecture) -> float:
+        return time_architecture(architecture, self.conditions, self.seed).median_ms
 
 
 def _epochs_left(folder: Path, config: TrainConfig) -> int:
@@ -412,6 +572,7 @@ def finetune(
     choose(folder, architecture, "fine-tuned")
     example: Any = architecture.example_input
     certificate = export(alone.subnet(member), folder / "best.onnx", example, task=supernet.task)
+    show(folder / "best.onnx", supernet.task, folder / "pictures")
     return {
         "architecture": supernet.space.format(architecture),
         "inherited, decide": supernet.evaluate(architecture),

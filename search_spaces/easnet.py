@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from nasplat import Pick, space
 from nasplat.capturing import block
 from nasplat.searchspace.blocks import InvertedResidual, chain, divisible
+from nasplat.task.stereo import Levels
 
 WIDTHS = (24, 32, 64, 128)
 STRIDES = (3, 2, 2, 2)
@@ -245,8 +246,9 @@ class Regression(nn.Module):
         self.spacing = spacing
         self.conv = nn.Conv2d(candidates, candidates, 1)
 
-    def forward(self, volume: Tensor) -> Tensor:
-        return expectation(self.conv(volume), self.spacing)
+    def forward(self, volume: Tensor) -> tuple[Tensor, Tensor]:
+        similarities = self.conv(volume)
+        return expectation(similarities, self.spacing), similarities
 
 
 class Stereo(nn.Module):
@@ -259,7 +261,7 @@ class Stereo(nn.Module):
         refinement: Refinement,
     ) -> None:
         super().__init__()
-        self.scales, self.levels = len(candidates), refinement.levels
+        self.scales, self.levels, self.spacing = len(candidates), refinement.levels, spacing
         self.stages = chain([(f"stage{i}", stage) for i, stage in enumerate(stages)])
         self.fusions = chain([(f"fusion{i}", Fusion(candidates, d)) for i, d in enumerate(deformable)])
         for i, width in enumerate(candidates):
@@ -280,12 +282,16 @@ class Stereo(nn.Module):
         for fusion in self.fusions:
             volumes = fusion(volumes)
         scales = range(self.scales - 1, -1, -1) if self.training else [0]
-        found = [getattr(self, f"regress{i}")(volumes[i]) for i in scales]
+        told = [getattr(self, f"regress{i}")(volumes[i]) for i in scales]
+        found = [disparity for disparity, _ in told]
         for i in range(self.levels):
             views = (left, right) if i else [F.interpolate(v, scale_factor=0.5, mode="bilinear") for v in (left, right)]
             found.append(getattr(self, f"refine{i}")(found[-1], *views))
         full = [enlarge(d, left.shape[2:])[:, :height, :width] for d in (found if self.training else found[-1:])]
-        return full if self.training else full[0]
+        if not self.training:
+            return full[0]
+        strides = [STRIDES[0] * 2**i for i in scales]
+        return Levels(full, [(v, stride, stride * self.spacing) for (_, v), stride in zip(told, strides, strict=True)])
 
 
 def picked_pyramid(

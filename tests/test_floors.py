@@ -21,6 +21,7 @@ FLOOR = {
     **dict.fromkeys(("measuring", "fitting"), 4),
     **dict.fromkeys(("supernet", "searching", "storage"), 5),
     **dict.fromkeys(("study", "exporting", "calibrating"), 6),
+    **dict.fromkeys(("pilots", "handover"), 6.2),
     "stages": 6.5,
     "forecast": 6.7,
     **dict.fromkeys(("testing", "runs", "reporting", "labelling", "workers"), 7),

@@ -4,7 +4,7 @@ latency.py    seconds of a forward pass on this machine     runtimes.py  eager, 
 training.py   a short training from scratch                 zerocost.py  numbers of untrained networks
 """
 
-from nasplat.measuring.latency import Latency, measure, measure_together, time_passes
+from nasplat.measuring.latency import Latency, measure, measure_together, time_passes, time_together
 from nasplat.measuring.training import Budget, Trained, train, train_architecture
 from nasplat.measuring.zerocost import PROXIES, proxies
 
@@ -17,6 +17,7 @@ __all__ = [
     "measure_together",
     "proxies",
     "time_passes",
+    "time_together",
     "train",
     "train_architecture",
 ]

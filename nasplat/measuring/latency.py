@@ -187,13 +187,25 @@ def measure_together(
 
 
 def time_passes(one: Callable[[], Any], repeats: int = 50, warmup: int | None = None, clock: Any = None) -> Latency:
-    """Time anything that runs on the CPU.
+    """Time anything that runs on the CPU; see `time_together`."""
+    return time_together([one], repeats, warmup, clock)[0]
+
+
+def time_together(
+    ones: Sequence[Callable[[], Any]],
+    repeats: int = 50,
+    warmup: int | None = None,
+    clock: Any = None,
+    seconds: float | None = None,
+) -> list[Latency]:
+    """Time functions that run on the CPU, in turns.
 
     Args:
-        one: Runs one pass.
-        repeats: Timed passes.
+        ones: Each runs one pass.
+        repeats: Timed passes of each.
         warmup: Passes before; by default until they are steady.
         clock: Has `seconds(function)` and `reference()`; this machine's by default.
+        seconds: Timed passes of each take about that long at most, but there are at least five.
     """
     cpu = torch.device("cpu")
     conditions = {
@@ -203,8 +215,7 @@ def time_passes(one: Callable[[], Any], repeats: int = 50, warmup: int | None = 
         "device": device_name(cpu),
         "runtime": "a function",
     }
-    (times,) = _timed([one], repeats, warmup, clock or _Clock(cpu))
-    return _summary(times, conditions)
+    return [_summary(t, conditions) for t in _timed(ones, repeats, warmup, clock or _Clock(cpu), seconds)]
 
 
 class _Clock:

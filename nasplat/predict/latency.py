@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from nasplat.errors import PredictorError
 from nasplat.graph.executed import KINDS, TERMS
+from nasplat.metrics import kendall_tau
 from nasplat.predict.conformal import fewest, half_width
 from nasplat.predict.predictor import AbstractPredictor
 from nasplat.predict.trees import evaluate, grow
@@ -79,6 +80,7 @@ class LatencyPredictor(AbstractPredictor):
             "networks": len(y),
             "folds": "families left out" if families is not None else "random",
             "mape_percent": float(np.mean(np.abs(answers / y - 1)) * 100),
+            "tau": float(kendall_tau(answers.tolist(), y.tolist())),
             "correction": self.share_,
             "prunes_dead_code": self.prunes_,
         }

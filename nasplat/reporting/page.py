@@ -24,6 +24,7 @@ from nasplat.errors import SearchError
 from nasplat.metrics import kendall_tau
 from nasplat.reporting.curves import training_section
 from nasplat.reporting.drawing import draw, draw_diff
+from nasplat.reporting.handed import files_section, pictures_section, predictors_section
 from nasplat.searching.ledger import STOPPED
 from nasplat.searchspace import Architecture
 from nasplat.stages import PLAN
@@ -69,6 +70,7 @@ def write_report(folder: str | Path) -> Path:
                     _embedded("tips", {}),
                     training_section(folder),
                     _certificate(_json(folder / "best.certificate.json")),
+                    pictures_section(folder),
                     _replay(about, folder),
                 ],
             ),
@@ -121,13 +123,16 @@ def render(study: optuna.Study, about: dict[str, Any], chosen: Any, certificate:
         f"<p>{len(done)} networks evaluated, {len(front)} in the Pareto set, {len(failed)} failed, {stopped} stopped in training, "
         f"{len(pruned) - stopped} refused before they cost anything. Hover for a network; wheel zooms, drag moves, double click resets.</p>",
         _stages(study),
+        predictors_section(folder),
         _embedded("tips", {t.number: _tip(t, names) for t in done if t.number in told}),
         _chart("Pareto set", "pareto", *charts[0]),
         _chart("History", "history", *charts[1]),
         _chart("Predicted against measured", "agreement", *agreement) if agreement else "",
         _importance(done, names),
         f"<h2>Chosen network</h2><p><code>{escape(title)}</code></p><div class='drawing'>{picture}</div>",
+        pictures_section(folder),
         _front_table(study, done, front, names),
+        files_section(folder),
         _comparison(study, done, front, names),
         _certificate(certificate),
         training_section(folder),
@@ -380,6 +385,8 @@ table{border-collapse:collapse;font-size:13px;width:100%}td,th{border-bottom:1px
 .pair svg{max-width:100%;height:auto}.bar{display:inline-block;height:9px;background:#2563a8;border-radius:2px}details{margin:6px 0}summary{cursor:pointer;font-size:13px}
 .left{text-align:left;overflow-wrap:anywhere}.chart{width:100%;border:1px solid #dfe4e8;border-radius:8px;touch-action:none;cursor:grab}
 .drawing{overflow:auto;max-height:820px;border:1px solid #dfe4e8;border-radius:8px}
+.pictures{display:grid;grid-template-columns:1fr 1fr;gap:8px;margin:12px 0}figure{margin:0}figcaption{font-size:12px;color:#46505a}
+.pictures img{width:100%;image-rendering:pixelated;border-radius:6px}
 #hover{position:fixed;display:none;background:#1f272e;color:#fff;font:12px/1.4 ui-monospace,monospace;padding:6px 9px;border-radius:6px;
 max-width:420px;white-space:pre-wrap;overflow-wrap:anywhere;pointer-events:none;z-index:9}
 """

@@ -17,6 +17,7 @@ from nasplat.searching.objectives import (
     Measured,
     OutsideSupport,
     Predicted,
+    PredictedLatency,
     Tabulated,
     Trained,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "Measured",
     "OutsideSupport",
     "Predicted",
+    "PredictedLatency",
     "PredictorSampler",
     "Tabulated",
     "Trained",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from nasplat.errors import SearchError, SpaceError
 from nasplat.searching.facts import count
+from nasplat.searching.objectives import OutsideSupport
 from nasplat.searchspace import QUANTITIES, Architecture, Space
 
 ATTEMPTS = 40
@@ -53,7 +54,10 @@ class Limits:
             if value > largest:
                 return f"{name} {value:,} > {largest:,.0f}"
         for name, objective, largest in self.others:
-            value = objective(architecture)
+            try:
+                value = objective(architecture)
+            except OutsideSupport as err:
+                return f"{name}: {err}"
             if value > largest:
                 return f"{name} {value:.4g} > {largest:.4g}"
         return ""
@@ -109,4 +113,9 @@ class Limits:
 
     def _excess(self, architecture: Architecture) -> float:
         excess = sum(max(0.0, count(architecture, n) / largest - 1.0) for n, largest in self.counted.items())
-        return excess + sum(max(0.0, f(architecture) / largest - 1.0) for _, f, largest in self.others)
+        for _, objective, largest in self.others:
+            try:
+                excess += max(0.0, objective(architecture) / largest - 1.0)
+            except OutsideSupport:
+                excess += 1.0
+        return excess

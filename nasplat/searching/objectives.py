@@ -114,6 +114,33 @@ class Predicted(AbstractObjective):
         return answer.mean
 
 
+class PredictedLatency(AbstractObjective):
+    """Milliseconds that a latency predictor of one device expects; asked for every candidate, where `Measured` would take a second."""
+
+    is_cheap = True
+    larger_is_better = False
+
+    def __init__(self, predictor: _Predictor) -> None:
+        """Args:
+        predictor: Fitted on this device, see `nasplat.calibrate`.
+        """
+        self.predictor, self.name = predictor, f"predicted {predictor.metric}"
+        self._known: dict[Architecture, float] = {}
+
+    def __call__(self, architecture: Architecture) -> float:
+        """The mean.
+
+        Raises:
+            OutsideSupport: the predictor abstains.
+        """
+        if architecture not in self._known:
+            answer = self.predictor.predict([architecture.canonical().graph()])[0]
+            if answer.mean is None:
+                raise OutsideSupport(f"outside the latency predictor's support: {answer.reason}")
+            self._known[architecture] = answer.mean
+        return self._known[architecture]
+
+
 class _Evaluates(Protocol):
     task: Task
 

@@ -225,7 +225,8 @@ class PredictorSampler(ArchitectureSampler):
         expensive = self._expensive(study)
         for i, s in enumerate(sign):
             if i not in expensive:
-                means[:, i] = [s * self.objectives[i](a) for a in pool]
+                means[:, i] = [s * self._cheap(i, a) for a in pool]
+                means[~np.isfinite(means[:, i]), i] = np.nanmin(means[:, i])  # no answer: as the worst
                 continue
             y = s * np.array([believed(t)[i] for t in (*complete, *stopped)])
             n = len(y)
@@ -235,6 +236,12 @@ class PredictorSampler(ArchitectureSampler):
                 model = Surrogate().fit(x, np.concatenate([y, liar]), guide, self.seed)
             means[:, i], sds[:, i] = model.predict(new, new_guide)
         return means, sds
+
+    def _cheap(self, i: int, architecture: Architecture) -> float:
+        try:
+            return self.objectives[i](architecture)
+        except OutsideSupport:
+            return float("nan")
 
     def _score(
         self, study: optuna.Study, complete: list[FrozenTrial], pool: list[Architecture], means: Matrix, sds: Matrix, number: int

@@ -27,7 +27,7 @@ from nasplat.supernet.slicing import CENTRED, TOKENS, Rule, rule_for, take
 RANDOM_ARCHITECTURES = 200
 CONTEXTS = 64
 """Largest networks that are looked at, at most, where choices among strings make many."""
-KERNEL, DEPTH, WIDTH, OTHER = "kernel", "depth", "width", "other"
+KERNEL, DEPTH, WIDTH, SCALE, OTHER = "kernel", "depth", "width", "scale", "other"
 
 
 @dataclass(frozen=True)
@@ -356,7 +356,9 @@ def outermost(space: Space, largest: bool) -> Architecture:
 
 
 def kinds(space: Space) -> dict[str, str]:
-    """What each numeric choice changes in the largest network: depth (which parameters there are), kernel, width or other.
+    """What each numeric choice changes in the largest network: kernel, width, depth (which parameters there are), scale or other.
+
+    A scale is a depth on which other depths hang: less of it takes their choices away, as fewer stages do.
 
     Choices that the largest networks do not have are left out.
     """
@@ -367,6 +369,7 @@ def kinds(space: Space) -> dict[str, str]:
 
 def _kinds(space: Space) -> dict[str, str]:
     found: dict[str, str] = {}
+    taken: dict[str, set[str]] = {}
     for context in islice(contexts(space), 12):
         whole = slots(space.construct(context, initialised=False)[0])
         for choice in context.choices:
@@ -386,9 +389,11 @@ def _kinds(space: Space) -> dict[str, str]:
             }
             if whole.keys() != part.keys():
                 found[choice] = DEPTH
+                taken[choice] = context.choices.keys() - smaller.choices.keys()
             else:
                 found[choice] = KERNEL if CENTRED in axes else WIDTH if axes else OTHER
-    return found
+    deep = {c for c, kind in found.items() if kind == DEPTH}
+    return {c: SCALE if taken.get(c, set()) & deep else kind for c, kind in found.items()}
 
 
 def contexts(space: Space) -> Iterator[Architecture]:

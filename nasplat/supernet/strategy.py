@@ -5,12 +5,17 @@ from __future__ import annotations
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from math import cos, pi
 
 from nasplat.errors import SpaceError, SupernetError
+from nasplat.measuring.training import learning_rate
 from nasplat.searchspace import Architecture, Space
 from nasplat.searchspace.pick import Decide, Option
-from nasplat.supernet.store import DEPTH, KERNEL, OTHER, WIDTH, kinds, outermost
+from nasplat.supernet.store import DEPTH, KERNEL, OTHER, SCALE, WIDTH, kinds, outermost
+
+LARGEST = "largest"
+"""The phase in which nothing is chosen."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +24,8 @@ class Lesson:
 
     architecture: Architecture
     from_teacher: bool = False
-    """True: learns the soft outputs of the step's first subnet on the same batch; False: learns the targets."""
+    """True: learns the outputs of the step's first subnet on the same batch (of a network that answers maps: beside the targets); False:
+    learns the targets."""
     is_taught: bool = False
     """True: learns from the targets and from the run's teacher, where there is one."""
 
@@ -40,6 +46,10 @@ class Strategy(ABC):
 
     name: str
     """What it is called in a configuration."""
+    remembers: bool = False
+    """Lessons are taught by the largest subnet as it was when a phase kept the weights."""
+    distils: bool = False
+    """Lessons are taught by whom the configuration names."""
 
     @abstractmethod
     def lessons(self, space: Space, seed: int, progress: float) -> Iterator[Lesson]:
@@ -54,6 +64,10 @@ class Strategy(ABC):
     def phase(self, space: Space, progress: float) -> Phase:
         """The phase of a step."""
         return Phase()
+
+    def rate(self, space: Space, step: int, steps: int, peak: float) -> float:
+        """Learning rate of a step; by default one warm-up and one cosine over the whole training."""
+        return learning_rate(step, steps, peak)
 
 
 @dataclass(frozen=True)
@@ -79,14 +93,22 @@ class Sandwich(Strategy):
     """
 
     middles: int = 2
+    alone: float = 0.0
+    """Share of the training, at its beginning, for the largest subnet alone."""
     name: str = "sandwich"
 
     def lessons(self, space: Space, seed: int, progress: float) -> Iterator[Lesson]:
         """Largest, smallest, then random ones."""
         yield Lesson(end(space, True, seed))
+        if progress < self.alone:
+            return
         yield Lesson(end(space, False, seed), from_teacher=True)
         for i in range(self.middles):
             yield Lesson(space.sample(seed=(seed * 31 + i + 1) % 2**62), from_teacher=True)
+
+    def phase(self, space: Space, progress: float) -> Phase:
+        """largest, while it is alone."""
+        return Phase("largest" if progress < self.alone else "all")
 
 
 @dataclass(frozen=True)
@@ -97,6 +119,7 @@ class Online(Strategy):
     """
 
     name: str = "ovo"
+    distils: bool = True
 
     def lessons(self, space: Space, seed: int, progress: float) -> Iterator[Lesson]:
         """One draw, uniform per choice."""
@@ -104,52 +127,97 @@ class Online(Strategy):
 
 
 @dataclass(frozen=True)
-class Progressive(Strategy):
-    """Progressive shrinking: first the largest subnet, then smaller kernels, then less depth, then less width.
+class Opening:
+    """A phase of progressive shrinking."""
 
-    What a choice is follows from what it changes in the largest network (`nasplat.supernet.store.kinds`), not from its name. Within the phases
-    of depth and width the two largest options come first. From the second phase on, subnets also learn from the largest as it was at
-    the end of the first; before width opens, channels are sorted. All phases share one learning rate schedule; Once-for-All restarts it.
-    Source: Cai et al. 2020 (Once-for-All), arXiv:1908.09791.
+    kind: str
+    """Of the choices that open in it (`nasplat.supernet.store.kinds`); largest: none."""
+    draws: int = 1
+    """Random subnets of a step."""
+    share: float = 1.0
+    """Of the training, relative to the other phases."""
+    peak: float = 1.0
+    """Learning rate of the phase, relative to the configured one."""
+    warm: float = 0.0
+    """Share of the phase over which the learning rate rises."""
+    halves: bool = False
+    """In its first half only the two largest options are open."""
+
+
+@dataclass(frozen=True)
+class Progressive(Strategy):
+    """Progressive shrinking: first the largest subnet, then phases with ever more subnets.
+
+    What a choice is follows from what it changes in the largest network (`nasplat.supernet.store.kinds`), not from its name. Before widths open,
+    channels are sorted. Phases whose kind of choice a space lacks are left out; their share goes to the others.
+    `progressive` follows Once-for-All: smaller kernels, then less depth, then less width, of both first the two largest options; from the second phase on,
+    subnets also learn from the largest as it was at the end of the first; one learning rate schedule covers all phases, which Once-for-All restarts.
+    `easnet` is the schedule of EASNet as published: 64 epochs of the largest and 27 of each other phase, scaled to the epochs of the run, the learning rate
+    restarted at half its value, no teacher. Sources: Cai et al. 2020, arXiv:1908.09791; Wang et al. 2022, arXiv:2207.09796.
     """
 
     name: str = "progressive"
-    largest: float = 0.3
-    """Share of the training for the largest subnet alone; the other phases share the rest."""
-    draws: dict[str, int] = field(default_factory=lambda: {KERNEL: 1, DEPTH: 2, WIDTH: 4}, hash=False)
-    """Subnets of a step, by phase."""
+    openings: tuple[Opening, ...] = (
+        Opening(LARGEST),
+        Opening(KERNEL),
+        Opening(DEPTH, 2, halves=True),
+        Opening(WIDTH, 4, halves=True),
+        Opening(SCALE, 4),
+    )
+    remembers: bool = True
+    restarts: bool = False
+    """Every phase has a learning rate schedule of its own."""
+    largest: float | None = 0.3
+    """Share of the training for the largest subnet alone, whatever phases there are."""
 
     def lessons(self, space: Space, seed: int, progress: float) -> Iterator[Lesson]:
         """Random subnets of what is open by now."""
         phases, at, within = self._at(space, progress)
-        if at == 0:
+        now = phases[at]
+        if now.kind == LARGEST:
             yield Lesson(end(space, True, seed))
             return
-        known, base = kinds(space), outermost(space, True).choices
-        closed = {name for name, kind in known.items() if (WIDTH if kind == OTHER else kind) in phases[at + 1 :]}
-        partly = {name for name, kind in known.items() if kind == phases[at] and kind != KERNEL} if within < 0.5 else set[str]()
-        for i in range(self.draws[phases[at]]):
+        known, base = {n: WIDTH if k == OTHER else k for n, k in kinds(space).items()}, outermost(space, True).choices
+        closed = {name for name, kind in known.items() if kind in {o.kind for o in phases[at + 1 :]}}
+        partly = {name for name, kind in known.items() if kind == now.kind} if now.halves and within < 0.5 else set[str]()
+        for i in range(now.draws):
             rng = random.Random(f"progressive {seed} {i}")
             try:
                 drawn = space.draw(lambda rng=rng: _shrunk(rng, closed, partly, base))
             except SpaceError:  # nothing but the largest is allowed beside what is closed
                 drawn = outermost(space, True)
-            yield Lesson(drawn, is_taught=True)
+            yield Lesson(drawn, is_taught=self.remembers)
 
     def phase(self, space: Space, progress: float) -> Phase:
-        """largest, kernel, depth or width; those that the space has no choices for are left out."""
+        """largest, kernel, depth, width or scale."""
         phases, at, _ = self._at(space, progress)
-        return Phase(phases[at], sorts_channels=phases[at] == WIDTH, keeps_weights=at == 1)
+        kind = phases[at].kind
+        return Phase(kind, sorts_channels=kind == WIDTH, keeps_weights=at == 1)
 
-    def _at(self, space: Space, progress: float) -> tuple[list[str], int, float]:
+    def rate(self, space: Space, step: int, steps: int, peak: float) -> float:
+        """Of the whole training, or of a phase: linear over its warm-up, then cosine to zero."""
+        if not self.restarts:
+            return learning_rate(step, steps, peak)
+        phases, at, within = self._at(space, step / steps)
+        opening = phases[at]
+        if within < opening.warm:
+            return peak * opening.peak * max(within, 1 / steps) / opening.warm
+        return peak * opening.peak * 0.5 * (1 + cos(pi * (within - opening.warm) / (1 - opening.warm)))
+
+    def _at(self, space: Space, progress: float) -> tuple[list[Opening], int, float]:
         """All phases, which one it is, and how far within it."""
         met = {WIDTH if kind == OTHER else kind for kind in kinds(space).values()}
-        phases = ["largest", *(kind for kind in (KERNEL, DEPTH, WIDTH) if kind in met)]
-        if len(phases) == 1 or progress < self.largest:
-            return phases, 0, progress
-        each = (1 - self.largest) / (len(phases) - 1)
-        number = min(int((progress - self.largest) / each), len(phases) - 2)
-        return phases, number + 1, (progress - self.largest) / each - number
+        phases = [o for o in self.openings if o.kind == LARGEST or o.kind in met]
+        shares = [o.share for o in phases]
+        if self.largest is not None and len(phases) > 1:
+            rest = sum(shares[1:])
+            shares = [self.largest, *(s / rest * (1 - self.largest) for s in shares[1:])]
+        total, begun = sum(shares), 0.0
+        for at, share in enumerate(shares):
+            if progress < begun + share / total or at == len(shares) - 1:
+                return phases, at, min((progress - begun) / (share / total), 1 - 1e-9)
+            begun += share / total
+        raise AssertionError
 
 
 def _shrunk(rng: random.Random, closed: set[str], partly: set[str], base: Mapping[str, Option]) -> Decide:
@@ -179,7 +247,23 @@ def end(space: Space, largest: bool, seed: int) -> Architecture:
         return base
 
 
-STRATEGIES: dict[str, Strategy] = {s.name: s for s in (SinglePath(), Sandwich(), Online(), Progressive())}
+EASNET = Progressive(
+    "easnet",
+    (
+        Opening(LARGEST, share=64),
+        Opening(KERNEL, 1, 27, 0.5, 2 / 27),
+        Opening(DEPTH, 2, 27, 0.5, 2 / 27),
+        Opening(WIDTH, 4, 27, 0.5, 2 / 27),
+        Opening(SCALE, 6, 27, 0.5, 2 / 27),
+    ),
+    remembers=False,
+    restarts=True,
+    largest=None,
+)
+"""As published, but for what clips gradients and decays weights: `TrainConfig`."""
+STRATEGIES: dict[str, Strategy] = {
+    s.name: s for s in (SinglePath(), Sandwich(), Sandwich(1, 0.4, "warm-sandwich"), Progressive(), EASNET, Online())
+}
 
 
 def strategy_named(name: str) -> Strategy:

@@ -17,7 +17,7 @@ from nasplat.supernet.health import Watch
 from nasplat.supernet.recalibrate import needs_recalibration, recalibrate
 from nasplat.supernet.sorting import sort_channels
 from nasplat.supernet.store import build_store, outermost
-from nasplat.supernet.strategy import Strategy, strategy_named
+from nasplat.supernet.strategy import STRATEGIES, Strategy, strategy_named
 from nasplat.supernet.subnet import Subnets
 from nasplat.supernet.teacher import FormerSelf, Network, OtherSupernet, OwnTeacher, Teacher
 from nasplat.supernet.training import OWN, Epoch, Report, TrainConfig, Trainer, fingerprint, load_weights, read_checkpoint
@@ -78,7 +78,7 @@ class Supernet:
 
         Args:
             epochs: Passes over the training split; default of `TrainConfig`.
-            strategy: single-path, sandwich, progressive, ovo, or a `Strategy` of your own.
+            strategy: single-path, sandwich, warm-sandwich, progressive, easnet, ovo, or a `Strategy` of your own.
             checkpoint: Folder written after each epoch; a run continues from it where it left off.
             config: All settings at once; other arguments override it.
             report: Called after each epoch with (Epoch, total epochs).
@@ -104,14 +104,14 @@ class Supernet:
         if teacher is not None:
             config = replace(config, teacher="given")
         watch = Watch(self.space, self.task, self._look) if config.watch else None
-        trainer = Trainer(self.store, self.subnets, self.task, self.seed, config, self._teacher(config, teacher), watch, own)
+        trainer = Trainer(self.store, self.subnets, self.task, self.seed, config, self._teacher(config, own, teacher), watch, own)
         self.history = trainer.run(Path(checkpoint) if checkpoint else None, report)
         return self.history
 
-    def _teacher(self, config: TrainConfig, given: nn.Module | Supernet | None) -> Teacher | None:
-        if config.strategy == "progressive" and config.distill_weight > 0 and given is None:
+    def _teacher(self, config: TrainConfig, strategy: Strategy, given: nn.Module | Supernet | None) -> Teacher | None:
+        if strategy.remembers and config.distill_weight > 0 and given is None:
             return FormerSelf(self, with_features=config.distill == "features")
-        if config.strategy in {"single-path", "sandwich", "progressive"}:
+        if config.strategy in STRATEGIES and not strategy.distils:
             if given is not None:
                 raise SupernetError(
                     f"expected strategy 'ovo' beside a teacher, got {config.strategy!r}.\n  Pass strategy=\"ovo\"."

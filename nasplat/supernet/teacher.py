@@ -45,7 +45,7 @@ class Answer:
     """What a teacher says of a batch."""
 
     output: Tensor
-    """Detached; (B, classes) for classification."""
+    """Detached; (B, classes) for classification, the finest of several maps."""
     features: Tensor | None
     """Detached inputs of its last linear layer, shape (B, d), where features are asked for."""
 
@@ -101,11 +101,10 @@ class Teacher(ABC):
         module.train(self.joint or self.is_sampled)  # a subnet's BatchNorm has no statistics but those of the batch
         with torch.set_grad_enabled(collect is not None):
             output, features = run(module, x, self.with_features)
-            output = output.float()
             if collect is not None:
-                self.loss(output, y).backward()
+                self.loss(output.float() if isinstance(output, Tensor) else output, y).backward()
                 collect()
-        return Answer(output.detach(), None if features is None else features.detach())
+        return Answer(final(output).detach(), None if features is None else features.detach())
 
 
 class _Sampling(Teacher):
@@ -131,7 +130,8 @@ class _Sampling(Teacher):
             for architecture in drawn:
                 module = self._bind(architecture).module
                 module.train()
-                losses.append(self.loss(module(x).float(), y))
+                output = module(x)
+                losses.append(self.loss(output.float() if isinstance(output, Tensor) else output, y))
         (found,) = current().average([torch.stack(losses)])
         return drawn[int(found.argmin())]  # the one place where a step waits for the device
 
@@ -374,7 +374,7 @@ class Imitation:
             _load(self.optimiser, state)
 
 
-def run(module: nn.Module, x: Tensor, with_features: bool) -> tuple[Tensor, Tensor | None]:
+def run(module: nn.Module, x: Tensor, with_features: bool) -> tuple[Tensor | list[Tensor], Tensor | None]:
     """Output, and what its last linear layer reads, shape (B, d).
 
     Raises:
@@ -396,8 +396,18 @@ def run(module: nn.Module, x: Tensor, with_features: bool) -> tuple[Tensor, Tens
     return output, seen[-1].flatten(1) if seen[-1].dim() != 3 else seen[-1].mean(1)
 
 
-def agreement(output: Tensor, teacher: Tensor, kind: str, temperature: float) -> Tensor:
-    """Loss of not saying what the teacher says: soft or hard for classes (B, C), mean squared difference for anything else."""
+def final(output: Tensor | list[Tensor]) -> Tensor:
+    """What a network answers in the end, float32: the last of several maps."""
+    return (output if isinstance(output, Tensor) else output[-1]).float()
+
+
+def agreement(output: Tensor | list[Tensor], teacher: Tensor, kind: str, temperature: float) -> Tensor:
+    """Loss of not saying what the teacher says.
+
+    Soft or hard for classes (B, C), mean squared difference for anything else; the mean of smooth L1 over maps, where there are several.
+    """
+    if not isinstance(output, Tensor):
+        return torch.stack([F.smooth_l1_loss(m.float(), teacher) for m in output]).mean()
     if output.dim() != 2 or output.shape[1] < 2 or not output.is_floating_point():
         return F.mse_loss(output, teacher)
     if kind == "hard":

@@ -24,7 +24,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from nasplat.errors import SupernetError, SupernetWarning
-from nasplat.measuring.training import learning_rate
 from nasplat.supernet.compiling import compile_blocks
 from nasplat.supernet.health import Health, Watch
 from nasplat.supernet.optimiser import MaskedAdamW
@@ -33,7 +32,7 @@ from nasplat.supernet.sorting import sort_channels
 from nasplat.supernet.store import Store
 from nasplat.supernet.strategy import Lesson, Strategy, strategy_named
 from nasplat.supernet.subnet import Subnets
-from nasplat.supernet.teacher import LOSSES, PICKS, TEACHERS, Answer, FormerSelf, Imitation, Teacher, agreement, run
+from nasplat.supernet.teacher import LOSSES, PICKS, TEACHERS, Answer, FormerSelf, Imitation, Teacher, agreement, final, run
 from nasplat.task import Task
 
 FORMAT = "1"
@@ -48,11 +47,11 @@ class TrainConfig:
     epochs: int = 10
     """Passes over the training split (or as many fresh examples)."""
     strategy: str = "single-path"
-    """single-path, sandwich, progressive or ovo; `Supernet.train` also takes an object."""
+    """single-path, sandwich, warm-sandwich, progressive, easnet or ovo; `Supernet.train` also takes an object."""
     batch_size: int = 64
     """Examples per step; every subnet of the step sees the same ones."""
     lr: float = 3e-3
-    """Peak learning rate of AdamW; linear warm-up over the first tenth, then cosine to zero."""
+    """Peak learning rate of AdamW; linear warm-up over the first tenth, then cosine to zero, unless the strategy has a schedule of its own."""
     weight_decay: float = 0.01
     """Decoupled weight decay on matrices and kernels."""
     clip: float = 1.0
@@ -70,8 +69,8 @@ class TrainConfig:
     distill: str = "soft"
     """What is learnt from the teacher: soft or hard outputs, or features (what its last linear layer reads)."""
     distill_weight: float = 0.5
-    """Its share of the student's loss; features are added to the loss of the targets with this weight. Strategy progressive: 0 leaves out
-    the teacher."""
+    """Its share of the student's loss; features are added to the loss of the targets with this weight. Strategy progressive, and sandwiches of
+    networks that answer maps: 0 leaves out the teacher."""
     dense: bool = False
     """True: decay and momentum move all of a touched weight, not only the sampled slice."""
     bf16: bool = False
@@ -210,7 +209,7 @@ class Trainer:
         images, lr, share = 0, 0.0, self.processes.share
         for i, (x, y) in enumerate(self.task.epoch(self.seed * 100_003 + epoch + 1, config.batch_size)):
             step = epoch * per_epoch + i
-            lr = learning_rate(step, self.steps, config.lr)
+            lr = self.strategy.rate(self.store.space, step, self.steps, config.lr)
             self._enter(step)
             step_losses, norm = self.step(share(x), share(y), step, lr)
             losses += step_losses
@@ -284,16 +283,18 @@ class Trainer:
             with self._precision(x):
                 output, features = run(bound.module, x, answer is not None and answer.features is not None)
             output = output.float() if isinstance(output, Tensor) else output
-            if lesson.from_teacher and first is not None:
+            if lesson.from_teacher and first is not None and isinstance(output, Tensor):
                 loss = agreement(output, first, "soft", self.config.temperature)
             else:
                 loss = self.task.loss(output, y)
+                if lesson.from_teacher and first is not None and self.config.distill_weight:
+                    loss = self._taught(loss, output, None, Answer(first, None))
             if answer is not None:
                 loss = self._taught(loss, output, features, answer)
             loss.backward()
             bound.collect(self.store, self.optimiser)
-            if first is None and isinstance(output, Tensor):
-                first = output.detach()
+            if first is None:
+                first = final(output).detach()
             losses.append(loss.detach())
             if x.is_cuda:  # the next subnet is built while the device still computes this one's gradients
                 upcoming = lessons[i + 1] if i + 1 < len(lessons) else self._upcoming(step + 1)
@@ -338,7 +339,7 @@ class Trainer:
             learner.step(lr, self.config.clip)
         return norm
 
-    def _taught(self, loss: Tensor, output: Tensor, features: Tensor | None, answer: Answer) -> Tensor:
+    def _taught(self, loss: Tensor, output: Tensor | list[Tensor], features: Tensor | None, answer: Answer) -> Tensor:
         """The loss of the targets, and of not being like the teacher. Source: Hinton et al. 2015."""
         share = self.config.distill_weight
         if self.imitation is not None and features is not None and answer.features is not None:

@@ -1,6 +1,7 @@
 """Stereo matching: losses, metrics, and tasks of synthetic scenes or of folders.
 
-Sources: Wang et al., ECCV 2022, arXiv:2207.09796 (losses and weights, as its code has them); KITTI (D1). Errors are counted over pixels whose
+Sources: Wang et al., ECCV 2022, arXiv:2207.09796 (losses and weights, as its code has them); Tulyakov et al., NeurIPS 2018, arXiv:1806.01677
+(cross-entropy of a volume); KITTI (D1). Errors are counted over pixels whose
 disparity is known and below the largest, per pixel of a whole split in `judge`; a task's own metric is the mean over pairs.
 """
 
@@ -17,12 +18,31 @@ from torch.nn import functional as F
 
 from nasplat.errors import TaskError
 from nasplat.task.pairs import Pair, find_pairs, listed_pairs, read_pair
+from nasplat.task.pictures import stereo_pictures
 from nasplat.task.scenes import scenes
 from nasplat.task.task import Split, Task
 
 WEIGHTS = {6: (1 / 3, 2 / 3, 1.0, 1.0, 1.0, 1.0), 5: (1 / 3, 2 / 3, 1.0, 1.0, 1.0), 4: (1 / 3, 2 / 3, 1.0, 1.0)}
 """Of the maps from coarse to fine, by their number; others count 1 but for the two coarsest of more than two."""
 THRESHOLDS = (1.0, 2.0, 3.0)
+
+
+SHARP = 0.4
+"""Scale of the Laplace distribution that a volume should have, in candidates."""
+LIKELIHOOD = 2.0
+"""Weight of the volumes' cross-entropy beside the published loss."""
+
+
+class Levels(list[Tensor]):
+    """Maps of a network in training, coarse to fine, with the volumes that they come from."""
+
+    def __init__(self, maps: Sequence[Tensor], volumes: Sequence[tuple[Tensor, int, int]]) -> None:
+        """Args:
+        maps: Shape (B, H, W) each, pixels.
+        volumes: (similarities before the softmax, shape (B, D, h, w); pixels between its places; pixels between its candidates).
+        """
+        super().__init__(maps)
+        self.volumes = tuple(volumes)
 
 
 def weights(maps: int) -> tuple[float, ...]:
@@ -45,6 +65,35 @@ def stereo_loss(output: Tensor | Sequence[Tensor], target: Tensor) -> Tensor:
     count = known.sum().clamp_min(1)
     errors = [(F.smooth_l1_loss(m.float(), target, reduction="none") * known).sum() / count for m in maps]
     return torch.stack([e * w for e, w in zip(errors, weights(len(maps)), strict=True)]).sum()
+
+
+def likelihood(output: Tensor | Sequence[Tensor], target: Tensor) -> Tensor:
+    """Cross-entropy of the volumes, summed over them, against a narrow Laplace distribution around the disparity at each place's middle pixel.
+
+    A mean disparity can be right while the volume has two peaks; this asks for one, and teaches matching several times sooner.
+
+    Args:
+        output: `Levels`; anything else has no volumes, and costs 0.
+        target: Shape (B, H, W), pixels; 0 where unknown.
+    """
+    found = target.new_zeros(())
+    for similarities, stride, spacing in getattr(output, "volumes", ()):
+        height, width = similarities.shape[2:]
+        padded = F.pad(target, (0, width * stride - target.shape[2], 0, height * stride - target.shape[1]))
+        middle = padded[:, stride // 2 :: stride, stride // 2 :: stride]
+        candidates = torch.arange(similarities.shape[1], device=target.device)[:, None, None]
+        wanted = F.softmax(-(candidates - middle[:, None] / spacing).abs() / SHARP, 1)
+        entropy = -(wanted * F.log_softmax(similarities.float(), 1)).sum(1)
+        known = middle > 0
+        found = found + (entropy * known).sum() / known.sum().clamp_min(1)
+    return found
+
+
+def learnt(weight: float) -> Callable[[Any, Tensor], Tensor]:
+    """The published loss, and so many times the volumes' cross-entropy."""
+    if not weight:
+        return stereo_loss
+    return lambda output, target: stereo_loss(output, target) + weight * likelihood(output, target)
 
 
 def epe(output: Tensor | Sequence[Tensor], target: Tensor) -> Tensor:
@@ -99,7 +148,13 @@ def judge(answer: Callable[[Tensor], Tensor], split: Split, batch_size: int = 8)
     return errors(predicted, split.y)
 
 
-MEASURES: dict[str, Any] = {"loss": stereo_loss, "metric": epe, "metric_name": "epe_px", "larger_is_better": False}
+MEASURES: dict[str, Any] = {
+    "loss": stereo_loss,
+    "metric": epe,
+    "metric_name": "epe_px",
+    "larger_is_better": False,
+    "show": stereo_pictures,
+}
 
 
 def synthetic(
@@ -110,6 +165,7 @@ def synthetic(
     decide: int = 64,
     test: int = 128,
     fresh: bool = True,
+    likelihood: float = LIKELIHOOD,
     seed: int = 0,
 ) -> Task:
     """The embedded stereo task, see `nasplat.task.scenes`; decided and tested on textures that training never shows.
@@ -122,6 +178,7 @@ def synthetic(
         decide: Pairs for decisions.
         test: Pairs for the report.
         fresh: Render new training pairs each epoch, instead of changing the colours of the same.
+        likelihood: Weight of the volumes' cross-entropy; 0 is the published loss.
         seed: Decides all scenes.
     """
 
@@ -136,7 +193,7 @@ def synthetic(
         return varied(source, epoch)
 
     splits = (first, made(decide, "decide", seed), made(test, "test", seed))
-    return Task("stereo-synthetic", *splits, renew=renew, **MEASURES)
+    return Task("stereo-synthetic", *splits, loss=learnt(likelihood), renew=renew, **MEASURES)
 
 
 def folder(
@@ -147,6 +204,7 @@ def folder(
     crops: int = 4,
     mirror: bool = False,
     files: str | None = None,
+    likelihood: float = LIKELIHOOD,
     seed: int = 0,
 ) -> Task:
     """A task of a folder of pairs, split by scene; a pair that cannot be read is left out and listed in the task's `notes`.
@@ -159,6 +217,7 @@ def folder(
         crops: Random crops of each training pair in an epoch.
         mirror: Add each training pair mirrored with the views swapped; needs `disp_right.png` beside the disparity.
         files: List of pairs as Scene Flow's, instead of searching.
+        likelihood: Weight of the volumes' cross-entropy; 0 is the published loss.
         seed: Decides the split and the crops.
 
     Raises:
@@ -189,7 +248,11 @@ def folder(
         return Split(torch.stack([v for v, _ in rows]), torch.stack([d for _, d in rows]))
 
     splits = (cropped(0), centre(parts[1]), centre(parts[2]))
-    return Task(f"stereo:{path.name}", *splits, renew=lambda epoch: varied(cropped(epoch), epoch), notes=tuple(notes), **MEASURES)
+
+    def renew(epoch: int) -> Split:
+        return varied(cropped(epoch), epoch)
+
+    return Task(f"stereo:{path.name}", *splits, loss=learnt(likelihood), renew=renew, notes=tuple(notes), **MEASURES)
 
 
 def _readable(

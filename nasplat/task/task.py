@@ -47,6 +47,15 @@ def distance(output: Tensor, target: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """Something to look at."""
+
+    caption: str
+    pixels: Any
+    """Shape (H, W, 3), uint8 array."""
+
+
+@dataclass(frozen=True)
 class Task:
     """Data, loss and metric; immutable and free of randomness except through seeds."""
 
@@ -68,6 +77,8 @@ class Task:
     """Random changes of a training batch; the generator is on the batch's device."""
     notes: tuple[str, ...] = ()
     """What was left out of the data, and why."""
+    show: Callable[[Tensor, Tensor, Tensor], list[Picture]] | None = None
+    """(one input, its target, what a network answers) -> pictures for the report."""
 
     def __post_init__(self) -> None:
         """Check the splits."""

@@ -1,0 +1,163 @@
+"""Subnets become files that were judged as files: ONNX Runtime's quality on the test split, and latencies measured in turns.
+
+`front/` of a run folder holds the files with their certificates, `front.csv` what they reach, `pictures/` what the chosen one answers.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nasplat.errors import ExportError, MissingExtraError
+from nasplat.exporting import OnnxNetwork, export
+from nasplat.measuring import time_together
+from nasplat.metrics import kendall_tau
+from nasplat.predict.latency import LatencyPredictor
+from nasplat.searchspace import Architecture
+from nasplat.supernet import Supernet
+from nasplat.task import Task
+
+BATCH = 8
+"""Examples at once; files of dense answers are large in memory."""
+COMPARED = 32
+"""Test examples on which a file is compared with its module."""
+SECONDS = 4.0
+"""Timed passes of a file at most, together."""
+SHOWN = 4
+"""Examples in the pictures."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A subnet that is handed over."""
+
+    name: str
+    """Of its files."""
+    architecture: Architecture
+    searched: float
+    """First objective of the search."""
+
+
+def hand_over(
+    supernet: Supernet,
+    members: Sequence[Member],
+    folder: Path,
+    latency: LatencyPredictor | None = None,
+    report: Callable[[int, int, str], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Export subnets with inherited weights, judge the files on the test split, and time them in turns.
+
+    Args:
+        supernet: Whose weights they have.
+        members: Which.
+        folder: Of the run; `front/` and `front.csv` are written.
+        latency: Predictor of this device, whose answers stand beside what is measured.
+        report: Called with (done, all, words).
+
+    Returns:
+        One row for each that could be exported (`front/failures.json` tells of the others): name, params, macs, the metric on decide as searched and on test as a file, mean and largest difference from torch, latencies.
+
+    Raises:
+        ExportError: none could be exported.
+    """
+    task, rows, files = supernet.task, list[dict[str, Any]](), list[OnnxNetwork]()
+    failures = list[dict[str, str]]()
+    (folder / "front").mkdir(parents=True, exist_ok=True)
+    for i, member in enumerate(members):
+        path = folder / "front" / f"{member.name}.onnx"
+        module = supernet.subnet(member.architecture).cpu()
+        example: Any = member.architecture.example_input
+        try:
+            certificate = export(module, path, example, task=task)
+        except ExportError as err:
+            failures.append({"name": member.name, "architecture": str(member.architecture), "failure": str(err)})
+            continue
+        file, graph = OnnxNetwork(path), member.architecture.graph()
+        difference = _difference(module, file, task)
+        row = {"name": member.name, "params": graph.params, "macs": graph.macs, "searched": member.searched}
+        row |= {f"test {task.metric_name}": task.evaluate(file, "test", BATCH), "opset": certificate.opset}
+        row |= {"mean_difference": float(difference.mean()), "max_difference": float(difference.max())}
+        row |= {"max_output": max(c["max_output"] for c in certificate.checks), "architecture": str(member.architecture)}
+        if latency is not None:
+            answer = latency.predict([graph])[0]
+            row |= {"predicted_ms": answer.mean, "predicted_low_ms": answer.low, "predicted_high_ms": answer.high}
+        rows.append(row)
+        files.append(file)
+        if report is not None:
+            report(i + 1, len(members), f"{member.name}: {row[f'test {task.metric_name}']:.4g}")
+    (folder / "front" / "failures.json").write_text(json.dumps(failures, indent=1) + "\n", encoding="utf-8")
+    if not rows:
+        raise ExportError(
+            f"no member of the Pareto set could be exported: {failures[0]['failure'] if failures else 'there is none'}"
+        )
+    x = torch.randn(1, *task.input_shape, generator=torch.Generator().manual_seed(0))
+    timed = time_together([lambda f=f: f(x) for f in files], seconds=SECONDS)
+    for row, found in zip(rows, timed, strict=True):
+        row |= {"measured_ms": found.median_ms, "measured_low_ms": found.low_ms, "measured_high_ms": found.high_ms}
+        row |= {"threads": found.threads, "flags": "; ".join(found.flags)}
+    with (folder / "front.csv").open("w", newline="", encoding="utf-8") as out:
+        writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return rows
+
+
+@torch.inference_mode()
+def _difference(module: torch.nn.Module, file: OnnxNetwork, task: Task) -> torch.Tensor:
+    """|torch − file| of every output on some test examples."""
+    x = task.test.x[:COMPARED].cpu()
+    parts = [(module(x[i : i + BATCH]) - file(x[i : i + BATCH])).abs().flatten() for i in range(0, len(x), BATCH)]
+    return torch.cat(parts)
+
+
+def agreement(rows: Sequence[dict[str, Any]]) -> dict[str, float] | None:
+    """Rank agreement (tau-b) and mean absolute percentage error of predicted against measured latencies; None for fewer than three."""
+    known = [(r["predicted_ms"], r["measured_ms"]) for r in rows if r.get("predicted_ms") is not None]
+    if len(known) < 3:
+        return None
+    predicted, measured = (np.array(v, np.float64) for v in zip(*known, strict=True))
+    tau = kendall_tau(predicted.tolist(), measured.tolist())
+    return {"networks": len(known), "tau": float(tau), "mape_percent": float(np.mean(np.abs(predicted / measured - 1)) * 100)}
+
+
+def show(path: Path, task: Task, folder: Path) -> bool:
+    """Write pictures of what a file answers on test examples spread over the split, and `pictures.json` with their captions.
+
+    Args:
+        path: Of the ONNX file.
+        task: Whose `show` makes pictures.
+        folder: Where they go; made new.
+
+    Returns:
+        Whether the task has pictures.
+
+    Raises:
+        MissingExtraError: Pillow is not installed.
+    """
+    if task.show is None:
+        return False
+    try:
+        from PIL import Image
+    except ImportError as err:
+        raise MissingExtraError('pictures need Pillow, which is not installed.\n  pip install "nasplat[images]"') from err
+    folder.mkdir(parents=True, exist_ok=True)
+    places = torch.arange(min(SHOWN, len(task.test))) * len(task.test) // min(SHOWN, len(task.test))
+    x, y = task.test.x[places].cpu(), task.test.y[places].cpu()
+    answers, rows = OnnxNetwork(path)(x), []
+    for i, place in enumerate(places.tolist()):
+        row = []
+        for j, picture in enumerate(task.show(x[i], y[i], answers[i])):
+            name = f"{i}-{j}.png"
+            Image.fromarray(picture.pixels).save(folder / name)
+            row.append({"file": name, "caption": picture.caption})
+        rows.append({"example": place, "pictures": row})
+    text = json.dumps({"network": path.name, "examples": rows}, indent=1)
+    (folder / "pictures.json").write_text(text + "\n", encoding="utf-8")
+    return True
