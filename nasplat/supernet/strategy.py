@@ -214,8 +214,8 @@ class Progressive(Strategy):
             shares = [self.largest, *(s / rest * (1 - self.largest) for s in shares[1:])]
         total, begun = sum(shares), 0.0
         for at, share in enumerate(shares):
-            if progress < begun + share / total or at == len(shares) - 1:
-                return phases, at, min((progress - begun) / (share / total), 1 - 1e-9)
+            if progress < begun + share / total - 1e-12 or at == len(shares) - 1:
+                return phases, at, min(max(0.0, (progress - begun) / (share / total)), 1 - 1e-9)
             begun += share / total
         raise AssertionError
 

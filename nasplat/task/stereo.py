@@ -33,6 +33,10 @@ LIKELIHOOD = 2.0
 """Weight of the volumes' cross-entropy beside the published loss."""
 
 
+CHUNK = 32
+"""Pairs whose colours change at once."""
+
+
 class Levels(list[Tensor]):
     """Maps of a network in training, coarse to fine, with the volumes that they come from."""
 
@@ -149,7 +153,6 @@ def judge(answer: Callable[[Tensor], Tensor], split: Split, batch_size: int = 8)
 
 
 MEASURES: dict[str, Any] = {
-    "loss": stereo_loss,
     "metric": epe,
     "metric_name": "epe_px",
     "larger_is_better": False,
@@ -205,6 +208,7 @@ def folder(
     mirror: bool = False,
     files: str | None = None,
     likelihood: float = LIKELIHOOD,
+    contiguous: bool = False,
     seed: int = 0,
 ) -> Task:
     """A task of a folder of pairs, split by scene; a pair that cannot be read is left out and listed in the task's `notes`.
@@ -218,6 +222,7 @@ def folder(
         mirror: Add each training pair mirrored with the views swapped; needs `disp_right.png` beside the disparity.
         files: List of pairs as Scene Flow's, instead of searching.
         likelihood: Weight of the volumes' cross-entropy; 0 is the published loss.
+        contiguous: Split each folder of scenes into blocks in the order of their names, instead of all scenes at random: for frames of one drive.
         seed: Decides the split and the crops.
 
     Raises:
@@ -232,10 +237,13 @@ def folder(
             + "".join(f"\n  left out: {n}" for n in notes[:5])
             + "\n  Bring more scenes, or choose a smaller crop."
         )
-    random.Random(f"stereo {seed}").shuffle(names)
-    cut = [max(1, round(len(names) * shares[0])), max(1, round(len(names) * shares[1]))]
-    cut[0] = min(cut[0], len(names) - cut[1] - 1)
-    groups = (names[: cut[0]], names[cut[0] : sum(cut)], names[sum(cut) :])
+    if contiguous:
+        groups = _blocks(pairs, names, shares)
+    else:
+        random.Random(f"stereo {seed}").shuffle(names)
+        cut = [max(1, round(len(names) * shares[0])), max(1, round(len(names) * shares[1]))]
+        cut[0] = min(cut[0], len(names) - cut[1] - 1)
+        groups = (names[: cut[0]], names[cut[0] : sum(cut)], names[sum(cut) :])
     parts = [[(v, d) for scene, v, d, extra in read if scene in group and (not extra or group is groups[0])] for group in groups]
 
     def cropped(epoch: int) -> Split:
@@ -253,6 +261,25 @@ def folder(
         return varied(cropped(epoch), epoch)
 
     return Task(f"stereo:{path.name}", *splits, loss=learnt(likelihood), renew=renew, notes=tuple(notes), **MEASURES)
+
+
+def _blocks(pairs: Sequence[Pair], names: list[str], shares: tuple[float, float]) -> tuple[list[str], list[str], list[str]]:
+    """Scenes for training, decisions and the test: blocks of each folder that holds scenes; a folder of one or two trains."""
+    places: dict[Path, list[str]] = {}
+    for pair in sorted(pairs, key=lambda p: str(p.left)):
+        if pair.scene in names and not any(pair.scene in found for found in places.values()):
+            places.setdefault(pair.left.parent.parent, []).append(pair.scene)
+    parts: tuple[list[str], list[str], list[str]] = ([], [], [])
+    for found in places.values():
+        first = len(found) if len(found) < 3 else min(max(1, round(len(found) * shares[0])), len(found) - 2)
+        second = first + max(1, round(len(found) * shares[1])) if len(found) > 2 else first
+        for part, some in zip(parts, (found[:first], found[first:second], found[second:]), strict=True):
+            part += some
+    if not all(parts):
+        raise TaskError(
+            "contiguous=true expected a folder with three scenes or more, got none.\n  Leave it out, or bring more scenes."
+        )
+    return parts
 
 
 def _readable(
@@ -304,9 +331,13 @@ def varied(split: Split, seed: int) -> Split:
         return torch.where(used, drawn, torch.ones(()))[:, :, None, None]
 
     balance = between(0.8, 1.2, 3).expand(n, 3, 1, 1).repeat(1, 2, 1, 1)  # left and right alike
-    x = split.x.clamp(0, 1) ** between(0.7, 1.5)
-    middle = x.mean((1, 2, 3), keepdim=True)
-    x = ((x - middle) * between(0.8, 1.2) + middle) * between(0.5, 2.0) * balance
+    gamma, contrast, brightness = between(0.7, 1.5), between(0.8, 1.2), between(0.5, 2.0)
     flips = torch.rand(n, generator=chance) < 0.5
-    x = torch.where(flips[:, None, None, None], x.flip(2), x).clamp(0, 1)
-    return Split(x, torch.where(flips[:, None, None], split.y.flip(1), split.y))
+    views = torch.empty_like(split.x)
+    for i in range(0, n, CHUNK):  # a training split and its copy fill memory enough
+        part = slice(i, i + CHUNK)
+        x = split.x[part].clamp(0, 1) ** gamma[part]
+        middle = x.mean((1, 2, 3), keepdim=True)
+        x = ((x - middle) * contrast[part] + middle) * brightness[part] * balance[part]
+        views[part] = torch.where(flips[part, None, None, None], x.flip(2), x).clamp(0, 1)
+    return Split(views, torch.where(flips[:, None, None], split.y.flip(1), split.y))
