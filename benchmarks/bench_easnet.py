@@ -6,7 +6,7 @@ before expansions open); `ours` trains the largest, the smallest and one random 
 volumes' cross-entropy. `alone` trains twelve of the subnets from scratch. All are judged on the same test pairs, statistics recalibrated. One row per
 (method, seed, subnet) is appended; those present are skipped, and a training that was stopped goes on.
 
-    python benchmarks/bench_easnet.py --largest cache/stereo_0.safetensors --cache cache --only ours published alone
+    python benchmarks/bench_easnet.py --largest cache/stereo_0/largest.safetensors --cache cache --only ours published alone
 """
 
 from __future__ import annotations
@@ -80,8 +80,7 @@ def load(arguments: argparse.Namespace, likelihood: float = 2.0) -> nasplat.Task
 def inherited(space: nasplat.Space, method: str, arguments: argparse.Namespace) -> None:
     task = load(arguments, 0.0 if "smooth" in method else 2.0)
     supernet = nasplat.Supernet(space, task, arguments.seed)
-    state = {k: v for k, v in load_file(arguments.largest).items() if k not in {"epochs", "seconds"}}
-    supernet.adopt(state)
+    supernet.adopt(load_file(arguments.largest))
     epochs = arguments.epochs[0 if method == "ours" else -1]
     print(method, "before", supernet.evaluate(space.extreme(True)), flush=True)
     told = supernet.train(

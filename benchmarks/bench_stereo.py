@@ -4,10 +4,11 @@ Training shows 2,048 rendered pairs in ever other colours; judged are 128 pairs 
 transform (5 x 7), Hamming distances summed over a window, winner takes all with sub-pixel parabola, left-right check, holes filled from the smaller
 neighbour of the row, 3 x 3 median; its window (5, 9 or 15) is chosen on the decide split. Real pairs are split by scene, each folder of scenes into
 blocks; the network is judged on the middle parts of held-back scenes before and after it is fine-tuned on the others. Errors are counted per pixel. One
-row per (data, method, seed) is appended; those present are skipped, and a training that was stopped goes on from its last epoch.
+row per (data, method, seed) is appended; those present are skipped, and a training that was stopped goes on from its last epoch. Under torchrun its
+processes train together.
 
-    python benchmarks/bench_stereo.py --epochs 20 --threads 2 --cache cache
-    python benchmarks/bench_stereo.py --epochs 20 --pairs stereo --tune 30 --cache cache
+    torchrun --nproc-per-node 2 benchmarks/bench_stereo.py --cache cache
+    python benchmarks/bench_stereo.py --pairs stereo --cache cache
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ import argparse
 import csv
 import time
 from collections.abc import Callable
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
 import nasplat
 from nasplat.runs import hardware, versions
+from nasplat.supernet.processes import current, join, leave
 from nasplat.task.stereo import judge
 
 Answer = Callable[[Tensor], Tensor]
@@ -39,19 +40,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--train", type=int, default=2048, help="Pairs of an epoch.")
-    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--lr", type=float, default=6e-3)
     parser.add_argument(
         "--likelihood", type=float, default=2.0, help="Weight of the volumes' cross-entropy; 0 is the published loss."
     )
     parser.add_argument("--tune", type=int, default=30, help="Epochs of fine-tuning on real pairs, four crops of each.")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--pairs", type=Path, help="Folder of real pairs.")
     parser.add_argument("--cache", type=Path, required=True, help="Folder of the weights while training.")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "stereo.csv")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    torch.set_num_threads(1)
+    processes, _ = join("cpu")
     arguments.out.parent.mkdir(exist_ok=True)
     if not arguments.out.exists():
         arguments.out.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
@@ -61,9 +62,13 @@ def main() -> None:
             if (data, str(seed)) in present:
                 continue
             found = run(data, seed, arguments)
+            if not processes.is_first:
+                continue
             with arguments.out.open("a", encoding="utf-8", newline="") as file:
                 csv.DictWriter(file, COLUMNS, lineterminator="\n").writerows(found)
-    print(f"\n{hardware()}, {versions()}\n\n{summary(rows(arguments.out))}")
+    leave()
+    if processes.is_first:
+        print(f"\n{hardware()}, {versions()}\n\n{summary(rows(arguments.out))}")
 
 
 def rows(out: Path) -> list[dict[str, str]]:
@@ -77,15 +82,16 @@ def run(data: str, seed: int, arguments: argparse.Namespace) -> list[dict[str, A
         **{"largest": LARGEST, "train": arguments.train, "decide": 32, "test": 128, "fresh": False},
         likelihood=arguments.likelihood,
     )
-    file = arguments.cache / f"stereo_{seed}.safetensors"
-    module, seconds = trained(task, seed, arguments.epochs, arguments.lr, arguments, file)
+    module, seconds = trained(task, seed, arguments.epochs, arguments.lr, arguments, arguments.cache / f"stereo_{seed}")
+    if not current().is_first:
+        return []
     methods: dict[str, Answer] = {"easnet-small, largest": module}
     spent = {"easnet-small, largest": (arguments.epochs, seconds)}
     if data == "real":
         options = {"largest": LARGEST, "contiguous": True, "likelihood": arguments.likelihood}
         task = nasplat.load_task(f"stereo:{arguments.pairs}", **options)
         print(task, flush=True)
-        tuned = arguments.cache / f"tuned_{seed}.safetensors"
+        tuned = arguments.cache / f"tuned_{seed}"
         other, more = trained(task, seed, arguments.tune, arguments.lr / 4, arguments, tuned, module)
         methods = {"easnet-small, largest, not fine-tuned": module, "easnet-small, largest, fine-tuned": other}
         spent = {"easnet-small, largest, not fine-tuned": (0, 0.0), "easnet-small, largest, fine-tuned": (arguments.tune, more)}
@@ -112,41 +118,38 @@ def trained(
     epochs: int,
     lr: float,
     arguments: argparse.Namespace,
-    file: Path,
+    folder: Path,
     start: torch.nn.Module | None = None,
 ) -> tuple[torch.nn.Module, float]:
-    """The largest network after a warm-up and a cosine, and the seconds of it."""
-    torch.manual_seed(seed)
-    module = nasplat.load_space("easnet-small").extreme(True).build() if start is None else deepcopy(start)
-    batches = task.batches_per_epoch(arguments.batch)
-    optimiser = torch.optim.AdamW(module.parameters(), lr, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, epochs * batches, pct_start=0.1)
-    first, seconds = 0, 0.0
-    if file.exists():
-        state = load_file(file)
-        first, seconds = int(state.pop("epochs")), float(state.pop("seconds"))
-        module.load_state_dict(state)
-        for _ in range(min(first, epochs) * batches):
-            schedule.step()  # moments start anew
-    for epoch in range(first, epochs):
-        started, total = time.perf_counter(), 0.0
-        module.train()
-        for x, y in task.epoch(seed * 10_000 + epoch, arguments.batch):
-            loss = task.loss(module(x), y)
-            optimiser.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(module.parameters(), 10.0)
-            optimiser.step()
-            schedule.step()
-            total += float(loss.detach())
-        seconds += time.perf_counter() - started
-        left = seconds / (epoch + 1) * (epochs - epoch - 1)
-        error = judge(module, task.decide)["epe_px"]
-        print(f"seed {seed}: epoch {epoch + 1}, loss {total / batches:.2f}, decide {error:.2f} px, ETA {left:.0f} s", flush=True)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        kept = {k: v.contiguous() for k, v in module.state_dict().items()}
-        save_file(kept | {"epochs": torch.tensor(epoch + 1), "seconds": torch.tensor(seconds)}, file)
-    return module.eval(), seconds
+    """The largest network after a warm-up and a cosine, and the seconds of it; `largest.safetensors` in the folder keeps it."""
+    space = nasplat.load_space("easnet-small")
+    single = nasplat.Supernet(space.only(space.extreme(True)), task, seed)
+    if start is not None:
+        single.adopt(start)
+
+    def report(epoch: Any, total: int) -> None:
+        left = epoch.seconds * (total - epoch.epoch)
+        error = "" if epoch.health is None else f", decide {epoch.health.largest:.2f} px"
+        print(
+            f"epoch {epoch.epoch} of {total}: loss {epoch.loss:.2f}{error}, {epoch.seconds:.0f} s, ETA {left:.0f} s", flush=True
+        )
+
+    told = single.train(
+        **{
+            "epochs": epochs,
+            "strategy": "single-path",
+            "batch_size": arguments.batch,
+            "lr": lr,
+            "weight_decay": 1e-4,
+            "clip": 10.0,
+        },
+        checkpoint=folder,
+        report=report,
+    )
+    module = single.subnet(single.space.extreme())
+    if current().is_first:
+        save_file({k: v.contiguous() for k, v in module.state_dict().items()}, folder / "largest.safetensors")
+    return module, sum(e.seconds for e in told)
 
 
 def matched(views: Tensor, side: int) -> Tensor:

@@ -12,7 +12,7 @@ from torch import nn
 import nasplat
 from nasplat.supernet.sorting import groups, sort_channels
 from nasplat.supernet.store import kinds
-from nasplat.supernet.strategy import Progressive, end
+from nasplat.supernet.strategy import STRATEGIES, Progressive, end
 
 
 @pytest.fixture(scope="module")
@@ -216,3 +216,51 @@ def test_gradients_of_transformed_kernels_equal_those_of_autograd(mobile: naspla
         full = wanted[name] if gradient.shape == wanted[name].shape else wanted[name][..., 1:6, 1:6]
         assert torch.allclose(gradient, full, atol=1e-6), name
     assert torch.equal(wanted[key][..., 0, :], torch.zeros_like(wanted[key][..., 0, :]))  # a 3×3 never reads the rim
+
+
+@pytest.fixture(scope="module")
+def stereo() -> nasplat.Space:
+    return nasplat.load_space("easnet-small", disparity=24, height=48, width=96)
+
+
+def test_scales_are_depths_on_which_depths_hang(stereo: nasplat.Space) -> None:
+    known = kinds(stereo)
+    assert {n for n, kind in known.items() if kind == "scale"} == {"scales", "refine.levels"}
+    assert {known[n] for n in ("stage0.depth", "fusions", "refine.blocks")} == {"depth"}
+    assert known["stage1.block0.expand"] == known["refine.channels"] == "width"
+
+
+def test_the_published_schedule_of_stereo(stereo: nasplat.Space) -> None:
+    strategy = STRATEGIES["easnet"]
+    steps = 1720  # ten a published epoch
+    phases = [strategy.phase(stereo, i / steps) for i in range(steps)]
+    names = [p.name for p in phases]
+    assert {n: names.count(n) for n in dict.fromkeys(names)} == {"largest": 640, "kernel": 270, "depth": 270, "width": 270, "scale": 270}
+    assert {p.name for p in phases if p.sorts_channels} == {"width"}
+    rates = [strategy.rate(stereo, i, steps, 1e-3) for i in range(steps)]
+    tops = {n: max(r for r, m in zip(rates, names, strict=True) if m == n) for n in dict.fromkeys(names)}
+    assert tops == pytest.approx({"largest": 1e-3, "kernel": 5e-4, "depth": 5e-4, "width": 5e-4, "scale": 5e-4}, rel=0.01)
+    for i in range(1, steps):
+        if names[i] != names[i - 1]:
+            assert rates[i - 1] < 1e-6 * 10  # a cosine ends, a warm-up begins
+            assert max(range(i, i + 270), key=lambda k: rates[k]) - i == pytest.approx(20, abs=1)
+    largest, options = stereo.extreme(True).choices, stereo.known
+    order = ("kernel", "depth", "width", "scale")
+    for at, (phase, draws) in enumerate(zip(order, (1, 2, 4, 6), strict=True)):
+        progress = (names.index(phase) + 5) / steps
+        lessons = [list(strategy.lessons(stereo, seed, progress)) for seed in range(40)]
+        assert {len(some) for some in lessons} == {draws}
+        assert not any(lesson.is_taught for some in lessons for lesson in some)
+        met: dict[str, set[Any]] = {}
+        for lesson in (lesson for some in lessons for lesson in some):
+            for name, value in lesson.architecture.choices.items():
+                met.setdefault(name, set()).add(value)
+        for name, kind in kinds(stereo).items():
+            is_open = order.index(kind) <= at
+            assert met[name] == (set(options[name]) if is_open else {largest[name]}), (phase, name)
+
+
+def test_a_warm_sandwich_begins_with_the_largest_alone(stereo: nasplat.Space) -> None:
+    strategy = STRATEGIES["warm-sandwich"]
+    assert [len(list(strategy.lessons(stereo, 0, p))) for p in (0.0, 0.39, 0.4, 0.9)] == [1, 1, 3, 3]
+    assert [strategy.phase(stereo, p).name for p in (0.2, 0.5)] == ["largest", "all"]

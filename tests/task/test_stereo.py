@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,9 @@ import nasplat
 from nasplat.errors import TaskError
 from nasplat.task import Split
 from nasplat.task.pairs import Pair, find_pairs, listed_pairs, read_disparity, read_pair, read_pfm, write_pfm
+from nasplat.task.pictures import ERRORS, FAR_TO_NEAR, UNKNOWN, stereo_pictures
 from nasplat.task.scenes import scene, scenes
-from nasplat.task.stereo import epe, errors, judge, stereo_loss, varied, weights
+from nasplat.task.stereo import Levels, epe, errors, judge, learnt, likelihood, stereo_loss, varied, weights
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -263,3 +266,57 @@ def test_other_seeds_train_on_other_scenes() -> None:
     ]
     first, second = (next(iter(t.epoch(5, 2)))[1] for t in tasks)
     assert not torch.equal(first, second)
+
+
+def test_volumes_should_peak_where_the_disparity_is() -> None:
+    target = torch.zeros(1, 6, 9)
+    target[0, 1, 1], target[0, 1, 7] = 6.0, 3.0  # middles of two blocks of 3 x 3; the other four are unknown
+    similarities = torch.zeros(1, 4, 2, 3)
+    flat = Levels([target], [(similarities, 3, 3)])
+    assert float(likelihood(flat, target)) == pytest.approx(math.log(4))
+    similarities = similarities.clone()
+    similarities[0, 2, 0, 0], similarities[0, 1, 0, 2], similarities[0, 3, 1, 1] = 9.0, 9.0, 50.0  # the last at an unknown place
+    peaked = Levels([target], [(similarities, 3, 3)])
+    wanted = torch.softmax(-(torch.arange(4) - torch.tensor([[2.0], [1.0]])).abs() / 0.4, 1)
+    told = torch.log_softmax(torch.tensor([[0.0, 0, 9, 0], [0, 9, 0, 0]]), 1)
+    assert float(likelihood(peaked, target)) == pytest.approx(float(-(wanted * told).sum(1).mean()))
+    assert float(learnt(2.0)(peaked, target)) == pytest.approx(2 * float(likelihood(peaked, target)))
+    assert learnt(0.0) is stereo_loss
+    assert float(likelihood([target], target)) == 0.0
+    assert float(likelihood(flat, torch.zeros_like(target))) == 0.0
+
+
+def test_pictures_show_both_disparities_on_one_scale_and_the_error() -> None:
+    views, truth, answer = torch.rand(6, 4, 5), torch.full((4, 5), 8.0), torch.full((4, 5), 8.0)
+    truth[0, 0], answer[1, 1] = 0.0, 2.0
+    left, known, found, error = stereo_pictures(views, truth, answer)
+    assert all(p.pixels.shape == (4, 5, 3) and p.pixels.dtype == np.uint8 for p in (left, known, found, error))
+    assert np.abs(left.pixels / 255 - views[:3].permute(1, 2, 0).numpy()).max() < 0.003
+    assert tuple(known.pixels[0, 0]) == tuple(error.pixels[0, 0]) == UNKNOWN
+    assert tuple(known.pixels[2, 2]) == tuple(found.pixels[2, 2]) == FAR_TO_NEAR[-1]
+    assert tuple(error.pixels[2, 2]) == ERRORS[0]
+    assert tuple(error.pixels[1, 1]) == ERRORS[-1]
+    assert "mean 0.32 px, 5.3 % off by more than 3 px" in error.caption  # one of 19 known pixels is off by 6
+    assert stereo_pictures(views, torch.zeros(4, 5), answer)[3].pixels.tolist() == [[list(UNKNOWN)] * 5] * 4
+
+
+def plain_pair(folder: Path, disparity: float) -> None:
+    save(folder / "left.png", np.zeros((8, 16, 3), np.uint8))
+    save(folder / "right.png", np.zeros((8, 16, 3), np.uint8))
+    save(folder / "disp.png", np.full((8, 16), disparity * 256, np.uint16))
+
+
+def test_drives_are_split_into_blocks(tmp_path: Path) -> None:
+    for drive in ("a", "b"):
+        for i in range(5):
+            plain_pair(tmp_path / drive / f"{i:03d}", i + 1)
+    task = nasplat.load_task(f"stereo:{tmp_path}", crop=(8, 16), contiguous=True)
+    shown = [sorted({float(d.max()) for d in part.y}) for part in (task.train, task.decide, task.test)]
+    assert shown == [[1.0, 2.0, 3.0], [4.0], [5.0]]
+    for i in range(5):
+        shutil.rmtree(tmp_path / "a" / f"{i:03d}")
+    for i in range(3):
+        shutil.rmtree(tmp_path / "b" / f"{i:03d}")
+    plain_pair(tmp_path / "c" / "000", 1)
+    with pytest.raises(TaskError, match="contiguous=true expected"):
+        nasplat.load_task(f"stereo:{tmp_path}", crop=(8, 16), contiguous=True)
