@@ -49,6 +49,7 @@ _HOME = {
     "LocalSearchSampler": "searching",
     "Measured": "searching",
     "Predicted": "searching",
+    "PredictedLatency": "searching",
     "PredictorSampler": "searching",
     "Tabulated": "searching",
     "Trained": "searching",

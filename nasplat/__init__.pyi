@@ -24,6 +24,7 @@ from nasplat.searching import Inherited as Inherited
 from nasplat.searching import LocalSearchSampler as LocalSearchSampler
 from nasplat.searching import Measured as Measured
 from nasplat.searching import Predicted as Predicted
+from nasplat.searching import PredictedLatency as PredictedLatency
 from nasplat.searching import PredictorSampler as PredictorSampler
 from nasplat.searching import Tabulated as Tabulated
 from nasplat.searching import Trained as Trained

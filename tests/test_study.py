@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -169,6 +170,42 @@ def test_predicted_objective_prunes_outside_the_support(vit: nasplat.Space) -> N
     predicted = nasplat.Predicted(nasplat.load_predictor("trees-nb201"))
     with pytest.raises(OutsideSupport, match="outside the predictor's support"):
         predicted(vit.sample(seed=0))
+
+
+class Clock:
+    """A latency predictor that abstains from some networks."""
+
+    metric = "latency_ms"
+
+    def predict(self, items: list[nasplat.Graph]) -> list[SimpleNamespace]:
+        (graph,) = items
+        abstains = graph.params % 5 == 0
+        return [SimpleNamespace(mean=None if abstains else graph.macs / 1e5, reason="never timed")]
+
+    def rank_scores(self, items: list[nasplat.Graph]) -> list[float]:
+        raise NotImplementedError
+
+
+def test_predicted_latency_limits_and_is_minimised_without_an_evaluation(vit: nasplat.Space) -> None:
+    latency = nasplat.PredictedLatency(Clock())
+    asked: list[int] = []
+
+    def accuracy(architecture: nasplat.Architecture) -> float:
+        asked.append(architecture.graph().params)
+        return width(architecture)
+
+    study = nasplat.search(vit, [accuracy], [latency], {latency: 3.0}, n_trials=20)
+    done = finished(study)
+    assert study.metric_names == ["accuracy", "predicted latency_ms"]
+    assert len(done) == len(asked) == 20
+    assert all(t.values[1] == t.user_attrs["macs"] / 1e5 <= 3.0 for t in done)
+    assert all(p % 5 for p in asked)  # what the predictor abstains from is never evaluated
+    with pytest.raises(OutsideSupport, match="never timed"):
+        latency(next(a for a in map(lambda i: vit.sample(seed=i), range(500)) if a.graph().params % 5 == 0))
+    with pytest.raises(SearchError, match="expected minimize"):
+        nasplat.search(vit, [latency], n_trials=1)
+    with pytest.raises(SearchError, match="no architecture of"):
+        nasplat.search(vit, [width], limits={latency: 1e-6}, n_trials=1)
 
 
 def test_predicted_scores_at_other_presets() -> None:

@@ -235,7 +235,13 @@ def test_the_published_schedule_of_stereo(stereo: nasplat.Space) -> None:
     steps = 1720  # ten a published epoch
     phases = [strategy.phase(stereo, i / steps) for i in range(steps)]
     names = [p.name for p in phases]
-    assert {n: names.count(n) for n in dict.fromkeys(names)} == {"largest": 640, "kernel": 270, "depth": 270, "width": 270, "scale": 270}
+    assert {n: names.count(n) for n in dict.fromkeys(names)} == {
+        "largest": 640,
+        "kernel": 270,
+        "depth": 270,
+        "width": 270,
+        "scale": 270,
+    }
     assert {p.name for p in phases if p.sorts_channels} == {"width"}
     rates = [strategy.rate(stereo, i, steps, 1e-3) for i in range(steps)]
     tops = {n: max(r for r, m in zip(rates, names, strict=True) if m == n) for n in dict.fromkeys(names)}
