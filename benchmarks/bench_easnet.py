@@ -4,7 +4,8 @@ Both schedules start from the same trained largest network (`bench_stereo.py --c
 time: `published` opens kernels, depths, expansions and scales one after another (learning rate restarted, 1, 2, 4 and 6 subnets a step, channels sorted
 before expansions open); `ours` trains the largest, the smallest and one random subnet in every step. `published, smooth L1` is the same without the
 volumes' cross-entropy. `alone` trains twelve of the subnets from scratch. All are judged on the same test pairs, statistics recalibrated. One row per
-(method, seed, subnet) is appended; those present are skipped, and a training that was stopped goes on.
+(method, seed, subnet) is appended; those present are skipped, and a training that was stopped goes on. `latency` fits a predictor on 40 networks of the
+space, timed as ONNX files, and times the 26 subnets, none of which it has seen, in turns.
 
     python benchmarks/bench_easnet.py --largest cache/stereo_0/largest.safetensors --cache cache --only ours published alone
 """
@@ -23,6 +24,8 @@ import torch
 from safetensors.torch import load_file
 
 import nasplat
+from nasplat.devices import Conditions
+from nasplat.measuring import measure_together
 from nasplat.metrics import kendall_tau
 from nasplat.runs import hardware, versions
 from nasplat.supernet.strategy import EASNET, Sandwich
@@ -40,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--largest", type=Path, required=True, help="Weights of the trained largest network.")
     parser.add_argument("--cache", type=Path, required=True, help="Folder of what is being trained.")
-    parser.add_argument("--only", nargs="+", default=["ours", "published", "alone"], choices=[*STRATEGIES, "alone"])
+    parser.add_argument("--only", nargs="+", default=["ours", "published", "alone"], choices=[*STRATEGIES, "alone", "latency"])
     parser.add_argument("--epochs", type=int, nargs="+", default=[16, 12], help="Of ours, and of published.")
     parser.add_argument("--alone-minutes", type=float, default=4.0, help="Of training of a subnet alone.")
     parser.add_argument(
@@ -58,6 +61,8 @@ def main() -> None:
     for method in arguments.only:
         if method == "alone":
             alone(space, arguments)
+        elif method == "latency":
+            latency(space, arguments)
         else:
             inherited(space, method, arguments)
     print(f"\n{hardware()}, {versions()}\n\n{summary(rows(arguments.out))}")
@@ -123,6 +128,34 @@ def alone(space: nasplat.Space, arguments: argparse.Namespace) -> None:
         error, seconds = single.evaluate(member, "test"), sum(e.seconds for e in told)
         print(f"alone: {name}, {epochs} epochs, {seconds:.0f} s, {error:.2f} px", flush=True)
         add(arguments, "alone", name, architecture, error, epochs, seconds)
+
+
+def latency(space: nasplat.Space, arguments: argparse.Namespace) -> None:
+    """Predicted against measured milliseconds of ONNX files with one thread."""
+    known = subnets(space)
+    there = Conditions(runtime="onnxruntime", threads=1)
+    predictor = nasplat.calibrate(
+        [space], 40, there, arguments.cache / "latency", seed=1, report=lambda *told: print(*told, flush=True)
+    )
+    answers = predictor.predict([a.graph() for a in known.values()])
+    found = measure_together([a.space.construct(a) for a in known.values()], there, seconds=2.0)
+    out = arguments.out.with_name("easnet_latency.csv")
+    with out.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("subnet", "predicted_ms", "low_ms", "high_ms", "measured_ms", "macs"))
+        for (name, a), p, m in zip(known.items(), answers, found, strict=True):
+            writer.writerow((name, p.mean, p.low, p.high, f"{m.median_ms:.4f}", a.graph().macs))
+    predicted, measured = [p.mean or 0.0 for p in answers], [m.median_ms for m in found]
+    macs = [float(a.graph().macs) for a in known.values()]
+    off = np.abs(np.array(predicted) / measured - 1)
+    inside = sum((p.low or 0) <= m <= (p.high or 0) for p, m in zip(answers, measured, strict=True))
+    print(
+        f"latency of {len(known)} files: tau {kendall_tau(predicted, measured):.3f} (MACs alone {kendall_tau(macs, measured):.3f})"
+    )
+    print(
+        f"MAPE {off.mean():.1%}, largest {off.max():.1%}; {inside} inside the 90 % interval; {min(measured):.2f} to {max(measured):.2f} ms"
+    )
+    print("left out in turn while fitting:", predictor.validation_)
 
 
 def rows(out: Path) -> list[dict[str, str]]:

@@ -346,11 +346,11 @@ def _show_diff(first: str, before: Any, second: str, after: Any, drawing: Path |
 @cli.command()
 @as_json
 def spaces(as_json: bool) -> None:
-    """List the search spaces with their sizes."""
-    from nasplat.searchspace import list_spaces, load_space
+    """List the search spaces, variants included, with their sizes."""
+    from nasplat.searchspace import list_spaces, list_variants, load_space
 
     rows = []
-    for name in list_spaces():
+    for name in (n for main in list_spaces() for n in (main, *list_variants(main))):
         space = load_space(name)
         count = space.count()
         rows.append(

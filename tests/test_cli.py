@@ -114,6 +114,7 @@ def test_graph_files_are_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_spaces_and_samples() -> None:
     names = {r["space"]: r["encodings"] for r in json.loads(run("spaces", "--json"))}
     assert names["nasbench201"] == 15_625
+    assert {"easnet-small", "easnet-plus"} <= names.keys()
     lines = run("sample", "vit", "-n", "3", *SMALL).splitlines()
     assert len({json.loads(line)["choices"]["embed"] for line in lines}) >= 1
     assert json.loads(run("inspect", lines[0], "--json"))["params"] > 0

@@ -10,7 +10,7 @@ trials.py        a space of what an Optuna trial is asked
 from nasplat.searchspace.architecture import Architecture
 from nasplat.searchspace.feasible import QUANTITIES
 from nasplat.searchspace.pick import Option, Pick
-from nasplat.searchspace.registry import list_spaces, load_space
+from nasplat.searchspace.registry import list_spaces, list_variants, load_space
 from nasplat.searchspace.space import Count, Space, space
 from nasplat.searchspace.trials import space_of_trial
 
@@ -22,6 +22,7 @@ __all__ = [
     "Pick",
     "Space",
     "list_spaces",
+    "list_variants",
     "load_space",
     "space",
     "space_of_trial",

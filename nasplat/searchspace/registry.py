@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from nasplat import content
@@ -13,6 +14,17 @@ from nasplat.searchspace.space import Space
 def list_spaces() -> list[str]:
     """Names of the shipped spaces."""
     return content.names("search_spaces")
+
+
+def list_variants(name: str) -> list[str]:
+    """Names of the other spaces in a shipped space's file, such as easnet-small of easnet."""
+    found = _spaces_of(content.locate("search_spaces", name))
+    return sorted(f"{name}-{k.removeprefix(f'{name}_').replace('_', '-')}" for k in found if k.startswith(f"{name}_"))
+
+
+def _spaces_of(file: Path) -> dict[str, Space]:
+    module = content.load_module(file)
+    return {k: v for k, v in vars(module).items() if isinstance(v, Space) and v.function.__module__ == module.__name__}
 
 
 def load_space(reference: str, **presets: Any) -> Space:
@@ -39,8 +51,7 @@ def load_space(reference: str, **presets: Any) -> Space:
         file, attribute = content.locate("search_spaces", name), f"{name}_{variant.replace('-', '_')}"
     else:
         file = content.locate("search_spaces", path + ".py" if attribute else reference)
-    module = content.load_module(file)
-    found = {k: v for k, v in vars(module).items() if isinstance(v, Space) and v.function.__module__ == module.__name__}
+    found = _spaces_of(file)
     wanted = attribute or file.stem
     if wanted in found:
         chosen = found[wanted]
