@@ -31,7 +31,7 @@ FLOOR = {
 }
 APART = [("predict", "searchspace"), ("searching", "predict"), ("searching", "supernet"), ("predict", "supernet")]
 NO_TORCH = ("errors", "content", "graph", "table", "metrics", "predict")
-LEARNS_WITH_TORCH = ("encoder.py", "trunks.py", "contrastive.py", "gennape.py", "universal.py")
+LEARNS_WITH_TORCH = ("encoder.py", "trunks.py", "contrastive.py", "gennape.py", "universal.py", "aiop.py")
 """Of predict; the registry imports them on demand, so that trees and counts answer without torch."""
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py" and "_content" not in p.parts)
 

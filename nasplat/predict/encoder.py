@@ -138,20 +138,32 @@ class Encoder(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Shape (B, E)."""
-        sizes = torch.bincount(batch.graph, minlength=batch.size).clamp_min(1)
-        inverse = (1.0 / sizes)[:, None]
+        return self.read(self.states(batch)[-1], batch)
+
+    def states(self, batch: Batch) -> list[Tensor]:
+        """Of the nodes, before the first layer and after each, shape (N, H)."""
+        inverse = self._inverse(batch)
         x = self.kind(self.kinds[batch.op]) + self.op(batch.op) + self.features(batch.features)
         if self.positions is not None and batch.positions is not None:
             x = x + self.positions(signs(batch.positions, self.training))
-        x = self.dropout(torch.relu(x))
+        found = [self.dropout(torch.relu(x))]
         for layer in self.layers:
-            x = layer(x, batch, inverse) if self.trunk == "flow" else layer(x, batch.edges, batch.graph, batch.size)
+            x = found[-1]
+            found.append(layer(x, batch, inverse) if self.trunk == "flow" else layer(x, batch.edges, batch.graph, batch.size))
+        return found
+
+    def read(self, x: Tensor, batch: Batch) -> Tensor:
+        """States (N, H) of the last layer to embeddings (B, E)."""
+        inverse = self._inverse(batch)
         zeros = x.new_zeros(batch.size, x.shape[1])
         mean = zeros.index_add(0, batch.graph, x) * inverse
         work = zeros.index_add(0, batch.graph, x * batch.work)
         rows = batch.graph[:, None].expand_as(x)
         largest = zeros.scatter_reduce(0, rows, x, "amax", include_self=False)
         return self.readout(torch.cat([mean, work, largest], 1))
+
+    def _inverse(self, batch: Batch) -> Tensor:
+        return (1.0 / torch.bincount(batch.graph, minlength=batch.size).clamp_min(1))[:, None]
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from nasplat.predict.predictor import AbstractPredictor, read_folder
 from nasplat.predict.trees import Trees
 from nasplat.predict.zoo import ModelZoo
 
-FAMILIES = ("trees", "gennape", "universal", "zoo", "count", "latency")
+FAMILIES = ("trees", "gennape", "universal", "aiop", "zoo", "count", "latency")
 
 
 def _class_of(family: str) -> type[AbstractPredictor]:
@@ -25,6 +25,10 @@ def _class_of(family: str) -> type[AbstractPredictor]:
         from nasplat.predict.universal import Universal
 
         return Universal
+    if family == "aiop":
+        from nasplat.predict.aiop import Aiop
+
+        return Aiop
     known: tuple[type[AbstractPredictor], ...] = (Trees, CountBaseline, LatencyPredictor, ModelZoo)
     return {c.family: c for c in known}[family]
 

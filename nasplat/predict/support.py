@@ -48,6 +48,10 @@ class Support:
         margin = (MARGIN + FEW / len(features)) * (high - low)
         return Support(mean, scale, references, float(np.quantile(distances, 0.995)) * 1.2 + 1e-9, low - margin, high + margin)
 
+    def joined(self, features: Matrix, seed: int) -> Support:
+        """The support of these networks and others with features of shape (n, f)."""
+        return Support.learn(np.vstack([self.raw(), features]), seed)
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """For a predictor's weights file; `of` reads them back."""
         return {

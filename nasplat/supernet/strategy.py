@@ -152,7 +152,7 @@ class Progressive(Strategy):
     channels are sorted. Phases whose kind of choice a space lacks are left out; their share goes to the others.
     `progressive` follows Once-for-All: smaller kernels, then less depth, then less width, of both first the two largest options; from the second phase on,
     subnets also learn from the largest as it was at the end of the first; one learning rate schedule covers all phases, which Once-for-All restarts.
-    `easnet` is the schedule of EASNet as published: 64 epochs of the largest and 27 of each other phase, scaled to the epochs of the run, the learning rate
+    `shrinking` is the schedule of EASNet as published: 64 epochs of the largest and 27 of each other phase, scaled to the epochs of the run, the learning rate
     restarted at half its value, no teacher. Sources: Cai et al. 2020, arXiv:1908.09791; Wang et al. 2022, arXiv:2207.09796.
     """
 
@@ -248,7 +248,7 @@ def end(space: Space, largest: bool, seed: int) -> Architecture:
 
 
 EASNET = Progressive(
-    "easnet",
+    "shrinking",
     (
         Opening(LARGEST, share=64),
         Opening(KERNEL, 1, 27, 0.5, 2 / 27),

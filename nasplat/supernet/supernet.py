@@ -78,7 +78,7 @@ class Supernet:
 
         Args:
             epochs: Passes over the training split; default of `TrainConfig`.
-            strategy: single-path, sandwich, warm-sandwich, progressive, easnet, ovo, or a `Strategy` of your own.
+            strategy: single-path, sandwich, warm-sandwich, progressive, shrinking, ovo, or a `Strategy` of your own.
             checkpoint: Folder written after each epoch; a run continues from it where it left off.
             config: All settings at once; other arguments override it.
             report: Called after each epoch with (Epoch, total epochs).

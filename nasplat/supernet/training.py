@@ -47,7 +47,7 @@ class TrainConfig:
     epochs: int = 10
     """Passes over the training split (or as many fresh examples)."""
     strategy: str = "single-path"
-    """single-path, sandwich, warm-sandwich, progressive, easnet or ovo; `Supernet.train` also takes an object."""
+    """single-path, sandwich, warm-sandwich, progressive, shrinking or ovo; `Supernet.train` also takes an object."""
     batch_size: int = 64
     """Examples per step; every subnet of the step sees the same ones."""
     lr: float = 3e-3

@@ -231,7 +231,7 @@ def test_scales_are_depths_on_which_depths_hang(stereo: nasplat.Space) -> None:
 
 
 def test_the_published_schedule_of_stereo(stereo: nasplat.Space) -> None:
-    strategy = STRATEGIES["easnet"]
+    strategy = STRATEGIES["shrinking"]
     steps = 1720  # ten a published epoch
     phases = [strategy.phase(stereo, i / steps) for i in range(steps)]
     names = [p.name for p in phases]

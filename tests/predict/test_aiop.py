@@ -1,0 +1,128 @@
+"""AIO-P: adapters of several tasks answer for another one after some twenty labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import nasplat
+from nasplat.errors import PredictorError
+from nasplat.metrics import kendall_tau
+from nasplat.predict.aiop import MODES, Adapter, Aiop
+from nasplat.predict.encoder import collate
+from nasplat.predict.gennape import divisor
+from nasplat.predict.registry import load
+from nasplat.predict.view import View, view
+
+SMALL = {"hidden": 16, "layers": 2, "embedding": 16, "width": 8, "epochs": 120, "batch_size": 16}
+
+
+@pytest.fixture(scope="module")
+def views() -> list[View]:
+    space = nasplat.load_space("nasbench201", width=8, cells=1, image=16, channels=1)
+    return [view(a.graph()) for a in dict.fromkeys(space.sample(seed=i).canonical() for i in range(130))]
+
+
+def labels_of(views: list[View], task: str) -> np.ndarray:
+    """Tasks that share what makes a network good, in units of their own."""
+    size = np.log10([1 + v.macs for v in views])
+    depth = np.array([float(len(v)) for v in views])
+    depth = (depth - depth.mean()) / depth.std()
+    return {"a": 10 * size + depth, "b": 0.1 * size + 0.02 * depth, "c": 300 * size + 40 * depth}[task]
+
+
+@pytest.fixture(scope="module")
+def fitted(views: list[View]) -> Aiop:
+    shown = views[:60]
+    labels = np.concatenate([labels_of(shown, t) for t in ("a", "b")])
+    return Aiop(**SMALL).fit([*shown, *shown], labels, ["a"] * 60 + ["b"] * 60)
+
+
+def test_an_adapter_reads_every_layer_and_its_own_states(views: list[View]) -> None:
+    torch.manual_seed(0)
+    adapter, batch = Adapter(4, 2, 3), collate(views[:2])
+    n = len(batch.op)
+    states = [torch.randn(n, 4) for _ in range(3)]
+    x = states[0].clone()
+    source, target = batch.edges.tolist()
+    for own, messages, state in zip(adapter.own, adapter.messages, states[1:], strict=True):
+        both = torch.cat([state, x], 1)
+        total, sent = own(both), messages(both)
+        for a, b in zip(source, target, strict=True):
+            total[b] = total[b] + sent[a, :3]
+            total[a] = total[a] + sent[b, 3:]
+        x = torch.tanh(total)
+    first = len(views[0])
+    wanted = torch.stack([x[:first].mean(0), x[first:].mean(0)])
+    assert torch.allclose(adapter(states, batch), wanted, atol=1e-5)
+
+
+def test_a_new_task_is_answered_in_its_unit_after_twenty_labels(views: list[View], fitted: Aiop) -> None:
+    rest = views[80:]
+    truth = labels_of(rest, "c")
+    assert fitted.predict(rest[:1])[0].mean is None
+    assert "not calibrated" in fitted.predict(rest[:1])[0].reason
+    assert kendall_tau(fitted.rank_scores(rest), truth) > 0.6  # no label of the task was seen
+    known = fitted.calibrate(views[60:80], labels_of(views[60:80], "c").tolist())
+    answers = known.predict(rest)
+    inside = [i for i, p in enumerate(answers) if p.mean is not None]
+    assert len(inside) > 0.8 * len(rest)
+    error = np.mean([abs((answers[i].mean or 0.0) - truth[i]) for i in inside])
+    assert error < 0.6 * np.abs(truth - truth.mean()).mean()
+    covered = np.mean([(answers[i].low or 0.0) <= truth[i] <= (answers[i].high or 0.0) for i in inside])
+    assert covered > 0.7
+    assert np.allclose(fitted.moments_, fitted.scales_.mean(0))  # it stays as it was
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_modes_tune_what_they_say(mode: str, views: list[View], fitted: Aiop) -> None:
+    found = fitted.calibrate(views[60:72], labels_of(views[60:72], "c").tolist(), mode, epochs=2, lr=1e-3)
+
+    def moved(part: str) -> bool:
+        pairs = zip(fitted.paths_.named_parameters(), found.paths_.parameters(), strict=True)
+        return any(not torch.equal(a, b) for (name, a), b in pairs if f".{part}." in name)
+
+    encoder = any(not torch.equal(a, b) for a, b in zip(fitted.encoder_.parameters(), found.encoder_.parameters(), strict=True))
+    assert (moved("head"), moved("adapter"), encoder) == {
+        "none": (False, False, False),
+        "heads": (True, False, False),
+        "heads and encoder": (True, False, True),
+        "all": (True, True, True),
+        "heads and adapters": (True, True, False),
+        "adaproxy": (True, False, False),
+    }[mode]
+    assert found.width_ > 0
+
+
+def test_labels_are_scaled_by_flops(views: list[View]) -> None:
+    shown = views[:40]
+    made = Aiop(**(SMALL | {"epochs": 1}), scaling="flops").fit(shown, labels_of(shown, "a"))
+    scaled = labels_of(shown, "a") / np.array([divisor(v.gigaflops) for v in shown])
+    assert made.scales_[0] == pytest.approx([scaled.mean(), scaled.std()], rel=1e-6)
+    plain = Aiop(**(SMALL | {"epochs": 1}), scaling="none").fit(shown, labels_of(shown, "a"))
+    assert plain.scales_[0].tolist() == [0.0, 1.0]
+
+
+def test_it_is_kept_and_wrong_input_is_refused(views: list[View], fitted: Aiop, tmp_path: Path) -> None:
+    known = fitted.calibrate(views[60:80], labels_of(views[60:80], "c").tolist())
+    known.save(tmp_path)
+    again = load(tmp_path)
+    assert again.rank_scores(views[80:90]) == pytest.approx(known.rank_scores(views[80:90]))
+    assert [p.to_dict() for p in again.predict(views[80:83])] == [p.to_dict() for p in known.predict(views[80:83])]
+    y = labels_of(views[:30], "a").tolist()
+    for options, tasks, match in (
+        ({}, ["a"] * 29, "a label and a task per network"),
+        ({}, ["a"] * 25 + ["b"] * 5, "20 labels of task 'b', got 5"),
+        ({"scaling": "log"}, ["a"] * 30, "a scaling among"),
+    ):
+        with pytest.raises(PredictorError, match=match):
+            Aiop(**SMALL, **options).fit(views[:30], y, tasks)
+    with pytest.raises(PredictorError, match="other settings"):
+        Aiop(**(SMALL | {"hidden": 8})).fit(views[:30], y, encoder=fitted.encoder_)
+    with pytest.raises(PredictorError, match="a mode among"):
+        fitted.calibrate(views[:5], y[:5], "everything")
+    with pytest.raises(PredictorError, match="three or more, got 2"):
+        fitted.calibrate(views[:2], y[:2])
