@@ -192,6 +192,28 @@ class Aiop(AbstractPredictor):
         self.fitted_ = True
         return self
 
+    def only(self, tasks: Sequence[str]) -> Aiop:
+        """The same with the paths of some source tasks alone.
+
+        Args:
+            tasks: Of `tasks_`.
+
+        Raises:
+            PredictorError: none, or one that was not learnt.
+        """
+        unknown = [t for t in tasks if t not in self.tasks_]
+        if unknown or not tasks:
+            raise PredictorError(
+                f"expected tasks among {', '.join(self.tasks_)}, got {', '.join(unknown) or 'none'}.\n  Name some of them."
+            )
+        places = [self.tasks_.index(t) for t in tasks]
+        found = deepcopy(self)
+        found.tasks_ = list(tasks)
+        found.paths_ = nn.ModuleList(found.paths_[k] for k in places)
+        found.scales_ = self.scales_[places]
+        found.moments_ = found.scales_.mean(0)
+        return found
+
     def calibrate(
         self, items: Sequence[Any], labels: Sequence[float], mode: str = "none", epochs: int = 100, lr: float = 1e-4
     ) -> Aiop:

@@ -1,0 +1,218 @@
+"""One predictor, many tasks: TransNAS-Bench-101's seven tasks, each answered by adapters that learnt the others.
+
+Cells are split once per seed: 60 % train adapters and heads, from 10 % the labels of the target task are drawn, 30 % are judged; no cell that is judged was
+seen with any task's label. The encoder is that of the shipped `gennape-nb101`, frozen. `adapters` are AIO-P, `backbone` the same heads without adapters,
+`one encoder, N labels` fine-tunes that predictor on the target's labels alone; MACs and parameters stand beside them. Standardised answers are
+averaged over source tasks; 20 labels give mean and spread (zero-shot), or tune what a mode names. One row per (target, method, sources, labels, seed) is
+appended; those present are skipped.
+
+    python benchmarks/bench_aiop.py --data nas --cache cache --seeds 0 1 2 3 4
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from families import FAMILIES, Family, load
+from numpy.typing import NDArray
+
+import nasplat
+from nasplat.metrics import kendall_tau, spearman_rho
+from nasplat.predict.aiop import Aiop
+from nasplat.predict.view import View
+from nasplat.runs import hardware, versions
+
+TASKS = ("scene", "object", "room", "jigsaw", "segmentation", "normal", "autoencoder")
+COLUMNS = ("target", "method", "sources", "labels", "seed", "n", "spearman", "kendall", "mae", "range", "seconds")
+COLUMN_OF = {
+    "room": "room_layout_val_neg_loss_final",
+    "segmentation": "segmentsemantic_val_acc_final",
+    "normal": "normal_val_ssim_final",
+    "autoencoder": "autoencoder_val_ssim_final",
+}
+MODES = ("heads", "heads and encoder", "heads and adapters", "adaproxy")
+Matrix = NDArray[np.float64]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--scalings", nargs="+", default=["standard", "flops"])
+    parser.add_argument("--tune", action="store_true", help="Modes of fine-tuning too, which take minutes each.")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "aiop.csv")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if not arguments.out.exists():
+        arguments.out.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
+    views, labels = data(arguments)
+    for seed in arguments.seeds:
+        run(seed, views, labels, arguments)
+    print(f"\n{hardware()}, {versions()}\n\n{summary(rows(arguments.out))}")
+
+
+def data(arguments: argparse.Namespace) -> tuple[list[View], Matrix]:
+    """Views of all distinct networks, and their labels, shape (networks, tasks)."""
+    for name, column in COLUMN_OF.items():
+        FAMILIES.setdefault(f"tnb_{name}", Family("tnb101_micro.csv.gz", "transnas_micro", column, "MIT"))
+    found = [load(f"tnb_{t}", arguments.data, arguments.cache, 2) for t in TASKS]
+    keys = [k for k in found[0].keys if all(k in set(f.keys) for f in found)]
+    places = [{k: i for i, k in enumerate(f.keys)} for f in found]
+    labels = np.array([[f.labels[p[k]] for f, p in zip(found, places, strict=True)] for k in keys])
+    return [found[0].views[places[0][k]] for k in keys], labels
+
+
+def run(seed: int, views: list[View], labels: Matrix, arguments: argparse.Namespace) -> None:
+    order = np.random.default_rng(seed).permutation(len(views))
+    train, pool, test = np.split(order, [int(0.6 * len(order)), int(0.7 * len(order))])
+    base = nasplat.load_predictor("gennape-nb101")  # never saw a label of this space, which the universal one did
+    encoder: Any = base.encoder_  # type: ignore[attr-defined]
+    settings = {k: base.get_params()[k] for k in ("hidden", "layers", "embedding", "trunk")}
+    shown, judged = [views[i] for i in train], [views[i] for i in test]
+    for target in TASKS:
+        truth = labels[test, TASKS.index(target)]
+        for name, answer in (("MACs", [float(v.macs) for v in judged]), ("parameters", [float(v.params) for v in judged])):
+            add(arguments, target, name, "", 0, seed, truth, np.array(answer), None, 0.0)
+    for scaling in arguments.scalings:
+        for method, width in (("adapters", 32), ("backbone", 0)):
+            wanted = [(t, s) for t in TASKS for s in sources(t) if not present(arguments, t, f"{method}, {scaling}", s, 20, seed)]
+            if not wanted and not arguments.tune:
+                continue
+            started = time.perf_counter()
+            model = Aiop(**settings, width=width, scaling=scaling, epochs=arguments.epochs, seed=seed)
+            y = np.concatenate([labels[train, k] for k in range(len(TASKS))])
+            names = [t for t in TASKS for _ in train]
+            model.fit(shown * len(TASKS), y, names, encoder)
+            seconds = time.perf_counter() - started
+            print(f"seed {seed}: {method}, {scaling}: {seconds:.0f} s for {len(TASKS)} tasks", flush=True)
+            for target, some in wanted:
+                known = pool[:20]
+                part = model.only(some).calibrate([views[i] for i in known], labels[known, TASKS.index(target)].tolist())
+                answers = np.array(part.rank_scores(judged))
+                add(
+                    arguments,
+                    target,
+                    f"{method}, {scaling}",
+                    some,
+                    20,
+                    seed,
+                    labels[test, TASKS.index(target)],
+                    answers,
+                    answers,
+                    seconds,
+                )
+            if arguments.tune and width and scaling == "standard":
+                tune(model, views, labels, pool, test, seed, arguments)
+    for target in TASKS:
+        for n in (20, 50):
+            if not present(arguments, target, "one encoder", (), n, seed):
+                y = labels[pool[:n], TASKS.index(target)]
+                started = time.perf_counter()
+                single = base.finetune([views[i] for i in pool[:n]], y.tolist(), seed)
+                answers = np.array(single.rank_scores(judged))
+                truth = labels[test, TASKS.index(target)]
+                add(arguments, target, "one encoder", (), n, seed, truth, answers, answers, time.perf_counter() - started)
+
+
+def tune(
+    model: Aiop,
+    views: list[View],
+    labels: Matrix,
+    pool: NDArray[np.int64],
+    test: NDArray[np.int64],
+    seed: int,
+    arguments: argparse.Namespace,
+) -> None:
+    """All other tasks' adapters, tuned on 20 and on 50 labels of the target."""
+    for target in TASKS:
+        k = TASKS.index(target)
+        others = sources(target)[0]
+        for n in (20, 50):
+            for mode in MODES:
+                if present(arguments, target, f"adapters, tuned: {mode}", others, n, seed):
+                    continue
+                started = time.perf_counter()
+                part = model.only(others)._tuned([views[i] for i in pool[:n]], labels[pool[:n], k], mode, 100 * 20 // n, 1e-4)
+                answers = np.array(part.rank_scores([views[i] for i in test]))
+                seconds = time.perf_counter() - started
+                add(arguments, target, f"adapters, tuned: {mode}", others, n, seed, labels[test, k], answers, answers, seconds)
+
+
+def sources(target: str) -> list[tuple[str, ...]]:
+    """All other tasks, then every pair of them."""
+    others = tuple(t for t in TASKS if t != target)
+    return [others, *combinations(others, 2)]
+
+
+def rows(out: Path) -> list[dict[str, str]]:
+    with out.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def present(arguments: argparse.Namespace, target: str, method: str, some: Any, n: int, seed: int) -> bool:
+    key = (target, method, "+".join(some), str(n), str(seed))
+    return any(tuple(r[c] for c in COLUMNS[:5]) == key for r in rows(arguments.out))
+
+
+def add(
+    arguments: argparse.Namespace,
+    target: str,
+    method: str,
+    some: Any,
+    n: int,
+    seed: int,
+    truth: Matrix,
+    ranked: Matrix,
+    values: Matrix | None,
+    seconds: float,
+) -> None:
+    if present(arguments, target, method, some, n, seed):
+        return
+    mae = "" if values is None else f"{np.abs(values - truth).mean():.5g}"
+    row = (
+        target,
+        method,
+        "+".join(some),
+        n,
+        seed,
+        len(truth),
+        f"{spearman_rho(ranked, truth):.4f}",
+        f"{kendall_tau(ranked, truth):.4f}",
+        mae,
+    )
+    with arguments.out.open("a", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerow((*row, f"{np.ptp(truth):.5g}", round(seconds)))
+
+
+def summary(found: list[dict[str, str]]) -> str:
+    """Spearman, mean over seeds with its standard error; and MAE as a share of the labels' range."""
+    lines = [f"| method | {' | '.join(TASKS)} |", "|---" * (len(TASKS) + 1) + "|"]
+    kinds = sorted({(r["method"], r["labels"], min(2, r["sources"].count("+"))) for r in found})
+    for method, n, many in kinds:
+        cells = []
+        for target in TASKS:
+            some = [
+                r
+                for r in found
+                if (r["target"], r["method"], r["labels"]) == (target, method, n) and min(2, r["sources"].count("+")) == many
+            ]
+            rho = [float(r["spearman"]) for r in some]
+            mae = [100 * float(r["mae"]) / float(r["range"]) for r in some if r["mae"]]
+            error = f" ± {np.std(rho, ddof=1) / len(rho) ** 0.5:.3f}" if len(rho) > 1 else ""
+            cells.append(f"{np.mean(rho):.3f}{error}" + (f" ({np.mean(mae):.1f} %)" if mae else "") if rho else "")
+        what = {0: "", 1: ", pairs of sources", 2: ", all others"}[many]
+        lines.append(f"| {method}{what}{f', {n} labels' if n != '0' else ''} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
