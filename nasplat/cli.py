@@ -171,6 +171,15 @@ def _millions(n: float) -> str:
 @click.option("--against", default=None, metavar="SPACE", help="Of base: percentiles within this search space.")
 @click.option("--recipe", default=None, metavar="TAG", help="Of base: how an ImageNet classifier is trained, such as a1_in1k.")
 @click.option("--seed", default=0, show_default=True, help="Of the random architectures that stand for --against.")
+@click.option(
+    "--calibrate",
+    "labelled",
+    default=None,
+    metavar="TABLE",
+    help="Of family aiop: some twenty labelled networks of the task that is asked about.",
+)
+@click.option("--task", "task", default=None, metavar="COLUMN", help="Of --calibrate: its label.")
+@click.option("--space", default=None, help="Of --calibrate: the space that reads its architecture column.")
 @input_shape
 @as_json
 def score(
@@ -179,6 +188,9 @@ def score(
     against: str | None,
     recipe: str | None,
     seed: int,
+    labelled: str | None,
+    task: str | None,
+    space: str | None,
     shape: str | None,
     as_json: bool,
 ) -> None:
@@ -189,7 +201,10 @@ def score(
     """
     import nasplat
 
-    rows = nasplat.score(list(networks), predictor, _shape(shape), against, recipe, seed)
+    if len({labelled is None, task is None, space is None}) > 1:
+        raise InputError("expected --calibrate, --task and --space together, got some of them.\n  Give all three, or none.")
+    known = None if labelled is None else nasplat.load_table(labelled, space=space, metric=task or "")
+    rows = nasplat.score(list(networks), predictor, _shape(shape), against, recipe, seed, known)
     data = [{"network": r.name, "rank": i} | r.prediction.to_dict() for i, r in enumerate(rows, 1)]
 
     def table() -> Any:
@@ -463,10 +478,20 @@ def _calibrate(spaces: tuple[str, ...], n: int, conditions: Any, as_json: bool) 
 
 
 @cli.command()
-@click.option("--family", default="trees", show_default=True, help="trees, gennape or count.")
+@click.option("--family", default="trees", show_default=True, help="trees, gennape, count, or aiop with --tasks.")
 @click.option("--table", "table_path", required=True, help="Labelled architectures, .csv or .csv.gz.")
 @click.option("--space", required=True, help="Space that reads the architecture column.")
-@click.option("--metric", required=True, help="Column of the label.")
+@click.option("--metric", default=None, help="Column of the label.")
+@click.option(
+    "--tasks",
+    default=None,
+    metavar="A,B,…",
+    help="Of aiop: columns, or TABLE:COLUMN of other tables of the space; one adapter each.",
+)
+@click.option("--encoder", default="gennape-nb101", show_default=True, help="Of aiop: predictor whose encoder is frozen.")
+@click.option(
+    "--scaling", type=click.Choice(["none", "standard", "flops"]), default="standard", show_default=True, help="Of aiop's labels."
+)
 @click.option("--unit", default=None, help="What the label is, in words, with its unit.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the predictor.")
 @click.option("--seeds", default="0,1,2", show_default=True, help="Seeds of split and predictor; the first is saved.")
@@ -477,7 +502,10 @@ def fit(
     family: str,
     table_path: str,
     space: str,
-    metric: str,
+    metric: str | None,
+    tasks: str | None,
+    encoder: str,
+    scaling: str,
     unit: str | None,
     out: Path,
     seeds: str,
@@ -489,6 +517,16 @@ def fit(
     import nasplat
     from nasplat.fitting import fit_and_save
 
+    if (family == "aiop") != (tasks is not None) or (tasks is None) != (metric is not None):
+        raise InputError(
+            "expected --metric, or --tasks with --family aiop.\n  Name the column of the label, or those of the tasks."
+        )
+    if tasks is not None:
+        _fit_tasks(
+            table_path, space, tasks.split(","), encoder, scaling, out, int(seeds.split(",")[0]), workers, _pairs(preset), as_json
+        )
+        return
+    assert metric is not None
     table = nasplat.load_table(table_path, space=space, metric=metric, **_pairs(preset))
     command = (
         f"nasplat fit --family {family} --table {Path(table_path).name} --space {space} --metric {metric} --seeds {seeds}"
@@ -502,6 +540,53 @@ def fit(
     _print(rows, as_json, lambda: _evaluation_table(rows))
     if not as_json:
         click.echo(f"saved {out}")
+
+
+def _fit_tasks(
+    table_path: str,
+    space: str,
+    tasks: list[str],
+    encoder: str,
+    scaling: str,
+    out: Path,
+    seed: int,
+    workers: int,
+    presets: dict[str, Any],
+    as_json: bool,
+) -> None:
+    import nasplat
+    from nasplat.fitting import fit_tasks
+
+    tables = {}
+    for word in tasks:
+        file, colon, column = word.rpartition(":")
+        tables[column] = nasplat.load_table(file if colon else table_path, space=space, metric=column, **presets)
+    command = (
+        f"nasplat fit --family aiop --table {Path(table_path).name} --space {space} --tasks {','.join(tasks)} --encoder {encoder}"
+    )
+    command += f" --scaling {scaling} --seeds {seed} --out {out}"
+    with _progress("fit", as_json) as update:
+        _, rows = fit_tasks(
+            tables, nasplat.load_predictor(encoder), out, seed, scaling, command=command, progress=update, workers=workers
+        )
+
+    def table() -> Any:
+        cells = [
+            [
+                r["task"],
+                str(r["n"]),
+                f"{r['kendall_tau']:.3f}",
+                f"{r['spearman_rho']:.3f}",
+                f"{r['mean_absolute_error']:.4g}",
+                f"{r['macs_tau']:.3f}",
+            ]
+            for r in rows
+        ]
+        return _table(["task", "networks", "τ-b", "ρ", "MAE", "τ-b MACs"], cells, "Each task's own adapter after 20 labels")
+
+    _print(rows, as_json, table)
+    if not as_json:
+        click.echo(f"saved {out}; next: nasplat score … --predictor {out} --calibrate TABLE --task COLUMN --space {space}")
 
 
 def _evaluation_table(rows: list[dict[str, Any]]) -> Any:

@@ -233,6 +233,7 @@ def score(
     against: str | Space | Sequence[Any] | None = None,
     recipe: str | None = None,
     seed: int = 0,
+    known: Table | None = None,
 ) -> list[Scored]:
     """Rank networks: those inside the predictor's support first, best first; the rest by predicted top-1, then by MACs, largest first.
 
@@ -244,12 +245,13 @@ def score(
         against: Of `base`: the family to compare with, a search space (200 random architectures stand for it) or at least 20 networks.
         recipe: Of `base`: how an ImageNet classifier would be trained, such as "a1_in1k" or "augreg_in21k_ft_in1k".
         seed: Of the random architectures.
+        known: Of predictors with adapters (AIO-P): some twenty labelled networks of the task that is asked about, loaded with a space.
 
     Returns:
         Rows in ranking order; every row carries MACs and parameters, inside or outside the support.
 
     Raises:
-        InputError: the predictor has no use for `against` or `recipe`.
+        InputError: the predictor has no use for `against`, `recipe` or `known`.
     """
     loaded = load_predictor(predictor) if isinstance(predictor, str) else predictor
     if against is not None:
@@ -261,6 +263,13 @@ def score(
             raise InputError(f"expected a universal predictor beside recipe, got family {loaded.family!r}.\n  Use 'base'.")
         loaded = copy(loaded)
         loaded.zoo = cast(Any, loaded.zoo).under(recipe)
+    if known is not None:
+        if not hasattr(loaded, "calibrate"):
+            raise InputError(
+                f"expected a predictor with adapters beside labelled networks, got family {loaded.family!r}.\n  Use family aiop."
+            )
+        loaded = cast(Any, loaded).calibrate([a.canonical().graph() for a in known.architectures], known.labels)
+        loaded.metric = known.metric
     rows = []
     for item in items:
         graph = capture(item, example_input)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 import nasplat
-from nasplat.errors import PredictorError
+from nasplat.cli import cli
+from nasplat.errors import InputError, PredictorError
 from nasplat.metrics import kendall_tau
 from nasplat.predict.aiop import MODES, Adapter, Aiop
 from nasplat.predict.encoder import collate
@@ -126,3 +129,33 @@ def test_it_is_kept_and_wrong_input_is_refused(views: list[View], fitted: Aiop, 
         fitted.calibrate(views[:5], y[:5], "everything")
     with pytest.raises(PredictorError, match="three or more, got 2"):
         fitted.calibrate(views[:2], y[:2])
+
+
+def test_the_command_line_trains_adapters_and_answers_for_a_new_task(tmp_path: Path) -> None:
+    space = nasplat.load_space("nasbench201", width=4, cells=1, image=16, channels=1)
+    members = list(dict.fromkeys(space.sample(seed=i).canonical() for i in range(110)))
+    lines = ["architecture,a,b,c"]
+    for m in members:
+        size = np.log10(1 + m.graph().macs)
+        lines.append(f"{space.format(m)},{size:.5f},{10 * size + 1:.5f},{-3 * size + 40:.5f}")
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (tmp_path / "few.csv").write_text("\n".join(lines[:1] + lines[-20:]) + "\n", encoding="utf-8")
+    presets = [f"--preset={p}" for p in ("width=4", "cells=1", "image=16", "channels=1")]
+    words = ["fit", "--family", "aiop", "--table", str(tmp_path / "t.csv"), "--space", "nasbench201", *presets]
+    out = str(tmp_path / "aiop")
+    said = CliRunner().invoke(cli, [*words, "--tasks", f"a,{tmp_path}/t.csv:b", "--workers", "1", "--out", out, "--json"])
+    assert said.exception is None, said.output
+    rows = json.loads(said.stdout)
+    assert [r["task"] for r in rows] == ["a", "b"]
+    assert all(r["train"] + r["n"] < len(members) for r in rows)
+    names = [m.to_json() for m in members[:6]]
+    answered = ["score", *names, "--predictor", out, "--json"]
+    assert all(r["mean"] is None for r in json.loads(CliRunner().invoke(cli, answered).stdout))
+    known = ["--calibrate", str(tmp_path / "few.csv"), "--task", "c"]
+    refused = CliRunner().invoke(cli, [*answered, *known])
+    assert isinstance(refused.exception, InputError)
+    found = json.loads(CliRunner().invoke(cli, [*answered, *known, "--space", "nasbench201"]).stdout)
+    assert {r["metric"] for r in found} == {"c"}
+    assert isinstance(CliRunner().invoke(cli, [*words, "--metric", "a", "--out", out]).exception, InputError)
+    wrong = CliRunner().invoke(cli, ["score", *names, "--predictor", "trees-nb201", *known, "--space", "nasbench201"])
+    assert "expected a predictor with adapters" in str(wrong.exception)
