@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
@@ -259,8 +259,8 @@ class Aiop(AbstractPredictor):
         target = (scaled - found.moments_[0]) / found.moments_[1]
         if mode == "none":
             return found
-        heads = [p for path in found.paths_ for p in path.head.parameters()]
-        adapters = [p for path in found.paths_ if path.adapter is not None for p in path.adapter.parameters()]
+        heads = [p for path in found._paths() for p in path.head.parameters()]
+        adapters = [p for path in found._paths() if path.adapter is not None for p in path.adapter.parameters()]
         encoder = list(found.encoder_.parameters())
         if mode == "adaproxy":
             found._adaproxy(views, target)
@@ -286,8 +286,8 @@ class Aiop(AbstractPredictor):
     def _adaproxy(self, views: Sequence[View], target: Matrix) -> None:
         """The last linear map w of each head becomes (α + b) ∘ w, |b|₁ penalised; all else stays."""
         wanted = torch.from_numpy(target).float()
-        for path in self.paths_:
-            last = path.head[-1]
+        for path in self._paths():
+            last = cast(nn.Linear, path.head[-1])
             base = last.weight.detach().clone()
             alpha, shift = torch.ones((), requires_grad=True), torch.zeros_like(base, requires_grad=True)
             bias = last.bias.detach().clone().requires_grad_(True)
@@ -330,6 +330,9 @@ class Aiop(AbstractPredictor):
 
     def _encoder(self) -> Encoder:
         return Encoder(self.hidden, self.layers, self.embedding, trunk=self.trunk)
+
+    def _paths(self) -> list[Path]:
+        return cast(list[Path], list(self.paths_))
 
     def _path(self) -> Path:
         return Path(self.hidden, self.layers, self.embedding, self.width)
