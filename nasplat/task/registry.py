@@ -1,5 +1,5 @@
-"""Tasks by name (`digits-clutter`, `stereo-synthetic`) or by the path of a folder of image files, or of stereo pairs after `stereo:`;
-`?side=32&limit=10000` appends options.
+"""Tasks by name (`digits-clutter`, `stereo-synthetic`) or by the path of a folder of image files, or of stereo pairs after `stereo:`; `rotation:`, `jigsaw:`,
+`autoencoder:` or `edges:` before either asks another question about the same images; `?side=32&limit=10000` appends options.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 
 from nasplat.errors import TaskError
 from nasplat.task import stereo
+from nasplat.task.derived import QUESTIONS, derived
 from nasplat.task.digits import digits
 from nasplat.task.files import from_folder
 from nasplat.task.task import Task
@@ -38,12 +39,15 @@ def load_task(reference: str, **options: Any) -> Task:
 
     Args:
         reference: A name, or a folder with IDX or npz image files or with a folder of pictures per class, or `stereo:` and a folder of stereo
-            pairs; options may follow after `?`.
+            pairs; options may follow after `?`. A question of `nasplat.task.derived` and a colon may stand before it.
         options: Keyword arguments of its maker, such as train=2048 or limit=10000.
 
     Raises:
         TaskError: no such name or folder, or an option it does not take.
     """
+    question, colon, rest = reference.partition(":")
+    if colon and question in QUESTIONS:
+        return derived(question, load_task(rest, **options))
     reference, asked, words = reference.partition("?")
     if asked:
         options = {k: _value(v) for k, v in parse_qsl(words, keep_blank_values=True)} | options
