@@ -29,6 +29,7 @@ from nasplat.measuring import measure_together
 from nasplat.metrics import kendall_tau
 from nasplat.runs import hardware, versions
 from nasplat.supernet.strategy import EASNET, Sandwich
+from nasplat.task import Split
 
 COLUMNS = ("method", "seed", "subnet", "epe_px", "macs", "params", "epochs", "train_seconds")
 RANDOM, ALONE = 24, 12
@@ -82,12 +83,16 @@ def load(arguments: argparse.Namespace, likelihood: float = 2.0) -> nasplat.Task
     )
 
 
+def brief(task: nasplat.Task) -> nasplat.Task:
+    """Statistics are calibrated on 128 pairs: millions of pixels."""
+    return replace(task, train=Split(task.train.x[:128], task.train.y[:128]))
+
+
 def inherited(space: nasplat.Space, method: str, arguments: argparse.Namespace) -> None:
     task = load(arguments, 0.0 if "smooth" in method else 2.0)
     supernet = nasplat.Supernet(space, task, arguments.seed)
     supernet.adopt(load_file(arguments.largest))
     epochs = arguments.epochs[0 if method == "ours" else -1]
-    print(method, "before", supernet.evaluate(space.extreme(True)), flush=True)
     told = supernet.train(
         **{"epochs": epochs, "strategy": STRATEGIES[method], "batch_size": 4, "lr": arguments.lr, "weight_decay": 1e-4},
         **{"clip": 10.0, "distill_weight": 0.0, "watch": False},
@@ -97,6 +102,7 @@ def inherited(space: nasplat.Space, method: str, arguments: argparse.Namespace) 
         ),
     )
     seconds = sum(e.seconds for e in told)
+    supernet.task = brief(task)
     for name, architecture in subnets(space).items():
         if not present(arguments, method, name):
             error = supernet.evaluate(architecture, "test")
@@ -125,6 +131,7 @@ def alone(space: nasplat.Space, arguments: argparse.Namespace) -> None:
             **{"epochs": epochs, "strategy": "single-path", "batch_size": 4, "lr": 1e-2, "weight_decay": 1e-4},
             **{"clip": 10.0, "watch": False},
         )
+        single.task = brief(task)
         error, seconds = single.evaluate(member, "test"), sum(e.seconds for e in told)
         print(f"alone: {name}, {epochs} epochs, {seconds:.0f} s, {error:.2f} px", flush=True)
         add(arguments, "alone", name, architecture, error, epochs, seconds)
