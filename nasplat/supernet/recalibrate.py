@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-BATCH = 256
+BATCH, ELEMENTS = 256, 2**22
+"""Images at once, and numbers in them at most: activations of more no longer fit the caches."""
 
 
 def needs_recalibration(module: nn.Module) -> bool:
@@ -47,8 +48,9 @@ def recalibrate(module: nn.Module, images: Tensor) -> None:
         for layer in layers:
             layer.train()
             layer.momentum = 0.0
-        for start in range(0, len(images), BATCH):
-            module(images[start : start + BATCH])
+        size = max(1, min(BATCH, ELEMENTS // images[0].numel()))
+        for start in range(0, len(images), size):
+            module(images[start : start + size])
     finally:
         for hook in hooks:
             hook.remove()

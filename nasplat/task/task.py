@@ -13,6 +13,8 @@ from torch.nn import functional as F
 from nasplat.errors import TaskError
 
 Loss = Callable[[Any, Tensor], Tensor]
+ELEMENTS = 2**22
+"""Numbers in a batch that is evaluated, at most."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,7 @@ class Task:
             data = Split(data.x[rows], data.y[rows])
         was_training = module.training
         module.eval()
+        batch_size = max(1, min(batch_size, ELEMENTS // data.x[0].numel()))
         total = torch.zeros((), dtype=torch.float64, device=data.x.device)
         for start in range(0, len(data), batch_size):
             output = module(data.x[start : start + batch_size])
