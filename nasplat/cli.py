@@ -880,7 +880,7 @@ def train(
     help="Predictor that proposes; none: proposals learn from the trials alone; fitted: base, fine-tuned on --pilots networks.",
 )
 @click.option(
-    "--pilots", type=int, default=None, help="Networks that --guide fitted evaluates first; they count as trials.  [default: 40]"
+    "--pilots", type=int, default=None, help="Networks that --guide fitted evaluates first; the search knows them.  [default: 40]"
 )
 @click.option(
     "--latency",

@@ -158,7 +158,7 @@ def run_search(
         guide: Predictor that proposes, or none; fitted: the one of `fitted`.
         guide_at: Presets at which it scores the choices.
         latency: Predictor of this device.
-        fitted: Predictor of quality, whose pilots count as finished trials.
+        fitted: Predictor of quality, whose pilots are known to the search.
         prune: Stop trainings that cannot reach the Pareto front; with trained quality only.
         storage: Optuna storage.
         seed: Of sampler and training.
@@ -460,8 +460,8 @@ def forecast_search(
     asked = [forecast.evaluations(quality(w, task, supernet, predicted, seed), members, left, prune) for w in words]
     asked += [forecast.evaluations(c, members, left) for c in cost if not c.is_cheap]
     parts += asked
-    if guide == FITTED and not stages and not finished(folder, storage):  # known trials, which the search does not evaluate again
-        parts[-len(asked)] = replace(parts[-len(asked)], count=max(left, pilots or PILOTED))
+    if guide == FITTED and not stages and not finished(folder, storage):
+        parts[-len(asked)] = replace(parts[-len(asked)], count=left + (pilots or PILOTED))
     if budget is not None:
         parts.append(forecast.Part("the rest of --budget", 1, max(0.0, budget - sum(p.seconds for p in asked)), 0.0, 0))
     else:

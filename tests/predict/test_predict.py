@@ -115,7 +115,7 @@ def test_unfitted_few_and_unequal_labels_are_refused(labelled: Data) -> None:
 def test_unknown_family_and_settings_are_refused() -> None:
     from nasplat.predict.registry import make
 
-    with pytest.raises(PredictorError, match="among trees, gennape, universal, zoo, count, latency, got 'forest'"):
+    with pytest.raises(PredictorError, match="among trees, gennape, universal, aiop, zoo, count, latency, got 'forest'"):
         make("forest")
     with pytest.raises(PredictorError, match="does not take these settings"):
         make("trees", leaves=3)

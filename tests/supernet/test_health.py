@@ -17,6 +17,7 @@ from nasplat.errors import SupernetError, SupernetWarning
 from nasplat.supernet import training
 from nasplat.supernet.compiling import blocks, compile_blocks
 from nasplat.supernet.health import Health, Watch
+from nasplat.supernet.strategy import strategy_named
 from nasplat.supernet.training import Trainer
 
 
@@ -175,7 +176,9 @@ def test_a_step_waits_for_no_device(name: str, strategy: str, task: nasplat.Task
         supernet.store.weights[key] = weight.to("meta")
     supernet.device = supernet.subnets.device = torch.device("meta")
     config = nasplat.TrainConfig(epochs=3, batch_size=64, strategy=strategy)
-    trainer = Trainer(supernet.store, supernet.subnets, task, 0, config, supernet._teacher(config, None))
+    trainer = Trainer(
+        supernet.store, supernet.subnets, task, 0, config, supernet._teacher(config, strategy_named(strategy), None)
+    )
     monkeypatch.setattr(trainer.optimiser, "_update", lambda *a: None)
     x, y = torch.empty(64, *task.input_shape, device="meta"), torch.zeros(64, dtype=torch.long, device="meta")
     monkeypatch.setattr(training, "sort_channels", lambda *a: ["sorted"])  # which looks at the weights, once
