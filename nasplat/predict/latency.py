@@ -78,7 +78,7 @@ class LatencyPredictor(AbstractPredictor):
         x = self._terms(seen, self.prunes_)
         self.validation_ = {
             "networks": len(y),
-            "folds": "families left out" if families is not None else "random",
+            "folds": "families left out" if families is not None and len(set(families)) > 1 else "random",
             "mape_percent": float(np.mean(np.abs(answers / y - 1)) * 100),
             "tau": float(kendall_tau(answers.tolist(), y.tolist())),
             "correction": self.share_,
