@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,7 +45,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True, help="Folder of what is being trained.")
     parser.add_argument("--only", nargs="+", default=["ours", "published", "alone"], choices=[*STRATEGIES, "alone", "latency"])
     parser.add_argument("--epochs", type=int, nargs="+", default=[16, 12], help="Of ours, and of published.")
-    parser.add_argument("--alone-minutes", type=float, default=4.0, help="Of training of a subnet alone.")
+    parser.add_argument("--alone-epochs", type=int, default=4, help="Passes that a subnet alone is trained for.")
     parser.add_argument(
         "--part", type=int, nargs=2, default=(0, 1), help="This process's share of the subnets alone, such as 0 2."
     )
@@ -110,7 +109,7 @@ def inherited(space: nasplat.Space, method: str, arguments: argparse.Namespace) 
 
 
 def alone(space: nasplat.Space, arguments: argparse.Namespace) -> None:
-    """Twelve of the random subnets, spread in MACs, each trained on its own for the same time."""
+    """Twelve of the random subnets, spread in MACs, each trained on its own for as many passes."""
     task = load(arguments)
     ranked = sorted(((a.graph().macs, n, a) for n, a in subnets(space).items() if n.startswith("random")), key=lambda r: r[:2])
     chosen = [ranked[i][1:] for i in np.linspace(0, len(ranked) - 1, ALONE).round().astype(int)]
@@ -120,13 +119,7 @@ def alone(space: nasplat.Space, arguments: argparse.Namespace) -> None:
             continue
         single = nasplat.Supernet(space.only(architecture), task, arguments.seed)
         member = single.space.extreme()
-        module = single.subnet(member).train()
-        x, y = next(task.epoch(0, 4))
-        for _ in range(3):
-            started = time.perf_counter()
-            task.loss(module(x), y).backward()
-            step = 1.25 * (time.perf_counter() - started)  # colours, collection and update
-        epochs = max(2, int(arguments.alone_minutes * 60 / (step * task.batches_per_epoch(4))))
+        epochs = arguments.alone_epochs
         told = single.train(
             **{"epochs": epochs, "strategy": "single-path", "batch_size": 4, "lr": 1e-2, "weight_decay": 1e-4},
             **{"clip": 10.0, "watch": False},

@@ -269,7 +269,9 @@ def test_foreign_architecture_and_bad_settings_are_refused(vit: nasplat.Space, t
         supernet.evaluate(nasplat.load_space("vit").sample())
     with pytest.raises(SupernetError, match="nothing would move"):
         supernet.train(epochs=1, lr=0.0)
-    with pytest.raises(SupernetError, match="among single-path, sandwich, ovo, progressive, got 'magic'"):
+    with pytest.raises(
+        SupernetError, match="among single-path, sandwich, warm-sandwich, progressive, shrinking, ovo, got 'magic'"
+    ):
         supernet.train(epochs=1, strategy="magic")
     with pytest.raises(SupernetError, match="got 'speed'"):
         supernet.train(epochs=1, speed=3)
