@@ -1,4 +1,7 @@
-"""Run folders: what was asked, with what versions and hardware; and the joins that verbs and demo share."""
+"""Run folders: what was asked, with what versions and hardware; and the joins that verbs and demo share.
+
+The file is long because it is the one place where words of a command become spaces, predictors, objectives and samplers; what they do lies in rooms below.
+"""
 
 from __future__ import annotations
 
