@@ -577,7 +577,7 @@ def _fit_tasks(
                 str(r["n"]),
                 f"{r['kendall_tau']:.3f}",
                 f"{r['spearman_rho']:.3f}",
-                f"{r['mean_absolute_error']:.4g}",
+                "-" if r["mean_absolute_error"] is None else f"{r['mean_absolute_error']:.4g}",
                 f"{r['macs_tau']:.3f}",
             ]
             for r in rows
@@ -936,6 +936,8 @@ def search(context: click.Context, space: str, out: Path, as_json: bool, workers
     stages = o["stages"].split(",") if o["stages"] else []
     if bool(stages) != (o["budget"] is not None):
         raise InputError("expected --stages and --budget together, got one of them.\n  Give both, or neither.")
+    if o["exports"] is not None and "inherited" not in (stages or [o["maximize"]]):
+        raise InputError("--exports expected inherited quality: only subnets of a supernet have weights.\n  Leave it out.")
     if dry_run:
         named = {k: o[k] for k in ("maximize", "minimize", "trials", "guide", "prune", "storage", "budget", "seed", "device")}
         named |= {

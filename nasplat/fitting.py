@@ -304,9 +304,11 @@ def fit_tasks(
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for r in rows:
+        error, covered = r["mean_absolute_error"], r["interval_coverage"]  # none where no network lies in the support
+        told = ("-" if error is None else f"{error:.4g}", "-" if covered is None else f"{covered:.1%}")
         lines.append(
-            f"| {r['task']} | {r['train']} | {r['n']} | {r['kendall_tau']:.3f} | {r['spearman_rho']:.3f} | {r['mean_absolute_error']:.4g} | "
-            f"{r['interval_coverage']:.1%} | {r['macs_tau']:.3f} | {r['params_tau']:.3f} |"
+            f"| {r['task']} | {r['train']} | {r['n']} | {r['kendall_tau']:.3f} | {r['spearman_rho']:.3f} | {' | '.join(told)} | "
+            f"{r['macs_tau']:.3f} | {r['params_tau']:.3f} |"
         )
     if command:
         lines += ["", "Made by", "", "```", command, "```"]
