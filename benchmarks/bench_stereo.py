@@ -9,6 +9,10 @@ processes train together.
 
     torchrun --nproc-per-node 2 benchmarks/bench_stereo.py --cache cache
     python benchmarks/bench_stereo.py --pairs stereo --cache cache
+
+With a GPU, more pairs and larger crops of the real ones, which are then also judged at that size:
+
+    python benchmarks/bench_stereo.py --device cuda --train 8192 --batch 32 --minutes 4 --render 16 --crop 160 320 --pairs stereo --cache cache
 """
 
 from __future__ import annotations
@@ -17,6 +21,9 @@ import argparse
 import csv
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +35,9 @@ from torch.nn import functional as F
 import nasplat
 from nasplat.runs import hardware, versions
 from nasplat.supernet.processes import current, join, leave
-from nasplat.task.stereo import judge
+from nasplat.task import Split
+from nasplat.task.scenes import scene
+from nasplat.task.stereo import judge, varied
 
 Answer = Callable[[Tensor], Tensor]
 LARGEST = 48
@@ -46,22 +55,28 @@ def main() -> None:
         "--likelihood", type=float, default=2.0, help="Weight of the volumes' cross-entropy; 0 is the published loss."
     )
     parser.add_argument("--tune", type=int, default=30, help="Epochs of fine-tuning on real pairs, four crops of each.")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--minutes", type=float, help="Of training on synthetic pairs, about; instead of --epochs.")
+    parser.add_argument("--render", type=int, default=1, help="Processes that render.")
+    parser.add_argument("--crop", type=int, nargs=2, default=(128, 256), help="Height and width of the parts of real pairs that are learnt.")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--pairs", type=Path, help="Folder of real pairs.")
     parser.add_argument("--cache", type=Path, required=True, help="Folder of the weights while training.")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "stereo.csv")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    processes, _ = join("cpu")
+    processes, _ = join(arguments.device)
     arguments.out.parent.mkdir(exist_ok=True)
     if not arguments.out.exists():
         arguments.out.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
+    task = None
     for seed in arguments.seeds:
         present = {(r["data"], r["seed"]) for r in rows(arguments.out)}
         for data in ("synthetic", "real") if arguments.pairs else ("synthetic",):
             if (data, str(seed)) in present:
                 continue
-            found = run(data, seed, arguments)
+            task = task or synthetic(arguments)
+            found = run(data, task, seed, arguments)
             if not processes.is_first:
                 continue
             with arguments.out.open("a", encoding="utf-8", newline="") as file:
@@ -76,39 +91,65 @@ def rows(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def run(data: str, seed: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    task = nasplat.load_task(
-        "stereo-synthetic",
-        **{"largest": LARGEST, "train": arguments.train, "decide": 32, "test": 128, "fresh": False},
-        likelihood=arguments.likelihood,
-    )
+def rendered(seed: int) -> tuple[Tensor, Tensor]:
+    """One training pair, as `stereo-synthetic` renders it."""
+    torch.set_num_threads(1)
+    found = scene(128, 256, LARGEST, seed)
+    return torch.cat([found.left, found.right]).numpy(), found.disparity.numpy()
+
+
+def synthetic(arguments: argparse.Namespace) -> nasplat.Task:
+    """The task with its training pairs on the device, rendered by several processes."""
+    options: dict[str, Any] = {"largest": LARGEST, "decide": 32, "test": 128, "fresh": False, "likelihood": arguments.likelihood}
+    if arguments.render == 1:
+        return nasplat.load_task("stereo-synthetic", train=arguments.train, **options)
+    task = nasplat.load_task("stereo-synthetic", train=8, **options)
+    with ProcessPoolExecutor(arguments.render) as pool:
+        made = list(pool.map(rendered, range(arguments.train), chunksize=32))
+    views, disparity = (torch.stack([torch.from_numpy(m[k]) for m in made]).to(arguments.device) for k in (0, 1))
+    whole = Split(views, disparity)
+    return replace(task, train=whole, renew=lambda epoch: varied(whole, epoch))
+
+
+def run(data: str, task: nasplat.Task, seed: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    if arguments.minutes:
+        brief = replace(task, train=Split(task.train.x[:1024], task.train.y[:1024]), renew=None)
+        _, one = trained(brief, seed, 2, arguments.lr, arguments, None)
+        arguments.epochs = max(2, round(arguments.minutes * 60 / (one / 2 * len(task.train) / len(brief.train))))
+        arguments.minutes = None
     module, seconds = trained(task, seed, arguments.epochs, arguments.lr, arguments, arguments.cache / f"stereo_{seed}")
     if not current().is_first:
         return []
+    device = torch.device(arguments.device)
     methods: dict[str, Answer] = {"easnet-small, largest": module}
     spent = {"easnet-small, largest": (arguments.epochs, seconds)}
     if data == "real":
         options = {"largest": LARGEST, "contiguous": True, "likelihood": arguments.likelihood}
         task = nasplat.load_task(f"stereo:{arguments.pairs}", **options)
-        print(task, flush=True)
+        larger = nasplat.load_task(f"stereo:{arguments.pairs}", **options, crop=tuple(arguments.crop))
+        print(larger, flush=True)
         tuned = arguments.cache / f"tuned_{seed}"
-        other, more = trained(task, seed, arguments.tune, arguments.lr / 4, arguments, tuned, module)
+        other, more = trained(larger, seed, arguments.tune, arguments.lr / 4, arguments, tuned, module)
         methods = {"easnet-small, largest, not fine-tuned": module, "easnet-small, largest, fine-tuned": other}
         spent = {"easnet-small, largest, not fine-tuned": (0, 0.0), "easnet-small, largest, fine-tuned": (arguments.tune, more)}
-    side = min((5, 9, 15), key=lambda s: judge(lambda x: matched(x, s), task.decide)["epe_px"])
+    parts = {data: task.test}
+    if data == "real" and tuple(arguments.crop) != (128, 256):
+        parts[f"real, {arguments.crop[0]} x {arguments.crop[1]}"] = larger.test
+    side = min((5, 9, 15), key=lambda s: judge(partial(matched, side=s), task.decide.to(device))["epe_px"])
     mean = float(task.train.y[task.train.y > 0].mean())
-    methods[f"block matching, window {side}"] = lambda x: matched(x, side)
+    methods[f"block matching, window {side}"] = partial(matched, side=side)
     methods["mean of the training scenes"] = lambda x: torch.full_like(x[:, 0], mean)
     found = []
-    for method, answer in methods.items():
-        started = time.perf_counter()
-        measured = judge(answer, task.test, 1)
-        pace = 1e3 * (time.perf_counter() - started) / len(task.test)
-        epochs, took = spent.get(method, (0, 0.0))
-        row = {"data": data, "method": method, "seed": seed, "pairs": len(task.test), "epochs": epochs}
-        row |= {"train_seconds": round(took), "ms_per_pair": round(pace, 1), "pixels": int(measured["pixels"])}
-        found.append(row | {m: measured[m] for m in MEASURES})
-        print(f"{data}, {method}: EPE {measured['epe_px']:.2f} px, bad-3 {measured['bad3_percent']:.1f} %", flush=True)
+    for part, split in parts.items():
+        for method, answer in methods.items():
+            started = time.perf_counter()
+            measured = judge(answer, split.to(device), 1)
+            pace = 1e3 * (time.perf_counter() - started) / len(split)
+            epochs, took = spent.get(method, (0, 0.0))
+            row = {"data": part, "method": method, "seed": seed, "pairs": len(split), "epochs": epochs}
+            row |= {"train_seconds": round(took), "ms_per_pair": round(pace, 1), "pixels": int(measured["pixels"])}
+            found.append(row | {m: measured[m] for m in MEASURES})
+            print(f"{part}, {method}: EPE {measured['epe_px']:.2f} px, bad-3 {measured['bad3_percent']:.1f} %", flush=True)
     return found
 
 
@@ -118,12 +159,13 @@ def trained(
     epochs: int,
     lr: float,
     arguments: argparse.Namespace,
-    folder: Path,
+    folder: Path | None,
     start: torch.nn.Module | None = None,
 ) -> tuple[torch.nn.Module, float]:
     """The largest network after a warm-up and a cosine, and the seconds of it; `largest.safetensors` in the folder keeps it."""
-    space = nasplat.load_space("easnet-small")
-    single = nasplat.Supernet(space.only(space.extreme(True)), task, seed)
+    height, width = task.input_shape[1:]
+    space = nasplat.load_space("easnet-small", height=height, width=width)
+    single = nasplat.Supernet(space.only(space.extreme(True)), task, seed, arguments.device)
     if start is not None:
         single.adopt(start)
 
@@ -142,12 +184,13 @@ def trained(
             "lr": lr,
             "weight_decay": 1e-4,
             "clip": 10.0,
+            "bf16": arguments.device != "cpu",
         },
         checkpoint=folder,
         report=report,
     )
     module = single.subnet(single.space.extreme())
-    if current().is_first:
+    if current().is_first and folder is not None:
         save_file({k: v.contiguous() for k, v in module.state_dict().items()}, folder / "largest.safetensors")
     return module, sum(e.seconds for e in told)
 
@@ -157,7 +200,7 @@ def matched(views: Tensor, side: int) -> Tensor:
     codes = [census(v.mean(1, keepdim=True)) for v in views.chunk(2, 1)]
     left, right = volume(*codes, side), volume(*(c.flip(3) for c in reversed(codes)), side).flip(3)
     found, other = winner(left), winner(right)
-    columns = torch.arange(views.shape[3], dtype=found.dtype)
+    columns = torch.arange(views.shape[3], dtype=found.dtype, device=found.device)
     there = (columns - found).round().clamp(0, views.shape[3] - 1).long()
     agrees = (found - other.gather(2, there)).abs() <= 1.5
     return median(filled(torch.where(agrees, found, -1)))
@@ -193,7 +236,7 @@ def filled(disparity: Tensor) -> Tensor:
     """What is unknown (negative) takes the smaller of its nearest known neighbours in the row, as what is hidden lies behind."""
 
     def carried(x: Tensor) -> Tensor:
-        place = torch.where(x >= 0, torch.arange(x.shape[2]), -1).cummax(2).values
+        place = torch.where(x >= 0, torch.arange(x.shape[2], device=x.device), -1).cummax(2).values
         return torch.where(place >= 0, x.gather(2, place.clamp_min(0)), torch.inf)
 
     nearest = torch.minimum(carried(disparity), carried(disparity.flip(2)).flip(2))

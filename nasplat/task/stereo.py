@@ -328,11 +328,11 @@ def varied(split: Split, seed: int) -> Split:
     def between(low: float, high: float, channels: int = 1) -> Tensor:
         drawn = low + (high - low) * torch.rand(n, channels, generator=chance)
         used = torch.rand(n, 1, generator=chance) < 0.5
-        return torch.where(used, drawn, torch.ones(()))[:, :, None, None]
+        return torch.where(used, drawn, torch.ones(()))[:, :, None, None].to(split.x.device)
 
     balance = between(0.8, 1.2, 3).expand(n, 3, 1, 1).repeat(1, 2, 1, 1)  # left and right alike
     gamma, contrast, brightness = between(0.7, 1.5), between(0.8, 1.2), between(0.5, 2.0)
-    flips = torch.rand(n, generator=chance) < 0.5
+    flips = (torch.rand(n, generator=chance) < 0.5).to(split.x.device)
     views = torch.empty_like(split.x)
     for i in range(0, n, CHUNK):  # a training split and its copy fill memory enough
         part = slice(i, i + CHUNK)
