@@ -58,7 +58,9 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--minutes", type=float, help="Of training on synthetic pairs, about; instead of --epochs.")
     parser.add_argument("--render", type=int, default=1, help="Processes that render.")
-    parser.add_argument("--crop", type=int, nargs=2, default=(128, 256), help="Height and width of the parts of real pairs that are learnt.")
+    parser.add_argument(
+        "--crop", type=int, nargs=2, default=(128, 256), help="Height and width of the parts of real pairs that are learnt."
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--pairs", type=Path, help="Folder of real pairs.")
     parser.add_argument("--cache", type=Path, required=True, help="Folder of the weights while training.")
