@@ -59,6 +59,10 @@ class SearchError(NasplatError, ValueError):
     """Objectives, limits and storage of a search contradict each other, or a limit cannot be met."""
 
 
+class EditError(NasplatError, ValueError):
+    """An edit makes no network that can be built."""
+
+
 class ExportError(NasplatError, RuntimeError):
     """The exported file does not compute what the module computes; nothing was written."""
 

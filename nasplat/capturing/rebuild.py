@@ -1,12 +1,12 @@
 """A Program and weights become a module again: the recorded calls replayed, without the network's own Python.
 
 The batch may differ from the captured one where the program says so. Branches on data stay as they were captured; what was
-computed from buffers alone stays as it was.
+computed from buffers alone stays as it was. In training mode, batch normalisation and dropout work as they do there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -15,6 +15,12 @@ from torch import Tensor, nn
 from nasplat.errors import GraphError
 from nasplat.graph.graph import Graph
 from nasplat.graph.program import Program
+
+TRAINING = {
+    "aten.batch_norm.default": 5,
+    **dict.fromkeys((f"aten.{d}{end}.default" for d in ("dropout", "alpha_dropout", "feature_dropout") for end in ("", "_")), 2),
+}
+"""Place of the argument that says whether an operation is in training mode."""
 
 
 def rebuild(graph: Graph, weights: Mapping[str, Tensor] | nn.Module) -> nn.Module:
@@ -52,22 +58,21 @@ def rebuild(graph: Graph, weights: Mapping[str, Tensor] | nn.Module) -> nn.Modul
         )
     if isinstance(weights, nn.Module):
         weights = dict(weights.named_buffers()) | dict(weights.named_parameters()) | weights.state_dict(keep_vars=True)
-    return Rebuilt(graph, graph.program, weights)
+    return Rebuilt(graph.program, weights, {w.name: w.shape for w in graph.weights})
 
 
 class Rebuilt(nn.Module):
     """Made by `rebuild`."""
 
-    def __init__(self, graph: Graph, program: Program, weights: Mapping[str, Tensor]) -> None:
+    def __init__(self, program: Program, weights: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Args:
-        graph: For the shapes of the weights.
         program: The calls.
         weights: By name.
+        shapes: Of those that are trained, by name; the others become buffers.
         """
         super().__init__()
         self._program = program
         self._rows: dict[str, tuple[nn.Module, str]] = {}
-        shapes = {w.name: w.shape for w in graph.weights}
         for name in sorted(_names(program)):
             if name not in weights:
                 raise GraphError(f"weights lack {name!r}, which the program reads.\n  Pass the network itself.")
@@ -80,6 +85,7 @@ class Rebuilt(nn.Module):
             value = torch.from_numpy(constant.value).to(getattr(torch, constant.dtype))
             self.register_buffer(f"_constant{number}", value, persistent=False)
         self._calls = [(_operator(c.op), c.args, c.kwargs, c.results) for c in program.calls]
+        self._modes = {i: TRAINING[c.op] for i, c in enumerate(program.calls) if c.op in TRAINING}
         self._ends = _last_uses(program)
 
     def _place(self, name: str, value: Tensor, is_trained: bool) -> tuple[nn.Module, str]:
@@ -98,6 +104,10 @@ class Rebuilt(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Any:
         """Inputs in the flattened order of the captured example."""
+        return self.run(inputs)
+
+    def run(self, inputs: tuple[Tensor, ...], seen: Callable[[int, dict[int, Any]], None] | None = None) -> Any:
+        """`forward`; `seen` is called after each call with its number and the registers that are alive."""
         program = self._program
         if len(inputs) != len(program.inputs):
             raise GraphError(f"expected {len(program.inputs)} input tensors, got {len(inputs)}.\n  Pass them in captured order.")
@@ -134,9 +144,14 @@ class Rebuilt(nn.Module):
             return complex(v[1], v[2])
 
         for number, (operator, args, kwargs, results) in enumerate(self._calls):
-            made = operator(*[value(a) for a in args], **{k: value(a) for k, a in kwargs if a is not None})
+            given = [value(a) for a in args]
+            if self.training and number in self._modes:
+                given[self._modes[number]] = True
+            made = operator(*given, **{k: value(a) for k, a in kwargs if a is not None})
             for register, tensor in zip(results, _tensors(made), strict=False):
                 registers[register] = tensor
+            if seen is not None:
+                seen(number, registers)
             for register in self._ends.get(number, ()):
                 registers.pop(register, None)
         return _outputs(program.outputs, value)

@@ -1,0 +1,213 @@
+"""`Network`: a captured module as calls and weights, which edits turn into other networks.
+
+Every result has a register of its own, those of operations in place too, so that a later call can be told which of two values it reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nasplat.capturing import capture_module
+from nasplat.capturing.rebuild import Rebuilt
+from nasplat.editing.channels import Channels, find_channels
+from nasplat.errors import CaptureError, EditError
+from nasplat.graph import Graph
+from nasplat.graph.graph import Shape
+from nasplat.graph.program import Call, Program
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """Calls and weights of a module with one input and one output tensor."""
+
+    program: Program
+    weights: Mapping[str, Tensor]
+    """Parameters and buffers that the calls read; edits copy those that change and share the others."""
+    trained: frozenset[str]
+    """Names of the parameters."""
+    example_input: Shape
+    """Shape of a batch."""
+    history: tuple[str, ...] = ()
+    """Words of the edits that led here."""
+
+    @staticmethod
+    def of(module: nn.Module, example_input: Sequence[int]) -> Network:
+        """Capture a module.
+
+        Args:
+            module: With real weights; they are copied.
+            example_input: Shape of a batch.
+
+        Raises:
+            EditError: its calls cannot be replayed, or it does not map one tensor to one tensor.
+        """
+        graph = capture_module(module, tuple(example_input), True)
+        program = graph.program
+        if program is None:
+            reason = next((n for n in graph.notes if n.startswith("no program")), f"it was captured by {graph.rung!r}")
+            raise EditError(f"expected a network whose calls can be replayed, got one without ({reason}).\n  Simplify its forward.")
+        if len(program.inputs) != 1 or not (isinstance(program.outputs, tuple) and program.outputs[0] == "reg"):
+            raise EditError(
+                f"expected a network from one tensor to one tensor, got {len(program.inputs)} inputs and an output of "
+                f"{type(program.outputs).__name__}.\n  Wrap it in a module that takes and returns one."
+            )
+        known = dict(module.named_buffers()) | dict(module.named_parameters()) | module.state_dict()
+        program = _own_registers(program)
+        weights = {name: known[name].detach().clone() for name in sorted(names_of(program))}
+        trained = frozenset(w.name for w in graph.weights if w.name in weights)
+        found = Network(program, weights, trained, tuple(example_input))
+        found.shapes  # noqa: B018 - a network that cannot be replayed is refused here
+        return found
+
+    def module(self) -> nn.Module:
+        """A module of its own memory, in eval mode, whose training mode trains."""
+        shapes = {n: tuple(self.weights[n].shape) for n in self.trained}
+        return Rebuilt(self.program, {n: w.clone() for n, w in self.weights.items()}, shapes).eval()
+
+    @cached_property
+    def graph(self) -> Graph:
+        """Of the operations as they are now.
+
+        Raises:
+            EditError: the calls do not fit each other.
+        """
+        try:
+            return capture_module(self.module(), self.example_input, False)
+        except CaptureError as err:
+            raise EditError(f"{self.words} cannot be built: {err}") from err
+
+    @cached_property
+    def shapes(self) -> dict[int, Shape]:
+        """Of every register, at the captured batch.
+
+        Raises:
+            EditError: the calls do not fit each other.
+        """
+        found: dict[int, Shape] = {self.program.inputs[0]: self.example_input}
+        trained = {n: tuple(self.weights[n].shape) for n in self.trained}
+        empty = Rebuilt(self.program, {n: w.to("meta") for n, w in self.weights.items()}, trained).to("meta").eval()
+
+        def note(number: int, registers: dict[int, Any]) -> None:
+            for r in self.program.calls[number].results:
+                if isinstance(registers.get(r), Tensor):
+                    found[r] = tuple(registers[r].shape)
+
+        try:
+            with torch.no_grad():
+                empty.run((torch.empty(self.example_input, device="meta"),), note)
+        except Exception as err:  # whatever torch says of shapes that do not fit
+            raise EditError(f"{self.words} cannot be built: {str(err).splitlines()[0]}") from err
+        return found
+
+    @property
+    def output_shape(self) -> Shape:
+        """Of a batch."""
+        return self.shapes[self.program.outputs[1]]
+
+    @cached_property
+    def channels(self) -> Channels:
+        """Which channels of which weights stand for each other."""
+        return find_channels(self.program, {n: tuple(w.shape) for n, w in self.weights.items()}, self.shapes)
+
+    @property
+    def words(self) -> str:
+        """The edits that led here."""
+        return "; ".join(self.history) or "the network as it was"
+
+    def edited(self, calls: Sequence[Call], outputs: Any, changed: Mapping[str, Tensor], trained: Sequence[str], words: str) -> Network:
+        """With other calls; what no longer reaches the output is left out.
+
+        Args:
+            calls: In order.
+            outputs: As in the program.
+            changed: Weights that are new or have other values.
+            trained: Names of the new parameters among them.
+            words: What was done.
+
+        Raises:
+            EditError: shapes do not fit, or the output has another one.
+        """
+        program = replace(self.program, calls=alive(calls, outputs), outputs=outputs)
+        known = {**self.weights, **changed}
+        weights = {n: known[n] for n in sorted(names_of(program))}
+        parameters = (self.trained | frozenset(trained)) & frozenset(weights)
+        found = Network(program, weights, parameters, self.example_input, (*self.history, words))
+        if found.output_shape != self.output_shape:
+            raise EditError(f"{words}: the output expected to keep shape {self.output_shape}, got {found.output_shape}.\n  Undo it.")
+        return found
+
+
+def mapped(value: Any, change: Callable[[tuple[Any, ...]], Any]) -> Any:
+    """A value of a call, or nested ones, with each tagged pair replaced by what `change` makes of it."""
+    if isinstance(value, dict):
+        return {k: mapped(v, change) for k, v in value.items()}
+    if not isinstance(value, tuple):
+        return value
+    if len(value) == 2 and value[0] in {"reg", "weight"}:
+        return change(value)
+    return tuple(mapped(v, change) for v in value)
+
+
+def read_by(value: Any, kind: str) -> list[Any]:
+    """Registers or names of weights in a value, in order."""
+    found: list[Any] = []
+
+    def note(pair: tuple[Any, ...]) -> tuple[Any, ...]:
+        if pair[0] == kind:
+            found.append(pair[1])
+        return pair
+
+    mapped(value, note)
+    return found
+
+
+def names_of(program: Program) -> set[str]:
+    """Of all weights that the calls read."""
+    return {n for c in program.calls for n in read_by((c.args, c.kwargs), "weight")} | set(read_by(program.outputs, "weight"))
+
+
+def renamed(value: Any, registers: Mapping[int, int]) -> Any:
+    """A value that reads other registers."""
+    return mapped(value, lambda pair: ("reg", registers.get(pair[1], pair[1])) if pair[0] == "reg" else pair)
+
+
+def is_in_place(call: Call) -> bool:
+    """By torch's manner of naming."""
+    return call.op.split(".")[1].endswith("_")
+
+
+def alive(calls: Sequence[Call], outputs: Any) -> tuple[Call, ...]:
+    """The calls that the outputs need; one in place is needed by whoever reads what it writes to."""
+    wanted = set(read_by(outputs, "reg"))
+    kept = []
+    for call in reversed(calls):
+        read = read_by((call.args, call.kwargs), "reg")
+        if wanted & set(call.results) or (is_in_place(call) and read and read[0] in wanted):
+            wanted.update(read)
+            kept.append(call)
+    return tuple(reversed(kept))
+
+
+def _own_registers(program: Program) -> Program:
+    """Each result in a register of its own; an operation in place, or one that gives back its operand, had the operand's."""
+    current: dict[int, int] = {}
+    used = set(program.inputs)
+    free = max([*program.inputs, *(r for c in program.calls for r in c.results)]) + 1
+    calls = []
+    for call in program.calls:
+        args, kwargs = renamed(call.args, current), renamed(call.kwargs, current)
+        results = []
+        for r in call.results:
+            if r in used:
+                current[r] = free
+                free += 1
+            used.add(r)
+            results.append(current.get(r, r))
+        calls.append(Call(call.op, args, kwargs, tuple(results)))
+    return replace(program, calls=tuple(calls), outputs=renamed(program.outputs, current))
