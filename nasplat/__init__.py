@@ -1,8 +1,8 @@
 """nasplat: know how good and how fast a network will be before you train it; then find a better one.
 
 Floors, each importing only those below it:
-0 errors, content, graph, table, metrics   1 capturing   2 searchspace, predict, devices   3 inputs, task   4 measuring
-5 supernet, searching, storage   6 study, stages, forecast, exporting, handover, pilots, calibrating   7 testing, runs, reporting, labelling   8 demo   9 cli
+0 errors, content, graph, table, metrics   1 capturing, editing   2 searchspace, predict, devices   3 inputs, task   4 measuring
+5 supernet, searching, storage   6 study, stages, forecast, exporting, handover, pilots, calibrating, improving   7 testing, runs, reporting, labelling   8 demo   9 cli
 
 Public names load on first use, so `import nasplat` imports no torch.
 """
@@ -57,6 +57,7 @@ _HOME = {
     "draw": "reporting",
     "draw_diff": "reporting",
     "write_report": "reporting",
+    "improve": "improving",
     "label": "labelling",
     "search": "study",
     "search_in_stages": "stages",

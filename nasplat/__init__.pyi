@@ -6,6 +6,7 @@ from nasplat.errors import NasplatError as NasplatError
 from nasplat.exporting import check_export as check_export
 from nasplat.exporting import export as export
 from nasplat.graph import Graph as Graph
+from nasplat.improving import improve as improve
 from nasplat.inputs import capture as capture
 from nasplat.inputs import load_predictor as load_predictor
 from nasplat.inputs import load_table as load_table

@@ -1161,6 +1161,87 @@ def label(context: click.Context, space: str, task: str, n: int, out: Path, as_j
     _print(answer, as_json, lambda: ", ".join(f"{k.replace('_', ' ')} {_cell(v)}" for k, v in answer.items()))
 
 
+@cli.command(context_settings=EXTRA)
+@click.argument("network")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="Folder of the networks found; the same command resumes it."
+)
+@click.option(
+    "--cut", multiple=True, metavar="COST=SHARE", help="What must go: macs, params or latency_ms.  [default: macs=0.15]"
+)
+@click.option(
+    "--keep", default=0.0, show_default=True, help="Loss allowed: of the task's metric, or of the predictor's score without task."
+)
+@click.option("--task", default=None, help="Original and networks found are trained on it and judged; as for train.")
+@click.option("--predictor", default="base", show_default=True, help="Name or folder of a trained predictor.")
+@click.option("--rounds", default=12, show_default=True, help="Edits from the original at most.")
+@click.option("--finalists", default=8, show_default=True, help="Networks found at most; each is trained if there is a task.")
+@click.option(
+    "--seed", default=0, show_default=True, help="Of the edits, the order of the data, and the initial values of an architecture."
+)
+@input_shape
+@as_json
+@click.pass_context
+def improve(context: click.Context, network: str, out: Path, as_json: bool, **o: Any) -> None:
+    """Edit a network so that it costs less and is as good. Further options: --budget.epochs=3 …
+
+    Edits of one operation, kernel, group of channels or stretch are judged by a predictor; with a task, original and finalists are trained from the
+    weights they have. Each network found is written as drawing, ONNX file, and graph with weights.
+    """
+    import torch
+
+    import nasplat
+    from nasplat.improving import Settings
+    from nasplat.inputs import resolve
+    from nasplat.measuring import Budget
+    from nasplat.reporting.improved import Trainings, write_improvement
+
+    torch.manual_seed(o["seed"])
+    module, shape = _buildable(resolve(network), _shape(o["shape"]))
+    budget = Budget(**_config(Budget, "budget", tuple(context.args)))
+    task = None if o["task"] is None else nasplat.load_task(o["task"])
+    cut = {k: float(v) for k, v in _pairs(o["cut"]).items()} or None
+    before = (
+        None if task is None else Trainings(out, {"task": o["task"], "budget": dataclasses.asdict(budget), "seed": o["seed"]})
+    )
+    with _progress("improve", as_json) as update:
+        found = nasplat.improve(
+            *(module, shape, nasplat.load_predictor(o["predictor"]), cut, o["keep"], task, budget),
+            *(Settings(rounds=o["rounds"], finalists=o["finalists"]), o["seed"], update),
+            known=before and before.known,
+            learnt=before and before.learnt,
+        )
+        rows = write_improvement(found, out, task)
+    data = {"networks": rows, "judged": found.seen, "unbuildable_edits": found.unbuildable, "folder": str(out)}
+
+    def table() -> Any:
+        metric = [] if task is None else [f"{task.metric_name} decide", "test"]
+        cells = []
+        for row in rows:
+            saved = f"{row['macs_saved']:.1%}" + (f", {row['latency_ms_saved']:.1%} ms" if "latency_ms_saved" in row else "")
+            interval = (
+                "outside the support" if row["low"] is None else f"{row['predicted']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+            )
+            own = [] if task is None else [_cell(row["decide"]), _cell(row["test"])]
+            cells.append(
+                [
+                    row["name"],
+                    f"{row['predicted_gain']:+.3g}",
+                    interval,
+                    _millions(row["macs"]),
+                    saved,
+                    _millions(row["params"]),
+                    *own,
+                    row["edits"],
+                ]
+            )
+        return _table(["network", "predicted gain", "predicted", "MACs", "saved", "parameters", *metric, "edits"], cells)
+
+    _print(data, as_json, table)
+    if not as_json:
+        click.echo(f"{found.seen} networks judged; drawings, ONNX files and weights in {out}")
+
+
 @cli.command()
 @click.argument("network")
 @click.argument("path", type=click.Path(path_type=Path))

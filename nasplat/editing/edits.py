@@ -107,7 +107,12 @@ def _stretches(network: Network) -> Iterator[tuple[int, int]]:
         last, shape = first, network.shapes[call.args[0][1]]
         while True:
             next_ = readers.get(calls[last].results[0], [])
-            if len(next_) != 1 or next_[0] == len(calls) or calls[next_[0]].op.split(".")[1] not in _FOLLOWS or calls[next_[0]].args[0] != ("reg", calls[last].results[0]):
+            if (
+                len(next_) != 1
+                or next_[0] == len(calls)
+                or calls[next_[0]].op.split(".")[1] not in _FOLLOWS
+                or calls[next_[0]].args[0] != ("reg", calls[last].results[0])
+            ):
                 break
             last = next_[0]
         if network.shapes[calls[last].results[0]] == shape:
@@ -238,7 +243,11 @@ def _conv_args(call: Call) -> list[Any]:
     """All seven, defaults filled in."""
     defaults = (None, None, None, ("list", 1, 1), ("list", 0, 0), ("list", 1, 1), 1)
     given = list(call.args) + list(defaults[len(call.args) :])
-    pairs = [(v, v) if isinstance(v, int) else v[1:] * (2 if isinstance(v, tuple) and len(v) == 2 else 1) for v in given[3:6] if not isinstance(v, str)]
+    pairs = [
+        (v, v) if isinstance(v, int) else v[1:] * (2 if isinstance(v, tuple) and len(v) == 2 else 1)
+        for v in given[3:6]
+        if not isinstance(v, str)
+    ]
     if not isinstance(given[4], str):
         given[3:6] = [("list", *p) for p in pairs]
     else:
@@ -288,7 +297,11 @@ class Pool(Edit):
         calls = list(network.program.calls)
         old = calls[self.call]
         is_max = old.op.split(".")[1] == "max_pool2d"
-        defaults = (None, None, ("list",), ("list", 0, 0), ("list", 1, 1), False) if is_max else (None, None, ("list",), ("list", 0, 0), False, True)
+        defaults = (
+            (None, None, ("list",), ("list", 0, 0), ("list", 1, 1), False)
+            if is_max
+            else (None, None, ("list",), ("list", 0, 0), False, True)
+        )
         args = [*old.args[:6], *defaults[len(old.args[:6]) :]]
         if is_max and any(d != 1 for d in (args[4][1:] if isinstance(args[4], tuple) else (args[4],))):
             raise EditError("a dilated maximum has no mean.\n  Leave it.")
@@ -317,9 +330,22 @@ class Separate(Edit):
         pointwise = (root * u[:, :, 0]).t().reshape(out, into, 1, 1).to(weight.dtype)
         where = _where(network, self.call)
         first = Call(call.op, (args[0], ("weight", f"{where}.depthwise.weight"), None, *args[3:6], into), (), (_free(network),))
-        second = (("reg", first.results[0]), ("weight", f"{where}.pointwise.weight"), args[2], ("list", 1, 1), ("list", 0, 0), ("list", 1, 1), 1)
+        second = (
+            ("reg", first.results[0]),
+            ("weight", f"{where}.pointwise.weight"),
+            args[2],
+            ("list", 1, 1),
+            ("list", 0, 0),
+            ("list", 1, 1),
+            1,
+        )
         new = {f"{where}.depthwise.weight": depthwise, f"{where}.pointwise.weight": pointwise}
-        calls = [*network.program.calls[: self.call], first, Call("aten.conv2d.default", second, (), call.results), *network.program.calls[self.call + 1 :]]
+        calls = [
+            *network.program.calls[: self.call],
+            first,
+            Call("aten.conv2d.default", second, (), call.results),
+            *network.program.calls[self.call + 1 :],
+        ]
         return network.edited(calls, network.program.outputs, new, list(new), f"{where} depthwise and pointwise")
 
 
@@ -367,7 +393,9 @@ class Branch(Edit):
     def __call__(self, network: Network) -> Network:
         """See `Edit`."""
         call = network.program.calls[self.call]
-        return _replaced(network, call.results[0], call.args[self.side][1], f"add {self.call} without {_gone(network, call, 1 - self.side)}")
+        return _replaced(
+            network, call.results[0], call.args[self.side][1], f"add {self.call} without {_gone(network, call, 1 - self.side)}"
+        )
 
 
 def _gone(network: Network, call: Call, side: int) -> str:
@@ -390,14 +418,22 @@ class Skip(Edit):
     def __call__(self, network: Network) -> Network:
         """See `Edit`."""
         calls = network.program.calls
-        return _replaced(network, calls[self.last].results[0], calls[self.first].args[0][1], f"{_where(network, self.first)} left out")
+        return _replaced(
+            network, calls[self.last].results[0], calls[self.first].args[0][1], f"{_where(network, self.first)} left out"
+        )
 
 
 def _replaced(network: Network, old: int, new: int, words: str) -> Network:
     """Everyone who reads one register reads another."""
     registers: Mapping[int, int] = {old: new}
-    calls = [replace(c, args=renamed(c.args, registers), kwargs=renamed(c.kwargs, registers)) for c in network.program.calls if old not in c.results]
-    return network.edited(calls, mapped(network.program.outputs, lambda pair: ("reg", new) if pair == ("reg", old) else pair), {}, (), words)
+    calls = [
+        replace(c, args=renamed(c.args, registers), kwargs=renamed(c.kwargs, registers))
+        for c in network.program.calls
+        if old not in c.results
+    ]
+    return network.edited(
+        calls, mapped(network.program.outputs, lambda pair: ("reg", new) if pair == ("reg", old) else pair), {}, (), words
+    )
 
 
 def _free(network: Network) -> int:

@@ -21,6 +21,8 @@ from nasplat.graph import Graph
 from nasplat.graph.graph import Shape
 from nasplat.graph.program import Call, Program
 
+NORMS = ("aten.batch_norm.default",)
+
 
 @dataclass(frozen=True, eq=False)
 class Network:
@@ -51,7 +53,9 @@ class Network:
         program = graph.program
         if program is None:
             reason = next((n for n in graph.notes if n.startswith("no program")), f"it was captured by {graph.rung!r}")
-            raise EditError(f"expected a network whose calls can be replayed, got one without ({reason}).\n  Simplify its forward.")
+            raise EditError(
+                f"expected a network whose calls can be replayed, got one without ({reason}).\n  Simplify its forward."
+            )
         if len(program.inputs) != 1 or not (isinstance(program.outputs, tuple) and program.outputs[0] == "reg"):
             raise EditError(
                 f"expected a network from one tensor to one tensor, got {len(program.inputs)} inputs and an output of "
@@ -69,6 +73,19 @@ class Network:
         """A module of its own memory, in eval mode, whose training mode trains."""
         shapes = {n: tuple(self.weights[n].shape) for n in self.trained}
         return Rebuilt(self.program, {n: w.clone() for n, w in self.weights.items()}, shapes).eval()
+
+    def calibrated(self, images: Tensor) -> Network:
+        """With the statistics that batch normalisations see on some images, shape (n, …)."""
+        calls = [
+            replace(c, args=(*c.args[:5], True, 1.0, *c.args[7:])) if c.op in NORMS and c.args[3] else c
+            for c in self.program.calls
+        ]
+        if calls == list(self.program.calls):
+            return self
+        once = replace(self, program=replace(self.program, calls=tuple(calls))).module()
+        with torch.no_grad():
+            once(images)
+        return replace(self, weights=once.state_dict())
 
     @cached_property
     def graph(self) -> Graph:
@@ -120,7 +137,9 @@ class Network:
         """The edits that led here."""
         return "; ".join(self.history) or "the network as it was"
 
-    def edited(self, calls: Sequence[Call], outputs: Any, changed: Mapping[str, Tensor], trained: Sequence[str], words: str) -> Network:
+    def edited(
+        self, calls: Sequence[Call], outputs: Any, changed: Mapping[str, Tensor], trained: Sequence[str], words: str
+    ) -> Network:
         """With other calls; what no longer reaches the output is left out.
 
         Args:
@@ -139,7 +158,9 @@ class Network:
         parameters = (self.trained | frozenset(trained)) & frozenset(weights)
         found = Network(program, weights, parameters, self.example_input, (*self.history, words))
         if found.output_shape != self.output_shape:
-            raise EditError(f"{words}: the output expected to keep shape {self.output_shape}, got {found.output_shape}.\n  Undo it.")
+            raise EditError(
+                f"{words}: the output expected to keep shape {self.output_shape}, got {found.output_shape}.\n  Undo it."
+            )
         return found
 
 

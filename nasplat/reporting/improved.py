@@ -1,0 +1,128 @@
+"""The folder of an improvement: of each network its drawing beside the original, its ONNX file, and graph and weights to rebuild it from."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from nasplat.errors import EditError, ExportError
+from nasplat.exporting import export
+from nasplat.graph import Graph
+from nasplat.improving import Candidate, Improvement
+from nasplat.reporting.drawing import draw_diff
+from nasplat.task import Task
+
+FILE = "trained.json"
+
+
+class Trainings:
+    """What was trained before, in a folder: metrics by the network's key, weights beside them."""
+
+    def __init__(self, folder: Path, about: dict[str, Any]) -> None:
+        """Args:
+            folder: Of the improvement.
+            about: Task, budget and seed.
+
+        Raises:
+            EditError: the folder holds trainings of another task, budget or seed.
+        """
+        self.folder = folder / "trained"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        file, about = self.folder / FILE, json.loads(json.dumps(about))
+        self.rows: dict[str, dict[str, float]] = {}
+        if file.exists():
+            before = json.loads(file.read_text(encoding="utf-8"))
+            if before["about"] != about:
+                raise EditError(f"{folder} holds trainings of {before['about']}, got {about}.\n  Choose another folder.")
+            self.rows = before["rows"]
+        self.about = about
+
+    def known(self, key: str) -> dict[str, Any] | None:
+        """Fields of the candidate, or None."""
+        if key not in self.rows:
+            return None
+        return self.rows[key] | {"weights": load_file(self.folder / f"{key[:16]}.safetensors")}
+
+    def learnt(self, key: str, candidate: Candidate) -> None:
+        """Keep a training."""
+        save_file({k: v.contiguous() for k, v in (candidate.weights or {}).items()}, self.folder / f"{key[:16]}.safetensors")
+        self.rows[key] = {"decide": candidate.decide or 0.0, "test": candidate.test or 0.0}
+        partial = self.folder / f"{FILE}.partial"
+        partial.write_text(json.dumps({"about": self.about, "rows": self.rows}, indent=1) + "\n", encoding="utf-8")
+        partial.replace(self.folder / FILE)
+
+
+def write_improvement(found: Improvement, folder: str | Path, task: Task | None = None) -> list[dict[str, Any]]:
+    """Write `improved.csv`, and for each network found1 … a drawing (.svg), an ONNX file with certificate, and .graph.json with .safetensors.
+
+    Args:
+        found: Of `improve`.
+        folder: Is made.
+        task: The metric of file and module is compared on it too.
+
+    Returns:
+        One row per network, the original first: name, edits, predicted gain, costs and shares saved, metrics, the file or why there is none.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [_row("original", found.original)]
+    for i, candidate in enumerate(found.found, 1):
+        name = f"found{i}"
+        draw_diff(found.original.graph, candidate.graph, folder / f"{name}.svg")
+        module, row = candidate.module(), _row(name, candidate)
+        try:
+            row["largest_error"] = export(
+                module, folder / f"{name}.onnx", candidate.network.example_input, task
+            ).max_relative_error
+            row["onnx"] = f"{name}.onnx"
+        except ExportError as err:
+            row["onnx"] = f"none: {str(err).splitlines()[0]}"
+        kept = Graph(
+            candidate.graph.nodes,
+            candidate.graph.edges,
+            candidate.graph.weights,
+            candidate.graph.notes,
+            candidate.graph.rung,
+            candidate.network.program,
+        )
+        (folder / f"{name}.graph.json").write_text(kept.to_json() + "\n", encoding="utf-8")
+        state = {k: v.detach().contiguous() for k, v in module.state_dict().items()}
+        save_file(state, folder / f"{name}.safetensors")
+        rows.append(row)
+    columns = list(dict.fromkeys(k for row in rows for k in row))
+    with (folder / "improved.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return rows
+
+
+def read_improved(folder: str | Path, name: str) -> torch.nn.Module:
+    """A network of `write_improvement`, as a module.
+
+    Args:
+        folder: That was written.
+        name: Such as found1.
+
+    Raises:
+        EditError: there is no such network.
+    """
+    from nasplat.capturing import rebuild
+
+    graph, weights = Path(folder) / f"{name}.graph.json", Path(folder) / f"{name}.safetensors"
+    if not graph.exists() or not weights.exists():
+        raise EditError(f"expected {graph.name} and {weights.name} in {folder}, got no such files.\n  Run nasplat improve first.")
+    return rebuild(Graph.from_json(graph.read_text(encoding="utf-8")), load_file(weights)).eval()
+
+
+def _row(name: str, c: Candidate) -> dict[str, Any]:
+    row: dict[str, Any] = {"name": name, "edits": c.words, "predicted_gain": c.gain, "in_support": c.prediction.mean is not None}
+    row |= {"predicted": c.prediction.mean, "low": c.prediction.low, "high": c.prediction.high}
+    for cost, value in c.costs.items():
+        row |= {cost: value, f"{cost}_saved": c.saved[cost]}
+    return row | ({} if c.decide is None else {"decide": c.decide, "test": c.test})
