@@ -3,7 +3,8 @@
 Cells are split once per seed: 60 % train adapters and heads, from 10 % the labels of the target task are drawn, 30 % are judged; no cell that is judged was
 seen with any task's label. The encoder is that of the shipped `gennape-nb101`, frozen. `adapters` are AIO-P, `backbone` the same heads without adapters,
 `one encoder, N labels` fine-tunes that predictor on the target's labels alone; MACs and parameters stand beside them. Standardised answers are
-averaged over source tasks; 20 labels give mean and spread (zero-shot), or tune what a mode names. One row per (target, method, sources, labels, seed) is
+averaged over source tasks; 20 labels give mean and spread (zero-shot), weigh the paths (`weighted`), or tune what a mode names. `encoder alone` is its
+answer for NAS-Bench-101, moved and stretched by 20 labels. Across spaces, the sources are NAS-Bench-201's three data sets, or the targets. One row per (target, method, sources, labels, seed) is
 appended; those present are skipped.
 
     python benchmarks/bench_aiop.py --data nas --cache cache --seeds 0 1 2 3 4
@@ -38,6 +39,8 @@ COLUMN_OF = {
     "autoencoder": "autoencoder_val_ssim_final",
 }
 MODES = ("heads", "heads and encoder", "heads and adapters", "adaproxy")
+LEARNT = 1500
+"""Networks of a space that are learnt, and as many judged, across spaces."""
 Matrix = NDArray[np.float64]
 
 
@@ -49,6 +52,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--scalings", nargs="+", default=["standard", "flops"])
     parser.add_argument("--tune", action="store_true", help="Modes of fine-tuning too, which take minutes each.")
+    parser.add_argument("--cross", action="store_true", help="From NAS-Bench-201 to these tasks and back, instead.")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "aiop.csv")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -56,7 +60,7 @@ def main() -> None:
         arguments.out.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
     views, labels = data(arguments)
     for seed in arguments.seeds:
-        run(seed, views, labels, arguments)
+        (cross if arguments.cross else run)(seed, views, labels, arguments)
     print(f"\n{hardware()}, {versions()}\n\n{summary(rows(arguments.out))}")
 
 
@@ -84,24 +88,26 @@ def run(seed: int, views: list[View], labels: Matrix, arguments: argparse.Namesp
             add(arguments, target, name, "", 0, seed, truth, np.array(answer), None, 0.0)
     for scaling in arguments.scalings:
         for method, width in (("adapters", 32), ("backbone", 0)):
-            wanted = [(t, s) for t in TASKS for s in sources(t) if not present(arguments, t, f"{method}, {scaling}", s, 20, seed)]
-            if not wanted and not arguments.tune:
+            names = {"none": f"{method}, {scaling}", "weights": f"{method}, {scaling}, weighted"}
+            wanted = [
+                (t, s, m) for m in names for t in TASKS for s in sources(t) if not present(arguments, t, names[m], s, 20, seed)
+            ]
+            if not wanted and not (arguments.tune and width and scaling == "standard"):
                 continue
             started = time.perf_counter()
             model = Aiop(**settings, width=width, scaling=scaling, epochs=arguments.epochs, seed=seed)
             y = np.concatenate([labels[train, k] for k in range(len(TASKS))])
-            names = [t for t in TASKS for _ in train]
-            model.fit(shown * len(TASKS), y, names, encoder)
+            model.fit(shown * len(TASKS), y, [t for t in TASKS for _ in train], encoder)
             seconds = time.perf_counter() - started
             print(f"seed {seed}: {method}, {scaling}: {seconds:.0f} s for {len(TASKS)} tasks", flush=True)
-            for target, some in wanted:
+            for target, some, mode in wanted:
                 known = pool[:20]
-                part = model.only(some).calibrate([views[i] for i in known], labels[known, TASKS.index(target)].tolist())
+                part = model.only(some)._tuned([views[i] for i in known], labels[known, TASKS.index(target)], mode, 0, 0.0)
                 answers = np.array(part.rank_scores(judged))
                 add(
                     arguments,
                     target,
-                    f"{method}, {scaling}",
+                    names[mode],
                     some,
                     20,
                     seed,
@@ -112,7 +118,12 @@ def run(seed: int, views: list[View], labels: Matrix, arguments: argparse.Namesp
                 )
             if arguments.tune and width and scaling == "standard":
                 tune(model, views, labels, pool, test, seed, arguments)
+    own, known = np.array(base.rank_scores(judged)), pool[:20]
+    start = np.array(base.rank_scores([views[i] for i in known]))
     for target in TASKS:
+        y = labels[known, TASKS.index(target)]
+        moved = (own - start.mean()) / start.std() * y.std() + y.mean()
+        add(arguments, target, "encoder alone", (), 20, seed, labels[test, TASKS.index(target)], moved, moved, 0.0)
         for n in (20, 50):
             if not present(arguments, target, "one encoder", (), n, seed):
                 y = labels[pool[:n], TASKS.index(target)]
@@ -121,6 +132,45 @@ def run(seed: int, views: list[View], labels: Matrix, arguments: argparse.Namesp
                 answers = np.array(single.rank_scores(judged))
                 truth = labels[test, TASKS.index(target)]
                 add(arguments, target, "one encoder", (), n, seed, truth, answers, answers, time.perf_counter() - started)
+
+
+def cross(seed: int, views: list[View], labels: Matrix, arguments: argparse.Namespace) -> None:
+    """Adapters of one space's tasks answer for the other space's, after 20 labels."""
+    names = ("nb201_c10", "nb201_c100", "nb201_in16")
+    found = [load(n, arguments.data, arguments.cache, 2) for n in names]
+    places = [{k: i for i, k in enumerate(f.keys)} for f in found]
+    keys = [k for k in found[0].keys if all(k in p for p in places)]
+    other = [found[0].views[places[0][k]] for k in keys]
+    values = np.array([[f.labels[p[k]] for f, p in zip(found, places, strict=True)] for k in keys])
+    base = nasplat.load_predictor("gennape-nb101")
+    settings = {k: base.get_params()[k] for k in ("hidden", "layers", "embedding", "trunk")}
+    spaces = {"transnas": (views, labels, TASKS), "nb201": (other, values, names)}
+    for source, target in (("nb201", "transnas"), ("transnas", "nb201")):
+        (seen, y, tasks), (asked, truth, targets) = spaces[source], spaces[target]
+        rows = np.random.default_rng(seed).permutation(len(seen))[:LEARNT]
+        order = np.random.default_rng(seed).permutation(len(asked))
+        known, test = order[:20], order[20 : 20 + LEARNT]
+        if all(present(arguments, t, f"across from {source}, weighted", tasks, 20, seed) for t in targets):
+            continue
+        started = time.perf_counter()
+        model = Aiop(**settings, width=32, epochs=arguments.epochs, seed=seed)
+        shown = [seen[i] for i in rows]
+        columns = np.concatenate([y[rows, k] for k in range(len(tasks))])
+        model.fit(shown * len(tasks), columns, [t for t in tasks for _ in rows], base.encoder_)  # type: ignore[attr-defined]
+        seconds = time.perf_counter() - started
+        for k, name in enumerate(targets):
+            for mode, words in (("none", ""), ("weights", ", weighted")):
+                part = model._tuned([asked[i] for i in known], truth[known, k], mode, 0, 0.0)
+                answers = np.array(part.rank_scores([asked[i] for i in test]))
+                method = f"across from {source}{words}"
+                add(arguments, name, method, tasks, 20, seed, truth[test, k], answers, answers, seconds)
+        for k, name in enumerate(targets):
+            if target == "nb201":
+                for method, answer in (
+                    ("MACs", [float(asked[i].macs) for i in test]),
+                    ("parameters", [float(asked[i].params) for i in test]),
+                ):
+                    add(arguments, name, method, "", 0, seed, truth[test, k], np.array(answer), None, 0.0)
 
 
 def tune(
@@ -195,11 +245,12 @@ def add(
 
 def summary(found: list[dict[str, str]]) -> str:
     """Spearman, mean over seeds with its standard error; and MAE as a share of the labels' range."""
-    lines = [f"| method | {' | '.join(TASKS)} |", "|---" * (len(TASKS) + 1) + "|"]
+    tasks = [*TASKS, *sorted({r["target"] for r in found} - set(TASKS))]
+    lines = [f"| method | {' | '.join(tasks)} |", "|---" * (len(tasks) + 1) + "|"]
     kinds = sorted({(r["method"], r["labels"], min(2, r["sources"].count("+"))) for r in found})
     for method, n, many in kinds:
         cells = []
-        for target in TASKS:
+        for target in tasks:
             some = [
                 r
                 for r in found

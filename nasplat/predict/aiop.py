@@ -1,9 +1,10 @@
 """AIO-P: adapters on a frozen graph encoder, one path and one head per source task; a new task needs some twenty labels.
 
 An adapter runs beside the encoder: its layer i reads the encoder's states after layer i and its own states before; a head reads both graph vectors. The
-answer is the mean of the heads. Labels are standardised per task, on wish after they were divided by log10(GFLOPs + 1) + 1 (eqs. 4 and 5; FLOPs are
+answer is the mean of the heads, or their weighted sum. Labels are standardised per task, on wish after they were divided by log10(GFLOPs + 1) + 1 (eqs. 4 and 5; FLOPs are
 2 per MAC of our counter). Of a new task, mean and spread come from a few labelled networks (`calibrate`), whose labels may also tune heads, adapters and
-encoder, or, as the AdaProxy baseline, the last linear map alone.
+encoder, or, as the AdaProxy baseline, the last linear map alone. Tasks differ in which others they are like, and some run against each other:
+the weights of the paths that twenty labels suffice for (ridge regression towards equal weights) are our own addition.
 Source: Mills et al., AAAI 2023, arXiv:2211.17228. Written from the paper.
 """
 
@@ -30,8 +31,10 @@ from nasplat.predict.view import View
 Matrix = NDArray[np.float64]
 Progress = Callable[[int, int, str], None]
 SCALINGS = ("none", "standard", "flops")
-MODES = ("none", "heads", "heads and encoder", "all", "heads and adapters", "adaproxy")
-"""What a new task's labels tune beside mean and spread; the four in the middle are the paper's 0 to 3."""
+MODES = ("none", "weights", "heads", "heads and encoder", "all", "heads and adapters", "adaproxy")
+"""What a new task's labels tune beside mean and spread: nothing, as the paper's zero-shot; the weights of the paths, ours; the paper's modes 0 to 3; and its baseline."""
+SHRINKAGE = (0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
+"""Strengths that pull the paths' weights towards equal ones; the one with the smallest error on labels left out in turn is taken."""
 FEWEST = 20
 """Labelled networks of a task that is learnt."""
 FOLDS = 5
@@ -187,6 +190,7 @@ class Aiop(AbstractPredictor):
         self._states.clear()
         self.support_ = Support.learn(np.array([list(v.statistics.values()) for v in views]), self.seed)
         self.moments_ = self.scales_.mean(0)
+        self.weights_ = _equal(len(self.tasks_))
         self.width_ = float("nan")
         self.reference_ = np.quantile(y, np.linspace(0, 1, 101))
         self.fitted_ = True
@@ -212,10 +216,11 @@ class Aiop(AbstractPredictor):
         found.paths_ = nn.ModuleList(found.paths_[k] for k in places)
         found.scales_ = self.scales_[places]
         found.moments_ = found.scales_.mean(0)
+        found.weights_ = _equal(len(tasks))
         return found
 
     def calibrate(
-        self, items: Sequence[Any], labels: Sequence[float], mode: str = "none", epochs: int = 100, lr: float = 1e-4
+        self, items: Sequence[Any], labels: Sequence[float], mode: str = "weights", epochs: int = 100, lr: float = 1e-4
     ) -> Aiop:
         """A predictor of a new task; this one stays as it is.
 
@@ -258,6 +263,10 @@ class Aiop(AbstractPredictor):
         found.moments_ = self._moments(scaled)
         target = (scaled - found.moments_[0]) / found.moments_[1]
         if mode == "none":
+            return found
+        if mode == "weights":
+            with torch.no_grad():
+                found.weights_ = weigh(found._outputs(views).double().numpy(), target)
             return found
         heads = [p for path in found._paths() for p in path.head.parameters()]
         adapters = [p for path in found._paths() if path.adapter is not None for p in path.adapter.parameters()]
@@ -365,9 +374,9 @@ class Aiop(AbstractPredictor):
 
     @torch.no_grad()
     def _answers(self, views: Sequence[View]) -> Matrix:
-        """Mean of the paths, standardised, shape (n,)."""
-        parts = [self._outputs(views[i : i + 128]).mean(0) for i in range(0, len(views), 128)]
-        return torch.cat(parts).double().numpy()
+        """Weighted sum of the paths, standardised, shape (n,)."""
+        parts = [self._outputs(views[i : i + 128]) for i in range(0, len(views), 128)]
+        return self.weights_[:-1] @ torch.cat(parts, 1).double().numpy() + self.weights_[-1]
 
     def _values(self, views: Sequence[View]) -> Matrix:
         """In the unit of the task that was calibrated."""
@@ -400,6 +409,7 @@ class Aiop(AbstractPredictor):
             "shift": self.shift_,
             "scales": self.scales_,
             "moments": self.moments_,
+            "weights": self.weights_,
             "width": np.array([self.width_]),
             "reference": self.reference_,
             "tasks": np.frombuffer("\n".join(self.tasks_).encode(), np.uint8),
@@ -417,6 +427,35 @@ class Aiop(AbstractPredictor):
         self.encoder_.eval().requires_grad_(False)
         self._states = {}
         self.shift_, self.scales_, self.moments_ = arrays["shift"], arrays["scales"], arrays["moments"]
+        self.weights_ = arrays["weights"]
         self.width_, self.reference_ = float(arrays["width"][0]), arrays["reference"]
         self.support_ = Support.of(arrays)
         self.fitted_ = True
+
+
+def weigh(outputs: Matrix, target: Matrix) -> Matrix:
+    """Weights of paths for a new task: ridge regression towards the mean of the paths.
+
+    Args:
+        outputs: Of the paths on labelled networks, shape (paths, n).
+        target: Standardised labels, shape (n,).
+
+    Returns:
+        Shape (paths + 1,), a constant last.
+    """
+    k, n = outputs.shape
+    mean, spread = outputs.mean(1), outputs.std(1) + 1e-6
+    x = ((outputs - mean[:, None]) / spread[:, None]).T
+    rest = target - x.mean(1)
+    errors, solutions = [], []
+    for strength in SHRINKAGE:
+        solved = np.linalg.solve(x.T @ x + strength * n * np.eye(k), x.T)
+        residual = (rest - x @ (solved @ rest)) / (1 - np.einsum("nk,kn->n", x, solved))  # each label left out
+        errors.append(np.square(residual).mean())
+        solutions.append(1 / k + solved @ rest)
+    weights = solutions[int(np.argmin(errors))] / spread
+    return np.append(weights, -weights @ mean)
+
+
+def _equal(n: int) -> Matrix:
+    return np.append(np.full(n, 1 / n), 0.0)
