@@ -14,7 +14,7 @@ import nasplat
 from nasplat.cli import cli
 from nasplat.errors import InputError, PredictorError
 from nasplat.metrics import kendall_tau
-from nasplat.predict.aiop import MODES, Adapter, Aiop
+from nasplat.predict.aiop import MODES, Adapter, Aiop, weigh
 from nasplat.predict.encoder import collate
 from nasplat.predict.gennape import divisor
 from nasplat.predict.registry import load
@@ -91,6 +91,7 @@ def test_modes_tune_what_they_say(mode: str, views: list[View], fitted: Aiop) ->
     encoder = any(not torch.equal(a, b) for a, b in zip(fitted.encoder_.parameters(), found.encoder_.parameters(), strict=True))
     assert (moved("head"), moved("adapter"), encoder) == {
         "none": (False, False, False),
+        "weights": (False, False, False),
         "heads": (True, False, False),
         "heads and encoder": (True, False, True),
         "all": (True, True, True),
@@ -98,6 +99,20 @@ def test_modes_tune_what_they_say(mode: str, views: list[View], fitted: Aiop) ->
         "adaproxy": (True, False, False),
     }[mode]
     assert found.width_ > 0
+    assert np.allclose(found.weights_[:-1], 1 / len(found.tasks_)) != (mode == "weights")
+
+
+def test_paths_are_weighed_towards_equal_ones() -> None:
+    rng = np.random.default_rng(0)
+    like, against, noise = rng.normal(size=(3, 200))
+    target = like - 0.5 * against
+    target = (target - target.mean()) / target.std()
+    weights = weigh(np.stack([3 * like + 1, against, noise])[:, :20], target[:20])
+    answer = weights[:-1] @ np.stack([3 * like + 1, against, noise]) + weights[-1]
+    assert np.corrcoef(answer[20:], target[20:])[0, 1] > 0.97  # a task that runs against it helps, too
+    assert weights[0] > 0 > weights[1]
+    same = np.tile(like[:20], (3, 1))
+    assert np.ptp(weigh(same, like[:20])[:-1]) < 1e-9  # nothing tells them apart
 
 
 def test_labels_are_scaled_by_flops(views: list[View]) -> None:
