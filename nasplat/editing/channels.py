@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, cast
 
 from nasplat.graph.graph import Shape
 from nasplat.graph.program import Call, Program
@@ -244,7 +244,7 @@ class _Tracer:
 
     def conv(self, call: Call) -> bool:
         args = (*call.args, *([None] * (7 - len(call.args))))
-        x, weight, bias, groups = args[0], args[1], args[2], args[6] or 1
+        x, weight, bias, groups = *cast("tuple[Any, Any, Any]", args[:3]), args[6] or 1
         found = self.of(x)
         if weight[0] != "weight" or (found is not None and found[0] != 1):
             return False
@@ -262,7 +262,7 @@ class _Tracer:
         return self.set(call, 1, self._frozen(made))
 
     def linear(self, call: Call) -> bool:
-        x, weight, bias = (*call.args, None)[:3]
+        x, weight, bias = cast("tuple[Any, Any, Any]", (*call.args, None)[:3])
         found, shape = self.of(x), self.shapes[x[1]]
         if weight[0] != "weight":
             return False
