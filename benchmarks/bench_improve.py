@@ -1,6 +1,6 @@
 """Networks of ours, trained on CIFAR-10, are cut by `improve`; then original and found network are trained on, with the same recipe and seeds.
 
-Per network: an architecture of a space, trained from scratch on 10,000 images; `improve` with a shipped predictor and short trainings that the decide split judges; the
+Per network: an architecture of a space, trained from scratch on 6,000 images; `improve` with a shipped predictor and short trainings that the decide split judges; the
 first network found, and the original, are trained on from the weights that the original had, three times each. The test split (5,000 images) compares.
 `kept` means: mean test accuracy no lower than the original's less the standard deviation of its seeds. One row per (network, which, seed) is appended; those present are
 skipped.
@@ -54,7 +54,7 @@ def main() -> None:
     if not arguments.out.exists():
         arguments.out.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
     arguments.cache.mkdir(parents=True, exist_ok=True)
-    task = nasplat.load_task(f"{arguments.folder}?limit=10000&decide=2000")
+    task = nasplat.load_task(f"{arguments.folder}?limit=6000&decide=2000")
     for name in arguments.only:
         run(name, task, arguments)
     print(f"\n{hardware()}, {versions()}\n\n{summary(rows(arguments.out))}")
