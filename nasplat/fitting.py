@@ -70,13 +70,16 @@ class Evaluation:
     """True: all networks were ranked by rank scores, which promise no level."""
 
 
-def distinct(table: Table, progress: Progress | None = None, workers: int = 1) -> Labelled:
+def distinct(
+    table: Table, progress: Progress | None = None, workers: int = 1, seen: dict[Architecture, tuple[str, View]] | None = None
+) -> Labelled:
     """One view per computation: rows whose graphs have equal keys are averaged.
 
     Args:
         table: Loaded with a space.
         progress: Called with (networks captured, networks).
         workers: Processes that capture, of one thread each.
+        seen: What was captured for another table; it is filled up.
     """
     members: dict[Architecture, list[float]] = {}
     text: dict[Architecture, str] = {}
@@ -85,12 +88,17 @@ def distinct(table: Table, progress: Progress | None = None, workers: int = 1) -
         members.setdefault(canonical, []).append(value)
         text.setdefault(canonical, row[table.key])
     found: dict[str, tuple[View, list[float], list[str]]] = {}
-    for i, (architecture, (key, seen)) in enumerate(zip(members, _captured(list(members), workers), strict=True)):
-        _, labels, names = found.setdefault(key, (seen, [], []))
-        labels.extend(members[architecture])
-        names.append(text[architecture])
+    known = {} if seen is None else seen
+    new = [a for a in members if a not in known]
+    for i, (architecture, pair) in enumerate(zip(new, _captured(new, workers), strict=True)):
+        known[architecture] = pair
         if progress:
-            progress(i + 1, len(members))
+            progress(i + 1, len(new))
+    for architecture, values in members.items():
+        key, sight = known[architecture]
+        _, labels, names = found.setdefault(key, (sight, [], []))
+        labels.extend(values)
+        names.append(text[architecture])
     # ordered by encoding, not by key: a new version of the vocabulary changes keys, and must not change any split
     order = sorted(found, key=lambda k: min(found[k][2]))
     means = [sum(found[k][1]) / len(found[k][1]) for k in order]
@@ -244,7 +252,7 @@ def fit_tasks(
     progress: Progress | None = None,
     workers: int = 1,
 ) -> tuple[AbstractPredictor, list[dict[str, Any]]]:
-    """Train an adapter per task on 80 % of all networks, and judge each task's own on 10 %, after it saw 20 labels of the other 10 %.
+    """Train an adapter per task on 80 % of all networks, and judge each task on 10 %, after 20 labels of the other 10 %: its own adapter, and all others.
 
     A network is on one side for all tasks: the same network labelled for another task would give its rank away.
 
@@ -267,7 +275,8 @@ def fit_tasks(
     """
     if not hasattr(encoder, "encoder_"):
         raise TableError(f"expected a predictor with an encoder, got family {encoder.family!r}.\n  Use gennape-nb101 or base.")
-    data = {task: distinct(table, progress, workers) for task, table in tables.items()}
+    seen: dict[Architecture, tuple[str, View]] = {}
+    data = {task: distinct(table, progress, workers, seen) for task, table in tables.items()}
     for task, found in data.items():
         if len(found.labels) < 60:
             raise TableError(f"expected at least 60 distinct networks of task {task!r}, got {len(found.labels)}.\n  Label more.")
@@ -282,7 +291,11 @@ def fit_tasks(
     rows = []
     for task, (train, decide, test) in groups.items():
         known = cast(Any, model).only([task]).calibrate(decide.views[:20], decide.labels[:20])
-        rows.append({"task": task, "train": len(train.labels)} | asdict(evaluate(known, test)))
+        row = {"task": task, "train": len(train.labels)} | asdict(evaluate(known, test))
+        if others := [t for t in groups if t != task]:  # as if the task were new
+            strange = cast(Any, model).only(others).calibrate(decide.views[:20], decide.labels[:20])
+            row["others_tau"] = evaluate(strange, test).kendall_tau
+        rows.append(row)
     first = next(iter(tables.values()))
     about = {
         "tables": sorted({t.source for t in tables.values()}),
@@ -298,16 +311,18 @@ def fit_tasks(
         "",
         f"Family `aiop`: adapters of {len(tables)} tasks ({', '.join(tables)}) on a frozen encoder. It answers for a task, in its unit, once some twenty labels "
         "of it are given (`calibrate`, `nasplat score --calibrate`).",
-        f"Learnt from {', '.join(about['tables'])}, {about['split']}, seed {seed}. Each task's own adapter, 20 labels for mean and spread:",
+        f"Learnt from {', '.join(about['tables'])}, {about['split']}, seed {seed}. Each task's own adapter after 20 labels; beside it, the other tasks' adapters after "
+        "the same 20, as if the task were new:",
         "",
-        "| task | train | test | τ-b | ρ | MAE | 90 % interval covers | τ-b MACs alone | τ-b parameters alone |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| task | train | test | τ-b | ρ | MAE | 90 % interval covers | τ-b of the others | τ-b MACs alone | τ-b parameters alone |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for r in rows:
         error, covered = r["mean_absolute_error"], r["interval_coverage"]  # none where no network lies in the support
         told = ("-" if error is None else f"{error:.4g}", "-" if covered is None else f"{covered:.1%}")
+        strange = f"{r['others_tau']:.3f}" if "others_tau" in r else "-"
         lines.append(
-            f"| {r['task']} | {r['train']} | {r['n']} | {r['kendall_tau']:.3f} | {r['spearman_rho']:.3f} | {' | '.join(told)} | "
+            f"| {r['task']} | {r['train']} | {r['n']} | {r['kendall_tau']:.3f} | {r['spearman_rho']:.3f} | {' | '.join(told)} | {strange} | "
             f"{r['macs_tau']:.3f} | {r['params_tau']:.3f} |"
         )
     if command:
