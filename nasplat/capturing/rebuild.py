@@ -58,7 +58,12 @@ def rebuild(graph: Graph, weights: Mapping[str, Tensor] | nn.Module) -> nn.Modul
         )
     if isinstance(weights, nn.Module):
         weights = dict(weights.named_buffers()) | dict(weights.named_parameters()) | weights.state_dict(keep_vars=True)
-    return Rebuilt(graph.program, weights, {w.name: w.shape for w in graph.weights})
+    return replayed(graph.program, weights, {w.name: w.shape for w in graph.weights})
+
+
+def replayed(program: Program, weights: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> Rebuilt:
+    """The module of a program; see `Rebuilt` for the arguments."""
+    return (RebuiltOfOne if len(program.inputs) == 1 else Rebuilt)(program, weights, shapes)
 
 
 class Rebuilt(nn.Module):
@@ -155,6 +160,14 @@ class Rebuilt(nn.Module):
             for register in self._ends.get(number, ()):
                 registers.pop(register, None)
         return _outputs(program.outputs, value)
+
+
+class RebuiltOfOne(Rebuilt):
+    """With one input: exporters want to know how many there are."""
+
+    def forward(self, x: Tensor) -> Any:
+        """As the captured one's."""
+        return self.run((x,))
 
 
 def _outputs(structure: Any, value: Any) -> Any:

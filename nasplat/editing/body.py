@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from nasplat.editing.network import Network, alive, names_of, read_by
 from nasplat.errors import EditError
 from nasplat.graph.graph import Shape
+from nasplat.graph.program import Call
 
 SMALLEST = 2
 """Rows and columns of a map."""
@@ -54,20 +55,46 @@ def _taps(network: Network) -> list[tuple[int, Shape]]:
             needed.update(read_by((call.args, call.kwargs), "reg"))
     found: dict[tuple[int, int], tuple[int, int, Shape]] = {}
     tokens: tuple[int, int, Shape] | None = None
+    maps = set(network.program.inputs)
     for register, number in sorted(makers.items(), key=lambda item: item[1]):
         shape = network.shapes.get(register, ())
+        if _is_map(calls[number], maps):
+            maps.add(register)
         if register not in needed:
             continue
-        if len(shape) == 4 and min(shape[2:]) >= SMALLEST and shape[2] <= network.example_input[2]:
+        if len(shape) == 4 and register in maps and min(shape[2:]) >= SMALLEST and shape[2] <= network.example_input[2]:
             found[shape[2], shape[3]] = (number, register, shape[1:])
         elif len(shape) == 3 and (side := isqrt(shape[1])) >= SMALLEST and shape[1] - side * side in {0, 1}:
             tokens = (number, register, (shape[2], side, side))
     if tokens is not None and (not found or tokens[0] > max(n for n, _, _ in found.values())):
-        found = {size: tap for size, tap in found.items() if size[0] > tokens[2][1]}
-        found[tokens[2][1:]] = tokens  # type: ignore[index]
+        found[tokens[2][1], tokens[2][2]] = tokens
     if not found:
         raise EditError(f"expected a network with maps of {SMALLEST} × {SMALLEST} or more, got none.\n  Give it larger images.")
     return [(register, shape) for _, register, shape in sorted(found.values(), key=lambda tap: -tap[2][1])]
+
+
+def _is_map(call: Call, maps: set[int]) -> bool:
+    """Of convolutions, poolings, and what works position by position on maps; the four axes of attention heads are none."""
+    name = call.op.split(".")[1]
+    if name.startswith(("conv", "upsample")) or "pool" in name:
+        return True
+    read = read_by((call.args, call.kwargs), "reg")
+    moves = (
+        "transpose",
+        "permute",
+        "view",
+        "reshape",
+        "flatten",
+        "unflatten",
+        "matmul",
+        "bmm",
+        "softmax",
+        "split",
+        "chunk",
+        "slice",
+        "select",
+    )
+    return bool(read) and set(read) <= maps and not name.removesuffix("_").startswith(moves)
 
 
 def common_sizes(bodies: list[Any]) -> list[tuple[int, int]]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nasplat.capturing import capture_module
-from nasplat.capturing.rebuild import Rebuilt
+from nasplat.capturing.rebuild import replayed
 from nasplat.editing.channels import Channels, find_channels
 from nasplat.errors import CaptureError, EditError
 from nasplat.graph import Graph
@@ -72,7 +72,7 @@ class Network:
     def module(self) -> nn.Module:
         """A module of its own memory, in eval mode, whose training mode trains."""
         shapes = {n: tuple(self.weights[n].shape) for n in self.trained}
-        return Rebuilt(self.program, {n: w.clone() for n, w in self.weights.items()}, shapes).eval()
+        return replayed(self.program, {n: w.clone() for n, w in self.weights.items()}, shapes).eval()
 
     def calibrated(self, images: Tensor) -> Network:
         """With the statistics that batch normalisations see on some images, shape (n, …)."""
@@ -108,7 +108,7 @@ class Network:
         """
         found: dict[int, Shape] = {self.program.inputs[0]: self.example_input}
         trained = {n: tuple(self.weights[n].shape) for n in self.trained}
-        empty = Rebuilt(self.program, {n: w.to("meta") for n, w in self.weights.items()}, trained).to("meta").eval()
+        empty = replayed(self.program, {n: w.to("meta") for n, w in self.weights.items()}, trained).to("meta").eval()
 
         def note(number: int, registers: dict[int, Any]) -> None:
             for r in self.program.calls[number].results:

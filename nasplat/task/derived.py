@@ -1,6 +1,7 @@
-"""Other questions about the images of a task, which need no label of anybody: `rotation:TASK`, `jigsaw:TASK`, `autoencoder:TASK`, `edges:TASK`.
+"""Other questions about the images of a task, which need no label of anybody: `rotation:TASK`, `jigsaw:TASK`, `autoencoder:TASK`, `edges:TASK`, `foreground:TASK`.
 
-Sources: Gidaris et al., ICLR 2018, arXiv:1803.07728 (rotation); Noroozi & Favaro, ECCV 2016, arXiv:1603.09246 (jigsaw; here of four pieces, all 24 orders).
+Sources: Gidaris et al., ICLR 2018, arXiv:1803.07728 (rotation); Noroozi & Favaro, ECCV 2016, arXiv:1603.09246 (jigsaw; here of four pieces, all 24 orders); Otsu, IEEE Trans. SMC 1979
+(foreground).
 """
 
 from __future__ import annotations
@@ -55,6 +56,27 @@ def edged(split: Split, seed: int) -> Split:
     return Split(split.x, strength.clamp(max=1.0))
 
 
+def masked(split: Split, seed: int) -> Split:
+    """Foreground, shape (n, 1, H, W), 0 or 1: the rarer of the two sides of each image's threshold after Otsu, of the mean over channels."""
+    gray = split.x.mean(1)
+    flat = gray.flatten(1).sort(1).values
+    n = flat.shape[1]
+    below = flat.cumsum(1)
+    count = torch.arange(1, n + 1, device=flat.device)
+    left, right = below / count, (below[:, -1:] - below) / (n - count).clamp_min(1)
+    between = count * (n - count) * (left - right).square()
+    threshold = flat.gather(1, between[:, : n - 1].argmax(1, keepdim=True))[:, :, None]
+    bright = gray > threshold
+    rare = bright.flatten(1).float().mean(1) <= 0.5
+    return Split(split.x, (bright == rare[:, None, None]).float()[:, None])
+
+
+def overlap(output: Tensor, target: Tensor) -> Tensor:
+    """Intersection over union of logits above 0 and a mask, of each example, percent."""
+    mine, wanted = output.flatten(1) > 0, target.flatten(1) > 0.5
+    return 100 * (mine & wanted).sum(1) / (mine | wanted).sum(1).clamp_min(1)
+
+
 def psnr(output: Tensor, target: Tensor) -> Tensor:
     """Peak signal-to-noise ratio of each example, dB; the peak is the range of the target, at least 1."""
     error = (output - target).square().flatten(1).mean(1)
@@ -64,6 +86,12 @@ def psnr(output: Tensor, target: Tensor) -> Tensor:
 
 
 DENSE: dict[str, Any] = {"loss": F.mse_loss, "metric": psnr, "metric_name": "psnr_db", "larger_is_better": True}
+MASKS: dict[str, Any] = {
+    "loss": F.binary_cross_entropy_with_logits,
+    "metric": overlap,
+    "metric_name": "iou_percent",
+    "larger_is_better": True,
+}
 CLASSES: dict[str, Any] = {
     "loss": F.cross_entropy,
     "metric": accuracy,
@@ -75,6 +103,7 @@ QUESTIONS: dict[str, tuple[Callable[[Split, int], Split], dict[str, Any]]] = {
     "jigsaw": (shuffled, CLASSES),
     "autoencoder": (itself, DENSE),
     "edges": (edged, DENSE),
+    "foreground": (masked, MASKS),
 }
 
 
@@ -82,7 +111,7 @@ def derived(question: str, task: Task, seed: int = 0) -> Task:
     """Another question about a task's images; splits stay as they are.
 
     Args:
-        question: rotation (4 classes), jigsaw (24 classes), autoencoder (output as the input) or edges (output (n, 1, H, W)).
+        question: rotation (4 classes), jigsaw (24 classes), autoencoder (output as the input), edges or foreground (output (n, 1, H, W)).
         task: Of images (C, H, W).
         seed: Decides the turns and orders of decide and test; those of training follow the epoch.
 
