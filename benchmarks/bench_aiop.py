@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--scalings", nargs="+", default=["standard", "flops"])
     parser.add_argument("--tune", action="store_true", help="Modes of fine-tuning too, which take minutes each.")
+    parser.add_argument("--modes", nargs="+", default=list(MODES), choices=MODES, help="Of --tune.")
     parser.add_argument("--cross", action="store_true", help="From NAS-Bench-201 to these tasks and back, instead.")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "aiop.csv")
     arguments = parser.parse_args()
@@ -187,7 +188,7 @@ def tune(
         k = TASKS.index(target)
         others = sources(target)[0]
         for n in (20, 50):
-            for mode in MODES:
+            for mode in arguments.modes:
                 if present(arguments, target, f"adapters, tuned: {mode}", others, n, seed):
                     continue
                 started = time.perf_counter()

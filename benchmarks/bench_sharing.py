@@ -23,16 +23,16 @@ from nasplat.runs import hardware, versions
 from nasplat.supernet.sharing import WAYS, SharedHead
 
 COLUMNS = ("task", "what", "seed", "body", "macs", "decide", "untuned", "seconds")
-TASKS = ("rotation", "jigsaw", "edges", "autoencoder")
+TASKS = ("rotation", "jigsaw", "edges", "foreground", "autoencoder")
 BODIES = 40
-LONG = {"rotation": 8, "jigsaw": 8, "edges": 5, "autoencoder": 5}
+LONG = {"rotation": 8, "jigsaw": 8, "edges": 5, "foreground": 5, "autoencoder": 5}
 """Passes of a body with a head of its own."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, required=True, help="Folder of the supernet.")
-    parser.add_argument("--tasks", nargs="+", default=["rotation", "jigsaw", "edges"], choices=TASKS)
+    parser.add_argument("--tasks", nargs="+", default=["rotation", "edges", "jigsaw"], choices=TASKS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="Of the shared heads.")
     parser.add_argument("--epochs", type=int, default=8, help="Of a shared head.")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "sharing.csv")
