@@ -6,11 +6,12 @@ strategy.py  which subnets a step trains            recalibrate.py BatchNorm sta
 training.py  the loop, checkpoints, resume          teacher.py     from whom a subnet learns beside its targets
 sorting.py   important channels first               processes.py   several processes, one reduction a step
 health.py    how the subnets do, every epoch        compiling.py   blocks compiled once for all widths
-supernet.py  the public face
+sharing.py   one head for all bodies                supernet.py    the public face
 """
 
+from nasplat.supernet.sharing import PseudoLabel, SharedHead
 from nasplat.supernet.strategy import Lesson, Phase, Strategy
 from nasplat.supernet.supernet import Supernet
 from nasplat.supernet.training import TrainConfig
 
-__all__ = ["Lesson", "Phase", "Strategy", "Supernet", "TrainConfig"]
+__all__ = ["Lesson", "Phase", "PseudoLabel", "SharedHead", "Strategy", "Supernet", "TrainConfig"]
