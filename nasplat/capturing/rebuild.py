@@ -31,7 +31,7 @@ def rebuild(graph: Graph, weights: Mapping[str, Tensor] | nn.Module) -> nn.Modul
         weights: A state dict with the names of the captured network (or the network itself); tensors are not copied.
 
     Returns:
-        A module whose state dict has the same names; it takes the captured inputs in their flattened order.
+        A module in eval mode whose state dict has the same names; it takes the captured inputs in their flattened order.
 
     Raises:
         GraphError: the graph has no program, or a weight is missing or of another shape.
@@ -58,7 +58,7 @@ def rebuild(graph: Graph, weights: Mapping[str, Tensor] | nn.Module) -> nn.Modul
         )
     if isinstance(weights, nn.Module):
         weights = dict(weights.named_buffers()) | dict(weights.named_parameters()) | weights.state_dict(keep_vars=True)
-    return replayed(graph.program, weights, {w.name: w.shape for w in graph.weights})
+    return replayed(graph.program, weights, {w.name: w.shape for w in graph.weights}).eval()
 
 
 def replayed(program: Program, weights: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> Rebuilt:

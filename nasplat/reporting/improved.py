@@ -117,7 +117,7 @@ def read_improved(folder: str | Path, name: str) -> torch.nn.Module:
     graph, weights = Path(folder) / f"{name}.graph.json", Path(folder) / f"{name}.safetensors"
     if not graph.exists() or not weights.exists():
         raise EditError(f"expected {graph.name} and {weights.name} in {folder}, got no such files.\n  Run nasplat improve first.")
-    return rebuild(Graph.from_json(graph.read_text(encoding="utf-8")), load_file(weights)).eval()
+    return rebuild(Graph.from_json(graph.read_text(encoding="utf-8")), load_file(weights))
 
 
 def _row(name: str, c: Candidate) -> dict[str, Any]:

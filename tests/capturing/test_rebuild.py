@@ -99,5 +99,16 @@ def test_graphs_without_a_program_and_wrong_weights_are_refused() -> None:
         nasplat.rebuild(graph, {"weight": torch.zeros(2, 4)})
     with pytest.raises(GraphError, match=r"expected of shape \(2,\), got \(3,\)"):
         nasplat.rebuild(graph, nn.Linear(4, 3).state_dict())
-    with pytest.raises(GraphError, match="expected 1 input tensors, got 2"):
-        nasplat.rebuild(graph, nn.Linear(4, 2))(torch.zeros(1, 4), torch.zeros(1, 4))
+    bilinear = nn.Bilinear(4, 4, 2)
+    with pytest.raises(GraphError, match="expected 2 input tensors, got 1"):
+        nasplat.rebuild(nasplat.capture(bilinear, (torch.zeros(1, 4), torch.zeros(1, 4))), bilinear)(torch.zeros(1, 4))
+
+
+def test_rebuilt_networks_are_in_eval_mode_until_told_to_train() -> None:
+    net = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.5))
+    again = nasplat.rebuild(nasplat.capture(net, (2, 4)), net)
+    x = torch.rand(8, 4)
+    assert torch.equal(again(x), net.eval()(x))
+    before = net[1].running_mean.clone()
+    assert (again.train()(x) == 0).any()
+    assert not torch.equal(net[1].running_mean, before)
