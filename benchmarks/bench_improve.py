@@ -1,9 +1,10 @@
-"""Networks of ours, trained on CIFAR-10, are cut by `improve`; then original and found network are trained on, with the same recipe and seeds.
+"""Networks of ours, trained on CIFAR-10, are cut by `improve`; original and network found are then trained on, with the same recipe and seeds.
 
-Per network: an architecture of a space, trained from scratch on 6,000 images; `improve` with a shipped predictor and short trainings that the decide split judges; the
-first network found, and the original, are trained on from the weights that the original had, three times each. The test split (5,000 images) compares.
-`kept` means: mean test accuracy no lower than the original's less the standard deviation of its seeds. One row per (network, which, seed) is appended; those present are
-skipped.
+Per network, three stages. `original`: an architecture of a space, trained from scratch on 6,000 images; `improve` edits it and names finalists (no training,
+`--stage prepare`). `trial`: original and finalists are trained on from the weights they have; the decide split (2,000 images) names the best two. `final`: these and the
+original are trained on longer, from the same weights as in the trial, with several seeds; of the two, the one of larger mean on the decide split is the network found. The
+test split (5,000 images) is looked at for it and for the original alone. `kept` means: mean test accuracy no lower than the original's less the standard deviation of its seeds.
+One row per (network, which, stage, seed) is appended; those present are skipped. Trainings are spread over processes of one thread.
 
     python benchmarks/bench_improve.py --folder <folder of CIFAR-10> --cache cache
 """
@@ -12,7 +13,9 @@ from __future__ import annotations
 
 import argparse
 import csv
-import time
+import functools
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +26,10 @@ from safetensors.torch import load_file, save_file
 import nasplat
 from nasplat.improving import Settings, improve
 from nasplat.measuring import Budget, train
-from nasplat.reporting.improved import Trainings
+from nasplat.reporting.improved import read_improved, write_improvement
 from nasplat.runs import hardware, versions
 
-COLUMNS = ("network", "which", "seed", "macs", "params", "decide", "test", "seconds", "edits")
+COLUMNS = ("network", "which", "stage", "seed", "macs", "params", "decide", "test", "seconds", "device", "edits")
 NETWORKS: dict[str, tuple[str, dict[str, Any], int]] = {
     "NAS-Bench-201": ("nasbench201", {"width": 8, "cells": 1, "classes": 10}, 2),
     "HiAML": ("hiaml", {"width": 16, "image": 32, "classes": 10}, 0),
@@ -36,110 +39,156 @@ NETWORKS: dict[str, tuple[str, dict[str, Any], int]] = {
     "NAS-Bench-201, another": ("nasbench201", {"width": 8, "cells": 1, "classes": 10}, 3),
 }
 """Space, presets, seed of the architecture."""
+SCRATCH, TRIAL, FINAL = (
+    Budget(epochs=16, batch_size=128),
+    Budget(epochs=6, batch_size=128, lr=2e-3),
+    Budget(epochs=16, batch_size=128, lr=2e-3),
+)
+BEST = 2
+Row = dict[str, Any]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--cache", type=Path, required=True, help="Folder of trained originals and of what improve trains.")
+    parser.add_argument("--cache", type=Path, required=True, help="Folder of trained originals and finalists.")
+    parser.add_argument("--stage", choices=("prepare", "judge", "all"), default="all")
     parser.add_argument("--only", nargs="+", default=list(NETWORKS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=10, help="Of the original from scratch, and of each training on.")
-    parser.add_argument("--trial-epochs", type=int, default=3, help="Of a finalist.")
-    parser.add_argument("--cut", type=float, default=0.15)
+    parser.add_argument("--cut", type=float, default=0.13)
+    parser.add_argument("--finalists", type=int, default=12)
     parser.add_argument("--predictor", default="base")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "improve.csv")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if not arguments.out.exists():
         arguments.out.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
-    arguments.cache.mkdir(parents=True, exist_ok=True)
-    task = nasplat.load_task(f"{arguments.folder}?limit=6000&decide=2000")
-    for name in arguments.only:
-        run(name, task, arguments)
-    print(f"\n{hardware()}, {versions()}\n\n{summary(rows(arguments.out))}")
+    if arguments.stage != "judge":
+        for name in arguments.only:
+            prepare(name, arguments)
+    if arguments.stage != "prepare":
+        judge(arguments)
+        print(f"\n{hardware()}, {versions()}\n\n{summary(rows(arguments.out))}")
 
 
-def run(name: str, task: nasplat.Task, arguments: argparse.Namespace) -> None:
+@functools.cache
+def task_of(folder: Path, device: str) -> nasplat.Task:
+    return nasplat.load_task(f"{folder}?limit=6000&decide=2000").to(device)
+
+
+def folder_of(cache: Path, name: str) -> Path:
+    return cache / name.replace(" ", "_").replace(",", "")
+
+
+def architecture_of(name: str) -> nasplat.Architecture:
     space, presets, seed = NETWORKS[name]
-    architecture = nasplat.load_space(space, **presets).sample(seed=seed)
-    folder = arguments.cache / name.replace(" ", "_")
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(0)
-    module = architecture.build()
-    weights = folder / "original.safetensors"
-    if weights.exists():
-        module.load_state_dict(load_file(weights))
-    else:
-        reached = train(module, task, Budget(epochs=arguments.epochs), 0)
-        save_file(module.state_dict(), weights)
-        print(f"{name}: {architecture}, from scratch: test {reached.test:.2f} %, {reached.seconds:.0f} s", flush=True)
-    done = [r for r in rows(arguments.out) if r["network"] == name]
-    if len(done) >= 2 * len(arguments.seeds):
+    return nasplat.load_space(space, **presets).sample(seed=seed)
+
+
+def module_of(cache: Path, name: str, which: str) -> torch.nn.Module:
+    """With the weights before any training on."""
+    folder = folder_of(cache, name)
+    if which != "original":
+        return read_improved(folder, which)
+    module = architecture_of(name).build()
+    module.load_state_dict(load_file(folder / "original.safetensors"))
+    return module
+
+
+def prepare(name: str, arguments: argparse.Namespace) -> None:
+    """Original and finalists, on the CPU."""
+    folder, task, architecture = folder_of(arguments.cache, name), task_of(arguments.folder, "cpu"), architecture_of(name)
+    if (folder / "improved.csv").exists():
         return
-    started = time.perf_counter()
-    settings, trial = Settings(rounds=8, children=48, finalists=6), Budget(epochs=arguments.trial_epochs, lr=1e-3)
-    about = {"folder": folder.name, "cut": arguments.cut, "predictor": arguments.predictor, "epochs": arguments.trial_epochs}
-    kept = Trainings(folder, about)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "original.safetensors").exists():
+        torch.manual_seed(0)
+        module = architecture.build()
+        reached = train(module, task, SCRATCH, 0)
+        save_file(module.state_dict(), folder / "original.safetensors")
+        print(
+            f"{name}: {architecture}, from scratch: decide {reached.decide:.2f} %, test {reached.test:.2f} %, {reached.seconds:.0f} s",
+            flush=True,
+        )
     found = improve(
-        *(
-            module,
-            architecture.example_input,
-            nasplat.load_predictor(arguments.predictor),
-            {"macs": arguments.cut},
-            100.0,
-        ),  # the best, whatever it keeps
-        *(task, trial, settings, 0, lambda *told: print(f"{name}:", *told, flush=True)),
-        known=kept.known,
-        learnt=kept.learnt,
+        *(module_of(arguments.cache, name, "original"), architecture.example_input, nasplat.load_predictor(arguments.predictor)),
+        *({"macs": arguments.cut}, 0.0, task, None, Settings(rounds=8, children=48, finalists=arguments.finalists), 0),
+        report=lambda *told: print(f"{name}:", *told, flush=True),
+        known=lambda key: {"decide": 0.0},  # all finalists, none trained yet
     )
-    seconds = time.perf_counter() - started
-    best = found.found[0]
-    for which, network in (("original", found.original.network), ("found", best.network)):
-        for seed in arguments.seeds:
-            if any((r["which"], r["seed"]) == (which, str(seed)) for r in done):
-                continue
-            reached = train(network.module(), task, Budget(epochs=arguments.epochs, lr=2e-3), seed)
-            graph = network.graph
-            row = (
-                name,
-                which,
-                seed,
-                graph.macs,
-                graph.params,
-                f"{reached.decide:.3f}",
-                f"{reached.test:.3f}",
-                round(seconds),
-                network.words,
-            )
-            with arguments.out.open("a", encoding="utf-8", newline="") as file:
-                csv.writer(file, lineterminator="\n").writerow(row)
-            print(
-                f"{name}: {which}, seed {seed}: decide {reached.decide:.2f}, test {reached.test:.2f} %, {reached.seconds:.0f} s",
-                flush=True,
-            )
+    write_improvement(found, folder)
 
 
-def rows(out: Path) -> list[dict[str, str]]:
+def judge(arguments: argparse.Namespace) -> None:
+    names = [n for n in arguments.only if (folder_of(arguments.cache, n) / "improved.csv").exists()]
+    table = {(n, r["name"]): r for n in names for r in rows(folder_of(arguments.cache, n) / "improved.csv")}
+    with ProcessPoolExecutor(arguments.processes, multiprocessing.get_context("spawn")) as pool:
+
+        def run(stage: str, wanted: list[tuple[str, str, int]]) -> None:
+            done = {(r["network"], r["which"], int(r["seed"])) for r in rows(arguments.out) if r["stage"] == stage}
+            place = (arguments.folder, arguments.cache, arguments.device)
+            jobs = [pool.submit(trained, *place, *w, stage) for w in wanted if w not in done]
+            for job in as_completed(jobs):
+                made = job.result()
+                about = table[made["network"], made["which"]]
+                add(
+                    arguments.out,
+                    made | {"macs": int(float(about["macs"])), "params": int(float(about["params"])), "edits": about["edits"]},
+                )
+
+        run("trial", [(n, w, 0) for n, w in table])
+        chosen = [(n, w) for n in names for w in ("original", *best(n, rows(arguments.out)))]
+        run("final", [(n, w, s) for s in arguments.seeds for n, w in chosen])
+
+
+def trained(folder: Path, cache: Path, device: str, name: str, which: str, seed: int, stage: str) -> Row:
+    torch.set_num_threads(1)
+    module = module_of(cache, name, which).to(device)
+    reached = train(module, task_of(folder, device), TRIAL if stage == "trial" else FINAL, seed)
+    where = torch.cuda.get_device_name() if device.startswith("cuda") else "CPU"
+    figures = {
+        "decide": f"{reached.decide:.3f}",
+        "test": f"{reached.test:.3f}",
+        "seconds": f"{reached.seconds:.1f}",
+        "device": where,
+    }
+    return {"network": name, "which": which, "stage": stage, "seed": seed} | figures
+
+
+def best(name: str, found: list[Row]) -> list[str]:
+    """Names of the finalists of the largest metric on the decide split after the trial."""
+    mine = [r for r in found if (r["network"], r["stage"]) == (name, "trial") and r["which"] != "original"]
+    return [r["which"] for r in sorted(mine, key=lambda r: -float(r["decide"]))[:BEST]]
+
+
+def add(out: Path, row: Row) -> None:
+    with out.open("a", encoding="utf-8", newline="") as file:
+        csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(row)
+    print({k: v for k, v in row.items() if k != "edits"}, flush=True)
+
+
+def rows(out: Path) -> list[Row]:
     with out.open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
-def summary(found: list[dict[str, str]]) -> str:
+def summary(found: list[Row]) -> str:
     lines = ["| network | M MACs | saved | original, test % | found, test % | kept | edits |", "|---" * 7 + "|"]
     for name in dict.fromkeys(r["network"] for r in found):
-        mine = {w: [r for r in found if (r["network"], r["which"]) == (name, w)] for w in ("original", "found")}
-        if not all(len(v) > 1 for v in mine.values()):
+        final = [r for r in found if (r["network"], r["stage"]) == (name, "final")]
+        ways = {w: [r for r in final if r["which"] == w] for w in ("original", *best(name, found))}
+        if not all(len(v) > 1 for v in ways.values()) or len(ways) < 2:
             continue
-        macs = {w: int(v[0]["macs"]) for w, v in mine.items()}
-        tests = {w: np.array([float(r["test"]) for r in v]) for w, v in mine.items()}
-        noise = tests["original"].std(ddof=1)
-        kept = "yes" if tests["found"].mean() >= tests["original"].mean() - noise else "no"
-        cells = [f"{t.mean():.2f} ± {t.std(ddof=1):.2f}" for t in tests.values()]
-        saved = f"{1 - macs['found'] / macs['original']:.1%}"
-        lines.append(
-            f"| {name} | {macs['original'] / 1e6:.2f} → {macs['found'] / 1e6:.2f} | {saved} | {' | '.join(cells)} | {kept} | {mine['found'][0]['edits']} |"
-        )
+        means = {w: np.mean([float(r["decide"]) for r in v]) for w, v in ways.items() if w != "original"}
+        pair = [ways["original"], ways[max(means, key=lambda w: means[w])]]
+        macs = [int(v[0]["macs"]) for v in pair]
+        tests = [np.array([float(r["test"]) for r in v]) for v in pair]
+        kept = "yes" if tests[1].mean() >= tests[0].mean() - tests[0].std(ddof=1) else "no"
+        cells = [f"{t.mean():.2f} ± {t.std(ddof=1):.2f}" for t in tests]
+        cost = f"{macs[0] / 1e6:.2f} → {macs[1] / 1e6:.2f} | {1 - macs[1] / macs[0]:.1%}"
+        lines.append(f"| {name} | {cost} | {' | '.join(cells)} | {kept} | {pair[1][0]['edits']} |")
     return "\n".join(lines)
 
 

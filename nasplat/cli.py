@@ -1176,6 +1176,7 @@ def label(context: click.Context, space: str, task: str, n: int, out: Path, as_j
 @click.option("--predictor", default="base", show_default=True, help="Name or folder of a trained predictor.")
 @click.option("--rounds", default=12, show_default=True, help="Edits from the original at most.")
 @click.option("--finalists", default=8, show_default=True, help="Networks found at most; each is trained if there is a task.")
+@click.option("--device", default="cpu", show_default=True, help="Of the trainings.")
 @click.option(
     "--seed", default=0, show_default=True, help="Of the edits, the order of the data, and the initial values of an architecture."
 )
@@ -1206,7 +1207,7 @@ def improve(context: click.Context, network: str, out: Path, as_json: bool, **o:
     )
     with _progress("improve", as_json) as update:
         found = nasplat.improve(
-            *(module, shape, nasplat.load_predictor(o["predictor"]), cut, o["keep"], task, budget),
+            *(module, shape, nasplat.load_predictor(o["predictor"]), cut, o["keep"], task and task.to(o["device"]), budget),
             *(Settings(rounds=o["rounds"], finalists=o["finalists"]), o["seed"], update),
             known=before and before.known,
             learnt=before and before.learnt,

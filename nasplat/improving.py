@@ -124,12 +124,12 @@ def improve(
         predictor: Fitted; `nasplat.load_predictor` gives one.
         cut: Share of a cost that must go, such as {"macs": 0.15}; costs: macs, params, latency_ms (needs `nasplat measure --calibrate`).
         keep: Loss that is allowed: of the task's metric on its decide split, or, without task, of the predictor's score.
-        task: If given, the original and the networks found are trained on it, from the weights they have, and judged.
+        task: If given, the original and the networks found are trained on it, from the weights they have, and judged; where its data lie (`Task.to`).
         budget: Of these trainings.
         settings: Of the search.
         seed: Decides the edits and the order of the data.
         report: Called with (done, all, words).
-        known: Told a network's key, gives the row of an earlier training, if any.
+        known: Told a network's key, gives the candidate's fields after an earlier training, if any; nothing is trained then.
         learnt: Told a key and the candidate after each training.
 
     Raises:
@@ -259,7 +259,8 @@ class _Search:
 
 def _untrained(candidate: Candidate, task: Task) -> float:
     """Metric on part of the decide split, batch statistics calibrated."""
-    return task.evaluate(candidate.network.calibrated(task.train.x[:EXAMPLES]).module(), "decide", limit=EXAMPLES)
+    module = candidate.network.calibrated(task.train.x[:EXAMPLES].cpu()).module()
+    return task.evaluate(module.to(task.train.x.device), "decide", limit=EXAMPLES)
 
 
 def _front(candidates: Sequence[Candidate], share: Callable[[Candidate], float]) -> list[Candidate]:
@@ -289,9 +290,9 @@ def _trained(
         key = candidate.graph.key
         row = known(key) if known is not None else None
         if row is None:
-            module = candidate.module()
+            module = candidate.module().to(task.train.x.device)
             reached = train(module, task, budget, seed)
-            candidate = replace(candidate, decide=reached.decide, test=reached.test, weights=module.state_dict())
+            candidate = replace(candidate, decide=reached.decide, test=reached.test, weights=module.cpu().state_dict())
             if learnt is not None:
                 learnt(key, candidate)
         else:
