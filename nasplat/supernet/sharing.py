@@ -26,9 +26,10 @@ from nasplat.measuring import Budget, train
 from nasplat.searchspace import Architecture
 from nasplat.supernet.supernet import Supernet
 from nasplat.task import Task
+from nasplat.task.stereo import epe
 from nasplat.task.task import accuracy
 
-KINDS = ("classification", "dense", "reconstruction")
+KINDS = ("classification", "dense", "reconstruction", "disparity")
 WAYS = ("latent", "swap")
 BINS = 5
 """Of MACs; a population has one body of each."""
@@ -44,11 +45,11 @@ class Head(nn.Module):
         self, kind: str, channels: Sequence[int], sizes: Sequence[tuple[int, int]], output: tuple[int, ...], width: int = 64
     ) -> None:
         """Args:
-            kind: classification (mean of the smallest maps, two linear layers), dense (laterals of all maps, upwards, as in feature pyramids) or
-                reconstruction (upwards from the smallest maps).
+            kind: classification (mean of the smallest maps, two linear layers), dense (laterals of all maps, upwards, as in feature pyramids),
+                reconstruction (upwards from the smallest maps), or disparity (as dense, for both views; their products at C shifts, and the mean shift).
             channels: Most that a map has, largest map first.
             sizes: Of the maps.
-            output: (classes,), or (C, H, W).
+            output: (classes,), or (C, H, W); for disparity, C candidates of 0, 1, … pixels.
             width: Of its states.
 
         Raises:
@@ -61,23 +62,20 @@ class Head(nn.Module):
         if kind == "classification":
             self.answer: nn.Module = nn.Sequential(nn.Linear(channels[-1], 2 * width), nn.ReLU(), nn.Linear(2 * width, output[0]))
             return
-        taps = channels if kind == "dense" else channels[-1:]
+        taps = channels[-1:] if kind == "reconstruction" else channels
         self.lateral = nn.ModuleList(nn.Conv2d(c, width, 1) for c in taps)
         steps = max(1, round(np.log2(output[1] / sizes[-1][0])))
         self.up = nn.ModuleList(
             nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()) for _ in range(steps)
         )
-        self.answer = nn.Conv2d(width, output[0], 3, padding=1)
+        self.answer = nn.Conv2d(width, width if kind == "disparity" else output[0], 3, padding=1)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Maps (n, C, H, W), largest first, to (n, classes) or (n, C, H, W)."""
+        """Maps (n, C, H, W), largest first, to (n, classes) or (n, C, H, W); those of n left and n right views to (n, H, W), pixels."""
         maps = [padded(m, c) for m, c in zip(maps, self.channels, strict=True)]
         if self.kind == "classification":
             return self.answer(maps[-1].mean((2, 3)))
-        sides = {
-            tuple(m.shape[2:]): lateral(m)
-            for m, lateral in zip(maps if self.kind == "dense" else maps[-1:], self.lateral, strict=True)
-        }
+        sides = {tuple(m.shape[2:]): lateral(m) for m, lateral in zip(maps[-len(self.lateral) :], self.lateral, strict=True)}
         x = sides.pop(tuple(maps[-1].shape[2:]))
         for up in self.up:
             size = (min(2 * x.shape[2], self.output[1]), min(2 * x.shape[3], self.output[2]))
@@ -87,7 +85,21 @@ class Head(nn.Module):
             x = up(x)
         if tuple(x.shape[2:]) != self.output[1:]:
             x = F.interpolate(x, self.output[1:], mode="bilinear")
-        return self.answer(x)
+        return mean_shift(self.answer(x), self.output[0]) if self.kind == "disparity" else self.answer(x)
+
+
+def mean_shift(features: Tensor, candidates: int) -> Tensor:
+    """Features of n left and n right views, (2 n, C, H, W), to the softmax mean of the shift, (n, H, W), pixels; beyond the border nothing is alike."""
+    left, right = features.chunk(2)
+    width = left.shape[3]
+    alike = torch.stack([F.pad((left[..., d:] * right[..., : width - d]).sum(1), (d, 0)) for d in range(candidates)], 1)
+    shifts = torch.arange(candidates, dtype=alike.dtype, device=alike.device)
+    return torch.einsum("ndhw,d->nhw", (alike / left.shape[1] ** 0.5).softmax(1), shifts)
+
+
+def views(x: Tensor, kind: str) -> Tensor:
+    """What a body sees: images as they are; of pairs (n, 2 C, H, W), the left and then the right ones."""
+    return torch.cat(x.chunk(2, 1)) if kind == "disparity" else x
 
 
 def padded(maps: Tensor, channels: int) -> Tensor:
@@ -107,8 +119,8 @@ class Joined(nn.Module):
         self.body, self.head = body, head
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images to the task's answer."""
-        maps = self.body(x)
+        """Images, or pairs of them, to the task's answer."""
+        maps = self.body(views(x, self.head.kind))
         known = {tuple(m.shape[2:]): m for m in maps}
         return self.head([known[size] for size in self.head.sizes])
 
@@ -133,8 +145,8 @@ class SharedHead:
     ) -> None:
         """Args:
             supernet: Trained; its bodies are frozen while the head is trained.
-            task: The new one, of images of the same shape.
-            kind: Of the head; default: classification for accuracies, reconstruction where the image is the target, else dense.
+            task: The new one, of images, or pairs, of the same shape.
+            kind: Of the head; default: classification for accuracies, disparity for stereo, reconstruction where the image is the target, else dense.
             pool: Bodies drawn.
             width: Of the head.
             seed: Decides bodies, initial values, order and noise.
@@ -143,10 +155,11 @@ class SharedHead:
             SupernetError: images of another shape.
             EditError: the bodies have no maps in common.
         """
-        if task.input_shape != supernet.task.input_shape:
-            raise SupernetError(
-                f"expected images {supernet.task.input_shape}, got {task.input_shape} of {task.name!r}.\n  Resize them."
-            )
+        kind = kind or _kind(task)
+        channels, *size = supernet.task.input_shape
+        wanted = (channels * (2 if kind == "disparity" else 1), *size)
+        if task.input_shape != wanted:
+            raise SupernetError(f"expected images {wanted}, got {task.input_shape} of {task.name!r}.\n  Resize them.")
         self.supernet, self.task, self.seed = supernet, task.to(supernet.device), seed
         draw = random.Random(seed)
         members = list(dict.fromkeys(supernet.space.sample(seed=draw.randrange(2**31)) for _ in range(pool)))
@@ -156,8 +169,9 @@ class SharedHead:
         every = [*ends, *(b for part in self.bins for b in part)]
         sizes = common_sizes(every)
         channels = [max(c for b in every for c, h, w in b.shapes if (h, w) == size) for size in sizes]
-        kind = kind or _kind(task)
-        output = (task.classes,) if kind == "classification" else tuple(task.train.y.shape[1:])
+        output = tuple(task.train.y.shape[1:])
+        if kind in {"classification", "disparity"}:
+            output = (task.classes, *output)  # the largest number and one more: of classes, or of whole pixels
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.head = Head(kind, channels, sizes, output, width).to(supernet.device)
@@ -222,7 +236,7 @@ class SharedHead:
         return time.perf_counter() - started
 
     def _maps(self, body: Body, x: Tensor) -> list[Tensor]:
-        known = {tuple(m.shape[2:]): m for m in body(x)}
+        known = {tuple(m.shape[2:]): m for m in body(views(x, self.head.kind))}
         return [padded(known[size], c) for size, c in zip(self.head.sizes, self.head.channels, strict=True)]
 
     @torch.no_grad()
@@ -259,6 +273,8 @@ class SharedHead:
 def _kind(task: Task) -> str:
     if task.metric is accuracy:
         return "classification"
+    if task.metric is epe:
+        return "disparity"
     if task.train.y.dim() != 4:
         raise SupernetError(
             f"expected classes or maps (n, C, H, W) as targets of {task.name!r}, got {tuple(task.train.y.shape)}.\n  Name a kind of head."

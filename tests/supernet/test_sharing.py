@@ -11,7 +11,7 @@ from nasplat.editing import Network
 from nasplat.editing.body import Body, common_sizes
 from nasplat.errors import EditError, SupernetError
 from nasplat.measuring import Budget
-from nasplat.supernet.sharing import Head, SharedHead
+from nasplat.supernet.sharing import Head, SharedHead, mean_shift
 
 OPTIONS = "train=128&decide=64&test=64"
 
@@ -85,15 +85,37 @@ def test_a_head_is_learnt_and_bodies_get_labels(name: str, kind: str, supernet: 
     assert supernet.fingerprint == before  # bodies and head are copies
 
 
+def test_disparity_is_the_shift_between_views() -> None:
+    left = torch.randn(2, 16, 5, 12) * 6
+    moved = torch.roll(left, -3, 3)
+    found = mean_shift(torch.cat([left, moved]), 6)
+    assert torch.allclose(found[..., 3:], torch.full((2, 5, 9), 3.0), atol=1e-3)
+
+
+def test_a_head_for_pairs_learns_disparity() -> None:
+    space = nasplat.load_space("nasbench201", width=4, cells=1, image=16, channels=3)
+    images = (torch.rand(8, 3, 16, 16).numpy(), torch.arange(8).numpy() % 2)
+    supernet = nasplat.Supernet(space, nasplat.Task.from_arrays(images, images))
+    task = nasplat.load_task("stereo-synthetic?height=16&width=16&largest=6&train=64&decide=32&test=8&fresh=false")
+    shared = SharedHead(supernet, task, pool=5, width=8)
+    assert shared.head.kind == "disparity"
+    member = space.sample(seed=1)
+    before = task.evaluate(shared.joined(member).eval())
+    shared.train("swap", epochs=15, batch_size=16)
+    label = shared.label(member)
+    assert label.untuned < before - 0.03
+    assert label.decide < before - 0.03
+
+
 def test_latent_maps_are_mean_and_spread_of_the_bodies(supernet: nasplat.Supernet) -> None:
     shared = SharedHead(supernet, nasplat.load_task(f"rotation:digits-clutter?{OPTIONS}"), pool=10, width=8)
     bodies, x = [part[0] for part in shared.bins], torch.randn(2, 1, 16, 16)
-    drawn = torch.stack([shared._latent(bodies, x, torch.Generator().manual_seed(i))[-1] for i in range(400)])
+    drawn = torch.stack([shared._latent(bodies, x, torch.Generator().manual_seed(i))[-1] for i in range(100)])
     with torch.no_grad():
         known = torch.stack([shared._maps(b, x)[-1] for b in bodies])
     spread = known.std(0)
-    assert ((drawn.mean(0) - known.mean(0)).abs() <= 5 * spread / 20 + 1e-6).all()
-    assert torch.allclose(drawn.std(0), spread, rtol=0.2, atol=1e-5)
+    assert ((drawn.mean(0) - known.mean(0)).abs() <= 5 * spread / 10 + 1e-6).all()
+    assert torch.allclose(drawn.std(0), spread, rtol=0.4, atol=1e-5)
 
 
 def test_wrong_words_are_refused(supernet: nasplat.Supernet) -> None:
