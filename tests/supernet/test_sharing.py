@@ -86,7 +86,7 @@ def test_a_head_is_learnt_and_bodies_get_labels(name: str, kind: str, supernet: 
 
 
 def test_disparity_is_the_shift_between_views() -> None:
-    left = torch.randn(2, 16, 5, 12) * 6
+    left = torch.randn(2, 64, 5, 12, generator=torch.Generator().manual_seed(0)) * 6
     moved = torch.roll(left, -3, 3)
     found = mean_shift(torch.cat([left, moved]), 6)
     assert torch.allclose(found[..., 3:], torch.full((2, 5, 9), 3.0), atol=1e-3)
