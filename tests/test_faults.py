@@ -141,9 +141,9 @@ def test_candidates_that_fail_and_workers_that_are_killed(server: Server, tmp_pa
 
 
 def test_the_database_restarts_under_four_workers(server: Server, tmp_path: Path) -> None:
-    workers = [start(server.url, 60, tmp_path / "log") for _ in range(4)]
+    workers = [start(server.url, 40, tmp_path / "log") for _ in range(4)]
     study = None
-    for done in (10, 30):
+    for done in (8, 22):
         while study is None or len(study.get_trials(deepcopy=False)) < done:
             time.sleep(0.3)
             try:
@@ -154,13 +154,13 @@ def test_the_database_restarts_under_four_workers(server: Server, tmp_path: Path
         time.sleep(1)
         server.start()
     assert finish(workers) == 0
-    trials = verdict(server.url, 60)
+    trials = verdict(server.url, 40)
     assert all(t.state in {TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL} for t in trials)
     optuna.delete_study(study_name="nasplat", storage=open_storage(server.url))
 
 
 def test_a_search_with_workers_ends_when_its_coordinator_is_killed_and_resumes(tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "nasplat", "search", "vit", "--maximize", "trained", "--guide", "none", "--trials", "5"]
+    words = [sys.executable, "-m", "nasplat", "search", "vit", "--maximize", "trained", "--guide", "none", "--trials", "5", "--budget.epochs=3"]
     words += ["--workers", "2", "--out", str(tmp_path / "run"), "--storage", str(tmp_path / "s.journal")]
     for preset in ("size=mini", "image=16", "patch=4", "channels=1", "head_dim=8"):
         words += ["--preset", preset]

@@ -83,7 +83,7 @@ def test_one_command_from_latency_limit_to_pictures(tmp_path: Path) -> None:
     presets = [f"--preset={p}" for p in ("disparity=12", "height=24", "width=48", "scales=[2]", "fusions=[1]", "blocks=[1]")]
     words = ["search", "easnet-small", *presets, "--task", task, "--train.epochs=1", "--train.batch_size=4"]
     words += ["--minimize", "latency_ms", "--timed", "20", "--runtime", "eager", "--guide", "fitted", "--pilots", "20"]
-    words += ["--trials", "23", "--exports", "3", "--out", str(tmp_path / "run")]
+    words += ["--trials", "6", "--exports", "2", "--out", str(tmp_path / "run")]
     said = CliRunner().invoke(cli, [*words, "--limit", "latency_ms=500"])
     assert said.exception is None, said.output
     assert "latency predictor, 20 networks timed" in said.output
