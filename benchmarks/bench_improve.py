@@ -41,8 +41,8 @@ NETWORKS: dict[str, tuple[str, dict[str, Any], int]] = {
 """Space, presets, seed of the architecture."""
 SCRATCH, TRIAL, FINAL = (
     Budget(epochs=16, batch_size=128),
-    Budget(epochs=6, batch_size=128, lr=2e-3),
-    Budget(epochs=16, batch_size=128, lr=2e-3),
+    Budget(epochs=3, batch_size=128, lr=2e-3),
+    Budget(epochs=10, batch_size=128, lr=2e-3),
 )
 BEST = 2
 Row = dict[str, Any]
@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--cut", type=float, default=0.13)
     parser.add_argument("--finalists", type=int, default=12)
+    parser.add_argument("--tried", type=int, default=8, help="Finalists that are trained, in the order of improve.")
     parser.add_argument("--predictor", default="base")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--processes", type=int, default=1)
@@ -123,7 +124,9 @@ def prepare(name: str, arguments: argparse.Namespace) -> None:
 
 def judge(arguments: argparse.Namespace) -> None:
     names = [n for n in arguments.only if (folder_of(arguments.cache, n) / "improved.csv").exists()]
-    table = {(n, r["name"]): r for n in names for r in rows(folder_of(arguments.cache, n) / "improved.csv")}
+    table = {
+        (n, r["name"]): r for n in names for r in rows(folder_of(arguments.cache, n) / "improved.csv")[: 1 + arguments.tried]
+    }
     with ProcessPoolExecutor(arguments.processes, multiprocessing.get_context("spawn")) as pool:
 
         def run(stage: str, wanted: list[tuple[str, str, int]]) -> None:
