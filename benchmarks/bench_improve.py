@@ -1,6 +1,6 @@
 """Networks of ours, trained on CIFAR-10, are cut by `improve`; original and network found are then trained on, with the same recipe and seeds.
 
-Per network, three stages. `original`: an architecture of a space, trained from scratch on 6,000 images; `improve` edits it and names finalists (no training,
+Per network, three stages. `original`: an architecture of a space, trained from scratch on 3,000 images; `improve` edits it and names finalists (no training,
 `--stage prepare`). `trial`: original and finalists are trained on from the weights they have; the decide split (2,000 images) names the best two. `final`: these and the
 original are trained on longer, from the same weights as in the trial, with several seeds; of the two, the one of larger mean on the decide split is the network found. The
 test split (5,000 images) is looked at for it and for the original alone. `kept` means: mean test accuracy no lower than the original's less the standard deviation of its seeds.
@@ -40,9 +40,9 @@ NETWORKS: dict[str, tuple[str, dict[str, Any], int]] = {
 }
 """Space, presets, seed of the architecture."""
 SCRATCH, TRIAL, FINAL = (
-    Budget(epochs=16, batch_size=128),
-    Budget(epochs=3, batch_size=128, lr=2e-3),
-    Budget(epochs=10, batch_size=128, lr=2e-3),
+    Budget(epochs=40, batch_size=128),
+    Budget(epochs=8, batch_size=128, lr=2e-3),
+    Budget(epochs=24, batch_size=128, lr=2e-3),
 )
 BEST = 2
 Row = dict[str, Any]
@@ -56,8 +56,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=list(NETWORKS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--cut", type=float, default=0.13)
-    parser.add_argument("--finalists", type=int, default=12)
-    parser.add_argument("--tried", type=int, default=8, help="Finalists that are trained, in the order of improve.")
+    parser.add_argument("--finalists", type=int, default=8)
     parser.add_argument("--predictor", default="base")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--processes", type=int, default=1)
@@ -76,7 +75,7 @@ def main() -> None:
 
 @functools.cache
 def task_of(folder: Path, device: str) -> nasplat.Task:
-    return nasplat.load_task(f"{folder}?limit=6000&decide=2000").to(device)
+    return nasplat.load_task(f"{folder}?limit=3000&decide=2000").to(device)
 
 
 def folder_of(cache: Path, name: str) -> Path:
@@ -115,7 +114,7 @@ def prepare(name: str, arguments: argparse.Namespace) -> None:
         )
     found = improve(
         *(module_of(arguments.cache, name, "original"), architecture.example_input, nasplat.load_predictor(arguments.predictor)),
-        *({"macs": arguments.cut}, 0.0, task, None, Settings(rounds=8, children=48, finalists=arguments.finalists), 0),
+        *({"macs": arguments.cut}, 0.0, task, None, Settings(rounds=12, children=48, finalists=arguments.finalists), 0),
         report=lambda *told: print(f"{name}:", *told, flush=True),
         known=lambda key: {"decide": 0.0},  # all finalists, none trained yet
     )

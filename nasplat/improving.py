@@ -1,7 +1,8 @@
 """Keep the performance, cut the cost: edits of an existing network, judged by a predictor, the best of them trained beside it.
 
-A round takes networks of the Pareto set of predicted performance and cost, spread along it, makes one edit of each at random, and drops what
-cannot be built or was seen. Source of the loop: GENNAPE's and AIO-P's searches by one-edit mutations of computation graphs (Mills et al., AAAI 2023),
+A round takes networks of the Pareto set of performance and cost, spread along it, makes one edit of each at random, and drops what
+cannot be built or was seen. Performance is what the predictor says; with a task, the predictor drops the worse half of a round, and the rest is judged by
+the task's metric with the weights it has. Source of the loop: GENNAPE's and AIO-P's searches by one-edit mutations of computation graphs (Mills et al., AAAI 2023),
 thresholds our own.
 """
 
@@ -28,10 +29,10 @@ COSTS = ("macs", "params", "latency_ms")
 """What can be cut."""
 TRIES = 12
 """Random edits tried until one of a parent can be built and is new."""
-POOL = 8
-"""Networks looked at for each that is trained."""
-EXAMPLES = 512
-"""Behind batch statistics and metric of a network that was not trained yet."""
+SCREENED = 2
+"""Of so many networks of a round, the predictor lets one be judged by a task."""
+EXAMPLES = 1024
+"""Behind the metric of a network that was not trained yet, and half as many behind its batch statistics."""
 Report = Callable[[int, int, str], None]
 
 
@@ -64,6 +65,8 @@ class Candidate:
     """MACs and parameters, and predicted milliseconds where this device was calibrated."""
     saved: Mapping[str, float]
     """Share of each of the original's costs."""
+    inherited: float | None = None
+    """Metric on part of the decide split with the weights as the edits left them, batch statistics calibrated."""
     decide: float | None = None
     """Metric on the decide split after the training that the original had too."""
     test: float | None = None
@@ -141,17 +144,17 @@ def improve(
             raise EditError(
                 f"expected costs among {', '.join(COSTS)} and shares between 0 and 1, got {name}={share}.\n  Such as macs=0.15."
             )
-    search = _Search(Network.of(module, example_input), predictor, cut, settings, seed)
+    search = _Search(Network.of(module, example_input), predictor, cut, settings, seed, task)
     rounds = settings.rounds
     for done in range(rounds):
         if not search.round():
             break
         if report is not None:
             report(done + 1, rounds, search.told())
-    chosen = search.chosen(keep) if task is None else search.shortlist(task)
+    chosen = search.chosen(keep)
     if not chosen:
         raise EditError(
-            f"none of {len(search.seen)} networks saves {', '.join(f'{v:.0%} of {k}' for k, v in cut.items())} at a predicted loss of at most {keep:g}; {search.told()}.\n"
+            f"none of {search.judged_ever} networks saves {', '.join(f'{v:.0%} of {k}' for k, v in cut.items())} at a predicted loss of at most {keep:g}; {search.told()}.\n"
             "  Allow more loss, cut less, or search longer."
         )
     original = search.original
@@ -161,17 +164,24 @@ def improve(
             raise EditError(
                 f"none of the networks trained keeps {task.metric_name} within {keep:g} of {original.decide:.4g}; the best reached {best.decide:.4g} ({best.words}).\n  Allow more loss, cut less, or train longer."
             )
-    return Improvement(original, chosen, len(search.seen), search.unbuildable)
+    return Improvement(original, chosen, search.judged_ever, search.unbuildable)
 
 
 class _Search:
     def __init__(
-        self, network: Network, predictor: AbstractPredictor, cut: Mapping[str, float], settings: Settings, seed: int
+        self,
+        network: Network,
+        predictor: AbstractPredictor,
+        cut: Mapping[str, float],
+        settings: Settings,
+        seed: int,
+        task: Task | None,
     ) -> None:
-        self.predictor, self.cut, self.settings = predictor, cut, settings
+        self.predictor, self.cut, self.settings, self.task = predictor, cut, settings, task
         self.draw = random.Random(seed)
         self.unbuildable = 0
-        self.original = self.judged([network], None)[0]
+        self.dropped: set[str] = set()
+        self.original = self.measured(self.judged([network], None))[0]
         if missing := [n for n in cut if n not in self.original.costs]:
             raise EditError(
                 f"expected a predicted {missing[0]}, got none on this device.\n  Run nasplat measure SPACE --calibrate first."
@@ -191,15 +201,37 @@ class _Search:
             found.append(Candidate(network, answer, score, score - (original.score if original else score), costs, saved))
         return found
 
+    @property
+    def judged_ever(self) -> int:
+        """Networks that the predictor was asked about."""
+        return len(self.seen) + len(self.dropped)
+
+    def measured(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Of a task, the metric with the weights they have."""
+        if self.task is None:
+            return list(candidates)
+        return [replace(c, inherited=_inherited(c, self.task)) for c in candidates]
+
+    def standing(self, candidate: Candidate) -> float:
+        """What orders networks; larger is better."""
+        if self.task is None or candidate.inherited is None:
+            return candidate.score
+        return candidate.inherited if self.task.larger_is_better else -candidate.inherited
+
     def round(self) -> bool:
         """One edit of each parent; False when none led to a new network."""
-        parents, made, keys = self.parents(), list[Network](), set(self.seen)
+        parents, made, keys = self.parents(), list[Network](), set(self.seen) | self.dropped
         for i in range(self.settings.children):
             child = self.child(parents[i % len(parents)].network, keys)
             if child is not None:
                 keys.add(child.graph.key)
                 made.append(child)
-        for candidate in self.judged(made, self.original) if made else ():
+        children = sorted(self.judged(made, self.original), key=lambda c: -c.score) if made else []
+        if self.task is not None:
+            kept = -(-len(children) // SCREENED)
+            self.dropped.update(c.graph.key for c in children[kept:])
+            children = children[:kept]
+        for candidate in self.measured(children):
             self.seen[candidate.graph.key] = candidate
         return bool(made)
 
@@ -225,7 +257,7 @@ class _Search:
 
     def parents(self) -> list[Candidate]:
         """Of the Pareto set, spread along the share; filled up with the best scores of what still saves too little."""
-        front = _front(list(self.seen.values()), self.share)
+        front = _front(list(self.seen.values()), self.share, self.standing)
         near = [c for c in front if self.share(c) <= 2.0]
         front = near or front
         n = self.settings.parents
@@ -233,41 +265,43 @@ class _Search:
             places = np.unique(np.linspace(0, len(front) - 1, n).round().astype(int))
             return [front[i] for i in places]
         chosen = {id(c) for c in front}
-        others = sorted((c for c in self.seen.values() if id(c) not in chosen and self.share(c) <= 2.0), key=lambda c: -c.score)
+        others = sorted(
+            (c for c in self.seen.values() if id(c) not in chosen and self.share(c) <= 2.0), key=lambda c: -self.standing(c)
+        )
         return [*front, *others[: n - len(front)]]
 
     def chosen(self, keep: float) -> list[Candidate]:
-        enough = [c for c in self.seen.values() if self.share(c) >= 1 and c.gain >= -keep]
-        front = sorted(_front(enough, self.share), key=lambda c: (-c.gain, c.graph.key))
-        return front[: self.settings.finalists]
-
-    def shortlist(self, task: Task) -> list[Candidate]:
-        """Of the best predicted among those that save enough, those that are also best with the weights they have, untrained: mean of both ranks."""
-        enough = sorted((c for c in self.seen.values() if self.share(c) >= 1), key=lambda c: (-c.gain, c.graph.key))
-        pool = enough[: POOL * self.settings.finalists]
-        reached = [_untrained(c, task) for c in pool]
-        sign = 1 if task.larger_is_better else -1
-        ranks = np.arange(len(pool)) + np.argsort(np.argsort([-sign * r for r in reached], kind="stable"))
-        return [pool[i] for i in np.argsort(ranks, kind="stable")[: self.settings.finalists]]
+        """Of those that save enough: the Pareto set of those predicted to keep enough; or, of a task, the best with the weights they have."""
+        enough = [c for c in self.seen.values() if self.share(c) >= 1]
+        if self.task is None:
+            enough = _front([c for c in enough if c.gain >= -keep], self.share, self.standing)
+        return sorted(enough, key=lambda c: (-self.standing(c), c.graph.key))[: self.settings.finalists]
 
     def told(self) -> str:
         enough = [c for c in self.seen.values() if self.share(c) >= 1]
-        best = max(enough, key=lambda c: c.gain, default=None)
-        words = "none saves enough yet" if best is None else f"best gain of those that save enough {best.gain:+.3g}"
-        return f"{len(self.seen)} networks, {words}"
+        best = max(enough, key=self.standing, default=None)
+        if best is None:
+            words = "none saves enough yet"
+        elif self.task is None:
+            words = f"best gain of those that save enough {best.gain:+.3g}"
+        else:
+            words = f"untrained, {self.task.metric_name} {self.original.inherited:.4g}, best of those that save enough {best.inherited:.4g}"
+        return f"{self.judged_ever} networks, {words}"
 
 
-def _untrained(candidate: Candidate, task: Task) -> float:
+def _inherited(candidate: Candidate, task: Task) -> float:
     """Metric on part of the decide split, batch statistics calibrated."""
-    module = candidate.network.calibrated(task.train.x[:EXAMPLES].cpu()).module()
+    module = candidate.network.calibrated(task.train.x[: EXAMPLES // 2].cpu()).module()
     return task.evaluate(module.to(task.train.x.device), "decide", limit=EXAMPLES)
 
 
-def _front(candidates: Sequence[Candidate], share: Callable[[Candidate], float]) -> list[Candidate]:
-    """Those that no other beats in score and share, by share."""
+def _front(
+    candidates: Sequence[Candidate], share: Callable[[Candidate], float], standing: Callable[[Candidate], float]
+) -> list[Candidate]:
+    """Those that no other beats in standing and share, by share."""
     found: list[Candidate] = []
-    for c in sorted(candidates, key=lambda c: (-share(c), -c.score, c.graph.key)):
-        if not found or c.score > found[-1].score:
+    for c in sorted(candidates, key=lambda c: (-share(c), -standing(c), c.graph.key)):
+        if not found or standing(c) > standing(found[-1]):
             found.append(c)
     return found[::-1]
 
