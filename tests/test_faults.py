@@ -160,7 +160,20 @@ def test_the_database_restarts_under_four_workers(server: Server, tmp_path: Path
 
 
 def test_a_search_with_workers_ends_when_its_coordinator_is_killed_and_resumes(tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "nasplat", "search", "vit", "--maximize", "trained", "--guide", "none", "--trials", "5", "--budget.epochs=3"]
+    words = [
+        sys.executable,
+        "-m",
+        "nasplat",
+        "search",
+        "vit",
+        "--maximize",
+        "trained",
+        "--guide",
+        "none",
+        "--trials",
+        "5",
+        "--budget.epochs=3",
+    ]
     words += ["--workers", "2", "--out", str(tmp_path / "run"), "--storage", str(tmp_path / "s.journal")]
     for preset in ("size=mini", "image=16", "patch=4", "channels=1", "head_dim=8"):
         words += ["--preset", preset]

@@ -125,4 +125,5 @@ def _row(name: str, c: Candidate) -> dict[str, Any]:
     row |= {"predicted": c.prediction.mean, "low": c.prediction.low, "high": c.prediction.high}
     for cost, value in c.costs.items():
         row |= {cost: value, f"{cost}_saved": c.saved[cost]}
+    row |= {} if c.inherited is None else {"inherited": c.inherited}
     return row | ({} if c.decide is None else {"decide": c.decide, "test": c.test})

@@ -83,6 +83,8 @@ def test_a_task_decides_and_an_interrupted_run_goes_on(predictor: CountBaseline,
     assert all(torch.equal(before[k], v) for k, v in module.state_dict().items())  # it stays as it was
     decided = [c.decide or 0.0 for c in found.found]
     assert decided == sorted(decided, reverse=True)
+    assert found.original.inherited == pytest.approx(task.evaluate(network(), "decide"))  # no statistics to calibrate here
+    assert all(c.inherited is not None and c.saved["macs"] >= 0.2 for c in found.found)
     best = found.found[0]
     assert task.evaluate(best.module(), "decide") == pytest.approx(best.decide)
     with pytest.raises(EditError, match="holds trainings of"):
