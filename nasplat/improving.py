@@ -153,9 +153,11 @@ def improve(
             report(done + 1, rounds, search.told())
     chosen = search.chosen(keep)
     if not chosen:
+        wanted = ", ".join(f"{v:.0%} of {k}" for k, v in cut.items()) + (
+            f" at a predicted loss of at most {keep:g}" if task is None else ""
+        )
         raise EditError(
-            f"none of {search.judged_ever} networks saves {', '.join(f'{v:.0%} of {k}' for k, v in cut.items())} at a predicted loss of at most {keep:g}; {search.told()}.\n"
-            "  Allow more loss, cut less, or search longer."
+            f"expected a network that saves {wanted}, got none: {search.told()}.\n  Allow more loss, cut less, or search longer."
         )
     original = search.original
     if task is not None:
@@ -256,19 +258,14 @@ class _Search:
         return min(candidate.saved[k] / v for k, v in self.cut.items())
 
     def parents(self) -> list[Candidate]:
-        """Of the Pareto set, spread along the share; filled up with the best scores of what still saves too little."""
-        front = _front(list(self.seen.values()), self.share, self.standing)
-        near = [c for c in front if self.share(c) <= 2.0]
-        front = near or front
+        """Of the Pareto set: half of them spread along the share, half those nearest to what is wanted; filled up with the best of the rest."""
+        near = [c for c in self.seen.values() if self.share(c) <= 2.0]
+        front = _front(near, self.share, self.standing)
         n = self.settings.parents
-        if len(front) > n:
-            places = np.unique(np.linspace(0, len(front) - 1, n).round().astype(int))
-            return [front[i] for i in places]
-        chosen = {id(c) for c in front}
-        others = sorted(
-            (c for c in self.seen.values() if id(c) not in chosen and self.share(c) <= 2.0), key=lambda c: -self.standing(c)
-        )
-        return [*front, *others[: n - len(front)]]
+        spread = [front[i] for i in np.unique(np.linspace(0, len(front) - 1, n // 2).round().astype(int))]
+        nearest = sorted(front, key=lambda c: abs(self.share(c) - 1))
+        best = sorted(near, key=lambda c: -self.standing(c))
+        return list({c.graph.key: c for c in (*spread, *nearest[: n - len(spread)], *best)}.values())[:n]
 
     def chosen(self, keep: float) -> list[Candidate]:
         """Of those that save enough: the Pareto set of those predicted to keep enough; or, of a task, the best with the weights they have."""
@@ -281,7 +278,7 @@ class _Search:
         enough = [c for c in self.seen.values() if self.share(c) >= 1]
         best = max(enough, key=self.standing, default=None)
         if best is None:
-            words = "none saves enough yet"
+            words = f"none saves enough yet, at most {max(self.share(c) for c in self.seen.values()):.0%} of what is wanted"
         elif self.task is None:
             words = f"best gain of those that save enough {best.gain:+.3g}"
         else:

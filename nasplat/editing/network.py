@@ -95,7 +95,7 @@ class Network:
             EditError: the calls do not fit each other.
         """
         try:
-            return capture_module(self.module(), self.example_input, False)
+            return _placed(capture_module(self.module(), self.example_input, False))
         except CaptureError as err:
             raise EditError(f"{self.words} cannot be built: {err}") from err
 
@@ -232,3 +232,15 @@ def _own_registers(program: Program) -> Program:
             results.append(current.get(r, r))
         calls.append(Call(call.op, args, kwargs, tuple(results)))
     return replace(program, calls=tuple(calls), outputs=renamed(program.outputs, current))
+
+
+def _placed(graph: Graph) -> Graph:
+    """With the modules that nodes ran in, which calls do not know: that of the node's weights, or around the last node that had some."""
+    nodes, around = [], ""
+    for node in graph.nodes:
+        path = around
+        if node.weights:
+            path = graph.weights[node.weights[0]].name.rpartition(".")[0]
+            around = path.rpartition(".")[0]
+        nodes.append(replace(node, path=path))
+    return Graph(tuple(nodes), graph.edges, graph.weights, graph.notes, graph.rung, graph.program)
