@@ -40,9 +40,9 @@ NETWORKS: dict[str, tuple[str, dict[str, Any], int]] = {
 }
 """Space, presets, seed of the architecture."""
 SCRATCH, TRIAL, FINAL = (
-    Budget(epochs=40, batch_size=128),
-    Budget(epochs=8, batch_size=128, lr=2e-3),
-    Budget(epochs=24, batch_size=128, lr=2e-3),
+    Budget(epochs=30, batch_size=128),
+    Budget(epochs=5, batch_size=128, lr=2e-3),
+    Budget(epochs=16, batch_size=128, lr=2e-3),
 )
 BEST = 1
 Row = dict[str, Any]
@@ -114,7 +114,7 @@ def prepare(name: str, arguments: argparse.Namespace) -> None:
         )
     found = improve(
         *(module_of(arguments.cache, name, "original"), architecture.example_input, nasplat.load_predictor(arguments.predictor)),
-        *({"macs": arguments.cut}, 0.0, task, None, Settings(rounds=8, children=32, finalists=arguments.finalists), 0),
+        *({"macs": arguments.cut}, 0.0, task, None, Settings(8, 6, 36, arguments.finalists), 0),
         report=lambda *told: print(f"{name}:", *told, flush=True),
         known=lambda key: {"decide": 0.0},  # all finalists, none trained yet
     )

@@ -42,7 +42,7 @@ class Settings:
 
     rounds: int = 12
     """Edits from the original at most."""
-    parents: int = 16
+    parents: int = 8
     """Networks edited in a round."""
     children: int = 64
     """Made in a round."""
