@@ -1,7 +1,7 @@
 """Keep the performance, cut the cost: edits of an existing network, judged by a predictor, the best of them trained beside it.
 
 A round takes networks of the Pareto set of performance and cost, spread along it, makes one edit of each at random, and drops what
-cannot be built or was seen. Performance is what the predictor says; with a task, the predictor drops the half of a round that others beat most often in score and saving, and the rest is judged by
+cannot be built or was seen. Performance is what the predictor says; with a task, the predictor drops the worse of two that save alike, and the rest is judged by
 the task's metric with the weights it has. Source of the loop: GENNAPE's and AIO-P's searches by one-edit mutations of computation graphs (Mills et al., AAAI 2023),
 thresholds our own.
 """
@@ -229,14 +229,11 @@ class _Search:
                 keys.add(child.graph.key)
                 made.append(child)
         children = self.judged(made, self.original) if made else []
-        if self.task is not None:
-            beaten = {
-                c.graph.key: sum(o.score > c.score and self.share(o) > self.share(c) for o in children) for c in children
-            }  # not by score alone: what saves more is often said to be worse
-            children.sort(key=lambda c: (beaten[c.graph.key], -c.score))
-            kept = -(-len(children) // SCREENED)
-            self.dropped.update(c.graph.key for c in children[kept:])
-            children = children[:kept]
+        if self.task is not None:  # compared with its neighbour in saving: what saves more is said to be worse
+            children.sort(key=lambda c: (self.share(c), c.graph.key))
+            groups = [children[i : i + SCREENED] for i in range(0, len(children), SCREENED)]
+            children = [max(g, key=lambda c: c.score) for g in groups]
+            self.dropped |= keys - set(self.seen) - {c.graph.key for c in children}
         for candidate in self.measured(children):
             self.seen[candidate.graph.key] = candidate
         return bool(made)
