@@ -1,9 +1,9 @@
 """Networks of ours, trained on CIFAR-10, are cut by `improve`; original and network found are then trained on, with the same recipe and seeds.
 
-Per network, three stages. `original`: an architecture of a space, trained from scratch on 3,000 images; `improve` edits it and names finalists (no training,
-`--stage prepare`). `trial`: original and finalists are trained on from the weights they have; the decide split (2,000 images) names the best two. `final`: these and the
-original are trained on longer, from the same weights as in the trial, with several seeds; of the two, the one of larger mean on the decide split is the network found. The
-test split (5,000 images) is looked at for it and for the original alone. `kept` means: mean test accuracy no lower than the original's less the standard deviation of its seeds.
+Per network, three stages. `prepare`: an architecture of a space is trained from scratch on 3,000 images; `improve` edits it and names finalists. `trial`: original and
+finalists are trained on from the weights they have; the decide split (2,000 images) names the network found. `final`: it and the original are trained on longer, from the same
+weights as in the trial, with several seeds. The test split (5,000 images) compares the two and decides nothing. `kept` means: mean test accuracy no lower than the original's less
+the standard deviation of its seeds.
 One row per (network, which, stage, seed) is appended; those present are skipped. Trainings are spread over processes of one thread.
 
     python benchmarks/bench_improve.py --folder <folder of CIFAR-10> --cache cache
@@ -123,9 +123,7 @@ def prepare(name: str, arguments: argparse.Namespace) -> None:
 
 def judge(arguments: argparse.Namespace) -> None:
     names = [n for n in arguments.only if (folder_of(arguments.cache, n) / "improved.csv").exists()]
-    table = {
-        (n, r["name"]): r for n in names for r in rows(folder_of(arguments.cache, n) / "improved.csv")[: 1 + arguments.tried]
-    }
+    table = {(n, r["name"]): r for n in names for r in rows(folder_of(arguments.cache, n) / "improved.csv")}
     with ProcessPoolExecutor(arguments.processes, multiprocessing.get_context("spawn")) as pool:
 
         def run(stage: str, wanted: list[tuple[str, str, int]]) -> None:
