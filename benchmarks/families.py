@@ -19,6 +19,7 @@ from typing import Any
 import nasplat
 from nasplat.errors import NasplatError
 from nasplat.fitting import Labelled, distinct
+from nasplat.predict.view import View
 from nasplat.predict.viewstore import load_views, save_views
 
 
@@ -65,6 +66,10 @@ FAMILIES = {
 """The digits tables are shipped; their architectures are lines of JSON that name their space."""
 
 
+SEEN: dict[Path, dict[nasplat.Architecture, tuple[str, View]]] = {}
+"""What was captured for other columns of the same file."""
+
+
 def load(name: str, data: Path, cache: Path, workers: int = 1) -> Labelled:
     """A family's distinct networks, from the cache where it is there."""
     family = FAMILIES[name]
@@ -81,7 +86,7 @@ def load(name: str, data: Path, cache: Path, workers: int = 1) -> Labelled:
     else:
         table = replace(nasplat.load_table(family.file, metric=family.metric), parse=nasplat.Architecture.from_json)
     table = table.take([i for i, y in enumerate(table.labels) if y == y])
-    found = distinct(table, workers=workers)
+    found = distinct(table, workers=workers, seen=SEEN.setdefault(twin, {}))
     cache.mkdir(parents=True, exist_ok=True)
     save_views(twin, found.views)
     rest = {"labels": found.labels, "keys": found.keys, "architectures": found.architectures}
