@@ -27,6 +27,8 @@ TASKS = ("rotation", "jigsaw", "edges", "foreground", "autoencoder")
 BODIES = 40
 LONG = {"rotation": 8, "jigsaw": 8, "edges": 5, "foreground": 5, "autoencoder": 5}
 """Passes of a body with a head of its own."""
+WIDTH = {"rotation": 64, "jigsaw": 64, "edges": 16, "foreground": 16, "autoencoder": 16}
+"""Of the head; wide maps would cost more than the body."""
 
 
 def main() -> None:
@@ -54,7 +56,7 @@ def main() -> None:
         for way in WAYS:
             for seed in arguments.seeds:
                 pseudo(name, way, seed, supernet, task, bodies, arguments)
-        shared = SharedHead(supernet, task, pool=10)
+        shared = SharedHead(supernet, task, pool=10, width=WIDTH[name])
         for body in bodies:
             if not present(arguments.out, name, "true", 0, str(body)):
                 reached = train(shared.joined(body, fresh=True), task, Budget(epochs=LONG[name]))
@@ -74,7 +76,7 @@ def pseudo(
     missing = [b for b in bodies if not present(arguments.out, name, way, seed, str(b))]
     if not missing:
         return
-    shared = SharedHead(supernet, task, seed=seed)
+    shared = SharedHead(supernet, task, width=WIDTH[name], seed=seed)
     seconds = shared.train(way, arguments.epochs)
     print(f"{name}: head by {way}, seed {seed}: {seconds:.0f} s", flush=True)
     for body in missing:
