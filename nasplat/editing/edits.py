@@ -7,6 +7,7 @@ AIO-P (one-edit mutations; swapped subgraphs; pruned channels). Written anew.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
@@ -31,16 +32,16 @@ _FOLLOWS = frozenset(
 """What belongs to the convolution or linear map before it."""
 
 
-class Edit:
+class Edit(ABC):
     """One change of a network; see `edits`."""
 
+    @abstractmethod
     def __call__(self, network: Network) -> Network:
         """The edited network.
 
         Raises:
             EditError: it cannot be built.
         """
-        raise NotImplementedError
 
     kind: str
     """channels, kernel, operation, factors, branch or stretch."""
