@@ -175,7 +175,10 @@ def rows(out: Path) -> list[Row]:
 
 
 def summary(found: list[Row]) -> str:
-    lines = ["| network | M MACs | saved | original, test % | found, test % | kept | edits |", "|---" * 7 + "|"]
+    lines = [
+        "| network | M MACs | saved | thousand parameters | original, test % | found, test % | kept | edits |",
+        "|---" * 8 + "|",
+    ]
     for name in dict.fromkeys(r["network"] for r in found):
         final = [r for r in found if (r["network"], r["stage"]) == (name, "final")]
         ways = {w: [r for r in final if r["which"] == w] for w in ("original", *best(name, found))}
@@ -187,7 +190,8 @@ def summary(found: list[Row]) -> str:
         tests = [np.array([float(r["test"]) for r in v]) for v in pair]
         kept = "yes" if tests[1].mean() >= tests[0].mean() - tests[0].std(ddof=1) else "no"
         cells = [f"{t.mean():.2f} ± {t.std(ddof=1):.2f}" for t in tests]
-        cost = f"{macs[0] / 1e6:.2f} → {macs[1] / 1e6:.2f} | {1 - macs[1] / macs[0]:.1%}"
+        params = [int(v[0]["params"]) / 1e3 for v in pair]
+        cost = f"{macs[0] / 1e6:.2f} → {macs[1] / 1e6:.2f} | {1 - macs[1] / macs[0]:.1%} | {params[0]:.1f} → {params[1]:.1f}"
         lines.append(f"| {name} | {cost} | {' | '.join(cells)} | {kept} | {pair[1][0]['edits']} |")
     return "\n".join(lines)
 
