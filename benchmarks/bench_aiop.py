@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import time
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -80,8 +81,6 @@ def run(seed: int, views: list[View], labels: Matrix, arguments: argparse.Namesp
     order = np.random.default_rng(seed).permutation(len(views))
     train, pool, test = np.split(order, [int(0.6 * len(order)), int(0.7 * len(order))])
     base = nasplat.load_predictor("gennape-nb101")  # never saw a label of this space, which the universal one did
-    encoder: Any = base.encoder_  # type: ignore[attr-defined]
-    settings = {k: base.get_params()[k] for k in ("hidden", "layers", "embedding", "trunk")}
     shown, judged = [views[i] for i in train], [views[i] for i in test]
     for target in TASKS:
         truth = labels[test, TASKS.index(target)]
@@ -95,11 +94,7 @@ def run(seed: int, views: list[View], labels: Matrix, arguments: argparse.Namesp
             ]
             if not wanted and not (arguments.tune and width and scaling == "standard"):
                 continue
-            started = time.perf_counter()
-            model = Aiop(**settings, width=width, scaling=scaling, epochs=arguments.epochs, seed=seed)
-            y = np.concatenate([labels[train, k] for k in range(len(TASKS))])
-            model.fit(shown * len(TASKS), y, [t for t in TASKS for _ in train], encoder)
-            seconds = time.perf_counter() - started
+            model, seconds = fitted(scaling, width, seed, shown, labels[train], base, arguments)
             print(f"seed {seed}: {method}, {scaling}: {seconds:.0f} s for {len(TASKS)} tasks", flush=True)
             for target, some, mode in wanted:
                 known = pool[:20]
@@ -133,6 +128,22 @@ def run(seed: int, views: list[View], labels: Matrix, arguments: argparse.Namesp
                 answers = np.array(single.rank_scores(judged))
                 truth = labels[test, TASKS.index(target)]
                 add(arguments, target, "one encoder", (), n, seed, truth, answers, answers, time.perf_counter() - started)
+
+
+def fitted(
+    scaling: str, width: int, seed: int, shown: list[View], y: Matrix, base: Any, arguments: argparse.Namespace
+) -> tuple[Aiop, float]:
+    """Paths of all tasks, labels of shape (networks, tasks), and the seconds they took; kept in the cache."""
+    folder = arguments.cache / f"aiop-{scaling}-{width}-{seed}-{arguments.epochs}"
+    if (folder / "metrics.json").exists():
+        return cast(Aiop, nasplat.load_predictor(folder)), json.loads((folder / "metrics.json").read_text())["seconds"]
+    settings = {k: base.get_params()[k] for k in ("hidden", "layers", "embedding", "trunk")}
+    started = time.perf_counter()
+    model = Aiop(**settings, width=width, scaling=scaling, epochs=arguments.epochs, seed=seed)
+    model.fit(shown * len(TASKS), y.T.ravel().tolist(), [t for t in TASKS for _ in shown], base.encoder_)
+    seconds = time.perf_counter() - started
+    model.save(folder, metrics={"seconds": seconds})
+    return model, seconds
 
 
 def cross(seed: int, views: list[View], labels: Matrix, arguments: argparse.Namespace) -> None:
