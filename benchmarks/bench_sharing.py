@@ -61,7 +61,7 @@ def main() -> None:
             if not present(arguments.out, name, "true", 0, str(body)):
                 reached = train(shared.joined(body, fresh=True), task, Budget(epochs=LONG[name]))
                 add(arguments.out, name, "true", 0, body, reached.decide, "", reached.seconds)
-    print(f"\n{hardware()}, {versions()}\n\n{summary(rows(arguments.out))}")
+    print(f"\n{hardware()}, {versions()}\n\n{summary(rows(arguments.out), space)}")
 
 
 def pseudo(
@@ -102,7 +102,7 @@ def add(
         )
 
 
-def summary(found: list[dict[str, str]]) -> str:
+def summary(found: list[dict[str, str]], space: nasplat.SearchSpace) -> str:
     """Rank agreement with the true labels: mean over heads' seeds with its standard error."""
     lines = [
         "| task | labels | Spearman with true labels | Kendall τ-b | before the short training | mean metric | seconds a body |",
@@ -112,12 +112,12 @@ def summary(found: list[dict[str, str]]) -> str:
         truth = {r["body"]: float(r["decide"]) for r in found if (r["task"], r["what"]) == (name, "true")}
         if len(truth) < 3:
             continue
-        macs = {r["body"]: float(r["macs"]) for r in found if r["task"] == name}
         y = list(truth.values())
-        m = [macs[b] for b in truth]
+        graphs = [space.parse(b).graph() for b in truth]
         seconds = np.mean([float(r["seconds"]) for r in found if (r["task"], r["what"]) == (name, "true")])
         lines.append(f"| {name} | true, {len(y)} bodies | | | | {np.mean(y):.2f} | {seconds:.0f} |")
-        lines.append(f"| {name} | MACs | {spearman_rho(m, y):.3f} | {kendall_tau(m, y):.3f} | | | |")
+        for what, size in (("MACs", [float(g.macs) for g in graphs]), ("parameters", [float(g.params) for g in graphs])):
+            lines.append(f"| {name} | {what} | {spearman_rho(size, y):.3f} | {kendall_tau(size, y):.3f} | | | |")
         for way in WAYS:
             values = []
             for seed in sorted({r["seed"] for r in found if (r["task"], r["what"]) == (name, way)}):

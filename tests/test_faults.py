@@ -141,9 +141,9 @@ def test_candidates_that_fail_and_workers_that_are_killed(server: Server, tmp_pa
 
 
 def test_the_database_restarts_under_four_workers(server: Server, tmp_path: Path) -> None:
-    workers = [start(server.url, 40, tmp_path / "log") for _ in range(4)]
+    workers = [start(server.url, 24, tmp_path / "log") for _ in range(4)]
     study = None
-    for done in (8, 22):
+    for done in (5, 14):
         while study is None or len(study.get_trials(deepcopy=False)) < done:
             time.sleep(0.3)
             try:
@@ -154,7 +154,7 @@ def test_the_database_restarts_under_four_workers(server: Server, tmp_path: Path
         time.sleep(1)
         server.start()
     assert finish(workers) == 0
-    trials = verdict(server.url, 40)
+    trials = verdict(server.url, 24)
     assert all(t.state in {TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL} for t in trials)
     optuna.delete_study(study_name="nasplat", storage=open_storage(server.url))
 

@@ -40,7 +40,8 @@ def search(storage: str, said: Any) -> None:
     def report(progress: Any) -> None:
         said.send(progress.done)
 
-    nasplat.search(space, maximize=[quality], minimize=["macs"], n_trials=60, storage=storage, seed=0, report=report)
+    sampler = nasplat.PredictorSampler(pool=16, seed=0)
+    nasplat.search(space, maximize=[quality], minimize=["macs"], n_trials=60, storage=storage, sampler=sampler, report=report)
 
 
 def train(folder: str, said: Any) -> None:

@@ -19,7 +19,7 @@ def space() -> nasplat.Space:
 
 @pytest.fixture(scope="module")
 def task() -> nasplat.Task:
-    return nasplat.load_task("stereo-synthetic", height=24, width=48, largest=12, train=12, decide=3, test=3, fresh=False)
+    return nasplat.load_task("stereo-synthetic", height=24, width=48, largest=12, train=8, decide=3, test=3, fresh=False)
 
 
 def trained(space: nasplat.Space, task: nasplat.Task, **options: object) -> nasplat.Supernet:
