@@ -280,30 +280,46 @@ class Aiop(AbstractPredictor):
             p.requires_grad_(True)
         optimiser = torch.optim.Adam(parameters, lr)
         wanted, rng = torch.from_numpy(target).float(), np.random.default_rng(self.seed)
+        features = found._features(views) if mode == "heads" else []
+        if mode == "heads and adapters":
+            for seen in views:
+                found._seen(seen)  # the encoder answers once
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             for _ in range(epochs):
                 for i in rng.permutation(len(views)):
                     # each path meets the label on its own, as each will be averaged
-                    loss = (found._outputs([views[i]]) - wanted[i]).square().mean()
+                    answers = (
+                        torch.stack([path.head(f[i : i + 1])[:, 0] for path, f in zip(found._paths(), features, strict=True)])
+                        if features
+                        else found._outputs([views[i]])
+                    )
+                    loss = (answers - wanted[i]).square().mean()
                     optimiser.zero_grad()
                     loss.backward()
                     optimiser.step()
+        found._states.clear()
         found.encoder_.requires_grad_(False)
         return found
+
+    @torch.no_grad()
+    def _features(self, views: Sequence[View]) -> list[Tensor]:
+        """What each path's head reads, shape (n, embedding + width)."""
+        batch, states, vectors = self._inputs(views)
+        return [
+            vectors if path.adapter is None else torch.cat([vectors, path.adapter(states, batch)], 1) for path in self._paths()
+        ]
 
     def _adaproxy(self, views: Sequence[View], target: Matrix) -> None:
         """The last linear map w of each head becomes (α + b) ∘ w, |b|₁ penalised; all else stays."""
         wanted = torch.from_numpy(target).float()
-        for path in self._paths():
+        for path, seen in zip(self._paths(), self._features(views), strict=True):
             last = cast(nn.Linear, path.head[-1])
             base = last.weight.detach().clone()
             alpha, shift = torch.ones((), requires_grad=True), torch.zeros_like(base, requires_grad=True)
             bias = last.bias.detach().clone().requires_grad_(True)
             with torch.no_grad():
-                batch, states, vectors = self._inputs(views)
-                parts = [vectors] if path.adapter is None else [vectors, path.adapter(states, batch)]
-                features = path.head[:-1](torch.cat(parts, 1))
+                features = path.head[:-1](seen)
             optimiser = torch.optim.Adam([alpha, shift, bias], 1e-2)
             for _ in range(300):
                 answer = features @ ((alpha + shift) * base).T + bias
