@@ -3,7 +3,8 @@
 Cells are split once per seed: 60 % train adapters and heads, from 10 % the labels of the target task are drawn, 30 % are judged; no cell that is judged was
 seen with any task's label. The encoder is that of the shipped `gennape-nb101`, frozen. `adapters` are AIO-P, `backbone` the same heads without adapters,
 `one encoder, N labels` fine-tunes that predictor on the target's labels alone; MACs and parameters stand beside them. Standardised answers are
-averaged over source tasks; 20 labels give mean and spread (zero-shot), weigh the paths (`weighted`), or tune what a mode names. `encoder alone` is its
+averaged over source tasks; 20 labels give mean and spread (zero-shot), teach a Gaussian process what the mean of the paths leaves
+(`process`), or tune what a mode names. `encoder alone` is its
 answer for NAS-Bench-101, moved and stretched by 20 labels. Across spaces, the sources are NAS-Bench-201's three data sets, or the targets. One row per (target, method, sources, labels, seed) is
 appended; those present are skipped.
 
@@ -88,30 +89,28 @@ def run(seed: int, views: list[View], labels: Matrix, arguments: argparse.Namesp
             add(arguments, target, name, "", 0, seed, truth, np.array(answer), None, 0.0)
     for scaling in arguments.scalings:
         for method, width in (("adapters", 32), ("backbone", 0)):
-            names = {"none": f"{method}, {scaling}", "weights": f"{method}, {scaling}, weighted"}
+            names = {("none", 20): f"{method}, {scaling}"}
+            if scaling == "standard":
+                names |= {("gaussian process", n): f"{method}, {scaling}, process" for n in (20, 50)}
             wanted = [
-                (t, s, m) for m in names for t in TASKS for s in sources(t) if not present(arguments, t, names[m], s, 20, seed)
+                (t, s, mode, n)
+                for mode, n in names
+                for t in TASKS
+                for s in (sources(t) if n == 20 else sources(t)[:1])
+                if not present(arguments, t, names[mode, n], s, n, seed)
             ]
             if not wanted and not (arguments.tune and width and scaling == "standard"):
                 continue
             model, seconds = fitted(scaling, width, seed, shown, labels[train], base, arguments)
             print(f"seed {seed}: {method}, {scaling}: {seconds:.0f} s for {len(TASKS)} tasks", flush=True)
-            for target, some, mode in wanted:
-                known = pool[:20]
-                part = model.only(some)._tuned([views[i] for i in known], labels[known, TASKS.index(target)], mode, 0, 0.0)
-                answers = np.array(part.rank_scores(judged))
-                add(
-                    arguments,
-                    target,
-                    names[mode],
-                    some,
-                    20,
-                    seed,
-                    labels[test, TASKS.index(target)],
-                    answers,
-                    answers,
-                    seconds,
-                )
+            states = encoded(model, [*judged, *(views[i] for i in pool)]) if wanted else {}
+            for target, some, mode, n in wanted:
+                part = model.only(some)
+                part._states = states  # the same for all parts
+                y = labels[pool[:n], TASKS.index(target)]
+                answers = np.array(part._tuned([views[i] for i in pool[:n]], y, mode, 0, 0.0).rank_scores(judged))
+                truth = labels[test, TASKS.index(target)]
+                add(arguments, target, names[mode, n], some, n, seed, truth, answers, answers, seconds)
             if arguments.tune and width and scaling == "standard":
                 tune(model, views, labels, pool, test, seed, arguments)
     own, known = np.array(base.rank_scores(judged)), pool[:20]
@@ -146,6 +145,15 @@ def fitted(
     return model, seconds
 
 
+def encoded(model: Aiop, views: list[View]) -> dict[int, Any]:
+    """What the frozen encoder answers, kept."""
+    for v in views:
+        model._seen(v)
+    kept = dict(model._states)
+    model._states.clear()
+    return kept
+
+
 def cross(seed: int, views: list[View], labels: Matrix, arguments: argparse.Namespace) -> None:
     """Adapters of one space's tasks answer for the other space's, after 20 labels."""
     names = ("nb201_c10", "nb201_c100", "nb201_in16")
@@ -162,7 +170,7 @@ def cross(seed: int, views: list[View], labels: Matrix, arguments: argparse.Name
         rows = np.random.default_rng(seed).permutation(len(seen))[:LEARNT]
         order = np.random.default_rng(seed).permutation(len(asked))
         known, test = order[:20], order[20 : 20 + LEARNT]
-        if all(present(arguments, t, f"across from {source}, weighted", tasks, 20, seed) for t in targets):
+        if all(present(arguments, t, f"across from {source}, process", tasks, 20, seed) for t in targets):
             continue
         started = time.perf_counter()
         model = Aiop(**settings, width=32, epochs=arguments.epochs, seed=seed)
@@ -171,7 +179,7 @@ def cross(seed: int, views: list[View], labels: Matrix, arguments: argparse.Name
         model.fit(shown * len(tasks), columns, [t for t in tasks for _ in rows], base.encoder_)  # type: ignore[attr-defined]
         seconds = time.perf_counter() - started
         for k, name in enumerate(targets):
-            for mode, words in (("none", ""), ("weights", ", weighted")):
+            for mode, words in (("none", ""), ("gaussian process", ", process")):
                 part = model._tuned([asked[i] for i in known], truth[known, k], mode, 0, 0.0)
                 answers = np.array(part.rank_scores([asked[i] for i in test]))
                 method = f"across from {source}{words}"

@@ -1,22 +1,27 @@
 """AIO-P: adapters on a frozen graph encoder, one path and one head per source task; a new task needs some twenty labels.
 
 An adapter runs beside the encoder: its layer i reads the encoder's states after layer i and its own states before; a head reads both graph vectors. The
-answer is the mean of the heads, or their weighted sum. Labels are standardised per task, on wish after they were divided by log10(GFLOPs + 1) + 1 (eqs. 4 and 5; FLOPs are
+answer is the mean of the heads. Labels are standardised per task, on wish after they were divided by log10(GFLOPs + 1) + 1 (eqs. 4 and 5; FLOPs are
 2 per MAC of our counter). Of a new task, mean and spread come from a few labelled networks (`calibrate`), whose labels may also tune heads, adapters and
 encoder, or, as the AdaProxy baseline, the last linear map alone. Tasks differ in which others they are like, and some run against each other:
-the weights of the paths that twenty labels suffice for (ridge regression towards equal weights) are our own addition.
+a Gaussian process from the heads' answers to what their mean leaves of the twenty labels is our own addition (Rasmussen & Williams 2006, chapter 2).
 Source: Mills et al., AAAI 2023, arXiv:2211.17228. Written from the paper.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import ConstantKernel, Matern, Product, Sum, WhiteKernel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -31,14 +36,14 @@ from nasplat.predict.view import View
 Matrix = NDArray[np.float64]
 Progress = Callable[[int, int, str], None]
 SCALINGS = ("none", "standard", "flops")
-MODES = ("none", "weights", "heads", "heads and encoder", "all", "heads and adapters", "adaproxy")
-"""What a new task's labels tune beside mean and spread: nothing, as the paper's zero-shot; the weights of the paths, ours; the paper's modes 0 to 3; and its baseline."""
-SHRINKAGE = (0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
-"""Strengths that pull the paths' weights towards equal ones; the one with the smallest error on labels left out in turn is taken."""
+MODES = ("none", "gaussian process", "heads", "heads and encoder", "all", "heads and adapters", "adaproxy")
+"""What a new task's labels tune beside mean and spread: nothing, as the paper's zero-shot; what the paths' mean leaves, ours; the paper's modes 0 to 3; and its baseline."""
 FEWEST = 20
 """Labelled networks of a task that is learnt."""
 FOLDS = 5
 """Of the residuals behind the interval of a tuned task."""
+KERNEL = Sum(Product(ConstantKernel(1.0), Matern(3.0, nu=2.5)), WhiteKernel(0.3))
+"""Of standardised answers; where the search for height, length and noise starts."""
 PENALTY = 0.1
 """λ of AdaProxy's L1 norm. Source: Lu et al. 2021."""
 
@@ -87,6 +92,42 @@ class Path(nn.Module):
         """Shape (B,)."""
         parts = [vector] if self.adapter is None else [vector, self.adapter(states, batch)]
         return self.head(torch.cat(parts, 1))[:, 0]
+
+
+@dataclass(frozen=True)
+class Process:
+    """A Gaussian process from what the paths answer to what their mean leaves: far from every label it is their mean."""
+
+    known: Matrix
+    """Standardised answers for the labelled networks, shape (n, tasks)."""
+    dual: Matrix
+    """Shape (n,)."""
+    theta: Matrix
+    """Logarithms of the kernel's height, length and noise."""
+    mean: Matrix
+    """Of the answers for the labelled networks, shape (tasks,)."""
+    spread: Matrix
+
+    @classmethod
+    def learn(cls, outputs: Matrix, target: Matrix) -> Self:
+        """Height, length and noise by marginal likelihood.
+
+        Args:
+            outputs: Of the paths on labelled networks, shape (tasks, n).
+            target: Standardised labels, shape (n,).
+        """
+        mean, spread = outputs.mean(1), outputs.std(1) + 1e-6
+        x = (outputs.T - mean) / spread
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # no noise and no signal are answers, too
+            found = GaussianProcessRegressor(KERNEL).fit(x, target - x.mean(1))
+        return cls(x, found.alpha_, cast(Sum, found.kernel_).theta, mean, spread)
+
+    def __call__(self, outputs: Matrix) -> Matrix:
+        """Standardised answers, shape (n,)."""
+        x = (outputs.T - self.mean) / self.spread
+        kernel = cast(Sum, KERNEL.clone_with_theta(self.theta))
+        return x.mean(1) + kernel(x, self.known) @ self.dual
 
 
 class Aiop(AbstractPredictor):
@@ -190,7 +231,7 @@ class Aiop(AbstractPredictor):
         self._states.clear()
         self.support_ = Support.learn(np.array([list(v.statistics.values()) for v in views]), self.seed)
         self.moments_ = self.scales_.mean(0)
-        self.weights_ = _equal(len(self.tasks_))
+        self.process_: Process | None = None
         self.width_ = float("nan")
         self.reference_ = np.quantile(y, np.linspace(0, 1, 101))
         self.fitted_ = True
@@ -216,11 +257,11 @@ class Aiop(AbstractPredictor):
         found.paths_ = nn.ModuleList(found.paths_[k] for k in places)
         found.scales_ = self.scales_[places]
         found.moments_ = found.scales_.mean(0)
-        found.weights_ = _equal(len(tasks))
+        found.process_ = None
         return found
 
     def calibrate(
-        self, items: Sequence[Any], labels: Sequence[float], mode: str = "weights", epochs: int = 100, lr: float = 1e-4
+        self, items: Sequence[Any], labels: Sequence[float], mode: str = "gaussian process", epochs: int = 100, lr: float = 1e-4
     ) -> Aiop:
         """A predictor of a new task; this one stays as it is.
 
@@ -259,14 +300,14 @@ class Aiop(AbstractPredictor):
 
     def _tuned(self, views: Sequence[View], y: Matrix, mode: str, epochs: int, lr: float) -> Aiop:
         found = deepcopy(self)
+        found.process_ = None
         scaled = y / self._divisors(views)
         found.moments_ = self._moments(scaled)
         target = (scaled - found.moments_[0]) / found.moments_[1]
         if mode == "none":
             return found
-        if mode == "weights":
-            with torch.no_grad():
-                found.weights_ = weigh(found._outputs(views).double().numpy(), target)
+        if mode == "gaussian process":
+            found.process_ = Process.learn(found._all(views), target)
             return found
         heads = [p for path in found._paths() for p in path.head.parameters()]
         adapters = [p for path in found._paths() if path.adapter is not None for p in path.adapter.parameters()]
@@ -389,10 +430,14 @@ class Aiop(AbstractPredictor):
         return torch.stack([path(states, vectors, batch) for path in self.paths_])
 
     @torch.no_grad()
+    def _all(self, views: Sequence[View]) -> Matrix:
+        """Of every path, standardised, shape (tasks, n), without gradients."""
+        return torch.cat([self._outputs(views[i : i + 128]) for i in range(0, len(views), 128)], 1).double().numpy()
+
     def _answers(self, views: Sequence[View]) -> Matrix:
-        """Weighted sum of the paths, standardised, shape (n,)."""
-        parts = [self._outputs(views[i : i + 128]) for i in range(0, len(views), 128)]
-        return self.weights_[:-1] @ torch.cat(parts, 1).double().numpy() + self.weights_[-1]
+        """Mean of the paths, or what a process makes of them, standardised, shape (n,)."""
+        outputs = self._all(views)
+        return outputs.mean(0) if self.process_ is None else self.process_(outputs)
 
     def _values(self, views: Sequence[View]) -> Matrix:
         """In the unit of the task that was calibrated."""
@@ -425,12 +470,12 @@ class Aiop(AbstractPredictor):
             "shift": self.shift_,
             "scales": self.scales_,
             "moments": self.moments_,
-            "weights": self.weights_,
             "width": np.array([self.width_]),
             "reference": self.reference_,
             "tasks": np.frombuffer("\n".join(self.tasks_).encode(), np.uint8),
         }
-        return learnt | own | self.support_.arrays()
+        process = {} if self.process_ is None else {f"process.{k}": v for k, v in vars(self.process_).items()}
+        return learnt | own | process | self.support_.arrays()
 
     def _restore(self, arrays: dict[str, NDArray[Any]], recipe: dict[str, Any]) -> None:
         self.tasks_ = arrays["tasks"].tobytes().decode().split("\n")
@@ -443,35 +488,8 @@ class Aiop(AbstractPredictor):
         self.encoder_.eval().requires_grad_(False)
         self._states = {}
         self.shift_, self.scales_, self.moments_ = arrays["shift"], arrays["scales"], arrays["moments"]
-        self.weights_ = arrays["weights"]
+        process = {k.removeprefix("process."): v for k, v in arrays.items() if k.startswith("process.")}
+        self.process_ = Process(**process) if process else None
         self.width_, self.reference_ = float(arrays["width"][0]), arrays["reference"]
         self.support_ = Support.of(arrays)
         self.fitted_ = True
-
-
-def weigh(outputs: Matrix, target: Matrix) -> Matrix:
-    """Weights of paths for a new task: ridge regression towards the mean of the paths.
-
-    Args:
-        outputs: Of the paths on labelled networks, shape (paths, n).
-        target: Standardised labels, shape (n,).
-
-    Returns:
-        Shape (paths + 1,), a constant last.
-    """
-    k, n = outputs.shape
-    mean, spread = outputs.mean(1), outputs.std(1) + 1e-6
-    x = ((outputs - mean[:, None]) / spread[:, None]).T
-    rest = target - x.mean(1)
-    errors, solutions = [], []
-    for strength in SHRINKAGE:
-        solved = np.linalg.solve(x.T @ x + strength * n * np.eye(k), x.T)
-        residual = (rest - x @ (solved @ rest)) / (1 - np.einsum("nk,kn->n", x, solved))  # each label left out
-        errors.append(np.square(residual).mean())
-        solutions.append(1 / k + solved @ rest)
-    weights = solutions[int(np.argmin(errors))] / spread
-    return np.append(weights, -weights @ mean)
-
-
-def _equal(n: int) -> Matrix:
-    return np.append(np.full(n, 1 / n), 0.0)

@@ -14,7 +14,7 @@ import nasplat
 from nasplat.cli import cli
 from nasplat.errors import InputError, PredictorError
 from nasplat.metrics import kendall_tau
-from nasplat.predict.aiop import MODES, Adapter, Aiop, weigh
+from nasplat.predict.aiop import MODES, Adapter, Aiop, Process
 from nasplat.predict.encoder import collate
 from nasplat.predict.gennape import divisor
 from nasplat.predict.registry import load
@@ -91,7 +91,7 @@ def test_modes_tune_what_they_say(mode: str, views: list[View], fitted: Aiop) ->
     encoder = any(not torch.equal(a, b) for a, b in zip(fitted.encoder_.parameters(), found.encoder_.parameters(), strict=True))
     assert (moved("head"), moved("adapter"), encoder) == {
         "none": (False, False, False),
-        "weights": (False, False, False),
+        "gaussian process": (False, False, False),
         "heads": (True, False, False),
         "heads and encoder": (True, False, True),
         "all": (True, True, True),
@@ -99,20 +99,23 @@ def test_modes_tune_what_they_say(mode: str, views: list[View], fitted: Aiop) ->
         "adaproxy": (True, False, False),
     }[mode]
     assert found.width_ > 0
-    assert np.allclose(found.weights_[:-1], 1 / len(found.tasks_)) != (mode == "weights")
+    assert (found.process_ is not None) == (mode == "gaussian process")
 
 
-def test_paths_are_weighed_towards_equal_ones() -> None:
+def test_a_process_learns_what_the_mean_of_the_paths_leaves() -> None:
     rng = np.random.default_rng(0)
     like, against, noise = rng.normal(size=(3, 200))
-    target = like - 0.5 * against
+    target = like - 0.5 * against + 0.5 * like**2
     target = (target - target.mean()) / target.std()
-    weights = weigh(np.stack([3 * like + 1, against, noise])[:, :20], target[:20])
-    answer = weights[:-1] @ np.stack([3 * like + 1, against, noise]) + weights[-1]
-    assert np.corrcoef(answer[20:], target[20:])[0, 1] > 0.97  # a task that runs against it helps, too
-    assert weights[0] > 0 > weights[1]
-    same = np.tile(like[:20], (3, 1))
-    assert np.ptp(weigh(same, like[:20])[:-1]) < 1e-9  # nothing tells them apart
+    outputs = np.stack([3 * like + 1, against, noise])
+    process = Process.learn(outputs[:, :30], target[:30])
+    mean = ((outputs - outputs.mean(1)[:, None]) / outputs.std(1)[:, None]).mean(0)
+    answer = process(outputs)
+    assert np.corrcoef(answer[30:], target[30:])[0, 1] > 0.9 > 0.6 > np.corrcoef(mean[30:], target[30:])[0, 1]
+    far = 1e6 * np.ones((3, 1))
+    assert process(far) == pytest.approx(((far[:, 0] - process.mean) / process.spread).mean(), rel=1e-9)
+    constant = Process.learn(np.ones((2, 5)), np.zeros(5))  # nothing to learn from
+    assert constant(np.ones((2, 3))) == pytest.approx(np.zeros(3), abs=1e-6)
 
 
 def test_labels_are_scaled_by_flops(views: list[View]) -> None:
