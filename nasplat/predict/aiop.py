@@ -42,8 +42,9 @@ FEWEST = 20
 """Labelled networks of a task that is learnt."""
 FOLDS = 5
 """Of the residuals behind the interval of a tuned task."""
-KERNEL = Sum(Product(ConstantKernel(1.0), Matern(3.0, nu=2.5)), WhiteKernel(0.3))
-"""Of standardised answers; where the search for height, length and noise starts."""
+KERNEL = Sum(Product(ConstantKernel(1.0), Matern(3.0, (1.0, 1e3), nu=2.5)), WhiteKernel(0.3, (0.02, 1e2)))
+"""Of standardised answers, and where the search for height, length and noise starts; twenty labels must not be told that they are exact, or that a tenth of a
+standard deviation matters."""
 PENALTY = 0.1
 """λ of AdaProxy's L1 norm. Source: Lu et al. 2021."""
 
