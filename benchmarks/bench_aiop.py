@@ -41,6 +41,8 @@ COLUMN_OF = {
     "autoencoder": "autoencoder_val_ssim_final",
 }
 MODES = ("heads", "heads and encoder", "heads and adapters", "adaproxy")
+OWN = "the task's own adapter, process"
+"""What is left when a task's own labels, of all networks that are learnt, are known."""
 LEARNT = 1500
 """Networks of a space that are learnt, and as many judged, across spaces."""
 Matrix = NDArray[np.float64]
@@ -99,6 +101,8 @@ def run(seed: int, views: list[View], labels: Matrix, arguments: argparse.Namesp
                 for s in (sources(t) if n == 20 else sources(t)[:1])
                 if not present(arguments, t, names[mode, n], s, n, seed)
             ]
+            if width and scaling == "standard":
+                wanted += [(t, (t,), "gaussian process", 20) for t in TASKS if not present(arguments, t, OWN, (t,), 20, seed)]
             if not wanted and not (arguments.tune and width and scaling == "standard"):
                 continue
             model, seconds = fitted(scaling, width, seed, shown, labels[train], base, arguments)
@@ -110,7 +114,8 @@ def run(seed: int, views: list[View], labels: Matrix, arguments: argparse.Namesp
                 y = labels[pool[:n], TASKS.index(target)]
                 answers = np.array(part._tuned([views[i] for i in pool[:n]], y, mode, 0, 0.0).rank_scores(judged))
                 truth = labels[test, TASKS.index(target)]
-                add(arguments, target, names[mode, n], some, n, seed, truth, answers, answers, seconds)
+                name = OWN if some == (target,) else names[mode, n]
+                add(arguments, target, name, some, n, seed, truth, answers, answers, seconds)
             if arguments.tune and width and scaling == "standard":
                 tune(model, views, labels, pool, test, seed, arguments)
     own, known = np.array(base.rank_scores(judged)), pool[:20]
