@@ -45,6 +45,8 @@ FOLDS = 5
 KERNEL = Sum(Product(ConstantKernel(1.0), Matern(3.0, (1.0, 1e3), nu=2.5)), WhiteKernel(0.3, (0.02, 1e2)))
 """Of standardised answers, and where the search for height, length and noise starts; twenty labels must not be told that they are exact, or that a tenth of a
 standard deviation matters."""
+MOST = 500
+"""Labels that the process learns from, as its time grows with their cube."""
 PENALTY = 0.1
 """λ of AdaProxy's L1 norm. Source: Lu et al. 2021."""
 
@@ -308,7 +310,8 @@ class Aiop(AbstractPredictor):
         if mode == "none":
             return found
         if mode == "gaussian process":
-            found.process_ = Process.learn(found._all(views), target)
+            chosen = np.sort(np.random.default_rng(self.seed).permutation(len(y))[:MOST])
+            found.process_ = Process.learn(found._all([views[i] for i in chosen]), target[chosen])
             return found
         heads = [p for path in found._paths() for p in path.head.parameters()]
         adapters = [p for path in found._paths() if path.adapter is not None for p in path.adapter.parameters()]

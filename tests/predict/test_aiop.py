@@ -14,6 +14,7 @@ import nasplat
 from nasplat.cli import cli
 from nasplat.errors import InputError, PredictorError
 from nasplat.metrics import kendall_tau
+from nasplat.predict import aiop
 from nasplat.predict.aiop import MODES, Adapter, Aiop, Process
 from nasplat.predict.encoder import collate
 from nasplat.predict.gennape import divisor
@@ -116,6 +117,14 @@ def test_a_process_learns_what_the_mean_of_the_paths_leaves() -> None:
     assert process(far) == pytest.approx(((far[:, 0] - process.mean) / process.spread).mean(), rel=1e-9)
     constant = Process.learn(np.ones((2, 5)), np.zeros(5))  # nothing to learn from
     assert constant(np.ones((2, 3))) == pytest.approx(np.zeros(3), abs=1e-6)
+
+
+def test_a_process_learns_from_so_many_labels(views: list[View], fitted: Aiop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aiop, "MOST", 15)
+    found = fitted.calibrate(views[60:90], labels_of(views[60:90], "c").tolist())
+    assert found.process_ is not None
+    assert found.process_.known.shape == (15, 2)
+    assert np.allclose(found.moments_, [labels_of(views[60:90], "c").mean(), labels_of(views[60:90], "c").std()])
 
 
 def test_labels_are_scaled_by_flops(views: list[View]) -> None:
