@@ -93,8 +93,11 @@ class Path(nn.Module):
 
     def forward(self, states: Sequence[Tensor], vector: Tensor, batch: Batch) -> Tensor:
         """Shape (B,)."""
-        parts = [vector] if self.adapter is None else [vector, self.adapter(states, batch)]
-        return self.head(torch.cat(parts, 1))[:, 0]
+        return self.head(self.features(states, vector, batch))[:, 0]
+
+    def features(self, states: Sequence[Tensor], vector: Tensor, batch: Batch) -> Tensor:
+        """What the head reads, shape (B, embedding + width)."""
+        return vector if self.adapter is None else torch.cat([vector, self.adapter(states, batch)], 1)
 
 
 @dataclass(frozen=True)
@@ -351,9 +354,7 @@ class Aiop(AbstractPredictor):
     def _features(self, views: Sequence[View]) -> list[Tensor]:
         """What each path's head reads, shape (n, embedding + width)."""
         batch, states, vectors = self._inputs(views)
-        return [
-            vectors if path.adapter is None else torch.cat([vectors, path.adapter(states, batch)], 1) for path in self._paths()
-        ]
+        return [path.features(states, vectors, batch) for path in self._paths()]
 
     def _adaproxy(self, views: Sequence[View], target: Matrix) -> None:
         """The last linear map w of each head becomes (α + b) ∘ w, |b|₁ penalised; all else stays."""
