@@ -59,7 +59,17 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "frozen, and proxies": FROZEN | {"corpus": "proxies"},
     "frozen, proxies alone": FROZEN | {"corpus": "proxies", "contrast": 0.0},
 }
-COLUMNS = ("configuration", "seed", "family", "member", "n", "kendall_tau", "spearman_rho", "mean_absolute_error", "fit_seconds")
+COLUMNS = (
+    "configuration",
+    "seed",
+    "family",
+    "member",
+    "n",
+    "kendall_tau",
+    "spearman_rho",
+    "mean_absolute_error",
+    "fit_seconds",
+)
 MEANS = {"paper": ("label", "scaled", "pairwise", "flops"), "default": ("forest", "flops")}
 _DATA: dict[str, Labelled] = {}
 _UNLABELLED: list[Any] = []
@@ -69,7 +79,9 @@ _KNOWN: list[Any] = []
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="Folder of the tables.")
-    parser.add_argument("--cache", type=Path, required=True, help="Folder of captured graphs; made where it is missing.")
+    parser.add_argument(
+        "--cache", type=Path, required=True, help="Folder of captured graphs; made where it is missing."
+    )
     parser.add_argument("--corpus", type=Path, required=True, help="Folder of corpus.py.")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--workers", type=int, default=2)
@@ -144,7 +156,11 @@ def run(job: tuple[str, int, str, float]) -> list[dict[str, Any]]:
         answers = model.answers(data.views)
         answers |= {k: np.mean([answers[m] for m in members], 0) for k, members in MEANS.items()}
         for member, values in answers.items():
-            error = mean_absolute_error(values * spread + middle, data.labels) if family == "nb101" and member != "flops" else ""
+            error = (
+                mean_absolute_error(values * spread + middle, data.labels)
+                if family == "nb101" and member != "flops"
+                else ""
+            )
             found.append(
                 {"configuration": name, "seed": seed, "family": family, "member": member, "n": len(data.labels)}
                 | {"kendall_tau": kendall_tau(values, data.labels), "spearman_rho": spearman_rho(values, data.labels)}

@@ -87,7 +87,10 @@ def run(seed: int, views: list[View], labels: Matrix, arguments: argparse.Namesp
     shown, judged = [views[i] for i in train], [views[i] for i in test]
     for target in TASKS:
         truth = labels[test, TASKS.index(target)]
-        for name, answer in (("MACs", [float(v.macs) for v in judged]), ("parameters", [float(v.params) for v in judged])):
+        for name, answer in (
+            ("MACs", [float(v.macs) for v in judged]),
+            ("parameters", [float(v.params) for v in judged]),
+        ):
             add(arguments, target, name, "", 0, seed, truth, np.array(answer), None, 0.0)
     for scaling in arguments.scalings:
         for method, width in (("adapters", 32), ("backbone", 0)):
@@ -102,7 +105,9 @@ def run(seed: int, views: list[View], labels: Matrix, arguments: argparse.Namesp
                 if not present(arguments, t, names[mode, n], s, n, seed)
             ]
             if width and scaling == "standard":
-                wanted += [(t, (t,), "gaussian process", 20) for t in TASKS if not present(arguments, t, OWN, (t,), 20, seed)]
+                wanted += [
+                    (t, (t,), "gaussian process", 20) for t in TASKS if not present(arguments, t, OWN, (t,), 20, seed)
+                ]
             if not wanted and not (arguments.tune and width and scaling == "standard"):
                 continue
             model, seconds = fitted(scaling, width, seed, shown, labels[train], base, arguments)
@@ -131,7 +136,18 @@ def run(seed: int, views: list[View], labels: Matrix, arguments: argparse.Namesp
                 single = base.finetune([views[i] for i in pool[:n]], y.tolist(), seed)
                 answers = np.array(single.rank_scores(judged))
                 truth = labels[test, TASKS.index(target)]
-                add(arguments, target, "one encoder", (), n, seed, truth, answers, answers, time.perf_counter() - started)
+                add(
+                    arguments,
+                    target,
+                    "one encoder",
+                    (),
+                    n,
+                    seed,
+                    truth,
+                    answers,
+                    answers,
+                    time.perf_counter() - started,
+                )
 
 
 def fitted(
@@ -216,10 +232,23 @@ def tune(
                 if present(arguments, target, f"adapters, tuned: {mode}", others, n, seed):
                     continue
                 started = time.perf_counter()
-                part = model.only(others)._tuned([views[i] for i in pool[:n]], labels[pool[:n], k], mode, 100 * 20 // n, 1e-4)
+                part = model.only(others)._tuned(
+                    [views[i] for i in pool[:n]], labels[pool[:n], k], mode, 100 * 20 // n, 1e-4
+                )
                 answers = np.array(part.rank_scores([views[i] for i in test]))
                 seconds = time.perf_counter() - started
-                add(arguments, target, f"adapters, tuned: {mode}", others, n, seed, labels[test, k], answers, answers, seconds)
+                add(
+                    arguments,
+                    target,
+                    f"adapters, tuned: {mode}",
+                    others,
+                    n,
+                    seed,
+                    labels[test, k],
+                    answers,
+                    answers,
+                    seconds,
+                )
 
 
 def sources(target: str) -> list[tuple[str, ...]]:
@@ -279,7 +308,8 @@ def summary(found: list[dict[str, str]]) -> str:
             some = [
                 r
                 for r in found
-                if (r["target"], r["method"], r["labels"]) == (target, method, n) and min(2, r["sources"].count("+")) == many
+                if (r["target"], r["method"], r["labels"]) == (target, method, n)
+                and min(2, r["sources"].count("+")) == many
             ]
             rho = [float(r["spearman"]) for r in some]
             mae = [100 * float(r["mae"]) / float(r["range"]) for r in some if r["mae"]]

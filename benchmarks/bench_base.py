@@ -85,7 +85,9 @@ COLUMNS += ("inside_correlation", "inside_width", "in_support", "fit_seconds")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="Folder of the tables.")
-    parser.add_argument("--cache", type=Path, required=True, help="Folder of captured graphs; made where it is missing.")
+    parser.add_argument(
+        "--cache", type=Path, required=True, help="Folder of captured graphs; made where it is missing."
+    )
     parser.add_argument("--corpus", type=Path, required=True, help="Folder of corpus.py.")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "base.csv")
@@ -146,7 +148,8 @@ def corpus(folder: Path) -> tuple[list[View], np.ndarray]:
     known = []
     for file in sorted(folder.glob("corpus_*.npz")):
         values = np.array(
-            [list(row.values()) for row in json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))], np.float64
+            [list(row.values()) for row in json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))],
+            np.float64,
         )
         views += load_views(file)
         known.append(ndtri((rankdata(values, axis=0, nan_policy="omit") - 0.5) / np.isfinite(values).sum(0)))
@@ -189,7 +192,9 @@ def run(
     found = []
     for name, (target, found_parts) in left_out.items():
         answer = model._blend(found_parts)
-        others = [(t, model._blend(p)) for n in names if group(n) != group(name) for t, p in [model.left_out_[title(n)]]]
+        others = [
+            (t, model._blend(p)) for n in names if group(n) != group(name) for t, p in [model.left_out_[title(n)]]
+        ]
         scale, width = doubt(others, model.level)
         x = counted([data[name].views[i] for i in sample[name]])
         row: dict[str, Any] = {
@@ -236,7 +241,16 @@ def summary(found: list[dict[str, str]]) -> str:
             return "–"
         return f"{mean(numbers):.3f}" + (f" ± {stdev(numbers):.3f}" if len(numbers) > 1 else "")
 
-    columns = ("kendall_tau", "macs_tau", "params_tau", "trees_tau", "coverage", "width", "inside_correlation", "in_support")
+    columns = (
+        "kendall_tau",
+        "macs_tau",
+        "params_tau",
+        "trees_tau",
+        "coverage",
+        "width",
+        "inside_correlation",
+        "in_support",
+    )
     lines = [
         "| family left out | networks | τ-b | τ-b MACs | τ-b parameters | τ-b trees | covered | width | learnt: r | in support |"
     ]
@@ -244,8 +258,12 @@ def summary(found: list[dict[str, str]]) -> str:
     means: dict[str, dict[str, float]] = {}
     for name in dict.fromkeys(r["family"] for r in found):
         mine = [r for r in found if r["family"] == name]
-        lines.append(f"| {name} | {mine[0]['n']} | " + " | ".join(spread([r.get(c, "") for r in mine]) for c in columns) + " |")
-        means[name] = {c: mean(float(r[c]) for r in mine) for c in columns if all(r.get(c, "") not in {"", "None"} for r in mine)}
+        lines.append(
+            f"| {name} | {mine[0]['n']} | " + " | ".join(spread([r.get(c, "") for r in mine]) for c in columns) + " |"
+        )
+        means[name] = {
+            c: mean(float(r[c]) for r in mine) for c in columns if all(r.get(c, "") not in {"", "None"} for r in mine)
+        }
     above = [m["kendall_tau"] - m["macs_tau"] for m in means.values()]
     covered = [m["coverage"] for m in means.values()]
     lines.append(

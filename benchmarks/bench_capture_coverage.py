@@ -37,7 +37,19 @@ from nasplat.graph.cost import node_macs
 from nasplat.runs import hardware, versions
 
 COLUMNS = (
-    *("family", "network", "rung", "nodes", "edges", "macs", "params", "unknown_ops", "unknown_weights", "guesses", "batch_free"),
+    *(
+        "family",
+        "network",
+        "rung",
+        "nodes",
+        "edges",
+        "macs",
+        "params",
+        "unknown_ops",
+        "unknown_weights",
+        "guesses",
+        "batch_free",
+    ),
     *("seconds", "counter_macs", "comparable_macs", "module_params", "reached_params", "error"),
 )
 OUT = Path(__file__).parent / "results" / "capture_coverage.csv"
@@ -69,7 +81,13 @@ def judge(family: str, name: str) -> dict[str, Any]:
     except Exception as err:  # what is not ours to raise is a finding
         return row | {"error": _first(err), "seconds": round(time.perf_counter() - start, 4)}
     row["seconds"] = round(time.perf_counter() - start, 4)
-    row |= {"rung": graph.rung, "nodes": graph.num_nodes, "edges": graph.num_edges, "macs": graph.macs, "params": graph.params}
+    row |= {
+        "rung": graph.rung,
+        "nodes": graph.num_nodes,
+        "edges": graph.num_edges,
+        "macs": graph.macs,
+        "params": graph.params,
+    }
     row["unknown_ops"] = " ".join(graph.unknown_ops)
     row["unknown_weights"] = sum(1 for n in graph.nodes if n.op.startswith("other:") and n.weights)
     row["guesses"] = sum("guess" in n or "the data decides" in n for n in graph.notes)
@@ -103,7 +121,9 @@ def _really(family: str, name: str) -> dict[str, Any]:
         generator = torch.Generator().manual_seed(0)
         for t in [*module.parameters(), *module.buffers()]:
             t.data = (
-                torch.rand(t.shape, generator=generator).mul_(0.02).to(t.dtype) if t.is_floating_point() else torch.zeros_like(t)
+                torch.rand(t.shape, generator=generator).mul_(0.02).to(t.dtype)
+                if t.is_floating_point()
+                else torch.zeros_like(t)
             )
         given = tree_map_only(Tensor, _valued, as_example(example))
         counter = FlopCounterMode(display=False)
@@ -184,7 +204,11 @@ def summary() -> str:
         good = [r for r in mine if not r["error"] and r["unknown_weights"] == "0"]
         said = [r for r in good if r["counter_macs"].isdigit() and int(r["guesses"])]
         counted = [r for r in good if r["counter_macs"].isdigit() and not int(r["guesses"])]
-        close = [r for r in counted if abs(int(r["comparable_macs"]) - int(r["counter_macs"])) <= 0.005 * int(r["counter_macs"])]
+        close = [
+            r
+            for r in counted
+            if abs(int(r["comparable_macs"]) - int(r["counter_macs"])) <= 0.005 * int(r["counter_macs"])
+        ]
         reached = [r for r in good if r["reached_params"].isdigit()]
         equal = [r for r in reached if r["reached_params"] == r["params"]]
         rungs = ", ".join(f"{k} {v}" for k, v in Counter(r["rung"] for r in good).most_common())
@@ -214,7 +238,9 @@ def summary() -> str:
             if r not in equal
         ]
         unknown = Counter(o for r in good for o in r["unknown_ops"].split())
-        misses += [f"- {family}: operations outside the vocabulary, without weights: {dict(unknown)}"] if unknown else []
+        misses += (
+            [f"- {family}: operations outside the vocabulary, without weights: {dict(unknown)}"] if unknown else []
+        )
     made = [r for r in found if r["error"].startswith("not made")]
     misses += [f"- {r['family']} {r['network']}: {r['error']} (its own constructor)" for r in made]
     return "\n".join([*lines, "", *misses])
@@ -222,7 +248,9 @@ def summary() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--families", nargs="+", default=["hand", "stereo", "pyg", "transformers", "torchvision", "timm"])
+    parser.add_argument(
+        "--families", nargs="+", default=["hand", "stereo", "pyg", "transformers", "torchvision", "timm"]
+    )
     parser.add_argument("--workers", type=int, default=2, help="Processes of one thread each.")
     parser.add_argument("--part", type=int, help="Used by the workers.")
     parser.add_argument("--summary", action="store_true")

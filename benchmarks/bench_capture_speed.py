@@ -139,7 +139,11 @@ def summary() -> str:
     for tracer in TRACERS:
         tried = [r for r in found if r["tracer"] == tracer and not r["error"].startswith("not tried")]
         good = sorted(t for (who, *_), t in times.items() if who == tracer)
-        ratios = [times[tracer, *n] / times["nasplat", *n] for n in names if (tracer, *n) in times and ("nasplat", *n) in times]
+        ratios = [
+            times[tracer, *n] / times["nasplat", *n]
+            for n in names
+            if (tracer, *n) in times and ("nasplat", *n) in times
+        ]
         if good:
             lines.append(
                 f"| {tracer} | {len(good)} of {len(tried)} | {median(good):.3f} | {good[int(0.95 * (len(good) - 1))]:.3f} | {median(ratios):.1f} |"

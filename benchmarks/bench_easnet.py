@@ -43,7 +43,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--largest", type=Path, required=True, help="Weights of the trained largest network.")
     parser.add_argument("--cache", type=Path, required=True, help="Folder of what is being trained.")
-    parser.add_argument("--only", nargs="+", default=["ours", "published", "alone"], choices=[*STRATEGIES, "alone", "latency"])
+    parser.add_argument(
+        "--only", nargs="+", default=["ours", "published", "alone"], choices=[*STRATEGIES, "alone", "latency"]
+    )
     parser.add_argument("--epochs", type=int, nargs="+", default=[16, 12], help="Of ours, and of published.")
     parser.add_argument("--alone-epochs", type=int, default=4, help="Passes that a subnet alone is trained for.")
     parser.add_argument(
@@ -111,7 +113,9 @@ def inherited(space: nasplat.Space, method: str, arguments: argparse.Namespace) 
 def alone(space: nasplat.Space, arguments: argparse.Namespace) -> None:
     """Twelve of the random subnets, spread in MACs, each trained on its own for as many passes."""
     task = load(arguments)
-    ranked = sorted(((a.graph().macs, n, a) for n, a in subnets(space).items() if n.startswith("random")), key=lambda r: r[:2])
+    ranked = sorted(
+        ((a.graph().macs, n, a) for n, a in subnets(space).items() if n.startswith("random")), key=lambda r: r[:2]
+    )
     chosen = [ranked[i][1:] for i in np.linspace(0, len(ranked) - 1, ALONE).round().astype(int)]
     mine, parts = arguments.part
     for name, architecture in chosen[mine::parts]:
@@ -164,7 +168,9 @@ def rows(out: Path) -> list[dict[str, str]]:
 
 
 def present(arguments: argparse.Namespace, method: str, name: str) -> bool:
-    return any((r["method"], r["seed"], r["subnet"]) == (method, str(arguments.seed), name) for r in rows(arguments.out))
+    return any(
+        (r["method"], r["seed"], r["subnet"]) == (method, str(arguments.seed), name) for r in rows(arguments.out)
+    )
 
 
 def add(
@@ -177,7 +183,16 @@ def add(
     seconds: float,
 ) -> None:
     graph = architecture.graph()
-    values: tuple[Any, ...] = (method, arguments.seed, name, f"{error:.4f}", graph.macs, graph.params, epochs, round(seconds))
+    values: tuple[Any, ...] = (
+        method,
+        arguments.seed,
+        name,
+        f"{error:.4f}",
+        graph.macs,
+        graph.params,
+        epochs,
+        round(seconds),
+    )
     with arguments.out.open("a", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerow(values)
 

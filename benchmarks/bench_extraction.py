@@ -70,7 +70,9 @@ def one_space(name: str, total: int) -> dict[str, float]:
         architecture = space.sample(seed=10_000 + i)
         module, shared = supernet.subnet(architecture), supernet.shared(architecture)
         with torch.no_grad():
-            found["largest difference"] = max(found["largest difference"], float((module(x[:16]) - shared(x[:16])).abs().max()))
+            found["largest difference"] = max(
+                found["largest difference"], float((module(x[:16]) - shared(x[:16])).abs().max())
+            )
         held = sum(p.numel() for p in module.parameters())
         found["counts that differ"] += held != architecture.graph().params
         found["networks"] += 1

@@ -58,7 +58,9 @@ def main() -> None:
             if any((name, json.dumps(presets), str(share)) not in done for share in SHARES):
                 measure(name, presets, arguments, done)
     print(f"{hardware()}, {versions()}\n")
-    print("| space | share of the space | method | preparation s | free µs | draw µs | ratio | acceptance | infeasible |")
+    print(
+        "| space | share of the space | method | preparation s | free µs | draw µs | ratio | acceptance | infeasible |"
+    )
     print("|---|---|---|---|---|---|---|---|---|")
     for r in rows(arguments.out):
         size = "small" if r["presets"] != "{}" else "published"
@@ -68,7 +70,9 @@ def main() -> None:
         )
 
 
-def measure(name: str, presets: dict[str, object], arguments: argparse.Namespace, done: set[tuple[str, str, str]]) -> None:
+def measure(
+    name: str, presets: dict[str, object], arguments: argparse.Namespace, done: set[tuple[str, str, str]]
+) -> None:
     space, rng = nasplat.load_space(name, **presets), random.Random(0)
     space.sample(seed=0)
     started = time.perf_counter()

@@ -105,7 +105,9 @@ def with_published(data: Labelled, file: Path) -> Labelled:
         published = list(csv.DictReader(text))
     values: dict[Any, list[list[float]]] = {}
     for row in published:
-        values.setdefault(space.parse(row["arch_str"]).canonical(), []).append([float(row[p] or "nan") for p in PROXIES])
+        values.setdefault(space.parse(row["arch_str"]).canonical(), []).append(
+            [float(row[p] or "nan") for p in PROXIES]
+        )
     kept, found = [], []
     for i, text in enumerate(data.architectures):
         of = values.get(space.parse(text).canonical())
@@ -120,7 +122,9 @@ def with_published(data: Labelled, file: Path) -> Labelled:
 def without_proxies(data: Labelled) -> Labelled:
     from dataclasses import replace
 
-    views = [replace(v, statistics={k: s for k, s in v.statistics.items() if not k.startswith("proxy.")}) for v in data.views]
+    views = [
+        replace(v, statistics={k: s for k, s in v.statistics.items() if not k.startswith("proxy.")}) for v in data.views
+    ]
     return Labelled(views, data.labels, data.keys, data.architectures)
 
 
@@ -221,7 +225,10 @@ def summary(found: list[dict[str, str]]) -> str:
         numbers = [float(v) for v in values]
         return f"{mean(numbers):.3f}" + (f" ± {stdev(numbers):.3f}" if len(numbers) > 1 else "")
 
-    lines = ["| family | labels | method | splits | τ-b | ρ | τ-b in the best tenth | NDCG@10 | seconds |", "|---" * 9 + "|"]
+    lines = [
+        "| family | labels | method | splits | τ-b | ρ | τ-b in the best tenth | NDCG@10 | seconds |",
+        "|---" * 9 + "|",
+    ]
     for family, count, method in sorted(
         {(r["family"], int(r["labels"]), r["method"]) for r in found}, key=lambda k: (k[0], k[1], k[2])
     ):

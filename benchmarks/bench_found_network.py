@@ -19,7 +19,18 @@ from pathlib import Path
 from nasplat import demo
 from nasplat.runs import hardware, versions
 
-COLUMNS = ("configuration", "seed", "found_test", "found_macs", "median_test", "best_test", "wins", "rank", "seconds", "found")
+COLUMNS = (
+    "configuration",
+    "seed",
+    "found_test",
+    "found_macs",
+    "median_test",
+    "best_test",
+    "wins",
+    "rank",
+    "seconds",
+    "found",
+)
 
 
 def main() -> None:
@@ -61,7 +72,9 @@ def rows(out: Path) -> list[dict[str, str]]:
 
 def summarise(out: Path, configuration: str) -> None:
     print(f"\n{hardware()}, {versions()}")
-    print("| seed | found, test % | median of 20 random, test % | best of 20 random | rank among 21 | found MACs | seconds |")
+    print(
+        "| seed | found, test % | median of 20 random, test % | best of 20 random | rank among 21 | found MACs | seconds |"
+    )
     print("|---|---|---|---|---|---|---|")
     mine = sorted((r for r in rows(out) if r["configuration"] == configuration), key=lambda r: int(r["seed"]))
     for r in mine:

@@ -95,7 +95,12 @@ def main() -> None:
                         continue
                     started = time.monotonic()
                     study = nasplat.search(
-                        labels.space, maximize=[labels], minimize=[front], n_trials=max(CHECKS), sampler=make(seed), seed=seed
+                        labels.space,
+                        maximize=[labels],
+                        minimize=[front],
+                        n_trials=max(CHECKS),
+                        sampler=make(seed),
+                        seed=seed,
                     )
                     row = (*mine, *(f"{s:.4f}" for s in front.shares(study)), f"{time.monotonic() - started:.1f}")
                     with arguments.out.open("a", encoding="utf-8") as out:
@@ -113,7 +118,9 @@ def summarise(found: list[dict[str, str]]) -> None:
     for table, device, kind in dict.fromkeys((r["table"], r["device"], r["sampler"]) for r in found):
         mine = [r for r in found if (r["table"], r["device"], r["sampler"]) == (table, device, kind)]
         shares = " / ".join(f"{np.mean([float(r[f'share_{n}']) for r in mine]):.3f}" for n in CHECKS)
-        print(f"| {table}, {device} | {kind} | {len(mine)} | {shares} | {np.median([float(r['seconds']) for r in mine]):.1f} |")
+        print(
+            f"| {table}, {device} | {kind} | {len(mine)} | {shares} | {np.median([float(r['seconds']) for r in mine]):.1f} |"
+        )
 
 
 if __name__ == "__main__":

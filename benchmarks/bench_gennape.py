@@ -51,7 +51,18 @@ OTHERS = {
 FEW = 50
 SPLITS = 4
 """Random sets of labels for each seed."""
-COLUMNS = ("seed", "predictor", "family", "protocol", "split", "n", "in_support", "kendall_tau", "spearman_rho", "ndcg_at_10")
+COLUMNS = (
+    "seed",
+    "predictor",
+    "family",
+    "protocol",
+    "split",
+    "n",
+    "in_support",
+    "kendall_tau",
+    "spearman_rho",
+    "ndcg_at_10",
+)
 COLUMNS += ("mean_absolute_error", "interval_coverage", "macs_tau", "params_tau", "beyond", "fit_seconds")
 NAME = ("family", "protocol", "predictor")
 _DATA: dict[str, Labelled] = {}
@@ -60,7 +71,9 @@ _DATA: dict[str, Labelled] = {}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="Folder of the tables.")
-    parser.add_argument("--cache", type=Path, required=True, help="Folder of captured graphs; made where it is missing.")
+    parser.add_argument(
+        "--cache", type=Path, required=True, help="Folder of captured graphs; made where it is missing."
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--workers", type=int, default=2, help="Processes of one thread each.")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "gennape.csv")
@@ -148,7 +161,13 @@ def remember(predictor: AbstractPredictor, views: list[View]) -> None:
 
 
 def row(
-    seed: int, predictor: AbstractPredictor, family: str, protocol: str, data: Labelled, seconds: float, beyond: bool = False
+    seed: int,
+    predictor: AbstractPredictor,
+    family: str,
+    protocol: str,
+    data: Labelled,
+    seconds: float,
+    beyond: bool = False,
 ) -> dict[str, Any]:
     found = evaluate(predictor, data, beyond)
     if beyond:
@@ -196,7 +215,9 @@ def paired(found: list[dict[str, str]], family: str, protocol: str) -> str:
         for who in ("gennape", "trees")
     }
     above = [v - taus["trees"][k] for k, v in taus["gennape"].items()]
-    half = stdev(above) / len(above) ** 0.5 * float(student.ppf(0.95, len(above) - 1)) if len(above) > 1 else float("nan")
+    half = (
+        stdev(above) / len(above) ** 0.5 * float(student.ppf(0.95, len(above) - 1)) if len(above) > 1 else float("nan")
+    )
     return f"{mean(above):+.3f} ± {half:.3f}"
 
 

@@ -99,7 +99,11 @@ def module_of(cache: Path, name: str, which: str) -> torch.nn.Module:
 
 def prepare(name: str, arguments: argparse.Namespace) -> None:
     """Original and finalists, on the CPU."""
-    folder, task, architecture = folder_of(arguments.cache, name), task_of(arguments.folder, "cpu"), architecture_of(name)
+    folder, task, architecture = (
+        folder_of(arguments.cache, name),
+        task_of(arguments.folder, "cpu"),
+        architecture_of(name),
+    )
     if (folder / "improved.csv").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -113,7 +117,11 @@ def prepare(name: str, arguments: argparse.Namespace) -> None:
             flush=True,
         )
     found = improve(
-        *(module_of(arguments.cache, name, "original"), architecture.example_input, nasplat.load_predictor(arguments.predictor)),
+        *(
+            module_of(arguments.cache, name, "original"),
+            architecture.example_input,
+            nasplat.load_predictor(arguments.predictor),
+        ),
         *({"macs": arguments.cut}, 0.0, task, None, Settings(8, 6, 36, arguments.finalists), 0),
         report=lambda *told: print(f"{name}:", *told, flush=True),
         known=lambda key: {"decide": 0.0},  # all finalists, none trained yet
@@ -135,7 +143,12 @@ def judge(arguments: argparse.Namespace) -> None:
                 about = table[made["network"], made["which"]]
                 add(
                     arguments.out,
-                    made | {"macs": int(float(about["macs"])), "params": int(float(about["params"])), "edits": about["edits"]},
+                    made
+                    | {
+                        "macs": int(float(about["macs"])),
+                        "params": int(float(about["params"])),
+                        "edits": about["edits"],
+                    },
                 )
 
         run("trial", [(n, w, 0) for n, w in table])

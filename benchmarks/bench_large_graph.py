@@ -65,7 +65,9 @@ def altered(graph: Graph) -> Graph:
     nodes = list(graph.nodes)
     convolutions = [i for i, n in enumerate(nodes) if n.op == "conv"]
     for i in (convolutions[len(convolutions) // 4], convolutions[3 * len(convolutions) // 4]):
-        nodes[i] = replace(nodes[i], attributes=tuple((k, (1, 1) if k == "kernel" else v) for k, v in nodes[i].attributes))
+        nodes[i] = replace(
+            nodes[i], attributes=tuple((k, (1, 1) if k == "kernel" else v) for k, v in nodes[i].attributes)
+        )
     return Graph(tuple(nodes), graph.edges, graph.weights)
 
 
@@ -77,7 +79,9 @@ def main() -> None:
             module = long_network(size)
         graph, seconds, peak = timed(lambda module=module: capture_module(module, (1, 16, 8, 8), program=False))
         found = {"capture": (seconds, peak)}
-        _, *found["capture with program"] = timed(lambda module=module: capture_module(module, (1, 16, 8, 8), program=True))
+        _, *found["capture with program"] = timed(
+            lambda module=module: capture_module(module, (1, 16, 8, 8), program=True)
+        )
         text = graph.to_json()
         seen = arrays(graph)
         steps: dict[str, Callable[[], Any]] = {

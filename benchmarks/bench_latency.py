@@ -48,7 +48,9 @@ def drift() -> None:
     """Two measurements of the same networks, one after all of the other."""
     made = {f: nasplat.load_space(f) for f in FAMILIES}
     networks = [s.construct(s.sample(seed=i)) for s in made.values() for i in range(3)]
-    print("| runtime | networks | median |drift| % | largest % | equal by interval | flagged |\n|---|---|---|---|---|---|")
+    print(
+        "| runtime | networks | median |drift| % | largest % | equal by interval | flagged |\n|---|---|---|---|---|---|"
+    )
     for runtime in ("eager", "onnxruntime"):
         first, second = (measure_together(networks, Conditions(runtime=runtime), repeats=40) for _ in range(2))
         moved = np.array([abs(b.median_ms / a.median_ms - 1) * 100 for a, b in zip(first, second, strict=True)])

@@ -58,15 +58,26 @@ def study_of(trials: int) -> optuna.Study:
 def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     print(f"{hardware()}, {versions()}\n\n| page | seconds to write | MiB | opened |\n|---|---|---|---|")
-    about = {"verb": "search", "settings": {"space": "vit"}, "command": "nasplat search", "versions": {}, "hardware": {}}
+    about = {
+        "verb": "search",
+        "settings": {"space": "vit"},
+        "command": "nasplat search",
+        "versions": {},
+        "hardware": {},
+    }
     graph = nasplat.capture(long_network(8_000), (1, 16, 8, 8))
     for trials in (1_000, 20_000):
         study = study_of(trials)
         started = time.perf_counter()
         page = render(study, about, None, None, Path("run"))
         seconds = time.perf_counter() - started
-        large = page.replace("<div class='drawing'>", f"<div class='drawing'>{draw(graph)}</div><div class='drawing'>", 1)
-        for name, text in ((f"{trials:,} trials", page), (f"{trials:,} trials and {graph.num_nodes:,} operations", large)):
+        large = page.replace(
+            "<div class='drawing'>", f"<div class='drawing'>{draw(graph)}</div><div class='drawing'>", 1
+        )
+        for name, text in (
+            (f"{trials:,} trials", page),
+            (f"{trials:,} trials and {graph.num_nodes:,} operations", large),
+        ):
             print(f"| {name} | {seconds:.1f} | {len(text) / 2**20:.1f} | {opened(text)} |", flush=True)
 
 
@@ -74,7 +85,15 @@ def opened(page: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "report.html"
         file.write_text(page.replace("</body>", LAID_OUT), encoding="utf-8")
-        words = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--window-size=940,1200", "--dump-dom", file.as_uri()]
+        words = [
+            "chromium",
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--window-size=940,1200",
+            "--dump-dom",
+            file.as_uri(),
+        ]
         dom = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     found = re.search("<title>(.*?)</title>", dom)
     return found[1] if found else "never"

@@ -66,7 +66,9 @@ class Boosted(ArchitectureSampler):
         super().__init__(seed)
         self.every, self.batch = members, list[nasplat.Architecture]()
 
-    def propose(self, study: optuna.Study, number: int, contested: Set[str] = frozenset()) -> nasplat.Architecture | None:
+    def propose(
+        self, study: optuna.Study, number: int, contested: Set[str] = frozenset()
+    ) -> nasplat.Architecture | None:
         from sklearn.ensemble import GradientBoostingRegressor
 
         taken, done = self.taken(contested), self.ledger.complete
@@ -92,7 +94,9 @@ class RandomRows(ArchitectureSampler):
         super().__init__(seed)
         self.order = random.Random(seed).sample(members, len(members))
 
-    def propose(self, study: optuna.Study, number: int, contested: Set[str] = frozenset()) -> nasplat.Architecture | None:
+    def propose(
+        self, study: optuna.Study, number: int, contested: Set[str] = frozenset()
+    ) -> nasplat.Architecture | None:
         taken = self.taken(contested)
         return next((a for a in self.order if facts_of(a).key not in taken), None)
 
@@ -147,7 +151,9 @@ class Labels:
         return self.space.count().value > 3 * len(self.members)
 
 
-def samplers(labels: Labels, guides: dict[str, Callable[[nasplat.Architecture], float]]) -> dict[str, Callable[[int], Any]]:
+def samplers(
+    labels: Labels, guides: dict[str, Callable[[nasplat.Architecture], float]]
+) -> dict[str, Callable[[int], Any]]:
     members = list(labels.members.values())
     if labels.is_sparse:
         return {
@@ -164,7 +170,9 @@ def samplers(labels: Labels, guides: dict[str, Callable[[nasplat.Architecture], 
         "boosted trees": lambda s: Boosted(members, s),
         "predictor": lambda s: nasplat.PredictorSampler(seed=s),
     }
-    return made | {f"predictor, {name}": lambda s, g=g: nasplat.PredictorSampler(g, seed=s) for name, g in guides.items()}
+    return made | {
+        f"predictor, {name}": lambda s, g=g: nasplat.PredictorSampler(g, seed=s) for name, g in guides.items()
+    }
 
 
 def run(labels: Labels, sampler: Any, seed: int, trials: int) -> tuple[int | None, list[float]]:
@@ -184,7 +192,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--tables", nargs="+", default=list(TABLES), choices=list(TABLES))
     parser.add_argument("--samplers", nargs="+")
-    parser.add_argument("--guides", nargs="*", default=["gennape-nb101"], help="Shipped predictors that warm-start ours.")
+    parser.add_argument(
+        "--guides", nargs="*", default=["gennape-nb101"], help="Shipped predictors that warm-start ours."
+    )
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "search.csv")

@@ -116,7 +116,10 @@ def summary(found: list[dict[str, str]], space: nasplat.SearchSpace) -> str:
         graphs = [space.parse(b).graph() for b in truth]
         seconds = np.mean([float(r["seconds"]) for r in found if (r["task"], r["what"]) == (name, "true")])
         lines.append(f"| {name} | true, {len(y)} bodies | | | | {np.mean(y):.2f} | {seconds:.0f} |")
-        for what, size in (("MACs", [float(g.macs) for g in graphs]), ("parameters", [float(g.params) for g in graphs])):
+        for what, size in (
+            ("MACs", [float(g.macs) for g in graphs]),
+            ("parameters", [float(g.params) for g in graphs]),
+        ):
             lines.append(f"| {name} | {what} | {spearman_rho(size, y):.3f} | {kendall_tau(size, y):.3f} | | | |")
         for way in WAYS:
             values = []
@@ -125,10 +128,15 @@ def summary(found: list[dict[str, str]], space: nasplat.SearchSpace) -> str:
                 if set(truth) <= set(mine):
                     tuned, raw = ([float(mine[b][c]) for b in truth] for c in ("decide", "untuned"))
                     cost = np.mean([float(mine[b]["seconds"]) for b in truth])
-                    values.append((spearman_rho(tuned, y), kendall_tau(tuned, y), spearman_rho(raw, y), np.mean(tuned), cost))
+                    values.append(
+                        (spearman_rho(tuned, y), kendall_tau(tuned, y), spearman_rho(raw, y), np.mean(tuned), cost)
+                    )
             if values:
                 v = np.array(values)
-                cells = [f"{c.mean():.3f}" + (f" ± {c.std(ddof=1) / len(c) ** 0.5:.3f}" if len(c) > 1 else "") for c in v.T[:3]]
+                cells = [
+                    f"{c.mean():.3f}" + (f" ± {c.std(ddof=1) / len(c) ** 0.5:.3f}" if len(c) > 1 else "")
+                    for c in v.T[:3]
+                ]
                 lines.append(
                     f"| {name} | {way}, {len(v)} heads | {' | '.join(cells)} | {v[:, 3].mean():.2f} | {v[:, 4].mean():.0f} |"
                 )

@@ -55,7 +55,11 @@ def run(method: str, labels: Labels, short: Labels, guide: Any, budget: float, s
         "short": len(done[-2]) if len(done) > 1 else 0,
         "ranked": len(done[0]) if len(done) > 1 else 0,
     }
-    about = {"plan": json.dumps(plan.counts), "agreement": json.dumps([round(t, 3) for t in plan.agreement])} if plan else {}
+    about = (
+        {"plan": json.dumps(plan.counts), "agreement": json.dumps([round(t, 3) for t in plan.agreement])}
+        if plan
+        else {}
+    )
     return {"regret": f"{labels.best_test - labels.test[best.user_attrs['key']]:.4f}"} | counts | about
 
 
@@ -89,7 +93,9 @@ def main() -> None:
                         continue
                     started = time.monotonic()
                     row = {"table": name, "method": method, "budget": budget, "seed": seed}
-                    row |= run(method, labels, short, guide, budget, seed) | {"seconds": f"{time.monotonic() - started:.1f}"}
+                    row |= run(method, labels, short, guide, budget, seed) | {
+                        "seconds": f"{time.monotonic() - started:.1f}"
+                    }
                     with arguments.out.open("a", encoding="utf-8") as out:
                         csv.DictWriter(out, COLUMNS).writerow(row)
                     print(*row.values(), flush=True)

@@ -59,7 +59,11 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="Of training on synthetic pairs, about; instead of --epochs.")
     parser.add_argument("--render", type=int, default=1, help="Processes that render.")
     parser.add_argument(
-        "--crop", type=int, nargs=2, default=(128, 256), help="Height and width of the parts of real pairs that are learnt."
+        "--crop",
+        type=int,
+        nargs=2,
+        default=(128, 256),
+        help="Height and width of the parts of real pairs that are learnt.",
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--pairs", type=Path, help="Folder of real pairs.")
@@ -102,7 +106,13 @@ def rendered(seed: int) -> tuple[Tensor, Tensor]:
 
 def synthetic(arguments: argparse.Namespace) -> nasplat.Task:
     """The task with its training pairs on the device, rendered by several processes."""
-    options: dict[str, Any] = {"largest": LARGEST, "decide": 32, "test": 128, "fresh": False, "likelihood": arguments.likelihood}
+    options: dict[str, Any] = {
+        "largest": LARGEST,
+        "decide": 32,
+        "test": 128,
+        "fresh": False,
+        "likelihood": arguments.likelihood,
+    }
     if arguments.render == 1:
         return nasplat.load_task("stereo-synthetic", train=arguments.train, **options)
     task = nasplat.load_task("stereo-synthetic", train=8, **options)
@@ -133,7 +143,10 @@ def run(data: str, task: nasplat.Task, seed: int, arguments: argparse.Namespace)
         tuned = arguments.cache / f"tuned_{seed}"
         other, more = trained(larger, seed, arguments.tune, arguments.lr / 4, arguments, tuned, module)
         methods = {"easnet-small, largest, not fine-tuned": module, "easnet-small, largest, fine-tuned": other}
-        spent = {"easnet-small, largest, not fine-tuned": (0, 0.0), "easnet-small, largest, fine-tuned": (arguments.tune, more)}
+        spent = {
+            "easnet-small, largest, not fine-tuned": (0, 0.0),
+            "easnet-small, largest, fine-tuned": (arguments.tune, more),
+        }
     parts = {data: task.test}
     if data == "real" and tuple(arguments.crop) != (128, 256):
         parts[f"real, {arguments.crop[0]} x {arguments.crop[1]}"] = larger.test
@@ -151,7 +164,9 @@ def run(data: str, task: nasplat.Task, seed: int, arguments: argparse.Namespace)
             row = {"data": part, "method": method, "seed": seed, "pairs": len(split), "epochs": epochs}
             row |= {"train_seconds": round(took), "ms_per_pair": round(pace, 1), "pixels": int(measured["pixels"])}
             found.append(row | {m: measured[m] for m in MEASURES})
-            print(f"{part}, {method}: EPE {measured['epe_px']:.2f} px, bad-3 {measured['bad3_percent']:.1f} %", flush=True)
+            print(
+                f"{part}, {method}: EPE {measured['epe_px']:.2f} px, bad-3 {measured['bad3_percent']:.1f} %", flush=True
+            )
     return found
 
 
@@ -175,7 +190,8 @@ def trained(
         left = epoch.seconds * (total - epoch.epoch)
         error = "" if epoch.health is None else f", decide {epoch.health.largest:.2f} px"
         print(
-            f"epoch {epoch.epoch} of {total}: loss {epoch.loss:.2f}{error}, {epoch.seconds:.0f} s, ETA {left:.0f} s", flush=True
+            f"epoch {epoch.epoch} of {total}: loss {epoch.loss:.2f}{error}, {epoch.seconds:.0f} s, ETA {left:.0f} s",
+            flush=True,
         )
 
     told = single.train(

@@ -29,7 +29,15 @@ CASES: dict[str, tuple[str, dict[str, Any], int]] = {
     "transformer, 32 px patch 4, batch 64": ("vit", VIT | {"image": 32, "patch": 4, "channels": 3}, 64),
     "MBConv, 32 px, batch 64": (
         "ofa_mobilenetv3",
-        {"base": 0.5, "widths": [0.5, 1.0], "resolutions": [32], "depths": [2, 3], "units": 3, "stem_stride": 1, "classes": 10},
+        {
+            "base": 0.5,
+            "widths": [0.5, 1.0],
+            "resolutions": [32],
+            "depths": [2, 3],
+            "units": 3,
+            "stem_stride": 1,
+            "classes": 10,
+        },
         64,
     ),
     "cells, 16 px, batch 64": ("nasbench201", {"width": [4, 8], "cells": 1, "image": 16, "channels": 1}, 64),
@@ -74,7 +82,9 @@ def case(name: str, device: torch.device) -> None:
     plain = [a.build().to(device).train() for a in members]
     optimisers = [torch.optim.AdamW(m.parameters(), lr=1e-3, weight_decay=0.01) for m in plain]
     x, y = task.train.x[:batch], task.train.y[:batch]
-    times: dict[str, list[list[float]]] = {k: [] for k in ("fresh", "shared", "plain", "construct", "bind", "move", "update")}
+    times: dict[str, list[list[float]]] = {
+        k: [] for k in ("fresh", "shared", "plain", "construct", "bind", "move", "update")
+    }
     for round_ in range(ROUNDS + 1):
         supernet.subnets.forget()
         trainer.step(x, y, 99, 1e-3)

@@ -151,7 +151,11 @@ class Comparison:
         self.space = nasplat.load_space("vit", size="mini", classes=10, head_dim=8, **self.size.presets)
         self.cnns = cnn_space(self.size.presets["image"], self.size.presets["channels"])
         self.subnets = [self.space.sample(seed=50_000 + i) for i in range(50)]
-        self.macs = {"student": _mean(self.space), "largest": end(self.space, True, 0).graph().macs, "cnn": _mean(self.cnns)}
+        self.macs = {
+            "student": _mean(self.space),
+            "largest": end(self.space, True, 0).graph().macs,
+            "cnn": _mean(self.cnns),
+        }
         fixed = self.network(0)
         self.macs["fixed"] = nasplat.capture(fixed, (1, *self.task.input_shape)).macs
 
@@ -236,7 +240,14 @@ def compare(it: Comparison, file: Path, arms: list[str], seeds: int) -> None:
         supernet, epochs, share = it.run(ARMS[arm], setting, seed)
         split = "decide" if phase == "tuning" else "test"
         found = np.array([supernet.evaluate(a, split) for a in (it.subnets[:20] if phase == "tuning" else it.subnets)])
-        row = {"arm": arm, "phase": phase, "setting": words, "seed": seed, "epochs": epochs, "budget_share": f"{share:.3f}"}
+        row = {
+            "arm": arm,
+            "phase": phase,
+            "setting": words,
+            "seed": seed,
+            "epochs": epochs,
+            "budget_share": f"{share:.3f}",
+        }
         row |= {"mean": f"{found.mean():.3f}", "sd": f"{found.std(ddof=1):.3f}", "least": f"{found.min():.3f}"}
         if phase == "final":
             ends = [supernet.evaluate(end(it.space, largest, 0), "test") for largest in (False, True)]
@@ -274,7 +285,10 @@ def curve(it: Comparison, file: Path, lr: float) -> None:
         supernet.train(epochs=factor * it.size.epochs, lr=lr, watch=False)
         found = [supernet.evaluate(a, "test") for a in it.subnets[:LABELLED]]
         row = {"factor": factor, "epochs": factor * it.size.epochs, "mean": f"{np.mean(found):.3f}"}
-        row |= {"shared": json.dumps([round(float(v), 3) for v in found]), "seconds": f"{time.monotonic() - started:.1f}"}
+        row |= {
+            "shared": json.dumps([round(float(v), 3) for v in found]),
+            "seconds": f"{time.monotonic() - started:.1f}",
+        }
         append(file, CURVE, row)
 
 
@@ -283,7 +297,9 @@ def summarise(file: Path, alone_file: Path) -> None:
     first = [r for (_, s), r in sorted(labels.items()) if s == 0]
     known = np.array([float(r["test"]) for r in first])
     if len(first) == LABELLED:
-        repeats = [abs(float(labels[i, 0]["test"]) - float(labels[i, 1]["test"])) for i in range(REPEATED) if (i, 1) in labels]
+        repeats = [
+            abs(float(labels[i, 0]["test"]) - float(labels[i, 1]["test"])) for i in range(REPEATED) if (i, 1) in labels
+        ]
         print(
             f"Stand-alone: {len(first)} networks, {known.mean():.2f} ± {known.std(ddof=1):.2f} % ({known.min():.2f} to {known.max():.2f}); two "
             f"seeds differ by {np.mean(repeats):.2f} points (mean of {len(repeats)}); τ-b of MACs "
@@ -325,7 +341,9 @@ def main() -> None:
     parser.add_argument("--summary", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    file, alone_file, curve_file = (arguments.results / f"{kind}_{arguments.data}.csv" for kind in ("teachers", "alone", "curve"))
+    file, alone_file, curve_file = (
+        arguments.results / f"{kind}_{arguments.data}.csv" for kind in ("teachers", "alone", "curve")
+    )
     if not arguments.summary:
         it = Comparison(arguments.data, arguments.folder)
         print({k: f"{v / 1e6:.3f} M MACs" for k, v in it.macs.items()}, flush=True)

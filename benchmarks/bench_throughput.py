@@ -56,7 +56,11 @@ def main() -> None:
         say(f"fresh gennape on {arguments.device}: view → embedding", n, best(lambda: quick.embed(views)))
         batch = quick.encoder_.collate(views)
         with torch.no_grad():
-            say(f"fresh gennape on {arguments.device}: collated → embedding", n, best(lambda: quick.encoder_(batch).cpu()))
+            say(
+                f"fresh gennape on {arguments.device}: collated → embedding",
+                n,
+                best(lambda: quick.encoder_(batch).cpu()),
+            )
 
 
 def fresh(graph: nasplat.Graph) -> nasplat.Graph:

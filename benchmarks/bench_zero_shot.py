@@ -79,14 +79,26 @@ SOURCES = {
     "Accel-NASBench": Source("accel", image=96),
     "PiT, CIFAR-100": Source("vit_pit"),
 }
-NO_PROXY = {"arch_index", "arch_str", "genotype", "task", "dataset", "flops_m", "params_m", "val_accuracy", "surrogate_val_acc"}
+NO_PROXY = {
+    "arch_index",
+    "arch_str",
+    "genotype",
+    "task",
+    "dataset",
+    "flops_m",
+    "params_m",
+    "val_accuracy",
+    "surrogate_val_acc",
+}
 NO_PROXY |= {"val_metric_best_epoch"}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="Folder of the tables.")
-    parser.add_argument("--cache", type=Path, required=True, help="Folder of captured graphs; made where it is missing.")
+    parser.add_argument(
+        "--cache", type=Path, required=True, help="Folder of captured graphs; made where it is missing."
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "zero_shot.csv")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -176,7 +188,11 @@ def judged(name: str, source: Source, tables: Path, cache: Path) -> Iterator[dic
         row |= {"kendall_tau": kendall_tau(scores, y), "spearman_rho": spearman_rho(scores, y)}
         row |= {"top_tenth_tau": kendall_tau(scores[best], y[best]), "ndcg_at_10": ndcg_at(10, scores, y)}
         rho = spearman_rho(methods["MACs"][1], y)
-        yield row | {"above_macs": row["spearman_rho"] - rho, "low": np.quantile(above, 0.05), "high": np.quantile(above, 0.95)}
+        yield row | {
+            "above_macs": row["spearman_rho"] - rho,
+            "low": np.quantile(above, 0.05),
+            "high": np.quantile(above, 0.95),
+        }
 
 
 def summary(found: list[dict[str, str]]) -> str:
@@ -188,7 +204,10 @@ def summary(found: list[dict[str, str]]) -> str:
         mine = [r for r in found if r["family"] == family]
         alone = [r for r in mine if r["information"] == "one proxy"]
         best = max(alone, key=lambda r: float(r["spearman_rho"]))
-        for r in [*(r for r in mine if r not in alone), best | {"method": f"best of {len(alone)} proxies: {best['method']}"}]:
+        for r in [
+            *(r for r in mine if r not in alone),
+            best | {"method": f"best of {len(alone)} proxies: {best['method']}"},
+        ]:
             above = f"{float(r['above_macs']):+.3f} [{float(r['low']):+.3f}, {float(r['high']):+.3f}]"
             cells = [f"{float(r[c]):.3f}" for c in ("kendall_tau", "spearman_rho")]
             ends = [f"{float(r[c]):.3f}" for c in ("top_tenth_tau", "ndcg_at_10")]
@@ -210,7 +229,10 @@ def ceilings(data: Path) -> str:
         )
         for n, k in (("CIFAR-10", "c10"), ("CIFAR-100", "c100"), ("ImageNet16-120", "in16"))
     }
-    pairs["NAS-Bench-Macro: first and second run"] = ([r["test_acc_run1"] for r in macro], [r["test_acc_run2"] for r in macro])
+    pairs["NAS-Bench-Macro: first and second run"] = (
+        [r["test_acc_run1"] for r in macro],
+        [r["test_acc_run2"] for r in macro],
+    )
     recipes = ("cifar100_base_acc", "cifar100_kd_acc")
     pairs["PiT, CIFAR-100: two training recipes"] = tuple([r[k] for r in transformers] for k in recipes)  # type: ignore[assignment]
     lines = ["| label | networks | τ-b | ρ | τ-b in the best tenth |", "|---" * 5 + "|"]

@@ -24,7 +24,17 @@ from nasplat.metrics import kendall_tau, mean_absolute_error, spearman_rho
 from nasplat.predict.zoo import SOURCES, ModelZoo, source
 from nasplat.runs import hardware, versions
 
-COLUMNS = ("seed", "source", "n", "architectures", "kendall_tau", "spearman_rho", "mean_absolute_error", "coverage", "width")
+COLUMNS = (
+    "seed",
+    "source",
+    "n",
+    "architectures",
+    "kendall_tau",
+    "spearman_rho",
+    "mean_absolute_error",
+    "coverage",
+    "width",
+)
 COLUMNS += ("macs_tau", "params_tau", "fit_seconds")
 
 
@@ -43,14 +53,18 @@ def main() -> None:
     zoo = model_zoo.load(arguments.data, arguments.cache)
     for seed in [s for s in arguments.seeds if s not in present]:
         started = time.perf_counter()
-        model = ModelZoo(seed=seed).fit(zoo.views, zoo.top1, zoo.recipes, [model_zoo.family(a) for a in zoo.architectures])
+        model = ModelZoo(seed=seed).fit(
+            zoo.views, zoo.top1, zoo.recipes, [model_zoo.family(a) for a in zoo.architectures]
+        )
         found = [row(seed, name, model, zoo, round(time.perf_counter() - started)) for name in SOURCES]
         with arguments.out.open("a", encoding="utf-8", newline="") as file:
             csv.DictWriter(file, COLUMNS, lineterminator="\n").writerows(found)
         if arguments.save is not None and seed == arguments.seeds[0]:
             short = {str(p): p.name for p in (arguments.data, arguments.cache)}
             command = shlex.join(["python", "benchmarks/bench_zoo.py", *(short.get(a, a) for a in sys.argv[1:])])
-            model.save(arguments.save, {"tables": [model_zoo.TABLE], "checkpoints": len(zoo.top1), "command": command}, found)
+            model.save(
+                arguments.save, {"tables": [model_zoo.TABLE], "checkpoints": len(zoo.top1), "command": command}, found
+            )
     text = summary(rows(arguments.out))
     print(f"\n{hardware()}, {versions()}\n\n{text}")
     if arguments.save is not None and (arguments.save / "recipe.toml").exists():

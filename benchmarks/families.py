@@ -57,7 +57,9 @@ FAMILIES = {
     "tnb_jigsaw": Family("tnb101_micro.csv.gz", "transnas_micro", "jigsaw_val_top1_final", "MIT"),
     "nb_macro": Family("nb_macro.csv.gz", "nasbench_macro", "test_acc_mean", "Apache-2.0"),
     "accel": Family("accel_nasbench.csv.gz", "mnasnet", "val_top1", "Apache-2.0"),
-    "vit_autoformer": Family("vit_autoprox.csv.gz", "vit", "cifar100_base_acc", "Apache-2.0", {"space": "AutoFormer-tiny"}),
+    "vit_autoformer": Family(
+        "vit_autoprox.csv.gz", "vit", "cifar100_base_acc", "Apache-2.0", {"space": "AutoFormer-tiny"}
+    ),
     "vit_pit": Family("vit_autoprox.csv.gz", "pit", "cifar100_base_acc", "Apache-2.0", {"space": "PiT"}),
 } | {
     f"{name}_digits": Family(f"{name}_digits.csv.gz", "", "accuracy_percent", "our own")
@@ -74,7 +76,8 @@ def load(name: str, data: Path, cache: Path, workers: int = 1) -> Labelled:
     """A family's distinct networks, from the cache where it is there."""
     family = FAMILIES[name]
     twin = (
-        cache / f"{sha256(json.dumps([family.file, family.space, family.where, family.presets]).encode()).hexdigest()[:12]}.npz"
+        cache
+        / f"{sha256(json.dumps([family.file, family.space, family.where, family.presets]).encode()).hexdigest()[:12]}.npz"
     )
     file = cache / f"{name}.json"
     if file.exists() and twin.exists():

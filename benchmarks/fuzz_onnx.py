@@ -108,7 +108,12 @@ def seeds() -> dict[str, Any]:
     flow.initializer.append(numpy_helper.from_array(np.array(0.5, np.float32), "half"))
     flow.initializer.append(numpy_helper.from_array(np.array(True), "yes"))
     function = helper.make_function(
-        "own", "Block", ["a"], ["b"], [node("Relu", ["a"], ["t"]), node("Add", ["t", "a"], ["b"])], [helper.make_opsetid("", 17)]
+        "own",
+        "Block",
+        ["a"],
+        ["b"],
+        [node("Relu", ["a"], ["t"]), node("Add", ["t", "a"], ["b"])],
+        [helper.make_opsetid("", 17)],
     )
     functions = helper.make_graph(
         [node("Block", ["x"], ["h"], domain="own"), node("Block", ["h"], ["y"], domain="own")],
@@ -125,7 +130,9 @@ def seeds() -> dict[str, Any]:
     )
 
     def model(graph: Any, version: int, **more: Any) -> Any:
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", version), helper.make_opsetid("own", 1)], **more)
+        return helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", version), helper.make_opsetid("own", 1)], **more
+        )
 
     external = model(cnn, 13)
     for tensor in external.graph.initializer:
@@ -260,7 +267,19 @@ def _itself(m: Any, r: random.Random) -> bytes:
 
 
 MUTATIONS: tuple[Callable[[Any, random.Random], bytes], ...] = (
-    *(_cut, _bits, _overwrite, _circle, _absurd_shape, _absurd_attribute, _elsewhere, _huge, _exchange, _unplug, _itself),
+    *(
+        _cut,
+        _bits,
+        _overwrite,
+        _circle,
+        _absurd_shape,
+        _absurd_attribute,
+        _elsewhere,
+        _huge,
+        _exchange,
+        _unplug,
+        _itself,
+    ),
 )
 
 
@@ -291,7 +310,11 @@ def judge(data: bytes, folder: Path) -> str:
         opened: list[str] = []
 
         def audit(event: str, arguments: Any) -> None:
-            if event == "open" and isinstance(arguments[0], str) and not os.path.realpath(arguments[0]).startswith(ours):
+            if (
+                event == "open"
+                and isinstance(arguments[0], str)
+                and not os.path.realpath(arguments[0]).startswith(ours)
+            ):
                 opened.append(arguments[0])
 
         sys.addaudithook(audit)
@@ -315,7 +338,11 @@ def judge(data: bytes, folder: Path) -> str:
         answer = pipe.read().decode()
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
-        return "ran longer than 5 s" if os.WTERMSIG(status) == signal.SIGALRM else f"killed by signal {os.WTERMSIG(status)}"
+        return (
+            "ran longer than 5 s"
+            if os.WTERMSIG(status) == signal.SIGALRM
+            else f"killed by signal {os.WTERMSIG(status)}"
+        )
     return answer
 
 

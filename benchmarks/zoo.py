@@ -48,7 +48,9 @@ def declare_torchvision() -> None:
             import torchvision
             import torchvision.models.detection  # noqa: F401
 
-            for module in [m for n, m in sys.modules.items() if n.startswith("torchvision") and hasattr(m, "_assert_has_ops")]:
+            for module in [
+                m for n, m in sys.modules.items() if n.startswith("torchvision") and hasattr(m, "_assert_has_ops")
+            ]:
                 module._assert_has_ops = lambda: None  # the operators are declared, never run
 
 
@@ -436,14 +438,20 @@ HAND: dict[str, Callable[[], Made]] = {
     "boolean selection": _on(lambda: (_Hand(_boxes, a=nn.Conv2d(3, 4, 3)), (1, 3, 16, 16))),
     "numpy in between": _on(lambda: (_Hand(_numpy, a=nn.Linear(8, 8)), (2, 8))),
     "packed sequence": _on(
-        lambda: (_Hand(_packed, a=nn.LSTM(8, 6, batch_first=True)), (torch.empty(3, 5, 8), torch.tensor([5, 4, 2], device="cpu")))
+        lambda: (
+            _Hand(_packed, a=nn.LSTM(8, 6, batch_first=True)),
+            (torch.empty(3, 5, 8), torch.tensor([5, 4, 2], device="cpu")),
+        )
     ),
     "fourier": _on(lambda: (_Hand(_spectral, a=nn.Conv2d(3, 4, 1)), (1, 3, 16, 16))),
     "custom autograd": _on(lambda: (_Hand(lambda m, x: _Sign.apply(m.a(x)), a=nn.Linear(8, 8)), (2, 8))),
     "checkpoint": _on(lambda: (_Hand(lambda m, x: checkpoint(m.a, x, use_reentrant=False), a=nn.Linear(8, 8)), (2, 8))),
     "functional": _on(
         lambda: (
-            _Hand(lambda m, x: F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), m.a.weight, stride=2), a=nn.Conv2d(3, 4, 3)),
+            _Hand(
+                lambda m, x: F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), m.a.weight, stride=2),
+                a=nn.Conv2d(3, 4, 3),
+            ),
             (1, 3, 16, 16),
         )
     ),
@@ -454,7 +462,9 @@ HAND: dict[str, Callable[[], Made]] = {
     "rnn": _on(lambda: (nn.RNN(8, 6), (5, 2, 8))),
     "lstm cell": _on(lambda: (nn.LSTMCell(8, 6), (2, 8))),
     "gru cell": _on(lambda: (nn.GRUCell(8, 6), (2, 8))),
-    "encoder": _on(lambda: (nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 4, 32, batch_first=True), 2), (2, 5, 16))),
+    "encoder": _on(
+        lambda: (nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 4, 32, batch_first=True), 2), (2, 5, 16))
+    ),
     "transformer": _on(lambda: (nn.Transformer(16, 4, 2, 2, 32, batch_first=True), ((2, 5, 16), (2, 3, 16)))),
     "attention": _on(lambda: (_Hand(lambda m, x: m.a(x, x, x)[0], a=nn.MultiheadAttention(16, 4)), (5, 2, 16))),
     "embedding bag": _on(lambda: (nn.EmbeddingBag(50, 8), _ints(3, 4))),
@@ -469,7 +479,8 @@ HAND: dict[str, Callable[[], Made]] = {
     "pyramid": _on(
         lambda: (
             _Hand(
-                lambda m, x: [F.interpolate(m.a(x), scale_factor=s, mode="bilinear") for s in (0.5, 1, 2)], a=nn.Conv2d(3, 4, 1)
+                lambda m, x: [F.interpolate(m.a(x), scale_factor=s, mode="bilinear") for s in (0.5, 1, 2)],
+                a=nn.Conv2d(3, 4, 1),
             ),
             (1, 3, 8, 8),
         )
@@ -506,7 +517,10 @@ class _Volume(nn.Module):
 
 STEREO: dict[str, Callable[[], Made]] = {
     f"{kind}{' hourglass' if deep else ''} {size}": _on(
-        lambda kind=kind, deep=deep, size=size: (_Volume(8, kind == "concatenation", deep), ((1, 3, size, 2 * size),) * 2)
+        lambda kind=kind, deep=deep, size=size: (
+            _Volume(8, kind == "concatenation", deep),
+            ((1, 3, size, 2 * size),) * 2,
+        )
     )
     for kind in ("correlation", "concatenation")
     for deep in (False, True)

@@ -95,7 +95,10 @@ def calibrate(
     metrics = predictor.validation_ | {"families": by_family(predictor, known, labels)}
     flagged = sum(bool(rows[c.key]["flags"]) for c in known)
     about = {k: v for k, v in asdict(conditions).items() if v is not None}
-    about |= {"device": device_name(torch.device(conditions.device)), "threads": conditions.threads or torch.get_num_threads()}
+    about |= {
+        "device": device_name(torch.device(conditions.device)),
+        "threads": conditions.threads or torch.get_num_threads(),
+    }
     about |= {"networks": len(known), "flagged": flagged, "torch": torch.__version__, "seed": seed}
     predictor.save(path, about, metrics, _card(about, metrics))
     return predictor

@@ -49,7 +49,9 @@ def main() -> None:
         err.show()
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
-        click.echo(f"stopped; what was finished is kept. To go on:\n  {shlex.join(['nasplat', *sys.argv[1:]])}", err=True)
+        click.echo(
+            f"stopped; what was finished is kept. To go on:\n  {shlex.join(['nasplat', *sys.argv[1:]])}", err=True
+        )
         sys.exit(130)
     except NasplatError as err:
         if debug:
@@ -62,7 +64,9 @@ def main() -> None:
 # -- shared by verbs ---------------------------------------------------------------------------------------------------
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-presets = click.option("--preset", "preset", multiple=True, metavar="NAME=VALUE", help="Preset of the space, such as width=8.")
+presets = click.option(
+    "--preset", "preset", multiple=True, metavar="NAME=VALUE", help="Preset of the space, such as width=8."
+)
 limit_option = click.option(
     "--limit",
     "limit",
@@ -71,7 +75,9 @@ limit_option = click.option(
     help="Largest allowed macs, params or activation_bytes; of search also latency_ms.",
 )
 dry_run_option = click.option("--dry-run", is_flag=True, help="State the expected time and memory; write nothing.")
-workers_option = click.option("--workers", default=os.cpu_count() or 1, show_default="all cores", help="Processes that capture.")
+workers_option = click.option(
+    "--workers", default=os.cpu_count() or 1, show_default="all cores", help="Processes that capture."
+)
 input_shape = click.option("--input", "shape", metavar="1,3,224,224", help="Shape of one input batch, for modules.")
 
 
@@ -98,7 +104,9 @@ def _shape(text: str | None) -> tuple[int, ...] | None:
     try:
         return tuple(int(v) for v in text.split(","))
     except ValueError as err:
-        raise InputError(f"expected --input as numbers with commas, got {text!r}.\n  Write for instance 1,3,224,224.") from err
+        raise InputError(
+            f"expected --input as numbers with commas, got {text!r}.\n  Write for instance 1,3,224,224."
+        ) from err
 
 
 def _config(kind: type, prefix: str, extra: tuple[str, ...]) -> dict[str, Any]:
@@ -110,7 +118,9 @@ def _config(kind: type, prefix: str, extra: tuple[str, ...]) -> dict[str, Any]:
         section, dot, key = name.partition(".")
         if not dot or section != prefix or key not in known:
             options = ", ".join(f"--{prefix}.{k}" for k in known)
-            raise InputError(f"expected options among {options}, got {text!r}.\n  Write for instance --{prefix}.epochs=3.")
+            raise InputError(
+                f"expected options among {options}, got {text!r}.\n  Write for instance --{prefix}.epochs=3."
+            )
         found[key] = _value(value)
         if known[key] in {"int", "float"} and not isinstance(found[key], int | float):
             raise InputError(f"--{name} expected a number, got {value!r}.\n  Write for instance --{name}=3.")
@@ -142,7 +152,14 @@ def _table(columns: list[str], rows: list[list[str]], title: str = "") -> Any:
 def _progress(what: str, quiet: bool = False) -> Iterator[Callable[..., None]]:
     """A bar with ETA; `update(done, total, note)`."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     console = Console(stderr=True, quiet=quiet)
     columns = (
@@ -169,7 +186,9 @@ def _millions(n: float) -> str:
 @click.argument("networks", nargs=-1, required=True)
 @click.option("--predictor", default="base", show_default=True, help="Name or folder of a trained predictor.")
 @click.option("--against", default=None, metavar="SPACE", help="Of base: percentiles within this search space.")
-@click.option("--recipe", default=None, metavar="TAG", help="Of base: how an ImageNet classifier is trained, such as a1_in1k.")
+@click.option(
+    "--recipe", default=None, metavar="TAG", help="Of base: how an ImageNet classifier is trained, such as a1_in1k."
+)
 @click.option("--seed", default=0, show_default=True, help="Of the random architectures that stand for --against.")
 @click.option(
     "--calibrate",
@@ -202,7 +221,9 @@ def score(
     import nasplat
 
     if len({labelled is None, task is None, space is None}) > 1:
-        raise InputError("expected --calibrate, --task and --space together, got some of them.\n  Give all three, or none.")
+        raise InputError(
+            "expected --calibrate, --task and --space together, got some of them.\n  Give all three, or none."
+        )
     known = None if labelled is None else nasplat.load_table(labelled, space=space, metric=task or "")
     rows = nasplat.score(list(networks), predictor, _shape(shape), against, recipe, seed, known)
     data = [{"network": r.name, "rank": i} | r.prediction.to_dict() for i, r in enumerate(rows, 1)]
@@ -216,10 +237,14 @@ def score(
             interval = f"[{p.low:.2f}, {p.high:.2f}]" if p.low is not None else "outside the support"
             macs = ("≥ " if p.is_lower_bound else "") + _millions(p.macs)
             percentile = "" if p.reference or p.percentile is None else f"{p.percentile:.0f}"  # base predicts it
-            timed = "" if p.latency_ms is None else f"{p.latency_ms:.1f} [{p.latency_low_ms:.1f}, {p.latency_high_ms:.1f}]"
+            timed = (
+                "" if p.latency_ms is None else f"{p.latency_ms:.1f} [{p.latency_low_ms:.1f}, {p.latency_high_ms:.1f}]"
+            )
             top = "" if p.top1 is None else f"{p.top1:.1f} [{p.top1_low:.1f}, {p.top1_high:.1f}]"
             within = [percentile, p.reference, top]
-            cells.append([r.name, str(i), value, interval, *within, macs, str(order.index(r) + 1), _millions(p.params), timed])
+            cells.append(
+                [r.name, str(i), value, interval, *within, macs, str(order.index(r) + 1), _millions(p.params), timed]
+            )
         first = rows[0].prediction
         title = f"{predictor}: {first.metric}; {first.level:.0%} intervals; MACs: 1 MAC = 2 FLOP"
         within = ["percentile", "family", "ImageNet top-1 %"]
@@ -240,11 +265,22 @@ def score(
 @click.option("--depth", default=1, show_default=True, help="Names of the module path that the table tells apart.")
 @click.option("--ops", "by_op", is_flag=True, help="A table by operation instead of by module.")
 @click.option("--nodes", is_flag=True, help="List every operation.")
-@click.option("--diff", "other", default=None, metavar="NETWORK", help="Show what changes from NETWORK to this second one.")
-@click.option("--drawing", default=None, type=click.Path(path_type=Path), help="Write a drawing, folded by module (SVG).")
+@click.option(
+    "--diff", "other", default=None, metavar="NETWORK", help="Show what changes from NETWORK to this second one."
+)
+@click.option(
+    "--drawing", default=None, type=click.Path(path_type=Path), help="Write a drawing, folded by module (SVG)."
+)
 @as_json
 def inspect(
-    network: str, shape: str | None, depth: int, by_op: bool, nodes: bool, other: str | None, drawing: Path | None, as_json: bool
+    network: str,
+    shape: str | None,
+    depth: int,
+    by_op: bool,
+    nodes: bool,
+    other: str | None,
+    drawing: Path | None,
+    as_json: bool,
 ) -> None:
     """Show what a network computes: MACs, parameters, activations by module, what is not known, the canonical key."""
     from collections import Counter
@@ -339,7 +375,9 @@ def _show_diff(first: str, before: Any, second: str, after: Any, drawing: Path |
 
     def words(graph: Any, numbers: tuple[int, ...]) -> str:
         shown = [graph.nodes[i] for i in numbers]
-        texts = [f"{n.op}{'×'.join(map(str, n.get('kernel', ())))} {'×'.join(map(str, n.shape[1:]))}" for n in shown[:4]]
+        texts = [
+            f"{n.op}{'×'.join(map(str, n.get('kernel', ())))} {'×'.join(map(str, n.shape[1:]))}" for n in shown[:4]
+        ]
         return ", ".join(texts) + (f" … {len(shown)} in all" if len(shown) > 4 else "") or "–"
 
     def place(change: Any) -> str:
@@ -369,12 +407,22 @@ def spaces(as_json: bool) -> None:
         space = load_space(name)
         count = space.count()
         rows.append(
-            {"space": name, "encodings": count.value, "error": count.error, "networks": count.networks, "about": space.doc}
+            {
+                "space": name,
+                "encodings": count.value,
+                "error": count.error,
+                "networks": count.networks,
+                "about": space.doc,
+            }
         )
 
     def table() -> Any:
         cells = [
-            [r["space"], f"{r['encodings']:.4g}" + (f" ± {r['error']:.1g}" if r["error"] else ""), r["about"].splitlines()[0]]
+            [
+                r["space"],
+                f"{r['encodings']:.4g}" + (f" ± {r['error']:.1g}" if r["error"] else ""),
+                r["about"].splitlines()[0],
+            ]
             for r in rows
         ]
         return _table(["space", "encodings", "about"], cells)
@@ -390,7 +438,9 @@ def spaces(as_json: bool) -> None:
 @limit_option
 @presets
 @as_json
-def sample(space: str, n: int, seed: int, uniform: str, limit: tuple[str, ...], preset: tuple[str, ...], as_json: bool) -> None:
+def sample(
+    space: str, n: int, seed: int, uniform: str, limit: tuple[str, ...], preset: tuple[str, ...], as_json: bool
+) -> None:
     """Draw architectures of a space (a name, or a path to your own file), within limits if there are any."""
     from nasplat.searchspace import load_space
 
@@ -412,8 +462,12 @@ def sample(space: str, n: int, seed: int, uniform: str, limit: tuple[str, ...], 
 @click.option("--runtime", default="eager", show_default=True, help="eager, compiled, cuda-graph or onnxruntime.")
 @click.option("--precision", default="float32", show_default=True, help="float32, bfloat16 or float16.")
 @click.option("--threads", type=int, default=None, help="Within an operator.  [default: torch's number]")
-@click.option("--calibrate", is_flag=True, help="Time a sample of networks and fit what predicts the latency of others.")
-@click.option("--space", "spaces", multiple=True, help="Family to calibrate on; may be repeated.  [default: all shipped]")
+@click.option(
+    "--calibrate", is_flag=True, help="Time a sample of networks and fit what predicts the latency of others."
+)
+@click.option(
+    "--space", "spaces", multiple=True, help="Family to calibrate on; may be repeated.  [default: all shipped]"
+)
 @click.option("-n", "n", default=200, show_default=True, help="Networks to calibrate on.")
 @as_json
 def measure(
@@ -488,9 +542,15 @@ def _calibrate(spaces: tuple[str, ...], n: int, conditions: Any, as_json: bool) 
     metavar="A,B,…",
     help="Of aiop: columns, or TABLE:COLUMN of other tables of the space; one adapter each.",
 )
-@click.option("--encoder", default="gennape-nb101", show_default=True, help="Of aiop: predictor whose encoder is frozen.")
 @click.option(
-    "--scaling", type=click.Choice(["none", "standard", "flops"]), default="standard", show_default=True, help="Of aiop's labels."
+    "--encoder", default="gennape-nb101", show_default=True, help="Of aiop: predictor whose encoder is frozen."
+)
+@click.option(
+    "--scaling",
+    type=click.Choice(["none", "standard", "flops"]),
+    default="standard",
+    show_default=True,
+    help="Of aiop's labels.",
 )
 @click.option("--unit", default=None, help="What the label is, in words, with its unit.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the predictor.")
@@ -523,7 +583,16 @@ def fit(
         )
     if tasks is not None:
         _fit_tasks(
-            table_path, space, tasks.split(","), encoder, scaling, out, int(seeds.split(",")[0]), workers, _pairs(preset), as_json
+            table_path,
+            space,
+            tasks.split(","),
+            encoder,
+            scaling,
+            out,
+            int(seeds.split(",")[0]),
+            workers,
+            _pairs(preset),
+            as_json,
         )
         return
     assert metric is not None
@@ -561,13 +630,18 @@ def _fit_tasks(
     for word in tasks:
         file, colon, column = word.rpartition(":")
         tables[column] = nasplat.load_table(file if colon else table_path, space=space, metric=column, **presets)
-    command = (
-        f"nasplat fit --family aiop --table {Path(table_path).name} --space {space} --tasks {','.join(tasks)} --encoder {encoder}"
-    )
+    command = f"nasplat fit --family aiop --table {Path(table_path).name} --space {space} --tasks {','.join(tasks)} --encoder {encoder}"
     command += f" --scaling {scaling} --seeds {seed} --out {out}"
     with _progress("fit", as_json) as update:
         _, rows = fit_tasks(
-            tables, nasplat.load_predictor(encoder), out, seed, scaling, command=command, progress=update, workers=workers
+            tables,
+            nasplat.load_predictor(encoder),
+            out,
+            seed,
+            scaling,
+            command=command,
+            progress=update,
+            workers=workers,
         )
 
     def table() -> Any:
@@ -582,11 +656,15 @@ def _fit_tasks(
             ]
             for r in rows
         ]
-        return _table(["task", "networks", "τ-b", "ρ", "MAE", "τ-b MACs"], cells, "Each task's own adapter after 20 labels")
+        return _table(
+            ["task", "networks", "τ-b", "ρ", "MAE", "τ-b MACs"], cells, "Each task's own adapter after 20 labels"
+        )
 
     _print(rows, as_json, table)
     if not as_json:
-        click.echo(f"saved {out}; next: nasplat score … --predictor {out} --calibrate TABLE --task COLUMN --space {space}")
+        click.echo(
+            f"saved {out}; next: nasplat score … --predictor {out} --calibrate TABLE --task COLUMN --space {space}"
+        )
 
 
 def _evaluation_table(rows: list[dict[str, Any]]) -> Any:
@@ -613,13 +691,23 @@ def _evaluation_table(rows: list[dict[str, Any]]) -> Any:
 @click.option("--part", type=click.Choice(["test", "decide", "train", "all"]), default="test", show_default=True)
 @click.option("--seed", default=0, show_default=True, help="Of the split (by graph key).")
 @click.option("--rows", default=None, type=int, help="At most so many rows of the table.")
-@click.option("--beyond-support", "beyond", is_flag=True, help="Judge rank scores of all networks; no level, no interval.")
+@click.option(
+    "--beyond-support", "beyond", is_flag=True, help="Judge rank scores of all networks; no level, no interval."
+)
 @click.option("--finetune", default=0, help="Fine-tune on so many labels of the part first; judge on the rest.")
 @click.option(
-    "--choose", type=click.Choice(["random", "spread"]), default="random", show_default=True, help="Labels of --finetune."
+    "--choose",
+    type=click.Choice(["random", "spread"]),
+    default="random",
+    show_default=True,
+    help="Labels of --finetune.",
 )
 @click.option(
-    "--loss", type=click.Choice(["regression", "ranking", "both"]), default="regression", show_default=True, help="Of --finetune."
+    "--loss",
+    type=click.Choice(["regression", "ranking", "both"]),
+    default="regression",
+    show_default=True,
+    help="Of --finetune.",
 )
 @click.option(
     "--without", default=None, metavar="TEXT", help="Leave out rows whose architecture contains the text, such as none."
@@ -697,7 +785,9 @@ def _epochs(title: str, quiet: bool) -> Iterator[Any]:
         def report(epoch: Any, total: int) -> None:
             health = epoch.health
             found = (
-                "" if health is None else f", largest {health.largest:.1f}, random {sum(health.random) / len(health.random):.1f}"
+                ""
+                if health is None
+                else f", largest {health.largest:.1f}, random {sum(health.random) / len(health.random):.1f}"
             )
             update(epoch.epoch, total, f"loss {epoch.loss:.3f}{found}, {epoch.images_per_second:,.0f} images/s")
             for text in epoch.warnings:
@@ -709,7 +799,13 @@ def _epochs(title: str, quiet: bool) -> Iterator[Any]:
 def _show_forecast(found: Any, as_json: bool) -> None:
     def table() -> Any:
         rows = [
-            [p.name, str(p.count), f"{p.each:.3g} ± {p.error:.1g}" if p.measured else "", str(p.measured), _duration(p.seconds)]
+            [
+                p.name,
+                str(p.count),
+                f"{p.each:.3g} ± {p.error:.1g}" if p.measured else "",
+                str(p.measured),
+                _duration(p.seconds),
+            ]
             for p in found.parts
         ]
         return _table(["part", "left to do", "seconds each", "timed", "together"], rows)
@@ -738,7 +834,9 @@ def _buildable(found: Any, shape: tuple[int, ...] | None) -> tuple[Any, Any]:
     from nasplat.searchspace import Architecture
 
     if isinstance(found, OnnxFile):
-        raise InputError(f"expected a network torch can run, got {str(found)!r}.\n  Give the module the file was exported from.")
+        raise InputError(
+            f"expected a network torch can run, got {str(found)!r}.\n  Give the module the file was exported from."
+        )
     if isinstance(found, Architecture):
         return found.space.construct(found)
     return found, shape or getattr(found, "example_input", DEFAULT_INPUT)
@@ -759,13 +857,24 @@ EXTRA = {"ignore_unknown_options": True, "allow_extra_args": True}
 @click.option("--seed", default=0, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
 @click.option(
-    "--teacher", default=None, metavar="NETWORK|RUN", help="Of --train.strategy=ovo: a network, or the --out of an earlier train."
+    "--teacher",
+    default=None,
+    metavar="NETWORK|RUN",
+    help="Of --train.strategy=ovo: a network, or the --out of an earlier train.",
 )
-@click.option("--kernel-transforms", is_flag=True, help="Smaller depthwise kernels by learnt matrices, as in Once-for-All.")
 @click.option(
-    "--from", "source", default=None, type=click.Path(path_type=Path), help="Train one subnet further: run of a search or train."
+    "--kernel-transforms", is_flag=True, help="Smaller depthwise kernels by learnt matrices, as in Once-for-All."
 )
-@click.option("--subnet", default=None, metavar="ENCODING", help="Of --from: which one; default: the one that the search chose.")
+@click.option(
+    "--from",
+    "source",
+    default=None,
+    type=click.Path(path_type=Path),
+    help="Train one subnet further: run of a search or train.",
+)
+@click.option(
+    "--subnet", default=None, metavar="ENCODING", help="Of --from: which one; default: the one that the search chose."
+)
 @presets
 @dry_run_option
 @as_json
@@ -864,7 +973,9 @@ def train(
     show_default=True,
     help="Name, or a folder of IDX or npz files or pictures, or stereo:FOLDER; ?side=32 appends options.",
 )
-@click.option("--maximize", default="inherited", type=click.Choice(["inherited", "trained", "predicted"]), show_default=True)
+@click.option(
+    "--maximize", default="inherited", type=click.Choice(["inherited", "trained", "predicted"]), show_default=True
+)
 @click.option(
     "--minimize",
     default="macs",
@@ -880,7 +991,10 @@ def train(
     help="Predictor that proposes; none: proposals learn from the trials alone; fitted: base, fine-tuned on --pilots networks.",
 )
 @click.option(
-    "--pilots", type=int, default=None, help="Networks that --guide fitted evaluates first; the search knows them.  [default: 40]"
+    "--pilots",
+    type=int,
+    default=None,
+    help="Networks that --guide fitted evaluates first; the search knows them.  [default: 40]",
 )
 @click.option(
     "--latency",
@@ -901,7 +1015,9 @@ def train(
 @click.option(
     "--guide-at", "guide_at", multiple=True, metavar="NAME=VALUE", help="Presets at which the guide scores the choices."
 )
-@click.option("--prune", is_flag=True, help="With --maximize trained: stop trainings that cannot reach the Pareto front.")
+@click.option(
+    "--prune", is_flag=True, help="With --maximize trained: stop trainings that cannot reach the Pareto front."
+)
 @click.option(
     "--stages",
     default=None,
@@ -909,10 +1025,18 @@ def train(
     help="Qualities from the cheapest to the truth instead of --maximize, such as predicted,inherited,trained:2,trained:12.",
 )
 @click.option(
-    "--budget", type=float, default=None, metavar="SECONDS", help="Of evaluation, for all --stages and workers together."
+    "--budget",
+    type=float,
+    default=None,
+    metavar="SECONDS",
+    help="Of evaluation, for all --stages and workers together.",
 )
-@click.option("--storage", default=None, help="Optuna storage URL or .journal file; default: a journal in the run folder.")
-@click.option("--supernet", "supernet_run", default=None, type=click.Path(path_type=Path), help="Run folder of `nasplat train`.")
+@click.option(
+    "--storage", default=None, help="Optuna storage URL or .journal file; default: a journal in the run folder."
+)
+@click.option(
+    "--supernet", "supernet_run", default=None, type=click.Path(path_type=Path), help="Run folder of `nasplat train`."
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder; the same command resumes it.")
 @click.option("--workers", default=1, show_default=True, help="Processes of one thread each on this machine.")
 @click.option("--seed", default=0, show_default=True)
@@ -937,16 +1061,29 @@ def search(context: click.Context, space: str, out: Path, as_json: bool, workers
     if bool(stages) != (o["budget"] is not None):
         raise InputError("expected --stages and --budget together, got one of them.\n  Give both, or neither.")
     if o["exports"] is not None and "inherited" not in (stages or [o["maximize"]]):
-        raise InputError("--exports expected inherited quality: only subnets of a supernet have weights.\n  Leave it out.")
+        raise InputError(
+            "--exports expected inherited quality: only subnets of a supernet have weights.\n  Leave it out."
+        )
     if dry_run:
-        named = {k: o[k] for k in ("maximize", "minimize", "trials", "guide", "prune", "storage", "budget", "seed", "device")}
+        named = {
+            k: o[k] for k in ("maximize", "minimize", "trials", "guide", "prune", "storage", "budget", "seed", "device")
+        }
         named |= {
             "config": TrainConfig(**_config(TrainConfig, "train", tuple(context.args))),
             "stages": stages,
             "workers": workers,
         }
-        named |= {"pilots": o["pilots"], "timed_networks": o["timed"], "latency": o["latency_folder"], "runtime": o["runtime"]}
-        named |= {"limits": _pairs(o["limit"]), "guide_at": _pairs(o["guide_at"]) or None, "supernet_run": o["supernet_run"]}
+        named |= {
+            "pilots": o["pilots"],
+            "timed_networks": o["timed"],
+            "latency": o["latency_folder"],
+            "runtime": o["runtime"],
+        }
+        named |= {
+            "limits": _pairs(o["limit"]),
+            "guide_at": _pairs(o["guide_at"]) or None,
+            "supernet_run": o["supernet_run"],
+        }
         _show_forecast(runs.forecast_search(loaded, data, out, **named), as_json)
         return
     is_worker = PARENT in os.environ
@@ -994,7 +1131,9 @@ def search(context: click.Context, space: str, out: Path, as_json: bool, workers
 
     def run(trials: int, report: Any = None) -> Any:
         quality = stages[-1] if stages else o["maximize"]
-        return runs.run_search(loaded, data, out, maximize=quality, trials=trials, fitted=fitted, report=report, **common)
+        return runs.run_search(
+            loaded, data, out, maximize=quality, trials=trials, fitted=fitted, report=report, **common
+        )
 
     if workers > 1:
         with _progress("search", as_json) as update:
@@ -1039,7 +1178,9 @@ def search(context: click.Context, space: str, out: Path, as_json: bool, workers
             click.echo(f"exported {out / 'best.onnx'}: largest relative error {certificate.max_relative_error:.1e}")
         if (o["exports"] or 1) > 1 or "latency" in common:
             with _progress("files", as_json) as update:
-                files = runs.hand_over_front(study, loaded, supernet, out, common.get("latency"), o["exports"] or 1, update)
+                files = runs.hand_over_front(
+                    study, loaded, supernet, out, common.get("latency"), o["exports"] or 1, update
+                )
             if not as_json:
                 _print(None, False, lambda: _files_table(files, data.metric_name))
         show(out / "best.onnx", data, out / "pictures")
@@ -1072,7 +1213,16 @@ def _files_table(rows: list[dict[str, Any]], metric: str) -> Any:
         ]
         for r in rows
     ]
-    columns = ["file", "parameters", "MACs", "searched", f"test {metric}", "mean |torch − file|", "predicted ms", "measured ms"]
+    columns = [
+        "file",
+        "parameters",
+        "MACs",
+        "searched",
+        f"test {metric}",
+        "mean |torch − file|",
+        "predicted ms",
+        "measured ms",
+    ]
     return _table(columns, cells, f"Files in ONNX Runtime, one example, {rows[0]['threads']} threads")
 
 
@@ -1113,9 +1263,13 @@ def _cell(value: Any) -> str:
     help="Name, or a folder of IDX or npz files or pictures, or stereo:FOLDER; ?side=32 appends options.",
 )
 @click.option("-n", "n", default=30, show_default=True, help="Distinct networks to train.")
-@click.option("--architectures", type=click.File(), help="Label these, one encoding or JSON line each; - reads standard input.")
+@click.option(
+    "--architectures", type=click.File(), help="Label these, one encoding or JSON line each; - reads standard input."
+)
 @click.option("--seeds", default=1, show_default=True, help="Trainings of one network.")
-@click.option("--repeat", default=1.0, show_default=True, help="Share of the networks that get more than the first seed.")
+@click.option(
+    "--repeat", default=1.0, show_default=True, help="Share of the networks that get more than the first seed."
+)
 @limit_option
 @click.option("--storage", default=None, help="Optuna storage URL or .journal file; default: beside the table.")
 @click.option("--workers", default=1, show_default=True, help="Processes of one thread each.")
@@ -1164,21 +1318,32 @@ def label(context: click.Context, space: str, task: str, n: int, out: Path, as_j
 @cli.command(context_settings=EXTRA)
 @click.argument("network")
 @click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="Folder of the networks found; the same command resumes it."
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder of the networks found; the same command resumes it.",
 )
 @click.option(
     "--cut", multiple=True, metavar="COST=SHARE", help="What must go: macs, params or latency_ms.  [default: macs=0.15]"
 )
 @click.option(
-    "--keep", default=0.0, show_default=True, help="Loss allowed: of the task's metric, or of the predictor's score without task."
+    "--keep",
+    default=0.0,
+    show_default=True,
+    help="Loss allowed: of the task's metric, or of the predictor's score without task.",
 )
 @click.option("--task", default=None, help="Original and networks found are trained on it and judged; as for train.")
 @click.option("--predictor", default="base", show_default=True, help="Name or folder of a trained predictor.")
 @click.option("--rounds", default=12, show_default=True, help="Edits from the original at most.")
-@click.option("--finalists", default=8, show_default=True, help="Networks found at most; each is trained if there is a task.")
+@click.option(
+    "--finalists", default=8, show_default=True, help="Networks found at most; each is trained if there is a task."
+)
 @click.option("--device", default="cpu", show_default=True, help="Of the trainings.")
 @click.option(
-    "--seed", default=0, show_default=True, help="Of the edits, the order of the data, and the initial values of an architecture."
+    "--seed",
+    default=0,
+    show_default=True,
+    help="Of the edits, the order of the data, and the initial values of an architecture.",
 )
 @input_shape
 @as_json
@@ -1203,11 +1368,21 @@ def improve(context: click.Context, network: str, out: Path, as_json: bool, **o:
     task = None if o["task"] is None else nasplat.load_task(o["task"])
     cut = {k: float(v) for k, v in _pairs(o["cut"]).items()} or None
     before = (
-        None if task is None else Trainings(out, {"task": o["task"], "budget": dataclasses.asdict(budget), "seed": o["seed"]})
+        None
+        if task is None
+        else Trainings(out, {"task": o["task"], "budget": dataclasses.asdict(budget), "seed": o["seed"]})
     )
     with _progress("improve", as_json) as update:
         found = nasplat.improve(
-            *(module, shape, nasplat.load_predictor(o["predictor"]), cut, o["keep"], task and task.to(o["device"]), budget),
+            *(
+                module,
+                shape,
+                nasplat.load_predictor(o["predictor"]),
+                cut,
+                o["keep"],
+                task and task.to(o["device"]),
+                budget,
+            ),
             *(Settings(rounds=o["rounds"], finalists=o["finalists"]), o["seed"], update),
             known=before and before.known,
             learnt=before and before.learnt,
@@ -1219,9 +1394,13 @@ def improve(context: click.Context, network: str, out: Path, as_json: bool, **o:
         metric = [] if task is None else [f"{task.metric_name} decide", "test"]
         cells = []
         for row in rows:
-            saved = f"{row['macs_saved']:.1%}" + (f", {row['latency_ms_saved']:.1%} ms" if "latency_ms_saved" in row else "")
+            saved = f"{row['macs_saved']:.1%}" + (
+                f", {row['latency_ms_saved']:.1%} ms" if "latency_ms_saved" in row else ""
+            )
             interval = (
-                "outside the support" if row["low"] is None else f"{row['predicted']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+                "outside the support"
+                if row["low"] is None
+                else f"{row['predicted']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
             )
             own = [] if task is None else [_cell(row["decide"]), _cell(row["test"])]
             cells.append(
@@ -1236,7 +1415,9 @@ def improve(context: click.Context, network: str, out: Path, as_json: bool, **o:
                     row["edits"],
                 ]
             )
-        return _table(["network", "predicted gain", "predicted", "MACs", "saved", "parameters", *metric, "edits"], cells)
+        return _table(
+            ["network", "predicted gain", "predicted", "MACs", "saved", "parameters", *metric, "edits"], cells
+        )
 
     _print(data, as_json, table)
     if not as_json:
@@ -1291,7 +1472,9 @@ def report(run: Path) -> None:
 
 @cli.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--out", default=None, type=click.Path(path_type=Path), help="Folder of the repetition; default RUN/replay.")
+@click.option(
+    "--out", default=None, type=click.Path(path_type=Path), help="Folder of the repetition; default RUN/replay."
+)
 @as_json
 @click.pass_context
 def replay(context: click.Context, run: Path, out: Path | None, as_json: bool) -> None:
@@ -1323,7 +1506,9 @@ def doctor(as_json: bool) -> None:
     _print(
         rows,
         as_json,
-        lambda: _table(["check", "result"], [[r["check"], ("ok " if r["ok"] else "FAILED ") + r["result"]] for r in rows]),
+        lambda: _table(
+            ["check", "result"], [[r["check"], ("ok " if r["ok"] else "FAILED ") + r["result"]] for r in rows]
+        ),
     )
     if not all(r["ok"] for r in rows):
         sys.exit(1)

@@ -92,7 +92,9 @@ def run(
     say(f"\n2. One supernet of {space!r} on {task!r}")
     study = _search(space, task, out, seed, scale, say, progress)
     result["pareto"] = runs.pareto_rows(study, space)
-    say(f"\n3. Pareto set of {len(result['pareto'])} subnets, inherited accuracy against MACs (limit {scale.macs:,.0f})")
+    say(
+        f"\n3. Pareto set of {len(result['pareto'])} subnets, inherited accuracy against MACs (limit {scale.macs:,.0f})"
+    )
     for row in result["pareto"]:
         say(
             f"   {row['inherited accuracy_percent']:6.2f} %  {row['macs']:>10,} MACs  {row['params']:>8,} parameters  {row['architecture']}"
@@ -107,12 +109,16 @@ def run(
         f"under the same limit: the found one {'beats' if result['wins'] else 'DOES NOT beat'} the median"
     )
     result["export"] = _export(space, task, result, seed, scale, out, say)
-    runs.choose(out, space.parse(result["found"]), f"best on the decide split of {scale.finalists} finalists trained alone")
+    runs.choose(
+        out, space.parse(result["found"]), f"best on the decide split of {scale.finalists} finalists trained alone"
+    )
     result["seconds"] = time.perf_counter() - started
     (out / "results.json").write_text(json.dumps(result, indent=1, default=str) + "\n", encoding="utf-8")
     (out / "results.md").write_text(page(result, scale), encoding="utf-8")
     report = write_report(out)
-    say(f"\n{result['seconds']:.0f} s. Everything is in {out}/: results.md, study.journal, best.onnx, best.certificate.json")
+    say(
+        f"\n{result['seconds']:.0f} s. Everything is in {out}/: results.md, study.journal, best.onnx, best.certificate.json"
+    )
     say(f"Open {report}")
     return result
 
@@ -123,11 +129,15 @@ def _show_scores(say: Callable[[str], Any]) -> list[dict[str, Any]]:
     for i, r in enumerate(rows, 1):
         p = r.prediction
         value = f"{p.mean:6.2f} [{p.low:.2f}, {p.high:.2f}]" if p.mean is not None else "outside the support"
-        say(f"   {i}. {value:<24} {p.macs / 1e6:7.2f} M MACs {p.params / 1e6:6.3f} M parameters  {r.name.partition(':')[2]}")
+        say(
+            f"   {i}. {value:<24} {p.macs / 1e6:7.2f} M MACs {p.params / 1e6:6.3f} M parameters  {r.name.partition(':')[2]}"
+        )
     return [{"network": r.name} | r.prediction.to_dict() for r in rows]
 
 
-def _search(space: Space, task: Task, out: Path, seed: int, scale: Scale, say: Callable[[str], Any], progress: Any) -> Any:
+def _search(
+    space: Space, task: Task, out: Path, seed: int, scale: Scale, say: Callable[[str], Any], progress: Any
+) -> Any:
     supernet = Supernet(space, task, seed)
     with _bar(progress, "supernet") as update:
         supernet.train(
@@ -227,7 +237,12 @@ def _bar(progress: Any, what: str) -> Any:
 def page(result: dict[str, Any], scale: Scale) -> str:
     """The results as one Markdown page."""
     predictor = load_predictor("trees-nb201")
-    lines = ["# nasplat demo", "", f"Seed {result['seed']}; {json.dumps(runs.hardware())}; {json.dumps(runs.versions())}", ""]
+    lines = [
+        "# nasplat demo",
+        "",
+        f"Seed {result['seed']}; {json.dumps(runs.hardware())}; {json.dumps(runs.versions())}",
+        "",
+    ]
     lines += [
         f"## Scored ({predictor.metric})",
         "",
@@ -239,7 +254,13 @@ def page(result: dict[str, Any], scale: Scale) -> str:
         span = f"{r['low']:.2f} – {r['high']:.2f}" if r["low"] is not None else r["reason"]
         network = r["network"].replace("|", "\\|")
         lines.append(f"| {mean} | {span} | {r['macs']:,} | {r['params']:,} | `{network}` |")
-    lines += ["", f"## Pareto set on {TASK}", "", "| inherited accuracy % | MACs | parameters | cell |", "|---|---|---|---|"]
+    lines += [
+        "",
+        f"## Pareto set on {TASK}",
+        "",
+        "| inherited accuracy % | MACs | parameters | cell |",
+        "|---|---|---|---|",
+    ]
     for r in result["pareto"]:
         cell = r["architecture"].replace("|", "\\|")
         lines.append(f"| {r['inherited accuracy_percent']:.2f} | {r['macs']:,} | {r['params']:,} | {cell} |")

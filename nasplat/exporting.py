@@ -114,7 +114,9 @@ def export(
     return certificate
 
 
-def check_export(module: nn.Module, path: str | Path, example_input: Sequence[int], tolerance: float | None = None) -> float:
+def check_export(
+    module: nn.Module, path: str | Path, example_input: Sequence[int], tolerance: float | None = None
+) -> float:
     """Compare an existing ONNX file with a module.
 
     Returns:
@@ -131,7 +133,9 @@ def check_export(module: nn.Module, path: str | Path, example_input: Sequence[in
     module.eval()
     try:
         shape = tuple(example_input)
-        rows = _compare(module, open_session(data), shape, _tolerance(module, shape) if tolerance is None else tolerance)
+        rows = _compare(
+            module, open_session(data), shape, _tolerance(module, shape) if tolerance is None else tolerance
+        )
     finally:
         module.train(training)
     return max(r["relative_error"] for r in rows)
@@ -183,7 +187,13 @@ def _compare(module: nn.Module, session: Any, shape: tuple[int, ...], tolerance:
             difference, largest = float(np.abs(got - wanted).max()), float(np.abs(wanted).max())
             relative = difference / max(largest, 1e-12)
             rows.append(
-                {"batch": batch, "seed": seed, "max_difference": difference, "max_output": largest, "relative_error": relative}
+                {
+                    "batch": batch,
+                    "seed": seed,
+                    "max_difference": difference,
+                    "max_output": largest,
+                    "relative_error": relative,
+                }
             )
             if not relative <= tolerance:
                 raise ExportError(

@@ -71,7 +71,10 @@ class Evaluation:
 
 
 def distinct(
-    table: Table, progress: Progress | None = None, workers: int = 1, seen: dict[Architecture, tuple[str, View]] | None = None
+    table: Table,
+    progress: Progress | None = None,
+    workers: int = 1,
+    seen: dict[Architecture, tuple[str, View]] | None = None,
 ) -> Labelled:
     """One view per computation: rows whose graphs have equal keys are averaged.
 
@@ -274,13 +277,19 @@ def fit_tasks(
         TableError: fewer than 60 distinct networks of a task, or a predictor without an encoder.
     """
     if not hasattr(encoder, "encoder_"):
-        raise TableError(f"expected a predictor with an encoder, got family {encoder.family!r}.\n  Use gennape-nb101 or base.")
+        raise TableError(
+            f"expected a predictor with an encoder, got family {encoder.family!r}.\n  Use gennape-nb101 or base."
+        )
     seen: dict[Architecture, tuple[str, View]] = {}
     data = {task: distinct(table, progress, workers, seen) for task, table in tables.items()}
     for task, found in data.items():
         if len(found.labels) < 60:
-            raise TableError(f"expected at least 60 distinct networks of task {task!r}, got {len(found.labels)}.\n  Label more.")
-    keys = sorted({k for found in data.values() for k in found.keys}, key=lambda k: sha256(f"{seed} {k}".encode()).digest())
+            raise TableError(
+                f"expected at least 60 distinct networks of task {task!r}, got {len(found.labels)}.\n  Label more."
+            )
+    keys = sorted(
+        {k for found in data.values() for k in found.keys}, key=lambda k: sha256(f"{seed} {k}".encode()).digest()
+    )
     part = {k: 0 if i < 0.8 * len(keys) else 1 if i < 0.9 * len(keys) else 2 for i, k in enumerate(keys)}
     groups = {t: [f.take([i for i, k in enumerate(f.keys) if part[k] == n]) for n in range(3)] for t, f in data.items()}
     settings = {k: v for k, v in encoder.get_params().items() if k in {"hidden", "layers", "embedding", "trunk"}}

@@ -113,7 +113,9 @@ def supernet_epochs(supernet: Supernet, config: TrainConfig, left: int) -> Part:
     return _part("supernet epochs", left, [first + batches * t for t in times[1:]])
 
 
-def evaluations(objective: AbstractObjective, architectures: Sequence[Architecture], count: int, pruned: bool = False) -> Part:
+def evaluations(
+    objective: AbstractObjective, architectures: Sequence[Architecture], count: int, pruned: bool = False
+) -> Part:
     """Evaluations of an objective.
 
     Args:

@@ -84,7 +84,10 @@ def hand_over(
         row = {"name": member.name, "params": graph.params, "macs": graph.macs, "searched": member.searched}
         row |= {f"test {task.metric_name}": task.evaluate(file, "test", BATCH), "opset": certificate.opset}
         row |= {"mean_difference": float(difference.mean()), "max_difference": float(difference.max())}
-        row |= {"max_output": max(c["max_output"] for c in certificate.checks), "architecture": str(member.architecture)}
+        row |= {
+            "max_output": max(c["max_output"] for c in certificate.checks),
+            "architecture": str(member.architecture),
+        }
         if latency is not None:
             answer = latency.predict([graph])[0]
             row |= {"predicted_ms": answer.mean, "predicted_low_ms": answer.low, "predicted_high_ms": answer.high}
@@ -124,7 +127,11 @@ def agreement(rows: Sequence[dict[str, Any]]) -> dict[str, float] | None:
         return None
     predicted, measured = (np.array(v, np.float64) for v in zip(*known, strict=True))
     tau = kendall_tau(predicted.tolist(), measured.tolist())
-    return {"networks": len(known), "tau": float(tau), "mape_percent": float(np.mean(np.abs(predicted / measured - 1)) * 100)}
+    return {
+        "networks": len(known),
+        "tau": float(tau),
+        "mape_percent": float(np.mean(np.abs(predicted / measured - 1)) * 100),
+    }
 
 
 def show(path: Path, task: Task, folder: Path) -> bool:
@@ -146,7 +153,9 @@ def show(path: Path, task: Task, folder: Path) -> bool:
     try:
         from PIL import Image
     except ImportError as err:
-        raise MissingExtraError('pictures need Pillow, which is not installed.\n  pip install "nasplat[images]"') from err
+        raise MissingExtraError(
+            'pictures need Pillow, which is not installed.\n  pip install "nasplat[images]"'
+        ) from err
     folder.mkdir(parents=True, exist_ok=True)
     places = torch.arange(min(SHOWN, len(task.test))) * len(task.test) // min(SHOWN, len(task.test))
     x, y = task.test.x[places].cpu(), task.test.y[places].cpu()

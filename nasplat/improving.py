@@ -200,7 +200,9 @@ class _Search:
                 costs["latency_ms"] = answer.latency_ms
             base = original.costs if original is not None else costs
             saved = {k: 1 - v / base[k] if base[k] else 0.0 for k, v in costs.items()}
-            found.append(Candidate(network, answer, score, score - (original.score if original else score), costs, saved))
+            found.append(
+                Candidate(network, answer, score, score - (original.score if original else score), costs, saved)
+            )
         return found
 
     @property
@@ -279,7 +281,9 @@ class _Search:
         enough = [c for c in self.seen.values() if self.share(c) >= 1]
         best = max(enough, key=self.standing, default=None)
         if best is None:
-            words = f"none saves enough yet, at most {max(self.share(c) for c in self.seen.values()):.0%} of what is wanted"
+            words = (
+                f"none saves enough yet, at most {max(self.share(c) for c in self.seen.values()):.0%} of what is wanted"
+            )
         elif self.task is None:
             words = f"best gain of those that save enough {best.gain:+.3g}"
         else:

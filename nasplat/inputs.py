@@ -96,7 +96,9 @@ def _timm(name: str) -> nn.Module:
     try:
         import timm  # type: ignore[import-not-found]
     except ImportError as err:
-        raise MissingExtraError(f"timm:{name} needs timm, which is not installed.\n  Install it: pip install timm") from err
+        raise MissingExtraError(
+            f"timm:{name} needs timm, which is not installed.\n  Install it: pip install timm"
+        ) from err
     try:
         model = timm.create_model(name)
     except RuntimeError as err:
@@ -113,12 +115,16 @@ def _factory(file: Path, name: str) -> nn.Module | Architecture:
         names = [k for k, v in vars(module).items() if callable(v) and not k.startswith("_")]
         raise ContentError(f"{file} defines no {name!r}; it defines: {', '.join(names)}.\n  Use one of these.")
     if isinstance(made, Space):
-        raise InputError(f"{file}:{name} is a search space, not a network.\n  Append an encoding, or use `nasplat sample`.")
+        raise InputError(
+            f"{file}:{name} is a search space, not a network.\n  Append an encoding, or use `nasplat sample`."
+        )
     if not isinstance(made, nn.Module):
         try:
             made = made()
         except TypeError as err:
-            raise InputError(f"{file}:{name} expected to be callable without arguments: {err}.\n  Give defaults.") from err
+            raise InputError(
+                f"{file}:{name} expected to be callable without arguments: {err}.\n  Give defaults."
+            ) from err
     if not isinstance(made, nn.Module | Architecture):
         raise InputError(f"{file}:{name} expected to return an nn.Module, got {type(made).__name__}.\n  Return one.")
     return made
@@ -158,7 +164,9 @@ def capture(x: Any, example_input: Any = None, program: bool | None = None) -> G
         return capture_module(x, shape, program)
     if hasattr(x, "graph"):
         return x.graph()
-    raise InputError(f"expected a module, Graph, Architecture or string, got {type(x).__name__}.\n  Strings: {GRAMMAR}.")
+    raise InputError(
+        f"expected a module, Graph, Architecture or string, got {type(x).__name__}.\n  Strings: {GRAMMAR}."
+    )
 
 
 def load_predictor(reference: str) -> AbstractPredictor:
@@ -256,11 +264,15 @@ def score(
     loaded = load_predictor(predictor) if isinstance(predictor, str) else predictor
     if against is not None:
         if not hasattr(loaded, "against"):
-            raise InputError(f"expected a universal predictor beside against, got family {loaded.family!r}.\n  Use 'base'.")
+            raise InputError(
+                f"expected a universal predictor beside against, got family {loaded.family!r}.\n  Use 'base'."
+            )
         loaded = compared(loaded, against, seed)
     if recipe is not None:
         if loaded.zoo is None:
-            raise InputError(f"expected a universal predictor beside recipe, got family {loaded.family!r}.\n  Use 'base'.")
+            raise InputError(
+                f"expected a universal predictor beside recipe, got family {loaded.family!r}.\n  Use 'base'."
+            )
         loaded = copy(loaded)
         loaded.zoo = cast(Any, loaded.zoo).under(recipe)
     if known is not None:

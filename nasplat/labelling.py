@@ -102,7 +102,9 @@ def label(
                 "  Pass those, or workers=1."
             )
         lines = [(name, a.to_json(), s) for name, (a, s) in jobs.items()]
-        _share_out(study, jobs, workers, (loaded.name, loaded.presets, task, asdict(budget), storage, lines, device), report)
+        _share_out(
+            study, jobs, workers, (loaded.name, loaded.presets, task, asdict(budget), storage, lines, device), report
+        )
     _work(study, jobs, loaded, data, budget, device, report)  # after several workers: what those that died left
     return read_labels(study, loaded, jobs)
 
@@ -133,15 +135,21 @@ def draw(space: Space, n: int, seed: int, limits: Mapping[Any, float] | None = N
 
 
 def _listed(space: Space, given: Iterable[Architecture | str], n: int) -> list[Architecture]:
-    members = list(dict.fromkeys(space.parse(g) if isinstance(g, str) else space.architecture(g.choices) for g in given))
+    members = list(
+        dict.fromkeys(space.parse(g) if isinstance(g, str) else space.architecture(g.choices) for g in given)
+    )
     if len(members) < n:
-        raise SpaceError(f"expected {n} architectures, the list holds {len(members)} distinct ones.\n  Pass n={len(members)}.")
+        raise SpaceError(
+            f"expected {n} architectures, the list holds {len(members)} distinct ones.\n  Pass n={len(members)}."
+        )
     return members[:n]
 
 
 def _jobs(members: list[Architecture], seed: int, seeds: int, repeat: float) -> Jobs:
     if seeds < 1 or not 0 <= repeat <= 1:
-        raise SearchError(f"expected seeds >= 1 and repeat from 0 to 1, got {seeds} and {repeat}.\n  Repeat is a share.")
+        raise SearchError(
+            f"expected seeds >= 1 and repeat from 0 to 1, got {seeds} and {repeat}.\n  Repeat is a share."
+        )
     repeated = round(repeat * len(members))
     pairs = [(a, seed + s) for i, a in enumerate(members) for s in range(seeds if i < repeated else 1)]
     return {f"{a.space.format(a)} seed {s}": (a, s) for a, s in pairs}
@@ -212,20 +220,26 @@ def _take(
         job = next((name for name in jobs if name not in taken), None)
         if job is not None:
             architecture, s = jobs[job]
-            study.enqueue_trial(dict(architecture.choices), user_attrs={"job": job, "training_seed": s, "worker": worker})
+            study.enqueue_trial(
+                dict(architecture.choices), user_attrs={"job": job, "training_seed": s, "worker": worker}
+            )
         elif not any(t.state == TrialState.WAITING for t in trials):
             return
         trial = study.ask()  # perhaps one that another worker has enqueued
         trial.set_user_attr("worker", worker)
         name = trial.user_attrs.get("job")
-        rivals = [t for t in study.get_trials(deepcopy=False) if t.user_attrs.get("job") == name and t.number != trial.number]
+        rivals = [
+            t for t in study.get_trials(deepcopy=False) if t.user_attrs.get("job") == name and t.number != trial.number
+        ]
         if name is None or any(_holds(t) and (t.number < trial.number or t.state.is_finished()) for t in rivals):
             study.tell(trial, state=TrialState.PRUNED)
             continue
         _train(study, trial, space, task, budget)
         if report is not None:
             done = _done(study, jobs)
-            report(Progress(done, len(jobs), 0, time.monotonic() - started, study.get_trials(deepcopy=False)[trial.number]))
+            report(
+                Progress(done, len(jobs), 0, time.monotonic() - started, study.get_trials(deepcopy=False)[trial.number])
+            )
 
 
 def _holds(trial: FrozenTrial) -> bool:
@@ -309,7 +323,9 @@ def _worker(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space = load_space(name, **presets)
     jobs = {job: (Architecture.from_json(line, space), s) for job, line, s in lines}
-    study = optuna.load_study(storage=open_storage(storage), study_name=NAME, sampler=optuna.samplers.RandomSampler(seed=0))
+    study = optuna.load_study(
+        storage=open_storage(storage), study_name=NAME, sampler=optuna.samplers.RandomSampler(seed=0)
+    )
     try:
         _work(study, jobs, space, load_task(task), Budget(**budget), device)
     except KeyboardInterrupt:

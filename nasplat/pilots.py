@@ -106,7 +106,9 @@ def learn_quality(
         "values": values,
     }
     (folder / "quality.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    table = Table(tuple(r for _, r in done), "value", "architecture", str(file), lambda text: Architecture.from_json(text, space))
+    table = Table(
+        tuple(r for _, r in done), "value", "architecture", str(file), lambda text: Architecture.from_json(text, space)
+    )
     return Quality(base.finetune(graphs, values, seed), table, about)
 
 
@@ -128,7 +130,9 @@ def _evaluated(architecture: Architecture, key: str, objective: AbstractObjectiv
         value, failure = (f"{found:.9g}", "") if isfinite(found) else ("", "not finite")
     except Exception:
         failure = traceback.format_exc()
-    row = dict(zip(COLUMNS, (architecture.to_json(), key, str(graph.macs), str(graph.params), value, failure), strict=True))
+    row = dict(
+        zip(COLUMNS, (architecture.to_json(), key, str(graph.macs), str(graph.params), value, failure), strict=True)
+    )
     is_new = not file.exists()
     with file.open("a", newline="", encoding="utf-8") as out:
         writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
@@ -142,4 +146,6 @@ def _read(file: Path) -> dict[str, dict[str, str]]:
     if not file.exists():
         return {}
     with file.open(newline="", encoding="utf-8") as text:
-        return {r["key"]: r for r in csv.DictReader(text) if r.get("failure") is not None}  # a killed process leaves half a row
+        return {
+            r["key"]: r for r in csv.DictReader(text) if r.get("failure") is not None
+        }  # a killed process leaves half a row

@@ -100,7 +100,9 @@ def describe(folder: Path, verb: str, settings: Mapping[str, Any], command: list
         there = json.loads(file.read_text(encoding="utf-8"))
         if there.get("verb") == verb and there.get("settings") != plain:
             # an option that the folder is older than counts as not given
-            changed = [k for k in plain if (there["settings"].get(k) or None) != (plain[k] or None) and k not in GROWING]
+            changed = [
+                k for k in plain if (there["settings"].get(k) or None) != (plain[k] or None) and k not in GROWING
+            ]
             if changed:
                 raise SearchError(
                     f"run folder {str(folder)!r} holds a {verb} with {changed[0]} {there['settings'].get(changed[0])!r}, got "
@@ -110,7 +112,9 @@ def describe(folder: Path, verb: str, settings: Mapping[str, Any], command: list
     words = command if command is not None else sys.argv[1:]
     row = {"verb": verb, "settings": plain, "versions": versions(), "hardware": hardware()}
     row |= {"command": shlex.join(["nasplat", *words]), "words": words}
-    file.write_text(json.dumps(row | {"started": time.strftime("%Y-%m-%d %H:%M:%S")}, indent=1) + "\n", encoding="utf-8")
+    file.write_text(
+        json.dumps(row | {"started": time.strftime("%Y-%m-%d %H:%M:%S")}, indent=1) + "\n", encoding="utf-8"
+    )
 
 
 def guided(name: str, at: dict[str, Any] | None, space: Space, seed: int) -> Predicted:
@@ -261,7 +265,9 @@ def fit_quality(
         SearchError: quality is predicted already.
     """
     if maximize == "predicted":
-        raise SearchError("--guide fitted expected inherited or trained quality, got predicted.\n  Use --maximize inherited.")
+        raise SearchError(
+            "--guide fitted expected inherited or trained quality, got predicted.\n  Use --maximize inherited."
+        )
     objective = quality(maximize, task, supernet, None, seed)
     return learn_quality(space, objective, load_predictor("base"), folder, n, bounds(limits, latency), seed, report)
 
@@ -362,7 +368,9 @@ def quality(word: str, task: Task, supernet: Any, predicted: Predicted | None, s
     if word == "inherited":
         return Inherited(supernet)
     if word != "predicted":
-        raise SearchError(f"expected predicted, inherited, trained or trained:EPOCHS, got {word!r}.\n  Use one of these.")
+        raise SearchError(
+            f"expected predicted, inherited, trained or trained:EPOCHS, got {word!r}.\n  Use one of these."
+        )
     if predicted is None:
         raise SearchError("predicted quality expected a --guide, got none.\n  Name a predictor.")
     return predicted
@@ -375,7 +383,9 @@ def costs(word: str, latency: LatencyPredictor | None = None) -> list[AbstractOb
     return [] if word == "none" else [Measured() if word == "latency" else Counted(word)]
 
 
-def forecast_training(space: Space, task: Task, folder: Path, config: TrainConfig, seed: int, device: str) -> forecast.Forecast:
+def forecast_training(
+    space: Space, task: Task, folder: Path, config: TrainConfig, seed: int, device: str
+) -> forecast.Forecast:
     """What the training of a supernet will take.
 
     Args:
@@ -512,7 +522,9 @@ def teacher_of(reference: str, task: Task, device: str) -> Any:
     if isinstance(found, Architecture):
         return found.build()
     if not isinstance(found, torch.nn.Module):
-        raise SearchError(f"--teacher expected a run folder or a network torch can run, got {reference!r}.\n  Give a module.")
+        raise SearchError(
+            f"--teacher expected a run folder or a network torch can run, got {reference!r}.\n  Give a module."
+        )
     return found
 
 
@@ -535,7 +547,9 @@ def trained(folder: Path, space: Space, task: Task, seed: int = 0, device: str =
         used = json.loads((folder / "run.json").read_text(encoding="utf-8"))["settings"].get("supernet_run")
         file = file if used is None else Path(used) / "supernet" / "supernet.safetensors"
     if not file.exists():
-        raise SearchError(f"expected a run folder with a supernet, got {str(folder)!r}.\n  Give the --out of `nasplat train`.")
+        raise SearchError(
+            f"expected a run folder with a supernet, got {str(folder)!r}.\n  Give the --out of `nasplat train`."
+        )
     return finished_supernet(file, space, task, seed, device)
 
 
@@ -553,7 +567,11 @@ def finished_supernet(file: Path, space: Space, task: Task, seed: int = 0, devic
 
 
 def finetune(
-    supernet: Supernet, architecture: Architecture, folder: Path, config: TrainConfig, report: Callable[[Any, int], None] | None
+    supernet: Supernet,
+    architecture: Architecture,
+    folder: Path,
+    config: TrainConfig,
+    report: Callable[[Any, int], None] | None,
 ) -> dict[str, Any]:
     """Train one subnet further with the recipe of supernets, and hand it over: best.onnx with its certificate, and chosen.json.
 
@@ -693,7 +711,9 @@ def recorded(folder: Path) -> list[str]:
     """
     file = folder / "run.json"
     if not file.exists():
-        raise SearchError(f"expected a run folder with run.json, got {str(folder)!r}.\n  Give the --out of an earlier command.")
+        raise SearchError(
+            f"expected a run folder with run.json, got {str(folder)!r}.\n  Give the --out of an earlier command."
+        )
     return list(json.loads(file.read_text(encoding="utf-8"))["words"])
 
 
@@ -750,7 +770,11 @@ def diagnose() -> list[dict[str, Any]]:
         def predict(name: str = name) -> str:
             space = trained_on(content.folder("predictors") / name).get("space", "nasbench201")
             answer = load_predictor(name).predict([load_space(space).sample(seed=1)])[0]
-            return f"{answer.mean:.2f} [{answer.low:.2f}, {answer.high:.2f}] {answer.metric}" if answer.mean else answer.reason
+            return (
+                f"{answer.mean:.2f} [{answer.low:.2f}, {answer.high:.2f}] {answer.metric}"
+                if answer.mean
+                else answer.reason
+            )
 
         attempt(f"predictor {name}", predict)
     attempt("capture", lambda: str(capture(torch.nn.Linear(4, 2), (1, 4))))

@@ -57,7 +57,9 @@ def open_storage(storage: Any) -> Any:
             try:
                 return _patient()(storage, engine_kwargs={"pool_pre_ping": True})
             except (IntegrityError, OperationalError, ProgrammingError, StorageInternalError):
-                time.sleep(PAUSE)  # workers that start at once create the tables at once, and one succeeds; or it restarts
+                time.sleep(
+                    PAUSE
+                )  # workers that start at once create the tables at once, and one succeeds; or it restarts
         return _patient()(storage, engine_kwargs={"pool_pre_ping": True})
     except ImportError as err:
         raise SearchError(
@@ -66,7 +68,9 @@ def open_storage(storage: Any) -> Any:
         ) from err
     except (ArgumentError, DBAPIError, StorageInternalError, ValueError) as err:
         first = str(err).splitlines()[0]
-        raise SearchError(f"storage {_hidden(storage)!r} cannot be opened: {first}\n  Check the URL and the server.") from err
+        raise SearchError(
+            f"storage {_hidden(storage)!r} cannot be opened: {first}\n  Check the URL and the server."
+        ) from err
 
 
 def _hidden(url: str) -> str:

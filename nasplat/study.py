@@ -19,7 +19,15 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from nasplat.errors import SearchError
-from nasplat.searching import AbstractObjective, Counted, FrontPruner, Limits, ListedSampler, OutsideSupport, PredictorSampler
+from nasplat.searching import (
+    AbstractObjective,
+    Counted,
+    FrontPruner,
+    Limits,
+    ListedSampler,
+    OutsideSupport,
+    PredictorSampler,
+)
 from nasplat.searching.facts import facts_of
 from nasplat.searching.ledger import STOPPED, Ledger
 from nasplat.searching.liveness import Heart, Watch
@@ -163,7 +171,9 @@ def claim(study: optuna.Study, mine: Mapping[str, str]) -> None:
             )
 
 
-def _claim_search(study: optuna.Study, space: Space, objectives: list[AbstractObjective], bounds: Limits, seed: int) -> None:
+def _claim_search(
+    study: optuna.Study, space: Space, objectives: list[AbstractObjective], bounds: Limits, seed: int
+) -> None:
     limits = dict(bounds.counted) | {n: v for n, _, v in bounds.others}
     names = json.dumps([o.name for o in objectives])
     claim(study, {"space": space.reference, "objectives": names, "limits": json.dumps(limits)})
@@ -186,7 +196,9 @@ def _add_known(study: optuna.Study, space: Space, objectives: list[AbstractObjec
     """Labelled rows as finished trials: the table gives the one expensive objective, the rest is counted."""
     expensive = [i for i, o in enumerate(objectives) if not o.is_cheap]
     if len(expensive) != 1:
-        raise SearchError(f"known= expected exactly one objective that is not counted, got {len(expensive)}.\n  Leave it out.")
+        raise SearchError(
+            f"known= expected exactly one objective that is not counted, got {len(expensive)}.\n  Leave it out."
+        )
     keys: set[str] = set()
     for architecture, label in zip(known.architectures, known.labels, strict=True):
         member = space.architecture(architecture.choices)
@@ -255,7 +267,9 @@ def _run(
             for key, value in _about(architecture).items():
                 trial.set_user_attr(key, value)
             ledger.update(study)
-            is_claimed = isinstance(study.sampler, ArchitectureSampler) and study.sampler.claimed(trial.number) == architecture
+            is_claimed = (
+                isinstance(study.sampler, ArchitectureSampler) and study.sampler.claimed(trial.number) == architecture
+            )
             if listed is not None and not is_claimed and "retry_of" not in trial.user_attrs:
                 reason = SURPLUS  # another worker took the last one meanwhile
             rival = None if is_claimed or reason else ledger.rival(facts_of(architecture).key, trial.number)
@@ -366,7 +380,9 @@ def architectures(study: optuna.Study, space: Space | None = None) -> list[tuple
         trials = study.best_trials
     else:
         trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        trials = sorted(trials, key=lambda t: t.values[0], reverse=study.direction == optuna.study.StudyDirection.MAXIMIZE)
+        trials = sorted(
+            trials, key=lambda t: t.values[0], reverse=study.direction == optuna.study.StudyDirection.MAXIMIZE
+        )
     return [(Architecture.from_json(t.user_attrs["architecture"], space), list(t.values)) for t in trials]
 
 
@@ -378,4 +394,6 @@ def table_of(study: optuna.Study, space: Space | None = None) -> Table:
         row = {k: str(t.user_attrs[k]) for k in ("architecture", "key", "macs", "params")}
         rows.append(row | {n: f"{v:.6g}" for n, v in zip(names, t.values, strict=True)})
     larger = study.directions[0] == optuna.study.StudyDirection.MAXIMIZE
-    return Table(tuple(rows), names[0], "architecture", study.study_name, lambda s: Architecture.from_json(s, space), larger)
+    return Table(
+        tuple(rows), names[0], "architecture", study.study_name, lambda s: Architecture.from_json(s, space), larger
+    )

@@ -61,7 +61,9 @@ class Table:
             TableError: the table was loaded without a space.
         """
         if self.parse is None:
-            raise TableError(f"{self!r} was loaded without a space.\n  Pass space='nasbench201', or a path, to load_table.")
+            raise TableError(
+                f"{self!r} was loaded without a space.\n  Pass space='nasbench201', or a path, to load_table."
+            )
         return [self.parse(row[self.key]) for row in self.rows]
 
     @cached_property
@@ -92,7 +94,10 @@ class Table:
         for number, key in enumerate(self.keys):
             found.setdefault(key, []).append(number)
         means = [sum(self.labels[i] for i in numbers) / len(numbers) for numbers in found.values()]
-        rows = [self.rows[numbers[0]] | {self.metric: f"{mean:.6g}"} for numbers, mean in zip(found.values(), means, strict=True)]
+        rows = [
+            self.rows[numbers[0]] | {self.metric: f"{mean:.6g}"}
+            for numbers, mean in zip(found.values(), means, strict=True)
+        ]
         return replace(self, rows=tuple(rows))
 
     def ceiling(self, column: str = "seed") -> tuple[float, int]:
@@ -118,7 +123,10 @@ class Table:
         return replace(self, rows=tuple(self.rows[i] for i in numbers))
 
     def split(
-        self, seed: int = 0, shares: tuple[float, float] = (0.8, 0.1), group: Callable[[dict[str, str]], str] | None = None
+        self,
+        seed: int = 0,
+        shares: tuple[float, float] = (0.8, 0.1),
+        group: Callable[[dict[str, str]], str] | None = None,
     ) -> tuple[Table, Table, Table]:
         """Disjoint train, decide and test tables.
 
@@ -163,7 +171,9 @@ class Table:
             found = {row[column]: row for row in table.rows}
             if len(found) != len(table):
                 twice = next(k for k, n in Counter(row[column] for row in table.rows).items() if n > 1)
-                raise TableError(f"{table!r} holds {column} {twice!r} twice.\n  Average or drop duplicates before a join.")
+                raise TableError(
+                    f"{table!r} holds {column} {twice!r} twice.\n  Average or drop duplicates before a join."
+                )
             sides.append(found)
         left, right = sides
         unequal = [k for k in left if k not in right] + [k for k in right if k not in left]
@@ -214,14 +224,20 @@ def read_table(
         raw = path.read_bytes()
         text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode()
     except (OSError, EOFError, UnicodeDecodeError) as err:
-        raise TableError(f"expected a .csv, .csv.gz or .json table, got {str(path)!r} ({err}).\n  Check the path.") from err
+        raise TableError(
+            f"expected a .csv, .csv.gz or .json table, got {str(path)!r} ({err}).\n  Check the path."
+        ) from err
     columns, cells = _from_json(text, path) if text.lstrip()[:1] in {"{", "["} else _from_csv(text)
     if metric not in columns:
         raise TableError(f"expected a metric among {', '.join(columns)}, got {metric!r} ({path}).\n  Use one of these.")
     for column in (*(where or {}), *([key] if key else [])):
         if column not in columns:
-            raise TableError(f"expected a column among {', '.join(columns)}, got {column!r} ({path}).\n  Use one of these.")
-    join = next((f for wanted, f in (joins or {}).items() if set(wanted) <= set(columns)), None) if key is None else None
+            raise TableError(
+                f"expected a column among {', '.join(columns)}, got {column!r} ({path}).\n  Use one of these."
+            )
+    join = (
+        next((f for wanted, f in (joins or {}).items() if set(wanted) <= set(columns)), None) if key is None else None
+    )
     found = key or (KEYS[0] if join else next((k for k in KEYS if k in columns), None))
     if found is None:
         raise TableError(
@@ -237,7 +253,9 @@ def read_table(
         try:
             value = float(line[at])
         except ValueError as err:
-            raise TableError(f"{path}:{number}: expected a number in {metric!r}, got {line[at]!r}.\n  Mend the cell.") from err
+            raise TableError(
+                f"{path}:{number}: expected a number in {metric!r}, got {line[at]!r}.\n  Mend the cell."
+            ) from err
         if math.isfinite(value):
             row = dict(zip(columns, line, strict=True))
             rows.append(row if join is None else row | {found: join(row)})
@@ -253,7 +271,9 @@ def _from_json(text: str, path: Path) -> tuple[list[str], Iterator[tuple[int, li
     try:
         data = json.loads(text)
     except json.JSONDecodeError as err:
-        raise TableError(f"expected JSON in {path}, got an error in line {err.lineno} ({err.msg}).\n  Check the file.") from err
+        raise TableError(
+            f"expected JSON in {path}, got an error in line {err.lineno} ({err.msg}).\n  Check the file."
+        ) from err
     if isinstance(data, dict):
         data = [{"architecture": name} | row for name, row in data.items() if isinstance(row, dict)]
     if not data or not all(isinstance(row, dict) for row in data):

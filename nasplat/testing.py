@@ -31,7 +31,9 @@ def check_space(space: Space, samples: int = 20, seed: int = 0) -> None:
     members = [space.sample(seed=seed + i) for i in range(samples)]
     for number, member in enumerate(members):
         if space.architecture(member.choices) != member or Architecture.from_json(member.to_json(), space) != member:
-            raise SpaceError(f"{member}: its JSON gives another architecture.\n  Let the choices alone decide the network.")
+            raise SpaceError(
+                f"{member}: its JSON gives another architecture.\n  Let the choices alone decide the network."
+            )
         if space.parse(space.format(member)) != member:
             raise SpaceError(f"{member}: parse(format(a)) is not a.\n  Mend the formatter or the parser.")
         child = space.mutate(member, seed=number)
@@ -97,4 +99,6 @@ def check_predictor(predictor: AbstractPredictor, graphs: Sequence[Graph], label
     with tempfile.TemporaryDirectory() as folder:
         predictor.save(folder)
         if load(folder).predict(graphs) != first:
-            raise PredictorError(f"{type(predictor).__name__} answers differently after save and load.\n  Store all it learnt.")
+            raise PredictorError(
+                f"{type(predictor).__name__} answers differently after save and load.\n  Store all it learnt."
+            )

@@ -24,7 +24,11 @@ PARENT = "NASPLAT_PARENT"
 
 
 def share_out(
-    command: Sequence[str], workers: int, study: optuna.Study, total: int | None, report: Callable[..., None] | None = None
+    command: Sequence[str],
+    workers: int,
+    study: optuna.Study,
+    total: int | None,
+    report: Callable[..., None] | None = None,
 ) -> None:
     """Run workers until they all have ended.
 

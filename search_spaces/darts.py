@@ -81,7 +81,9 @@ class Cell(nn.Module):
 
 
 class Darts(nn.Module):
-    def __init__(self, edges: Mapping[str, Edges], width: int, cells: int, affine: bool, classes: int, channels: int) -> None:
+    def __init__(
+        self, edges: Mapping[str, Edges], width: int, cells: int, affine: bool, classes: int, channels: int
+    ) -> None:
         super().__init__()
         self.stem = chain(
             [("conv", nn.Conv2d(channels, 3 * width, 3, padding=1, bias=False)), ("norm", nn.BatchNorm2d(3 * width))]
@@ -123,7 +125,8 @@ def darts(
             pairs = [f"{a},{b}" for a, b in combinations(range(node + 2), 2)]
             chosen = pick(f"{kind}.node{node}.inputs", tuple(pairs)) if len(pairs) > 1 else pairs[0]
             found += [
-                (node, int(i), pick(f"{kind}.node{node}.{place}", ops)) for place, i in zip("ab", chosen.split(","), strict=True)
+                (node, int(i), pick(f"{kind}.node{node}.{place}", ops))
+                for place, i in zip("ab", chosen.split(","), strict=True)
             ]
         edges[kind] = tuple(found)
     return Darts(edges, width, cells, affine, classes, channels)
@@ -156,6 +159,8 @@ def format_genotype(choices: Mapping[str, Option]) -> str:
         pairs = []
         for node in range(NODES):
             inputs = str(choices.get(f"{kind}.node{node}.inputs", "0,1")).split(",")
-            pairs += [(str(choices[f"{kind}.node{node}.{place}"]), int(i)) for place, i in zip("ab", inputs, strict=True)]
+            pairs += [
+                (str(choices[f"{kind}.node{node}.{place}"]), int(i)) for place, i in zip("ab", inputs, strict=True)
+            ]
         cells.append(f"{kind}={pairs!r}, {kind}_concat=range(2, 6)")
     return f"Genotype({', '.join(cells)})"

@@ -77,7 +77,9 @@ def enlarge(disparity: Tensor, size: Sequence[int]) -> Tensor:
 def warp(right: Tensor, disparity: Tensor) -> Tensor:
     """The right image (B, C, H, W) as the left camera would see it: sampled at x − d, d of shape (B, H, W); zeros outside."""
     height, width = right.shape[2:]
-    y, x = torch.meshgrid(*(torch.arange(n, device=right.device, dtype=disparity.dtype) for n in (height, width)), indexing="ij")
+    y, x = torch.meshgrid(
+        *(torch.arange(n, device=right.device, dtype=disparity.dtype) for n in (height, width)), indexing="ij"
+    )
     grid = torch.stack([_unit(x - disparity, width), _unit(y.expand_as(disparity), height)], 3)
     return F.grid_sample(right, grid.to(right.dtype), "bilinear", "zeros", align_corners=True)
 
@@ -114,7 +116,9 @@ class Deformable(nn.Module):
         at_x = told[:, 0] + across[:, None, None] + xs
         at_y = told[:, 1] + down[:, None, None] + ys[:, None]
         grid = torch.stack([_unit(at_x, width), _unit(at_y, height)], 4).flatten(1, 2)
-        seen = F.grid_sample(x.unflatten(1, (self.groups, -1)).flatten(0, 1), grid, "bilinear", "zeros", align_corners=True)
+        seen = F.grid_sample(
+            x.unflatten(1, (self.groups, -1)).flatten(0, 1), grid, "bilinear", "zeros", align_corners=True
+        )
         seen = seen.unflatten(2, (9, height)) * (2 * told[:, 2].sigmoid())[:, None]
         return self.mix(seen.reshape(b, channels * 9, height, width))
 
@@ -180,7 +184,9 @@ class Fusion(nn.Module):
             for j, other in enumerate(seen):
                 if i != j:
                     sent = getattr(self, f"from{j}to{i}")(other)
-                    total = total + (sent if j < i else F.interpolate(sent, own.shape[2:], mode="bilinear", align_corners=False))
+                    total = total + (
+                        sent if j < i else F.interpolate(sent, own.shape[2:], mode="bilinear", align_corners=False)
+                    )
             out.append(F.leaky_relu(total, SLOPE))
         return out
 
@@ -322,7 +328,10 @@ def built(
             stride = STRIDES[i] if j == 0 else 1
             hidden = divisible(round(last * expand))
             blocks.append(
-                (f"block{j}", InvertedResidual(last, widths[i], hidden, kernel, stride, SQUEEZE[i], nn.ReLU, always_expand=True))
+                (
+                    f"block{j}",
+                    InvertedResidual(last, widths[i], hidden, kernel, stride, SQUEEZE[i], nn.ReLU, always_expand=True),
+                )
             )
             last = widths[i]
         stages.append(chain(blocks))

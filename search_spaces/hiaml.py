@@ -66,7 +66,12 @@ class Block(nn.Module):
                 fresh.add(name)
             self.add_module(
                 name,
-                operation(code, inputs if first else outputs, inputs if keeps else outputs, stride if first and not keeps else 1),
+                operation(
+                    code,
+                    inputs if first else outputs,
+                    inputs if keeps else outputs,
+                    stride if first and not keeps else 1,
+                ),
             )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -85,10 +90,21 @@ class Block(nn.Module):
 
 
 @space(
-    example_input=lambda width=64, blocks=2, stem_stride=2, classes=10, image=32, channels=3: (1, channels, image, image),
+    example_input=lambda width=64, blocks=2, stem_stride=2, classes=10, image=32, channels=3: (
+        1,
+        channels,
+        image,
+        image,
+    ),
 )
 def hiaml(
-    pick: Pick, width: int = 64, blocks: int = 2, stem_stride: int = 2, classes: int = 10, image: int = 32, channels: int = 3
+    pick: Pick,
+    width: int = 64,
+    blocks: int = 2,
+    stem_stride: int = 2,
+    classes: int = 10,
+    image: int = 32,
+    channels: int = 3,
 ) -> nn.Module:
     """HiAML. Presets: width of the stem, blocks a stage, stride of the stem, classes, image side, image channels."""
     kinds = [pick(f"stage{i}", tuple(BLOCKS)) for i in range(4)]
@@ -106,7 +122,9 @@ def parse(text: str) -> dict[str, Option]:
     """Four names of blocks, joined by |, or the JSON list of the published files."""
     kinds = json.loads(text) if text.lstrip().startswith("[") else text.strip().split("|")
     if len(kinds) != 4:
-        raise SpaceError(f"expected four blocks joined by |, got {text[:80]!r}.\n  Write for instance 'src1|src1|r30|src3'.")
+        raise SpaceError(
+            f"expected four blocks joined by |, got {text[:80]!r}.\n  Write for instance 'src1|src1|r30|src3'."
+        )
     return {f"stage{i}": kind for i, kind in enumerate(kinds)}
 
 

@@ -149,7 +149,9 @@ def inception(
     operations a block may have for each of its paths, stride of the stem, classes, image side, image channels.
     """
     if wrong := [w for w in ([width] if isinstance(width, int) else width) if w < 4 or w % 4]:
-        raise SpaceError(f"expected widths that are multiples of 4 (paths halve them twice), got {wrong}.\n  Try 8, 16 or 32.")
+        raise SpaceError(
+            f"expected widths that are multiples of 4 (paths halve them twice), got {wrong}.\n  Try 8, 16 or 32."
+        )
     stem: int = width if isinstance(width, int) else pick("width", tuple(width))
     plans: list[tuple[int, tuple[PathPlan, ...]]] = []
     for s in range(stages):
@@ -172,7 +174,9 @@ def inception(
             own = max(stem // 2, shares[p])
             paths.append((ops, max(stem // 2, int(own * INNER[inner])), own))
         plans.append((repeats, tuple(paths)))
-    parts: list[tuple[str, nn.Module]] = [("stem", ConvNormAct(channels, stem, 3, stem_stride, activation=nn.ReLU6, bias=True))]
+    parts: list[tuple[str, nn.Module]] = [
+        ("stem", ConvNormAct(channels, stem, 3, stem_stride, activation=nn.ReLU6, bias=True))
+    ]
     inputs = stem
     for s, (repeats, plan) in enumerate(plans):
         for i in range(repeats):

@@ -65,7 +65,9 @@ def parse(text: str) -> dict[str, Option]:
     for i, stage in enumerate(text.strip().split(";")):
         match = re.fullmatch(r"e(\d+)_k(\d+)_l(\d+)_se([01])", stage)
         if match is None:
-            raise SpaceError(f"expected stages such as 'e6_k3_l2_se0' joined by ;, got {stage[:80]!r}.\n  Write seven of them.")
+            raise SpaceError(
+                f"expected stages such as 'e6_k3_l2_se0' joined by ;, got {stage[:80]!r}.\n  Write seven of them."
+            )
         expand, kernel, depth, squeeze = map(int, match.groups())
         found |= {f"stage{i}.expand": expand, f"stage{i}.kernel": kernel}
         found |= {f"stage{i}.depth": depth, f"stage{i}.squeeze": bool(squeeze)}

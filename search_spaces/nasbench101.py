@@ -103,9 +103,17 @@ class Head(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
-@space(example_input=lambda width=128, cells=3, classes=10, image=32, channels=3, vertices=7: (1, channels, image, image))
+@space(
+    example_input=lambda width=128, cells=3, classes=10, image=32, channels=3, vertices=7: (1, channels, image, image)
+)
 def nasbench101(
-    pick: Pick, width: int = 128, cells: int = 3, classes: int = 10, image: int = 32, channels: int = 3, vertices: int = VERTICES
+    pick: Pick,
+    width: int = 128,
+    cells: int = 3,
+    classes: int = 10,
+    image: int = 32,
+    channels: int = 3,
+    vertices: int = VERTICES,
 ) -> nn.Module:
     """NAS-Bench-101 cells. Presets: width of the first stack, cells per stack, classes, image side and channels, vertices."""
     n = pick("vertices", tuple(range(2, vertices + 1)))

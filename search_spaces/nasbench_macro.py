@@ -43,7 +43,9 @@ def nasbench_macro(
                 parts.append((name, ConvNormAct(last, width, 1, stride, activation=None)))
             last = width
     final = divisible(1280 * base)
-    return chain([*parts, ("final", ConvNormAct(last, final, 1, activation=nn.ReLU6)), ("head", Classifier(final, classes))])
+    return chain(
+        [*parts, ("final", ConvNormAct(last, final, 1, activation=nn.ReLU6)), ("head", Classifier(final, classes))]
+    )
 
 
 @nasbench_macro.parser
@@ -51,7 +53,9 @@ def parse(text: str) -> dict[str, Option]:
     """Eight digits, 0 to 2, with or without a letter a before them."""
     digits = text.strip().removeprefix("a")
     if len(digits) != sum(LAYERS) or set(digits) - set("012"):
-        raise SpaceError(f"expected {sum(LAYERS)} digits from 0 to 2, got {text[:80]!r}.\n  Write for instance '00112122'.")
+        raise SpaceError(
+            f"expected {sum(LAYERS)} digits from 0 to 2, got {text[:80]!r}.\n  Write for instance '00112122'."
+        )
     names = [f"stage{i}.layer{j}" for i, n in enumerate(LAYERS) for j in range(n)]
     return {name: OPS[int(d)] for name, d in zip(names, digits, strict=True)}
 

@@ -132,7 +132,9 @@ class Cell(nn.Module):
         values = [self.last(last), self.before(before)]
         for b, (left, right) in enumerate(self.sources):
             values.append(self.ops[f"block{b}_left"](values[left]) + self.ops[f"block{b}_right"](values[right]))
-        return torch.cat([self.fitted[f"value{v}"](values[v]) if f"value{v}" in self.fitted else values[v] for v in self.keep], 1)
+        return torch.cat(
+            [self.fitted[f"value{v}"](values[v]) if f"value{v}" in self.fitted else values[v] for v in self.keep], 1
+        )
 
 
 def kept(pairs: tuple[Pair, ...], extra: str) -> tuple[int, ...]:
@@ -181,9 +183,17 @@ class NASNet(nn.Module):
         return self.head(F.relu(last))
 
 
-@space(example_input=lambda width=44, cells=4, stem=32, classes=1000, image=224, channels=3: (1, channels, image, image))
+@space(
+    example_input=lambda width=44, cells=4, stem=32, classes=1000, image=224, channels=3: (1, channels, image, image)
+)
 def nasnet(
-    pick: Pick, width: int = 44, cells: int = 4, stem: int = 32, classes: int = 1000, image: int = 224, channels: int = 3
+    pick: Pick,
+    width: int = 44,
+    cells: int = 4,
+    stem: int = 32,
+    classes: int = 1000,
+    image: int = 224,
+    channels: int = 3,
 ) -> nn.Module:
     """NASNet. Presets: channels of the first normal cells, normal cells a stage, channels of ImageNet's stem (0: the stem of small images,
     without reduction), classes, image side, image channels.

@@ -26,7 +26,9 @@ SWISH = (False, False, True, True, True)
 class MobileNet(nn.Module):
     """Stem, units of blocks, a two-layer head."""
 
-    def __init__(self, stem: int, plan: Sequence[Sequence[tuple]], final: int, feature: int, classes: int, stride: int) -> None:
+    def __init__(
+        self, stem: int, plan: Sequence[Sequence[tuple]], final: int, feature: int, classes: int, stride: int
+    ) -> None:
         super().__init__()
         self.stem = ConvNormAct(3, stem, 3, stride, activation=nn.Hardswish)
         self.first = InvertedResidual(stem, stem, stem, 3, 1, False, nn.ReLU)
@@ -84,7 +86,12 @@ def ofa_mobilenetv3(
             rows.append((divisible(WIDTHS[unit] * multiplier), expand, kernel, stride, SQUEEZE[unit], act))
         plan.append(rows)
     module = MobileNet(
-        divisible(16 * multiplier), plan, divisible(960 * multiplier), divisible(1280 * multiplier), classes, stem_stride
+        divisible(16 * multiplier),
+        plan,
+        divisible(960 * multiplier),
+        divisible(1280 * multiplier),
+        classes,
+        stem_stride,
     )
     if channels != 3:
         module.stem = ConvNormAct(channels, divisible(16 * multiplier), 3, stem_stride, activation=nn.Hardswish)

@@ -105,7 +105,11 @@ def parse(
     data = json.loads(text)
     if not {"d", "e", "w"} <= data.keys():
         return None
-    if len(data["d"]) != stages + 1 or len(data["w"]) != stages + 2 or not all(w in range(len(widths)) for w in data["w"]):
+    if (
+        len(data["d"]) != stages + 1
+        or len(data["w"]) != stages + 2
+        or not all(w in range(len(widths)) for w in data["w"])
+    ):
         raise SpaceError(
             f"expected {stages + 1} depths and {stages + 2} numbers of widths below {len(widths)}, "
             f"got d={data['d']} and w={data['w']}.\n  The stem comes first."
@@ -121,7 +125,9 @@ def parse(
     used = [SHORTEST[s] + data["d"][s + 1] for s in range(stages)]
     slots = used if len(data["e"]) == sum(used) else [SHORTEST[s] + 2 for s in range(stages)]
     if len(data["e"]) != sum(slots):
-        raise SpaceError(f"expected {sum(used)} or {sum(slots)} inner widths, got {len(data['e'])}.\n  Give one a block.")
+        raise SpaceError(
+            f"expected {sum(used)} or {sum(slots)} inner widths, got {len(data['e'])}.\n  Give one a block."
+        )
     for s in range(stages):
         found |= {f"stage{s}.width": widths[data["w"][s + 2]], f"stage{s}.depth": data["d"][s + 1]}
         found |= {f"stage{s}.block{i}.expand": data["e"][sum(slots[:s]) + i] for i in range(used[s])}

@@ -113,4 +113,6 @@ def parse(text: str, **presets: object) -> dict[str, Option] | None:
 def format_json(choices: Mapping[str, Option]) -> str:
     depths = [choices[f"stage{i}.depth"] for i in range(3)]
     heads = [int(h) for h in str(choices["heads"]).split(",")]
-    return json.dumps({"base_dim": choices["width"], "mlp_ratio": choices["ratio"], "depth": depths, "num_heads": heads})
+    return json.dumps(
+        {"base_dim": choices["width"], "mlp_ratio": choices["ratio"], "depth": depths, "num_heads": heads}
+    )

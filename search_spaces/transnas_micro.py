@@ -44,7 +44,9 @@ class Cell(nn.Module):
 
     def __init__(self, ops: Mapping[tuple[int, int], str], inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
-        made = {f"{s}->{t}": operation(ops[s, t], outputs if s else inputs, outputs, 1 if s else stride) for s, t in EDGES}
+        made = {
+            f"{s}->{t}": operation(ops[s, t], outputs if s else inputs, outputs, 1 if s else stride) for s, t in EDGES
+        }
         self.edges = nn.ModuleDict(made)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -148,7 +148,9 @@ def parse(text: str) -> dict[str, Option]:
         halving = [str(i) for i, b in enumerate(blocks) if b.endswith("!")]
         found[f"path{p}.blocks"] = len(blocks)
         if len(halving) != 2:
-            raise SpaceError(f"expected two halving blocks (!) in each path, got {len(halving)} in {text[:80]!r}.\n  Mark two.")
+            raise SpaceError(
+                f"expected two halving blocks (!) in each path, got {len(halving)} in {text[:80]!r}.\n  Mark two."
+            )
         if len(blocks) > 2:
             found[f"path{p}.halving_of_{len(blocks)}"] = ",".join(halving)
         for i, ops in enumerate(b.rstrip("!").split(",") for b in blocks):
@@ -166,7 +168,9 @@ def format_paths(choices: Mapping[str, Option]) -> str:
         blocks = []
         for i in range(n):
             pattern = str(choices[f"path{p}.block{i}.pattern"])
-            ops = [str(choices[f"path{p}.block{i}.{'main' if k == 'm' else 'extra'}{j}"]) for j, k in enumerate(pattern)]
+            ops = [
+                str(choices[f"path{p}.block{i}.{'main' if k == 'm' else 'extra'}{j}"]) for j, k in enumerate(pattern)
+            ]
             blocks.append(",".join(ops) + ("!" if str(i) in halving else ""))
         paths.append(";".join(blocks))
     return "/".join(paths)

@@ -29,7 +29,14 @@ class VisionTransformer(nn.Module):
     """Patches, positions, blocks, norm, mean over tokens, linear."""
 
     def __init__(
-        self, embed: int, blocks: Sequence[tuple[int, int]], image: int, patch: int, channels: int, classes: int, head_dim: int
+        self,
+        embed: int,
+        blocks: Sequence[tuple[int, int]],
+        image: int,
+        patch: int,
+        channels: int,
+        classes: int,
+        head_dim: int,
     ) -> None:
         super().__init__()
         self.patches = nn.Conv2d(channels, embed, patch, patch)
@@ -90,5 +97,8 @@ def format_json(choices: Mapping[str, Option]) -> str:
     data = {"hidden_dim": choices["embed"], "depth": choices["depth"]}
     return json.dumps(
         data
-        | {"num_heads": [choices[f"block{i}.heads"] for i in blocks], "mlp_ratio": [choices[f"block{i}.ratio"] for i in blocks]}
+        | {
+            "num_heads": [choices[f"block{i}.heads"] for i in blocks],
+            "mlp_ratio": [choices[f"block{i}.ratio"] for i in blocks],
+        }
     )

@@ -54,7 +54,9 @@ def test_interrupted_calibrations_go_on(families: list[nasplat.Space], tmp_path:
     assert before.count("\n") == 13
     file.write_text(before + "vit,half a", encoding="utf-8")  # as a killed process leaves it
     seen: list[int] = []
-    predictor = nasplat.calibrate(families, 30, conditions, tmp_path, report=lambda done, total, words: seen.append(done))
+    predictor = nasplat.calibrate(
+        families, 30, conditions, tmp_path, report=lambda done, total, words: seen.append(done)
+    )
     assert seen == list(range(13, 31))
     with file.open(encoding="utf-8") as text:
         rows = list(csv.DictReader(text))

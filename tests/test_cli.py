@@ -42,7 +42,9 @@ def fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *
 
 
 def test_score_prints_intervals_and_baselines() -> None:
-    rows = json.loads(run("score", CELL, "nasbench201:|none~0|+|none~0|none~1|+|nor_conv_1x1~0|none~1|none~2|", "--json"))
+    rows = json.loads(
+        run("score", CELL, "nasbench201:|none~0|+|none~0|none~1|+|nor_conv_1x1~0|none~1|none~2|", "--json")
+    )
     assert [r["rank"] for r in rows] == [1, 2]
     assert rows[0]["network"] == CELL
     assert rows[0]["low"] < rows[0]["mean"] < rows[0]["high"]
@@ -100,7 +102,9 @@ def test_inspect_names_what_it_does_not_know(tmp_path: Path) -> None:
     assert "odd.py:6" in text
 
 
-def test_graph_files_are_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_graph_files_are_networks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     import nasplat
 
     graph = nasplat.load_space("nasbench201").sample(seed=0).graph()
@@ -170,7 +174,9 @@ def test_a_found_subnet_is_trained_further_reported_and_replayed(tmp_path: Path)
 
 def test_label_fit_and_evaluate(tmp_path: Path) -> None:
     table = str(tmp_path / "t.csv.gz")
-    assert json.loads(run("label", "vit", "-n", "2", "--out", table, *SMALL, "--budget.epochs=1", "--json"))["rows"] == 2
+    assert (
+        json.loads(run("label", "vit", "-n", "2", "--out", table, *SMALL, "--budget.epochs=1", "--json"))["rows"] == 2
+    )
     import nasplat
 
     space = nasplat.load_space("nasbench201", width=4, cells=1)
@@ -181,7 +187,9 @@ def test_label_fit_and_evaluate(tmp_path: Path) -> None:
     (tmp_path / "made.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     common = ["--table", str(tmp_path / "made.csv"), "--space", "nasbench201", "--metric", "acc"]
     common += ["--preset", "width=4", "--preset", "cells=1"]
-    fitted = json.loads(run("fit", *common, "--family", "count", "--out", str(tmp_path / "p"), "--seeds", "0", "--json"))
+    fitted = json.loads(
+        run("fit", *common, "--family", "count", "--out", str(tmp_path / "p"), "--seeds", "0", "--json")
+    )
     judged = json.loads(run("evaluate", str(tmp_path / "p"), *common, "--json"))
     assert judged["kendall_tau"] == fitted[0]["kendall_tau"]
 
@@ -224,7 +232,11 @@ def test_demo_runs_small_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyP
     ],
 )
 def test_bad_input_is_one_paragraph(
-    arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    arguments: list[str],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert words in fails(monkeypatch, capsys, *arguments)
@@ -281,7 +293,8 @@ def test_a_run_or_a_network_teaches_the_next(
     assert len(json.loads(run(*taught, "--out", str(tmp_path / "a"), "--teacher", str(tmp_path / "cnn")))) == 3
     assert (tmp_path / "cnn" / "supernet" / "supernet.safetensors").read_bytes() == before
     (tmp_path / "net.py").write_text(
-        "from torch import nn\n\ndef factory():\n    return nn.Sequential(nn.Flatten(), nn.Linear(256, 10))\n", encoding="utf-8"
+        "from torch import nn\n\ndef factory():\n    return nn.Sequential(nn.Flatten(), nn.Linear(256, 10))\n",
+        encoding="utf-8",
     )
     assert len(json.loads(run(*taught, "--out", str(tmp_path / "b"), "--teacher", f"{tmp_path}/net.py:factory"))) == 3
     said = fails(
@@ -297,7 +310,17 @@ def test_a_run_or_a_network_teaches_the_next(
 
 
 def test_a_second_host_finds_the_supernet_by_its_hash(tmp_path: Path) -> None:
-    words = ["search", "vit", "--guide", "none", *SMALL, "--train.epochs=1", "--storage", f"sqlite:///{tmp_path}/s.db", "--json"]
+    words = [
+        "search",
+        "vit",
+        "--guide",
+        "none",
+        *SMALL,
+        "--train.epochs=1",
+        "--storage",
+        f"sqlite:///{tmp_path}/s.db",
+        "--json",
+    ]
     run(*words, "--out", str(tmp_path / "a"), "--trials", "2")
     assert (tmp_path / "a" / "supernet" / "supernet.safetensors").exists()
     run(*words, "--out", str(tmp_path / "b"), "--trials", "4")
@@ -310,11 +333,16 @@ def test_a_second_host_finds_the_supernet_by_its_hash(tmp_path: Path) -> None:
 def test_search_prunes_trainings_only(tmp_path: Path) -> None:
     words = ["search", "nasbench201", *[f"--preset={p}" for p in ("width=4", "cells=1", "image=16", "channels=1")]]
     words += ["--guide=none", "--prune", "--trials=1"]
-    refused = CliRunner().invoke(cli, [*words, "--maximize=predicted", "--guide=trees-nb201", "--out", str(tmp_path / "a")])
+    refused = CliRunner().invoke(
+        cli, [*words, "--maximize=predicted", "--guide=trees-nb201", "--out", str(tmp_path / "a")]
+    )
     assert "objective with a learning curve" in str(refused.exception)
     done = CliRunner().invoke(cli, [*words, "--maximize=trained", "--out", str(tmp_path / "b"), "--json"])
     assert done.exit_code == 0, done.output
-    assert len(optuna.load_study(study_name="nasplat", storage=open_storage(str(tmp_path / "b" / "study.journal"))).trials) == 1
+    assert (
+        len(optuna.load_study(study_name="nasplat", storage=open_storage(str(tmp_path / "b" / "study.journal"))).trials)
+        == 1
+    )
 
 
 def test_words_of_a_worker_keep_flags() -> None:

@@ -14,7 +14,9 @@ from nasplat import exporting
 from nasplat.errors import ExportError
 
 
-def test_exported_file_agrees_and_has_a_certificate(small_space: nasplat.Space, task: nasplat.Task, tmp_path: Path) -> None:
+def test_exported_file_agrees_and_has_a_certificate(
+    small_space: nasplat.Space, task: nasplat.Task, tmp_path: Path
+) -> None:
     architecture = small_space.sample(seed=0)
     module = architecture.build()
     path = tmp_path / "net.onnx"

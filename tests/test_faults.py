@@ -59,7 +59,9 @@ class Server:
 
     def start(self) -> None:
         options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"
-        self.run("pg_ctl", "-D", str(self.folder / "data"), "-w", "-l", str(self.folder / "log"), "-o", options, "start")
+        self.run(
+            "pg_ctl", "-D", str(self.folder / "data"), "-w", "-l", str(self.folder / "log"), "-o", options, "start"
+        )
 
     def stop(self, mode: str = "immediate") -> None:
         self.run("pg_ctl", "-D", str(self.folder / "data"), "-m", mode, "-w", "stop")
@@ -98,7 +100,9 @@ def finish(workers: list[subprocess.Popen[bytes]], again: list[str] | None = Non
             error = worker.communicate()[1].decode()
             if worker.returncode == -signal.SIGKILL:
                 restarted += 1
-                workers.append(subprocess.Popen(worker.args, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE))
+                workers.append(
+                    subprocess.Popen(worker.args, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE)
+                )
             else:
                 assert worker.returncode == 0, error
     return restarted
@@ -122,12 +126,16 @@ def test_candidates_that_fail_and_workers_that_are_killed(server: Server, tmp_pa
     trials = verdict(server.url, TRIALS)
     assert restarted >= 1
     reasons = Counter(
-        "traceback" if "traceback" in t.user_attrs else "reason" for t in trials if t.state == TrialState.FAIL and is_counted(t)
+        "traceback" if "traceback" in t.user_attrs else "reason"
+        for t in trials
+        if t.state == TrialState.FAIL and is_counted(t)
     )
     assert reasons["traceback"] >= 2
     assert reasons["reason"] >= 1
     text = [str(t.user_attrs.get("traceback")) for t in trials]
-    raised = {name: sum(name in t for t in text) for name in ("RuntimeError: a candidate that does not train", "MemoryError")}
+    raised = {
+        name: sum(name in t for t in text) for name in ("RuntimeError: a candidate that does not train", "MemoryError")
+    }
     assert min(raised.values()) >= 1
     print(f"{TRIALS} trials, 4 workers: {raised}, NaN {reasons['reason']}, {restarted} workers killed, 0 lost, 0 twice")
     died = [t for t in trials if "died" in t.user_attrs]

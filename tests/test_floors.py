@@ -63,7 +63,9 @@ def test_imports_go_downwards(path: Path) -> None:
             continue
         there = parts[1]
         assert there in FLOOR, f"{path} imports {name}: import from the module that defines it"
-        assert there == here or FLOOR[there] < FLOOR[here], f"{path} (floor {FLOOR[here]}) imports {name} (floor {FLOOR[there]})"
+        assert there == here or FLOOR[there] < FLOOR[here], (
+            f"{path} (floor {FLOOR[here]}) imports {name} (floor {FLOOR[there]})"
+        )
         assert (here, there) not in APART
     if here in NO_TORCH and path.name not in LEARNS_WITH_TORCH:
         assert not [n for n in imports(path) if n.split(".")[0] == "torch"], f"{path} imports torch"

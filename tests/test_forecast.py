@@ -74,7 +74,8 @@ def test_evaluations_are_timed_on_networks_that_answer(space: nasplat.Space) -> 
 def test_longer_trainings_take_longer(space: nasplat.Space, task: nasplat.Task) -> None:
     members = forecast.draws(space, None, seed=0)[:3]
     short, long, pruned = (
-        forecast.evaluations(Trained(task, Budget(epochs=e)), members, 1, p) for e, p in ((1, False), (40, False), (40, True))
+        forecast.evaluations(Trained(task, Budget(epochs=e)), members, 1, p)
+        for e, p in ((1, False), (40, False), (40, True))
     )
     assert long.each > 5 * short.each
     assert pruned.each > short.each
@@ -103,14 +104,28 @@ def test_dry_runs_write_nothing_and_count_what_is_left(tmp_path: Path, monkeypat
     run(*words)
     files = {f: f.read_bytes() for f in out.rglob("*") if f.is_file()}
     more = [w.replace("--trials=5", "--trials=7") for w in words]
-    assert {p["name"]: p["count"] for p in run(*more, "--dry-run")["parts"]} == {"inherited accuracy_percent": 2, "proposals": 2}
+    assert {p["name"]: p["count"] for p in run(*more, "--dry-run")["parts"]} == {
+        "inherited accuracy_percent": 2,
+        "proposals": 2,
+    }
     assert {f: f.read_bytes() for f in out.rglob("*") if f.is_file()} == files
-    assert run("train", "nasbench201", *SMALL, "--out", str(out), "--train.epochs=4", "--dry-run")["parts"][0]["count"] == 3
+    assert (
+        run("train", "nasbench201", *SMALL, "--out", str(out), "--train.epochs=4", "--dry-run")["parts"][0]["count"]
+        == 3
+    )
 
 
 def test_stages_are_their_pilot_and_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forecast, "SECONDS", 0.5)
-    words = ["search", "nasbench201", *SMALL, "--out", str(tmp_path / "run"), "--stages=trained:1,trained:2", "--budget=500"]
+    words = [
+        "search",
+        "nasbench201",
+        *SMALL,
+        "--out",
+        str(tmp_path / "run"),
+        "--stages=trained:1,trained:2",
+        "--budget=500",
+    ]
     found = run(*words, "--dry-run")
     names = [p["name"] for p in found["parts"]]
     assert names == ["trained accuracy_percent, 1 epoch", "trained accuracy_percent, 2 epochs", "the rest of --budget"]

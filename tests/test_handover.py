@@ -80,7 +80,9 @@ def test_pictures_are_of_the_file(supernet: nasplat.Supernet, tmp_path: Path) ->
 
 def test_one_command_from_latency_limit_to_pictures(tmp_path: Path) -> None:
     task = "stereo-synthetic?" + "&".join(f"{k}={v}" for k, v in OPTIONS.items())
-    presets = [f"--preset={p}" for p in ("disparity=12", "height=24", "width=48", "scales=[2]", "fusions=[1]", "blocks=[1]")]
+    presets = [
+        f"--preset={p}" for p in ("disparity=12", "height=24", "width=48", "scales=[2]", "fusions=[1]", "blocks=[1]")
+    ]
     words = ["search", "easnet-small", *presets, "--task", task, "--train.epochs=1", "--train.batch_size=4"]
     words += ["--minimize", "latency_ms", "--timed", "20", "--runtime", "eager", "--guide", "fitted", "--pilots", "20"]
     words += ["--trials", "6", "--exports", "2", "--out", str(tmp_path / "run")]

@@ -65,7 +65,9 @@ def test_table_has_metrics_curve_seeds_and_reads_back(vit: nasplat.Space, tiny: 
     assert again.averaged().labels[0] == pytest.approx((table.labels[0] + table.labels[1]) / 2, rel=1e-5)
 
 
-def test_a_longer_list_begins_with_a_shorter_one_and_adds_to_it(vit: nasplat.Space, tiny: nasplat.Task, tmp_path: Path) -> None:
+def test_a_longer_list_begins_with_a_shorter_one_and_adds_to_it(
+    vit: nasplat.Space, tiny: nasplat.Task, tmp_path: Path
+) -> None:
     assert draw(vit, 6, seed=3)[:4] == draw(vit, 4, seed=3)
     assert all(a.graph().macs <= 300_000 for a in draw(vit, 5, seed=0, limits={"macs": 300_000}))
     storage = str(tmp_path / "l.journal")
@@ -105,7 +107,9 @@ def test_a_space_without_enough_networks_says_so() -> None:
         draw(lines, 7, seed=0)
 
 
-def test_another_task_or_budget_in_the_same_storage_is_refused(vit: nasplat.Space, tiny: nasplat.Task, tmp_path: Path) -> None:
+def test_another_task_or_budget_in_the_same_storage_is_refused(
+    vit: nasplat.Space, tiny: nasplat.Task, tmp_path: Path
+) -> None:
     storage = str(tmp_path / "l.journal")
     nasplat.label(vit, tiny, 1, ONE, storage=storage)
     with pytest.raises(SearchError, match="has budget 'epochs=1"):
@@ -123,7 +127,9 @@ def test_the_lowest_of_two_rivals_keeps_a_job(vit: nasplat.Space, tiny: nasplat.
     study = optuna.load_study(study_name="label", storage=open_storage(storage))
     (architecture,) = draw(vit, 1, seed=0)
     job = study.trials[0].user_attrs["job"]
-    study.enqueue_trial(dict(architecture.choices), user_attrs={"job": job, "training_seed": 0, "worker": "elsewhere:1"})
+    study.enqueue_trial(
+        dict(architecture.choices), user_attrs={"job": job, "training_seed": 0, "worker": "elsewhere:1"}
+    )
     table = nasplat.label(vit, tiny, 2, ONE, storage=storage)
     states = [t.state for t in study.trials]
     assert states.count(TrialState.COMPLETE) == 2 == len(table)
@@ -158,7 +164,9 @@ def _call(out: Path) -> None:
 
 
 @pytest.mark.parametrize("start", [by_call, pytest.param(by_command, marks=pytest.mark.slow)])
-def test_killed_three_times_the_table_is_that_of_an_undisturbed_run(start: Callable[[Path], Any], tmp_path: Path) -> None:
+def test_killed_three_times_the_table_is_that_of_an_undisturbed_run(
+    start: Callable[[Path], Any], tmp_path: Path
+) -> None:
     whole, torn = tmp_path / "whole.csv.gz", tmp_path / "torn.csv.gz"
     _wait(start(whole))
     finished = [0]

@@ -55,7 +55,10 @@ def test_pilots_go_on_and_failures_are_rows(space: nasplat.Space, base: Abstract
     with (tmp_path / "pilots.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 26
-    assert [r["failure"].strip().splitlines()[-1] for r in rows if not r["value"]] == ["RuntimeError: diverged", "not finite"]
+    assert [r["failure"].strip().splitlines()[-1] for r in rows if not r["value"]] == [
+        "RuntimeError: diverged",
+        "not finite",
+    ]
     about = json.loads((tmp_path / "quality.json").read_text(encoding="utf-8"))
     assert (about["networks"], about["failed"], about["metric"]) == (24, 2, "flaky")
     assert about["params_tau"] == pytest.approx(-1)

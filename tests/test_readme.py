@@ -19,7 +19,9 @@ DOCS = sorted((README.parent / "docs").glob("*.md"))
 
 def blocks(language: str, *pages: Path) -> list[str]:
     texts = [p.read_text(encoding="utf-8") for p in pages or (README,)]
-    return [code for text in texts for code in re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)]
+    return [
+        code for text in texts for code in re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    ]
 
 
 @pytest.mark.parametrize("code", blocks("python"))

@@ -45,7 +45,12 @@ OURS = ("predictor", "predictor from nothing", "unique random", "evolution", "lo
 @pytest.mark.parametrize("sampler", sorted(SAMPLERS))
 def test_any_sampler_finds_no_duplicate_and_nothing_beyond_a_limit(vit: nasplat.Space, sampler: str) -> None:
     study = nasplat.search(
-        vit, maximize=[width], minimize=["macs"], limits={"macs": 3e5, "params": 3e4}, n_trials=25, sampler=SAMPLERS[sampler]()
+        vit,
+        maximize=[width],
+        minimize=["macs"],
+        limits={"macs": 3e5, "params": 3e4},
+        n_trials=25,
+        sampler=SAMPLERS[sampler](),
     )
     assert isinstance(study, optuna.Study)
     done = finished(study)
@@ -66,7 +71,10 @@ def test_predictor_sampler_beats_random_with_a_good_guide(vit: nasplat.Space) ->
         return a.graph().macs ** 0.5 * (2 if a.choices["depth"] == 2 else 1)
 
     best = {}
-    for name, sampler in (("guided", nasplat.PredictorSampler(quality)), ("random", optuna.samplers.RandomSampler(seed=0))):
+    for name, sampler in (
+        ("guided", nasplat.PredictorSampler(quality)),
+        ("random", optuna.samplers.RandomSampler(seed=0)),
+    ):
         study = nasplat.search(vit, maximize=[quality], n_trials=12, sampler=sampler, seed=0)
         best[name] = study.best_value
     assert best["guided"] > best["random"]
@@ -76,7 +84,9 @@ def test_sampler_learns_against_a_wrong_guide(vit: nasplat.Space) -> None:
     def quality(a: nasplat.Architecture) -> float:
         return -float(a.choices["embed"])
 
-    study = nasplat.search(vit, maximize=[quality], n_trials=30, sampler=nasplat.PredictorSampler(lambda a: -quality(a)))
+    study = nasplat.search(
+        vit, maximize=[quality], n_trials=30, sampler=nasplat.PredictorSampler(lambda a: -quality(a))
+    )
     late = [t.values[0] for t in finished(study)[-8:]]
     early = [t.values[0] for t in finished(study)[:8]]
     assert sum(late) > sum(early)
@@ -94,7 +104,9 @@ def test_search_resumes_where_it_stopped(vit: nasplat.Space, kind: str, tmp_path
     run(8, storage)
     resumed = run(12, storage)
     whole = run(12, None)
-    assert [t.user_attrs["architecture"] for t in finished(resumed)] == [t.user_attrs["architecture"] for t in finished(whole)]
+    assert [t.user_attrs["architecture"] for t in finished(resumed)] == [
+        t.user_attrs["architecture"] for t in finished(whole)
+    ]
     assert len(run(12, storage).trials) == len(resumed.trials)
 
 
@@ -140,7 +152,9 @@ def test_contradictions_are_refused(vit: nasplat.Space, arguments: dict[str, obj
 def test_small_spaces_end_when_nothing_new_is_left(vit: nasplat.Space) -> None:
     few = nasplat.load_space("vit", size="mini", image=16, patch=4, channels=1, classes=10, head_dim=8)
     limits = {"macs": 45_000}
-    study = nasplat.search(few, maximize=[width], limits=limits, n_trials=10_000, sampler=optuna.samplers.RandomSampler(seed=0))
+    study = nasplat.search(
+        few, maximize=[width], limits=limits, n_trials=10_000, sampler=optuna.samplers.RandomSampler(seed=0)
+    )
     keys = {a.graph().key for a in few.enumerate() if len(a.choices) <= 6 and a.graph().macs <= 45_000}
     assert {t.user_attrs["key"] for t in finished(study)} <= keys | {t.user_attrs["key"] for t in finished(study)}
     assert 5 < len(finished(study)) < 200
@@ -210,14 +224,18 @@ def test_predicted_latency_limits_and_is_minimised_without_an_evaluation(vit: na
 
 def test_predicted_scores_at_other_presets() -> None:
     small = nasplat.load_space("nasbench201", width=4, cells=1, image=16, channels=1)
-    guide = nasplat.Predicted(nasplat.load_predictor("trees-nb201"), at={"width": 16, "cells": 5, "image": 32, "channels": 3})
+    guide = nasplat.Predicted(
+        nasplat.load_predictor("trees-nb201"), at={"width": 16, "cells": 5, "image": 32, "channels": 3}
+    )
     architecture = small.sample(seed=1)
     full = nasplat.load_space("nasbench201").parse(small.format(architecture))
     assert guide(architecture) == nasplat.load_predictor("trees-nb201").predict([full.canonical()])[0].mean
 
 
 def test_pareto_set_comes_as_architectures(vit: nasplat.Space) -> None:
-    study = nasplat.search(vit, maximize=[width], minimize=["macs"], n_trials=8, sampler=optuna.samplers.RandomSampler(seed=0))
+    study = nasplat.search(
+        vit, maximize=[width], minimize=["macs"], n_trials=8, sampler=optuna.samplers.RandomSampler(seed=0)
+    )
     front = architectures(study, vit)
     assert len(front) == len(study.best_trials)
     assert all(width(a) == values[0] for a, values in front)

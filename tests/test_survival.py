@@ -41,7 +41,9 @@ def search(storage: str, said: Any) -> None:
         said.send(progress.done)
 
     sampler = nasplat.PredictorSampler(pool=16, seed=0)
-    nasplat.search(space, maximize=[quality], minimize=["macs"], n_trials=60, storage=storage, sampler=sampler, report=report)
+    nasplat.search(
+        space, maximize=[quality], minimize=["macs"], n_trials=60, storage=storage, sampler=sampler, report=report
+    )
 
 
 def train(folder: str, said: Any) -> None:

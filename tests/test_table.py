@@ -101,7 +101,8 @@ def test_split_keeps_isomorphic_architectures_together() -> None:
     space = nasplat.load_space("nasbench201")
     # an edge out of a node that nothing feeds computes nothing
     texts = [
-        f"|none~0|+|nor_conv_3x3~0|{op}~1|+|none~0|none~1|nor_conv_1x1~2|" for op in ("none", "skip_connect", "avg_pool_3x3")
+        f"|none~0|+|nor_conv_3x3~0|{op}~1|+|none~0|none~1|nor_conv_1x1~2|"
+        for op in ("none", "skip_connect", "avg_pool_3x3")
     ]
     rows = [{"key": t, "acc": str(i)} for i, t in enumerate(texts * 5)]
     for seed in range(5):
@@ -126,7 +127,10 @@ def written(folder: Path, name: str, content: object) -> Path:
 
 
 def test_json_of_architectures_with_nested_metrics_and_curves(tmp_path: Path) -> None:
-    rows = {"64-41414-1_23_012": {"class_scene": {"valid_top1": [1.0, 2.5]}, "seed": 0}, "64-41414-3_33_333": {"seed": 1}}
+    rows = {
+        "64-41414-1_23_012": {"class_scene": {"valid_top1": [1.0, 2.5]}, "seed": 0},
+        "64-41414-3_33_333": {"seed": 1},
+    }
     path = written(tmp_path, "t.json", rows)
     table = nasplat.load_table(path, space="transnas_micro", metric="class_scene.valid_top1")
     assert table.labels == [2.5]
@@ -137,7 +141,9 @@ def test_json_of_architectures_with_nested_metrics_and_curves(tmp_path: Path) ->
 
 
 def test_nasbench101_rows_of_both_kinds_are_read(tmp_path: Path) -> None:
-    table = nasplat.load_table(written(tmp_path, "api.json", API), space="nasbench101", metric="final_validation_accuracy")
+    table = nasplat.load_table(
+        written(tmp_path, "api.json", API), space="nasbench101", metric="final_validation_accuracy"
+    )
     columns = "adj_upper,ops,acc\n1001100111,conv3x3|maxpool3x3|conv1x1,93\n"
     other = nasplat.load_table(written(tmp_path, "t.csv", columns), space="nasbench101", metric="acc")
     assert table.architectures == other.architectures

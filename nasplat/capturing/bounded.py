@@ -46,7 +46,11 @@ def bounded(name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -
     if name in {"_unique", "_unique2", "unique_consecutive"}:
         dim = kwargs.get("dim", args[3] if name == "unique_consecutive" and len(args) > 3 else None)
         if dim is None:
-            return (fresh(data.numel()), fresh(*data.shape, dtype=torch.int64), fresh(data.numel(), dtype=torch.int64)), True
+            return (
+                fresh(data.numel()),
+                fresh(*data.shape, dtype=torch.int64),
+                fresh(data.numel(), dtype=torch.int64),
+            ), True
         count = data.shape[dim]
         return (fresh(*data.shape), fresh(count, dtype=torch.int64), fresh(count, dtype=torch.int64)), True
     if name == "unique_dim":
@@ -64,7 +68,9 @@ def bounded(name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -
         return func(*args, **kwargs), False
     if name == "masked_scatter":
         return torch.empty_like(data), False
-    indices = [_positions(i) if isinstance(i, Tensor) and i.dtype in {torch.bool, torch.uint8} else [i] for i in args[1]]
+    indices = [
+        _positions(i) if isinstance(i, Tensor) and i.dtype in {torch.bool, torch.uint8} else [i] for i in args[1]
+    ]
     is_masked = any(isinstance(i, Tensor) and i.dtype in {torch.bool, torch.uint8} for i in args[1])
     if name == "index" and is_masked:
         return func(data, [i for group in indices for i in group], *args[2:], **kwargs), True

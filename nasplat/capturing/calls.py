@@ -26,7 +26,11 @@ class Operator:
         self.in_place = self.writes and self.packet.endswith("_") and not self.packet.endswith("__")
         self.name = self.packet.rstrip("_") if self.in_place else self.packet
         self.arguments = [
-            (a.name, a.default_value if a.has_default_value() else _MISSING, a.alias_info is not None and a.alias_info.is_write)
+            (
+                a.name,
+                a.default_value if a.has_default_value() else _MISSING,
+                a.alias_info is not None and a.alias_info.is_write,
+            )
             for a in schema.arguments
         ]
         self.scalar = self.packet in {"_local_scalar_dense", "item", "is_nonzero", "equal", "allclose", "is_same_size"}
@@ -175,7 +179,11 @@ def named(operator: Operator, args: Sequence[Any], kwargs: dict[str, Any]) -> di
 def _is_equal(value: Any, default: Any) -> bool:
     """True also for 1 and 1.0."""
     numbers = isinstance(value, int | float) and isinstance(default, int | float)
-    return (numbers or type(value) is type(default)) and isinstance(value, bool) == isinstance(default, bool) and value == default
+    return (
+        (numbers or type(value) is type(default))
+        and isinstance(value, bool) == isinstance(default, bool)
+        and value == default
+    )
 
 
 def shares(outputs: list[Tensor], inputs: list[Tensor], twin: Callable[[Tensor], Tensor]) -> bool:

@@ -72,7 +72,9 @@ class Escapes(TorchFunctionMode):
         total = int(alive.sum())
         return rows.reshape(batch * steps, *rows.shape[2:])[:total], alive
 
-    def _unpack(self, data: Tensor, alive: Tensor, batch_first: bool, padding: float, total: int) -> tuple[Tensor, Tensor]:
+    def _unpack(
+        self, data: Tensor, alive: Tensor, batch_first: bool, padding: float, total: int
+    ) -> tuple[Tensor, Tensor]:
         with _disable_current_modes():
             batch, steps = int(alive[0]), max(int(total), len(alive))
             lengths = torch.stack([(alive > i).sum() for i in range(batch)])

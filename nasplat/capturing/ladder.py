@@ -38,7 +38,9 @@ def collect_rarely() -> None:
 RUNGS = ("meta", "escapes", "decomposed", "fake", "real")
 
 
-def capture_module(module: nn.Module, example_input: Any, program: bool | None = None, rungs: Sequence[str] = RUNGS) -> Graph:
+def capture_module(
+    module: nn.Module, example_input: Any, program: bool | None = None, rungs: Sequence[str] = RUNGS
+) -> Graph:
     """Record what a module computes at inference.
 
     Args:
@@ -99,7 +101,11 @@ def as_example(example: Any) -> Any:
 
 
 def _is_shape(value: Any) -> bool:
-    return isinstance(value, tuple | list) and bool(value) and all(isinstance(v, int) and not isinstance(v, bool) for v in value)
+    return (
+        isinstance(value, tuple | list)
+        and bool(value)
+        and all(isinstance(v, int) and not isinstance(v, bool) for v in value)
+    )
 
 
 def _entry(value: Any) -> Any:
@@ -118,7 +124,9 @@ def _evaluating(module: nn.Module) -> Iterator[Callable[[], None]]:
     """
     parts = [m for _, m in walk(module)]
     modes = [(m, m.training) for m in parts]
-    before = [(m, _state(m)) for m in parts if SHELL not in m.__dict__ and not type(m).__module__.startswith("torch.nn.")]
+    before = [
+        (m, _state(m)) for m in parts if SHELL not in m.__dict__ and not type(m).__module__.startswith("torch.nn.")
+    ]
     fast_path = torch.backends.mha.get_fastpath_enabled()
     if any(SHELL in m.__dict__ for m in parts):
         for m in parts:
@@ -153,7 +161,11 @@ def _restore(module: nn.Module, state: tuple[dict[str, Any], dict[str, Any]]) ->
     module.__dict__.update(attributes)
     for name, value in held.items():
         own = module.__dict__[name]
-        if own == value if type(own) is not dict else own.keys() == value.keys() and all(own[k] is value[k] for k in value):
+        if (
+            own == value
+            if type(own) is not dict
+            else own.keys() == value.keys() and all(own[k] is value[k] for k in value)
+        ):
             continue
         own.clear()
         own.extend(value) if isinstance(own, list) else own.update(value)
@@ -186,7 +198,9 @@ def _record(module: nn.Module, example: Any, rung: str, answer: bool, program: b
             return replace(recorder.graph(rung), program=written)
 
 
-def _second(module: nn.Module, example: Any, rung: str, answer: bool, recorder: Recorder, undo: Callable[[], None]) -> Any:
+def _second(
+    module: nn.Module, example: Any, rung: str, answer: bool, recorder: Recorder, undo: Callable[[], None]
+) -> Any:
     """The same run on another batch, where calls hold numbers that could depend on it."""
     from nasplat.capturing.programming import depends_on_batch, is_same_program, with_batch
 
@@ -208,7 +222,13 @@ def _second(module: nn.Module, example: Any, rung: str, answer: bool, recorder: 
 
 
 def _run(
-    module: nn.Module, example: Any, rung: str, answer: bool, program: bool, keep: int = KEEP_VALUES, only_calls: bool = False
+    module: nn.Module,
+    example: Any,
+    rung: str,
+    answer: bool,
+    program: bool,
+    keep: int = KEEP_VALUES,
+    only_calls: bool = False,
 ) -> tuple[Recorder, Any]:
     """The recorder after one forward pass, and what the pass returned."""
     fake = None

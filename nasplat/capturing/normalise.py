@@ -24,7 +24,9 @@ TRANSPARENT = frozenset(
 CASTS = frozenset({"to", "_to_copy", "type_as", "contiguous", "clone"})
 """A node only where they change the type or copy."""
 
-NOTHING = frozenset({"_assert_async", "_assert_scalar", "_assert_tensor_metadata", "record_stream", "_functional_assert_async"})
+NOTHING = frozenset(
+    {"_assert_async", "_assert_scalar", "_assert_tensor_metadata", "record_stream", "_functional_assert_async"}
+)
 """Checks of their own; no computation."""
 
 RANDOM = frozenset(
@@ -153,7 +155,9 @@ def normalise(
     Returns:
         (op, attributes); ops we do not know are `other:<name>`.
     """
-    if name.startswith(("conv", "_convolution", "slow_conv", "thnn_conv", "mkldnn_convolution", "_slow_conv", "_conv_depthwise")):
+    if name.startswith(
+        ("conv", "_convolution", "slow_conv", "thnn_conv", "mkldnn_convolution", "_slow_conv", "_conv_depthwise")
+    ):
         if name in {"conv2d", "conv1d", "conv3d"} or isinstance(arguments.get("weight"), Tensor):
             return _convolution(name, arguments)
     if name == "linear":
@@ -183,7 +187,11 @@ def _rest(name: str, arguments: Arguments, **more: object) -> Attributes:
             plain = tuple(_front(v, rank) for v in plain) if isinstance(plain, tuple) else _front(plain, rank)
             if isinstance(plain, tuple) and _NAMES.get(name) in {"mean", "sum", "reduce", "max"}:
                 plain = tuple(sorted(plain, key=int))  # type: ignore[arg-type]
-        if key in {"other", "exponent", "value", "min", "max"} and isinstance(plain, int) and not isinstance(plain, bool):
+        if (
+            key in {"other", "exponent", "value", "min", "max"}
+            and isinstance(plain, int)
+            and not isinstance(plain, bool)
+        ):
             plain = float(plain)
         found[key if key not in found else f"{key}_"] = plain
     if name not in _PLAIN:
@@ -246,7 +254,11 @@ def _pool(name: str, arguments: Arguments, outputs: Sequence[Tensor], is_weight:
     n = int(name.split("pool")[1][0])
     kernel = _tuple(arguments["kernel_size"], n)
     stride = arguments.get("stride") or kernel
-    values: dict[str, object] = {"kernel": kernel, "stride": _tuple(stride, n), "padding": _tuple(arguments.get("padding", 0), n)}
+    values: dict[str, object] = {
+        "kernel": kernel,
+        "stride": _tuple(stride, n),
+        "padding": _tuple(arguments.get("padding", 0), n),
+    }
     values |= {k: int(arguments[k]) for k in ("ceil_mode", "count_include_pad") if k in arguments}
     if any(v != 1 for v in _tuple(arguments.get("dilation", 1), n)):
         values["dilation"] = _tuple(arguments["dilation"], n)
@@ -279,7 +291,13 @@ def _attention(name: str, arguments: Arguments, outputs: Sequence[Tensor], is_we
 
 def _recurrent(name: str, arguments: Arguments, outputs: Sequence[Tensor], is_weight: Any) -> tuple[str, Attributes]:
     tensors = [v for v in arguments.values() if isinstance(v, Tensor)]
-    weights = [w for v in arguments.values() if isinstance(v, list | tuple) for w in v if isinstance(w, Tensor) and w.dim() == 2]
+    weights = [
+        w
+        for v in arguments.values()
+        if isinstance(v, list | tuple)
+        for w in v
+        if isinstance(w, Tensor) and w.dim() == 2
+    ]
     if name.endswith("_cell"):
         weights = [v for k, v in arguments.items() if k.startswith("w_") and isinstance(v, Tensor)]
     weights = [w for w in weights if is_weight(w)] or weights
@@ -289,7 +307,9 @@ def _recurrent(name: str, arguments: Arguments, outputs: Sequence[Tensor], is_we
 def _fourier(name: str, arguments: Arguments, outputs: Sequence[Tensor], is_weight: Any) -> tuple[str, Attributes]:
     data = next(v for v in arguments.values() if isinstance(v, Tensor))
     whole = max((data, *outputs), key=lambda t: t.numel())
-    dims = arguments.get("dim", (-2, -1) if name.endswith("2") else (-1,) if name.endswith("ft") else tuple(range(whole.dim())))
+    dims = arguments.get(
+        "dim", (-2, -1) if name.endswith("2") else (-1,) if name.endswith("ft") else tuple(range(whole.dim()))
+    )
     dims = (dims,) if isinstance(dims, int) else dims
     points = prod(whole.shape[d] for d in dims if -whole.dim() <= d < whole.dim())
     real = not data.is_complex() or not all(o.is_complex() for o in outputs)
@@ -318,7 +338,9 @@ def _deform(name: str, arguments: Arguments, outputs: Sequence[Tensor], is_weigh
 
 def _resize(name: str, arguments: Arguments, outputs: Sequence[Tensor], is_weight: Any) -> tuple[str, Attributes]:
     mode = name.removeprefix("_").removeprefix("upsample_").rstrip("123da_").removesuffix("_exact")
-    return "resize", _pack(mode=mode, align_corners=int(bool(arguments.get("align_corners", False))), exact=int("exact" in name))
+    return "resize", _pack(
+        mode=mode, align_corners=int(bool(arguments.get("align_corners", False))), exact=int("exact" in name)
+    )
 
 
 def _grid(name: str, arguments: Arguments, outputs: Sequence[Tensor], is_weight: Any) -> tuple[str, Attributes]:
@@ -368,7 +390,9 @@ def _named(*keys: str) -> Callable[..., tuple[str, Attributes]]:
     """Only these arguments matter."""
 
     def special(name: str, arguments: Arguments, outputs: Sequence[Tensor], is_weight: Any) -> tuple[str, Attributes]:
-        return _NAMES[name], tuple(sorted((k, _plain(arguments[k])) for k in keys if _plain(arguments.get(k)) is not None))
+        return _NAMES[name], tuple(
+            sorted((k, _plain(arguments[k])) for k in keys if _plain(arguments.get(k)) is not None)
+        )
 
     return special
 
@@ -401,7 +425,10 @@ _SPECIAL: dict[str, Callable[..., tuple[str, Attributes]]] = {
     "gridsample": _grid,
     "distance": _distance,
     "bilinear": _bilinear,
-    "embedding": lambda name, arguments, outputs, is_weight: ("embedding", (("function", "bag"),) if "bag" in name else ()),
+    "embedding": lambda name, arguments, outputs, is_weight: (
+        "embedding",
+        (("function", "bag"),) if "bag" in name else (),
+    ),
     "zeros": _named(),
     "view": _named(),
     "copy": _named(),

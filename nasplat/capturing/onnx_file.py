@@ -75,7 +75,9 @@ def parse(path: Path) -> Any:
 
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise InputError(f"expected an ONNX file of at most 2 GiB, got {str(path)!r}.\n  Save its weights as external data.")
+            raise InputError(
+                f"expected an ONNX file of at most 2 GiB, got {str(path)!r}.\n  Save its weights as external data."
+            )
         data = path.read_bytes()
     except OSError as err:
         raise InputError(f"expected an ONNX file, got {str(path)!r} ({err.strerror}).\n  Check the path.") from err
@@ -113,17 +115,23 @@ def _inlined(model: Any, path: Path) -> Any:
     while pending:  # innermost first; what is left at the end calls itself
         ready = [k for k, inner in pending.items() if inner <= size.keys()]
         if not ready:
-            raise CaptureError(f"{path}: function {next(iter(pending))[1]!r} calls itself.\n  Run onnx.checker on the file.")
+            raise CaptureError(
+                f"{path}: function {next(iter(pending))[1]!r} calls itself.\n  Run onnx.checker on the file."
+            )
         for k in ready:
             size[k] = sum(size.get((n.domain, n.op_type), 1) for n in _nodes(bodies[k].node))
             del pending[k]
     total = sum(size.get((n.domain, n.op_type), 1) for n in _nodes(model.graph.node))
     if total > MAX_NODES:
-        raise CaptureError(f"{path}: expected at most {MAX_NODES} nodes, functions unfold to {total}.\n  Capture a part of it.")
+        raise CaptureError(
+            f"{path}: expected at most {MAX_NODES} nodes, functions unfold to {total}.\n  Capture a part of it."
+        )
     try:
         return inline_local_functions(model)
     except Exception as err:  # raised by compiled code without a public class
-        raise CaptureError(f"{path}: functions cannot be inlined: {_first(err)}\n  Run onnx.checker on the file.") from err
+        raise CaptureError(
+            f"{path}: functions cannot be inlined: {_first(err)}\n  Run onnx.checker on the file."
+        ) from err
 
 
 MAX_NODES = 200_000
@@ -199,7 +207,9 @@ def input_shapes(model: Any, example: Any) -> list[tuple[Any, tuple[int, ...]]]:
         dims = value.type.tensor_type.shape.dim
         wanted = given[number] if number < len(given) else None
         if wanted is not None and len(wanted) != len(dims):
-            raise InputError(f"input {value.name!r} has {len(dims)} axes, got shape {wanted}.\n  Pass a shape that fits.")
+            raise InputError(
+                f"input {value.name!r} has {len(dims)} axes, got shape {wanted}.\n  Pass a shape that fits."
+            )
         sizes = []
         for axis, dim in enumerate(dims):
             size = dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else 0

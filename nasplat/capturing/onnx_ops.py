@@ -73,7 +73,11 @@ identity      Dropout Identity
 = cumsum      CumSum
 = concat      Concat
 """
-_NAMES = {kind: op for op, *kinds in (line.replace("= ", "").split() for line in _TABLE.strip().splitlines()) for kind in kinds}
+_NAMES = {
+    kind: op
+    for op, *kinds in (line.replace("= ", "").split() for line in _TABLE.strip().splitlines())
+    for kind in kinds
+}
 _STATISTICS: dict[str, range] = {
     "BatchNormalization": range(1, 3),
     "Resize": range(0),
@@ -172,7 +176,8 @@ def _scalars(node: Any, op: str, reader: Reader) -> dict[str, object]:
         return {}
     shape = reader.shape.get(node.output[0])
     left, right = (
-        _scalar(n, reader, uniform=reader.shape.get(other) == shape) for n, other in (node.input, tuple(node.input)[::-1])
+        _scalar(n, reader, uniform=reader.shape.get(other) == shape)
+        for n, other in (node.input, tuple(node.input)[::-1])
     )
     name = "exponent" if op == "pow" else "other"
     if right is not None:
@@ -194,7 +199,9 @@ def _convolution(node: Any, a: dict[str, Any], reader: Reader, weights: list[str
         padding = (-1,) * n
     has_bias = len(node.input) > {"DeformConv": 3, "QLinearConv": 8}.get(node.op_type, 2)
     has_bias = (
-        has_bias and bool(node.input[{"DeformConv": 3, "QLinearConv": 8}.get(node.op_type, 2)]) and node.op_type != "ConvInteger"
+        has_bias
+        and bool(node.input[{"DeformConv": 3, "QLinearConv": 8}.get(node.op_type, 2)])
+        and node.op_type != "ConvInteger"
     )
     values: dict[str, object] = {
         "kernel": tuple(weight[2:]),
@@ -256,7 +263,11 @@ def _pool(node: Any, a: dict[str, Any], reader: Reader, weights: list[str], bias
     kernel = tuple(a.get("kernel_shape", ()))
     n = len(kernel)
     strides, pads = tuple(a.get("strides", (1,) * n)), tuple(a.get("pads", (0,) * 2 * n))
-    values: dict[str, object] = {"kernel": kernel, "stride": strides, "padding": pads[:n] if pads[:n] == pads[n:] else pads}
+    values: dict[str, object] = {
+        "kernel": kernel,
+        "stride": strides,
+        "padding": pads[:n] if pads[:n] == pads[n:] else pads,
+    }
     if a.get("ceil_mode"):
         values["ceil_mode"] = 1
     if node.op_type == "AveragePool" and any(pads) and not a.get("count_include_pad"):
@@ -387,7 +398,9 @@ _SPECIAL: dict[str, _Special] = {
     "Gather": _gather,
     "Attention": _attention,
     **dict.fromkeys(("Softmax", "LogSoftmax"), _softmax),
-    **dict.fromkeys(("LayerNormalization", "RMSNormalization", "GroupNormalization", "SimplifiedLayerNormalization"), _norm),
+    **dict.fromkeys(
+        ("LayerNormalization", "RMSNormalization", "GroupNormalization", "SimplifiedLayerNormalization"), _norm
+    ),
     **dict.fromkeys(("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin"), _mean),
     **dict.fromkeys((k for k, v in _NAMES.items() if v == "reduce"), _mean),
     **dict.fromkeys(("Resize", "Upsample"), _resize),

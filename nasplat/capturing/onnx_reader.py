@@ -42,7 +42,15 @@ _DTYPE = {
         10: "float16",
         11: "float64",
     },
-    **{12: "uint32", 13: "uint64", 14: "complex64", 15: "complex128", 16: "bfloat16", 17: "float8_e4m3fn", 19: "float8_e5m2"},
+    **{
+        12: "uint32",
+        13: "uint64",
+        14: "complex64",
+        15: "complex128",
+        16: "bfloat16",
+        17: "float8_e4m3fn",
+        19: "float8_e5m2",
+    },
     **{21: "uint4", 22: "int4"},
 }
 _FLOATS = frozenset({1, 10, 11, 16, 17, 18, 19, 20})
@@ -108,7 +116,9 @@ class Reader:
             if isinstance(err, CaptureError):
                 raise
             first = str(err).splitlines()[0] if str(err) else type(err).__name__
-            raise CaptureError(f"{self.path}: the graph contradicts itself: {first}\n  Run onnx.checker on the file.") from err
+            raise CaptureError(
+                f"{self.path}: the graph contradicts itself: {first}\n  Run onnx.checker on the file."
+            ) from err
 
     # -- graphs and subgraphs ------------------------------------------------------------------------------------------
 
@@ -187,8 +197,17 @@ class Reader:
             scaled = maker.get(erf.input[0])
             plus = reader.get(erf.output[0])
             first = reader.get(plus.output[0]) if plus is not None and plus.op_type == "Add" and plus.output else None
-            second = reader.get(first.output[0]) if first is not None and first.op_type == "Mul" and first.output else None
-            if scaled is None or plus is None or first is None or second is None or second.op_type != "Mul" or not second.output:
+            second = (
+                reader.get(first.output[0]) if first is not None and first.op_type == "Mul" and first.output else None
+            )
+            if (
+                scaled is None
+                or plus is None
+                or first is None
+                or second is None
+                or second.op_type != "Mul"
+                or not second.output
+            ):
                 continue
             if not scaled.output:
                 continue
@@ -245,7 +264,9 @@ class Reader:
         data = [n for n in node.input if n and n in self.producer]
         slots = trained_slots(node)
         weights = [
-            n for i, n in enumerate(node.input) if n in self.weight and (slots is None or i in slots) and self._counts(n, kind)
+            n
+            for i, n in enumerate(node.input)
+            if n in self.weight and (slots is None or i in slots) and self._counts(n, kind)
         ]
         op, kept = normalise(node, self, weights, bias)
         rows = tuple(dict.fromkeys(self._row(n, op, node) for n in [*weights, *([bias[1]] if bias else [])]))
@@ -275,7 +296,9 @@ class Reader:
                 value = self.value.get(n)
                 if value is not None and np.size(value) <= 4096:
                     data[n] = onnx.numpy_helper.from_array(np.asarray(value), n)
-            found = onnx.shape_inference.infer_node_outputs(schema, node, types, data, {}, self.opsets, self.model.ir_version)
+            found = onnx.shape_inference.infer_node_outputs(
+                schema, node, types, data, {}, self.opsets, self.model.ir_version
+            )
         except Exception:  # no schema, or compiled code that raises without a public class
             found = {}
         for name in node.output:
@@ -302,12 +325,16 @@ class Reader:
     def _type_proto(self, name: str) -> Any:
         from onnx import helper
 
-        return helper.make_tensor_type_proto(self.type.get(name, 1), list(self.shape[name]) if name in self.shape else None)
+        return helper.make_tensor_type_proto(
+            self.type.get(name, 1), list(self.shape[name]) if name in self.shape else None
+        )
 
     def _shaped(self, name: str, shape: Iterable[int]) -> None:
         sizes = tuple(max(0, int(s)) for s in shape)
         if prod(sizes) > MAX_ELEMENTS:
-            raise CaptureError(f"{self.path}: expected sizes of a network, {name!r} has shape {sizes}.\n  The file is broken.")
+            raise CaptureError(
+                f"{self.path}: expected sizes of a network, {name!r} has shape {sizes}.\n  The file is broken."
+            )
         self.shape[name] = sizes
 
     def _evaluate(self, node: Any) -> dict[str, Any]:
@@ -323,12 +350,16 @@ class Reader:
         known = [self.value.get(n) if n else None for n in node.input]
         if any(v is None and n for v, n in zip(known, node.input, strict=True)):
             return {}
-        if any(prod(self.shape.get(n, (SMALL + 1,))) > SMALL for n in node.output if n) or node.op_type.startswith("Random"):
+        if any(prod(self.shape.get(n, (SMALL + 1,))) > SMALL for n in node.output if n) or node.op_type.startswith(
+            "Random"
+        ):
             return {}
         try:
             domain = "" if node.domain == "ai.onnx" else node.domain
             run = {"log": _silent, "opsets": self.version, "verbose": 0, "new_ops": None, "existing_functions": {}}
-            operator = load_op(domain, node.op_type, self.version.get(domain))(node, run | {"evaluator_cls": ReferenceEvaluator})
+            operator = load_op(domain, node.op_type, self.version.get(domain))(
+                node, run | {"evaluator_cls": ReferenceEvaluator}
+            )
             made = operator.run(*known)
         except Exception:  # the reference evaluator raises whatever numpy raises
             return {}
@@ -355,7 +386,9 @@ class Reader:
         shapes = tuple(self.shape.get(n, ()) for n in outputs)
         here = len(self.nodes)
         is_alias = op in {"view", "slice", "expand"} and bool(data)
-        self.nodes.append(Node(op, attributes, shapes, self._itemsize(next(n for n in outputs if n)), rows, path, is_alias))
+        self.nodes.append(
+            Node(op, attributes, shapes, self._itemsize(next(n for n in outputs if n)), rows, path, is_alias)
+        )
         self.edges += [(*self.producer[n], here, position) for position, n in enumerate(data)]
         for slot, output in enumerate(outputs):
             if output:
@@ -490,7 +523,9 @@ class Reader:
             if source in self.weight:
                 self.weight[target] = self.weight[source]
         else:
-            raise CaptureError(f"{self.path}: a subgraph gives {source!r}, which nothing makes.\n  Run onnx.checker on the file.")
+            raise CaptureError(
+                f"{self.path}: a subgraph gives {source!r}, which nothing makes.\n  Run onnx.checker on the file."
+            )
 
 
 def _silent(*args: Any) -> None:

@@ -189,8 +189,12 @@ def write(recorder: Recorder, result: Any, other: Any, example: Any) -> Program 
             pairs = zip(_whole(func, args, n), _whole(func, args2, n), strict=True)
             arguments = tuple(writer.value(a, b) for a, b in pairs)
             named = tuple((k, writer.value(v, kwargs2.get(k, v))) for k, v in kwargs.items())
-            results = tuple(writer.register.get(id(t), -1) if id(t) in writer.register else writer.new(t) for t in _tensors(made))
-            written.append(Call(f"{func._schema.name.replace('::', '.')}.{func._overloadname}", arguments, named, results))
+            results = tuple(
+                writer.register.get(id(t), -1) if id(t) in writer.register else writer.new(t) for t in _tensors(made)
+            )
+            written.append(
+                Call(f"{func._schema.name.replace('::', '.')}.{func._overloadname}", arguments, named, results)
+            )
         outputs = _structure(unpack(result), writer)
     except _Unkept as err:
         recorder.notes.setdefault(f"no program: {err}")
@@ -217,7 +221,10 @@ def _structure(result: Any, writer: _Writer) -> Any:
     if isinstance(result, dict):
         return {str(k): _structure(v, writer) for k, v in result.items()}
     if isinstance(result, list | tuple):
-        return (type(result).__name__ if type(result) in {list, tuple} else "list", *(_structure(v, writer) for v in result))
+        return (
+            type(result).__name__ if type(result) in {list, tuple} else "list",
+            *(_structure(v, writer) for v in result),
+        )
     if isinstance(result, Tensor):
         return writer.value(result, result)
     return ("plain", result) if isinstance(result, bool | int | float | str) else None

@@ -64,7 +64,9 @@ def read_published(path: str | Path) -> list[Published]:
         entries = [(str(k), v) for k, v in found.items()]
     else:
         entries = (
-            [(str(i), e) for i, e in enumerate(found)] if isinstance(found, list | tuple) else [(file.name.split(".")[0], found)]
+            [(str(i), e) for i, e in enumerate(found)]
+            if isinstance(found, list | tuple)
+            else [(file.name.split(".")[0], found)]
         )
     return [_entry(name, entry) for name, entry in entries]
 
@@ -79,7 +81,9 @@ def _decoded(data: bytes, file: Path) -> Any:
 def _entry(name: str, entry: Any) -> Published:
     fields = _plain(entry)
     if not isinstance(fields, Mapping):
-        raise GraphError(f"entry {name!r} expected to hold a published graph, got {type(entry).__name__}.\n  Check the file.")
+        raise GraphError(
+            f"entry {name!r} expected to hold a published graph, got {type(entry).__name__}.\n  Check the file."
+        )
     graph = next((fields[k] for k in ("compute graph", "cg", "compute_graph") if k in fields), fields)
     label = fields.get("acc", fields["max_perf"] / 100 if isinstance(fields.get("max_perf"), int | float) else None)
     found = from_fields(graph, name)
@@ -142,7 +146,9 @@ def _number(dtype: Any, raw: bytes = b"") -> Any:
 
 
 _NUMPY: dict[str, Any] = {"_reconstruct": _array, "ndarray": _Array, "dtype": _Dtype, "scalar": _number}
-_PLAIN_CLASSES = {("builtins", n): t for n, t in (("set", set), ("frozenset", frozenset), ("list", list), ("dict", dict))}
+_PLAIN_CLASSES = {
+    ("builtins", n): t for n, t in (("set", set), ("frozenset", frozenset), ("list", list), ("dict", dict))
+}
 _PUBLISHED = "model_src."
 """Every class of the publications lies below this package; all of them become holders."""
 
@@ -163,7 +169,9 @@ class _Unpickler(pickle.Unpickler):
         )
 
     def persistent_load(self, pid: Any) -> Any:
-        raise InputError("expected a pickle of published graphs, got one with outside references.\n  Nothing of it is read.")
+        raise InputError(
+            "expected a pickle of published graphs, got one with outside references.\n  Nothing of it is read."
+        )
 
 
 def _unpickled(data: bytes, file: Path) -> Any:

@@ -18,7 +18,9 @@ from nasplat.graph.program import Program
 
 TRAINING = {
     "aten.batch_norm.default": 5,
-    **dict.fromkeys((f"aten.{d}{end}.default" for d in ("dropout", "alpha_dropout", "feature_dropout") for end in ("", "_")), 2),
+    **dict.fromkeys(
+        (f"aten.{d}{end}.default" for d in ("dropout", "alpha_dropout", "feature_dropout") for end in ("", "_")), 2
+    ),
 }
 """Place of the argument that says whether an operation is in training mode."""
 
@@ -101,7 +103,11 @@ class Rebuilt(nn.Module):
                 where.add_module(part, nn.Module())
             where = where._modules[part]  # type: ignore[assignment]
         if is_trained:
-            parameter = value if isinstance(value, nn.Parameter) else nn.Parameter(value, requires_grad=value.is_floating_point())
+            parameter = (
+                value
+                if isinstance(value, nn.Parameter)
+                else nn.Parameter(value, requires_grad=value.is_floating_point())
+            )
             where.register_parameter(last, parameter)
         else:
             where.register_buffer(last, value)
@@ -115,10 +121,14 @@ class Rebuilt(nn.Module):
         """`forward`; `seen` is called after each call with its number and the registers that are alive."""
         program = self._program
         if len(inputs) != len(program.inputs):
-            raise GraphError(f"expected {len(program.inputs)} input tensors, got {len(inputs)}.\n  Pass them in captured order.")
+            raise GraphError(
+                f"expected {len(program.inputs)} input tensors, got {len(inputs)}.\n  Pass them in captured order."
+            )
         batch = inputs[0].shape[0] if inputs[0].dim() else program.batch
         if program.fixed and batch != program.batch:
-            raise GraphError(f"expected a batch of {program.batch}, got {batch}: {program.fixed}.\n  Capture with that batch.")
+            raise GraphError(
+                f"expected a batch of {program.batch}, got {batch}: {program.fixed}.\n  Capture with that batch."
+            )
         device = inputs[0].device
         registers: dict[int, Any] = dict(zip(program.inputs, inputs, strict=True))
 

@@ -151,7 +151,12 @@ class Recorder(TorchDispatchMode):
         self.nodes.append(Node("input", (), (tuple(tensor.shape),), tensor.element_size()))
         self.produced(tensor, len(self.nodes) - 1, 0)
         self.inputs.append(tensor)
-        if value is not None and value.device.type != "meta" and value.numel() <= self.keep and not value.is_floating_point():
+        if (
+            value is not None
+            and value.device.type != "meta"
+            and value.numel() <= self.keep
+            and not value.is_floating_point()
+        ):
             self.shadows[id(tensor)] = value
 
     def add_outputs(self, tensors: Sequence[Tensor]) -> None:
@@ -209,7 +214,8 @@ class Recorder(TorchDispatchMode):
             other = torch.ops.aten.alias(tensor)
         self.same[id(other)] = tensor
         self._append(
-            Node("identity", (), (tuple(tensor.shape),), tensor.element_size(), (), self.stack[-1], True), [self.source(tensor)]
+            Node("identity", (), (tuple(tensor.shape),), tensor.element_size(), (), self.stack[-1], True),
+            [self.source(tensor)],
         )
         self.produced(other, len(self.nodes) - 1, 0)
         if id(tensor) in self.shadows:
@@ -374,12 +380,20 @@ class Recorder(TorchDispatchMode):
         is_meta = self.make_twin is None
         if shadow is None:
             try:
-                key = (func, frozen(args), frozen(kwargs), tuple([id(t) in self.names or id(t) in self.parents for t in flat]))
+                key = (
+                    func,
+                    frozen(args),
+                    frozen(kwargs),
+                    tuple([id(t) in self.names or id(t) in self.parents for t in flat]),
+                )
                 known = _NODES.get(key) or (_LAYOUTS.get(key) if self.only_calls else None)
             except TypeError:
                 key = known = None
             if known is not None and is_meta and known.layouts is not None:
-                tensors = [torch.empty_strided(shape, stride, dtype=dtype, device=META) for shape, stride, dtype in known.layouts]
+                tensors = [
+                    torch.empty_strided(shape, stride, dtype=dtype, device=META)
+                    for shape, stride, dtype in known.layouts
+                ]
                 return known, tensors[0] if known.single else tuple(tensors), tensors
             if known is not None and operator.in_place and is_meta:
                 return known, flat[0], flat[:1]
@@ -415,7 +429,9 @@ class Recorder(TorchDispatchMode):
         if guess:
             self.bounded.update(map(id, outputs))
             self.alive.append(outputs)
-            self.notes.setdefault(f"{_line()}: {operator.name!r} has as many elements as the data decides; counted with the most")
+            self.notes.setdefault(
+                f"{_line()}: {operator.name!r} has as many elements as the data decides; counted with the most"
+            )
         if known is not None:
             return known, result, outputs
         is_alias = operator.in_place or shares(outputs, flat, self._twin)
@@ -428,7 +444,9 @@ class Recorder(TorchDispatchMode):
             return known, result, outputs
         arguments = named(operator, args, kwargs)
         parameters = {
-            id(a) for a, t in zip(tensors_of(args, kwargs), flat, strict=False) if id(t) in self.names or id(t) in self.parents
+            id(a)
+            for a, t in zip(tensors_of(args, kwargs), flat, strict=False)
+            if id(t) in self.names or id(t) in self.parents
         }
         kind = "nonzero_numpy" if operator.name == "where" and len(arguments) == 1 else operator.name
         op, attributes = normalise(kind, arguments, outputs, lambda t: id(t) in parameters)
@@ -456,7 +474,9 @@ class Recorder(TorchDispatchMode):
         """Every argument the schema says is written now comes from this node."""
         for position, (name, _, is_written) in enumerate(operator.arguments):
             value = args[position] if position < len(args) else kwargs.get(name)
-            for slot, tensor in enumerate([value] if isinstance(value, Tensor) else value if isinstance(value, list) else ()):
+            for slot, tensor in enumerate(
+                [value] if isinstance(value, Tensor) else value if isinstance(value, list) else ()
+            ):
                 if not is_written or not isinstance(tensor, Tensor):
                     continue
                 target = self._twin(tensor)
@@ -478,7 +498,9 @@ class Recorder(TorchDispatchMode):
 
     def _shadow(self, func: Any, flat: list[Tensor], args: Any, kwargs: Any) -> Any:
         """Result on real values where every operand's values are known and at least one came from an input."""
-        if not any(id(t) in self.shadows for t in flat) or not all(id(t) in self.shadows or self._is_constant(t) for t in flat):
+        if not any(id(t) in self.shadows for t in flat) or not all(
+            id(t) in self.shadows or self._is_constant(t) for t in flat
+        ):
             return None
         try:
             with _disable_current_modes():
@@ -495,7 +517,13 @@ class Recorder(TorchDispatchMode):
 
     def known_value(self, tensor: Tensor) -> Tensor | None:
         """A tensor's values, where they are known."""
-        return self.shadows.get(id(tensor)) if id(tensor) in self.shadows else tensor if self._is_constant(tensor) else None
+        return (
+            self.shadows.get(id(tensor))
+            if id(tensor) in self.shadows
+            else tensor
+            if self._is_constant(tensor)
+            else None
+        )
 
     def _scalar(self, func: Any, flat: list[Tensor], args: Any, kwargs: Any) -> Any:
         values = [self.known_value(t) for t in flat]
@@ -564,11 +592,20 @@ class Recorder(TorchDispatchMode):
         writer = self.writer.get(storage)
         if writer is not None:
             return writer
-        if isinstance(tensor, nn.Parameter) and id(tensor) not in self.names and any(SHELL in b.__dict__ for b in self.blocks):
+        if (
+            isinstance(tensor, nn.Parameter)
+            and id(tensor) not in self.names
+            and any(SHELL in b.__dict__ for b in self.blocks)
+        ):
             raise SharedInsides
         rows = (self.row_of(tensor),) if id(tensor) in self.names or id(tensor) in self.parents else ()
         value: Attributes = ()
-        if not rows and tensor.device.type != "meta" and tensor.numel() <= self.keep and self._is_constant_value(tensor):
+        if (
+            not rows
+            and tensor.device.type != "meta"
+            and tensor.numel() <= self.keep
+            and self._is_constant_value(tensor)
+        ):
             value = (("value", digest(tensor)),)
         self._append(Node("constant", value, (tuple(tensor.shape),), tensor.element_size(), rows), [])
         here = len(self.nodes) - 1
@@ -586,7 +623,9 @@ class Recorder(TorchDispatchMode):
         parameter = self.parents.get(id(tensor), id(tensor))
         if parameter not in self.row:
             self.row[parameter] = len(self.weights)
-            self.weights.append(Weight(self.names[parameter], tuple(self.parameters[parameter].shape), dtype_name(tensor.dtype)))
+            self.weights.append(
+                Weight(self.names[parameter], tuple(self.parameters[parameter].shape), dtype_name(tensor.dtype))
+            )
         return self.row[parameter]
 
 

@@ -29,7 +29,9 @@ class Segment:
 
     __slots__ = ("edges", "nodes", "outputs", "single", "weights")
 
-    def __init__(self, nodes: list[Node], edges: list[Any], weights: list[Weight], outputs: list[Any], single: bool) -> None:
+    def __init__(
+        self, nodes: list[Node], edges: list[Any], weights: list[Weight], outputs: list[Any], single: bool
+    ) -> None:
         self.nodes, self.edges, self.weights, self.outputs, self.single = nodes, edges, weights, outputs, single
 
 
@@ -121,7 +123,11 @@ def _known_by(part: nn.Module, name: str) -> Tensor | tuple[int, str]:
 
 def _is_fresh(r: Recorder, tensor: Tensor) -> bool:
     found = r.producer.get(id(tensor))
-    return found is not None and found[2] == r.version.get(tensor.untyped_storage()._cdata, 0) and id(tensor) not in r.shadows
+    return (
+        found is not None
+        and found[2] == r.version.get(tensor.untyped_storage()._cdata, 0)
+        and id(tensor) not in r.shadows
+    )
 
 
 def _cut(r: Recorder, start: int, edges: int, entry: list[Any], inputs: Any, result: Any, path: str) -> Segment | None:

@@ -32,7 +32,9 @@ class Body(nn.Module):
         outputs = ("list", *(("reg", register) for register, _ in taps))
         program = replace(network.program, calls=alive(network.program.calls, outputs), outputs=outputs)
         weights = {n: network.weights[n] for n in names_of(program)}
-        self.core = replace(network, program=program, weights=weights, trained=network.trained & frozenset(weights)).module()
+        self.core = replace(
+            network, program=program, weights=weights, trained=network.trained & frozenset(weights)
+        ).module()
         self.shapes = [shape for _, shape in taps]
         """Of the maps, (C, H, W), largest first."""
 
@@ -69,7 +71,9 @@ def _taps(network: Network) -> list[tuple[int, Shape]]:
     if tokens is not None and (not found or tokens[0] > max(n for n, _, _ in found.values())):
         found[tokens[2][1], tokens[2][2]] = tokens
     if not found:
-        raise EditError(f"expected a network with maps of {SMALLEST} × {SMALLEST} or more, got none.\n  Give it larger images.")
+        raise EditError(
+            f"expected a network with maps of {SMALLEST} × {SMALLEST} or more, got none.\n  Give it larger images."
+        )
     return [(register, shape) for _, register, shape in sorted(found.values(), key=lambda tap: -tap[2][1])]
 
 
@@ -105,5 +109,7 @@ def common_sizes(bodies: list[Any]) -> list[tuple[int, int]]:
     """
     shared = set.intersection(*({(h, w) for _, h, w in b.shapes} for b in bodies))
     if not shared:
-        raise EditError("expected networks with maps of a common size, got none.\n  Choose a space whose networks halve alike.")
+        raise EditError(
+            "expected networks with maps of a common size, got none.\n  Choose a space whose networks halve alike."
+        )
     return sorted(shared, reverse=True)

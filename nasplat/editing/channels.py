@@ -141,7 +141,11 @@ class _Tracer:
         """A weight's axis has these channels; False where the sizes differ."""
         if weight is None:
             return True
-        if weight[0] != "weight" or axis >= len(self.weights[weight[1]]) or self.weights[weight[1]][axis] != len(labels):
+        if (
+            weight[0] != "weight"
+            or axis >= len(self.weights[weight[1]])
+            or self.weights[weight[1]][axis] != len(labels)
+        ):
             return False
         place = (weight[1], axis)
         if place in self.axes:
@@ -201,7 +205,9 @@ class _Tracer:
 
     def binary(self, call: Call) -> bool:
         sides, shape = call.args[:2], self.shapes[call.results[0]]
-        labelled = [(len(self.shapes[s[1]]) - found[0], found[1], s) for s in sides if (found := self.of(s)) is not None]
+        labelled = [
+            (len(self.shapes[s[1]]) - found[0], found[1], s) for s in sides if (found := self.of(s)) is not None
+        ]
         if not labelled:
             return not _pairs(sides, "weight")
         back = labelled[0][0]  # counted from the end, as broadcasting does
@@ -215,7 +221,11 @@ class _Tracer:
                     return False
             elif isinstance(side, tuple) and side[0] == "weight":
                 own = self.weights[side[1]]
-                if len(own) >= back and own[len(own) - back] == size > 1 and not self.tie(side, len(own) - back, wide[0]):
+                if (
+                    len(own) >= back
+                    and own[len(own) - back] == size > 1
+                    and not self.tie(side, len(own) - back, wide[0])
+                ):
                     return False
             elif isinstance(side, tuple) and side[0] == "reg":
                 own = self.shapes[side[1]]

@@ -27,7 +27,16 @@ RANKS = (0.25, 0.5)
 ACTIVATIONS = ("relu", "gelu", "silu", "hardswish")
 _CONVS = ("aten.conv2d.default", "aten.conv2d.padding")
 _FOLLOWS = frozenset(
-    ("batch_norm", "layer_norm", "dropout", "dropout_", *ACTIVATIONS, *(f"{a}_" for a in ACTIVATIONS), "hardtanh", "hardtanh_")
+    (
+        "batch_norm",
+        "layer_norm",
+        "dropout",
+        "dropout_",
+        *ACTIVATIONS,
+        *(f"{a}_" for a in ACTIVATIONS),
+        "hardtanh",
+        "hardtanh_",
+    )
 )
 """What belongs to the convolution or linear map before it."""
 
@@ -137,7 +146,11 @@ def _count(size: int, share: float) -> int:
 
 def _where(network: Network, number: int) -> str:
     names = read_by(network.program.calls[number].args, "weight")
-    return names[0].rpartition(".")[0] or names[0] if names else f"{network.program.calls[number].op.split('.')[1]} {number}"
+    return (
+        names[0].rpartition(".")[0] or names[0]
+        if names
+        else f"{network.program.calls[number].op.split('.')[1]} {number}"
+    )
 
 
 @dataclass(frozen=True)
@@ -152,7 +165,9 @@ class Width(Edit):
         """See `Edit`."""
         channels = network.channels
         if self.group not in channels.groups:
-            raise EditError(f"expected a group of channels, got {self.group!r}.\n  Groups: {', '.join(channels.groups)}.")
+            raise EditError(
+                f"expected a group of channels, got {self.group!r}.\n  Groups: {', '.join(channels.groups)}."
+            )
         labels = channels.groups[self.group]
         wanted = _count(len(labels), self.share)
         order = _importance(network, labels)
@@ -166,7 +181,9 @@ class Width(Edit):
             if all(times.get(i, 1) == 1 for i in own):
                 continue
             if wanted > len(labels) and len(set(own)) < len(own):
-                raise EditError(f"{self.group}: channels that stand several times on an axis cannot be doubled.\n  Narrow it.")
+                raise EditError(
+                    f"{self.group}: channels that stand several times on an axis cannot be doubled.\n  Narrow it."
+                )
             weight = changed.get(name, network.weights[name])
             index = [p for p, i in enumerate(own) for _ in range(times.get(i, 1))]
             weight = weight.index_select(axis, torch.tensor(index))
@@ -181,12 +198,16 @@ class Width(Edit):
                 call = calls[literal.call]
                 calls[literal.call] = replace(call, args=_put(call.args, literal.where, count))
         where = self.group.removesuffix(".weight")
-        return network.edited(calls, network.program.outputs, changed, (), f"channels of {where} {len(labels)} → {wanted}")
+        return network.edited(
+            calls, network.program.outputs, changed, (), f"channels of {where} {len(labels)} → {wanted}"
+        )
 
 
 def _put(args: Any, where: Sequence[int], value: int) -> Any:
     place, *rest = where
-    return tuple(_put(a, rest, value) if rest and i == place else value if i == place else a for i, a in enumerate(args))
+    return tuple(
+        _put(a, rest, value) if rest and i == place else value if i == place else a for i, a in enumerate(args)
+    )
 
 
 def _importance(network: Network, labels: Sequence[int]) -> list[int]:
@@ -282,7 +303,9 @@ def _without_writes(calls: list[Call], number: int, old: Call) -> list[Call]:
     if not is_in_place(old):
         return calls
     registers = {old.args[0][1]: old.results[0]}
-    later = [replace(c, args=renamed(c.args, registers), kwargs=renamed(c.kwargs, registers)) for c in calls[number + 1 :]]
+    later = [
+        replace(c, args=renamed(c.args, registers), kwargs=renamed(c.kwargs, registers)) for c in calls[number + 1 :]
+    ]
     return [*calls[: number + 1], *later]
 
 
@@ -330,7 +353,9 @@ class Separate(Edit):
         depthwise = (root * v[:, 0]).reshape(into, 1, *weight.shape[2:]).to(weight.dtype)
         pointwise = (root * u[:, :, 0]).t().reshape(out, into, 1, 1).to(weight.dtype)
         where = _where(network, self.call)
-        first = Call(call.op, (args[0], ("weight", f"{where}.depthwise.weight"), None, *args[3:6], into), (), (_free(network),))
+        first = Call(
+            call.op, (args[0], ("weight", f"{where}.depthwise.weight"), None, *args[3:6], into), (), (_free(network),)
+        )
         second = (
             ("reg", first.results[0]),
             ("weight", f"{where}.pointwise.weight"),
@@ -365,7 +390,11 @@ class Factor(Edit):
         u, s, v = torch.linalg.svd(weight.float().reshape(weight.shape[0], -1), full_matrices=False)
         root = s[: self.rank].sqrt()
         into = (root[:, None] * v[: self.rank]).reshape(self.rank, *weight.shape[1:]).to(weight.dtype)
-        out = (u[:, : self.rank] * root).reshape(weight.shape[0], self.rank, *([1, 1] if is_conv else [])).to(weight.dtype)
+        out = (
+            (u[:, : self.rank] * root)
+            .reshape(weight.shape[0], self.rank, *([1, 1] if is_conv else []))
+            .to(weight.dtype)
+        )
         new = {f"{where}.into.weight": into.contiguous(), f"{where}.outof.weight": out.contiguous()}
         free, bias = _free(network), (*call.args, None, None)[2]
         names = [("weight", n) for n in new]
@@ -395,7 +424,10 @@ class Branch(Edit):
         """See `Edit`."""
         call = network.program.calls[self.call]
         return _replaced(
-            network, call.results[0], call.args[self.side][1], f"add {self.call} without {_gone(network, call, 1 - self.side)}"
+            network,
+            call.results[0],
+            call.args[self.side][1],
+            f"add {self.call} without {_gone(network, call, 1 - self.side)}",
         )
 
 
@@ -404,7 +436,9 @@ def _gone(network: Network, call: Call, side: int) -> str:
     maker = next((i for i, c in reversed(list(enumerate(network.program.calls))) if register in c.results), None)
     while maker is not None and not read_by(network.program.calls[maker].args, "weight"):
         before = read_by(network.program.calls[maker].args, "reg")[:1]
-        maker = next((i for i, c in reversed(list(enumerate(network.program.calls))) if before and before[0] in c.results), None)
+        maker = next(
+            (i for i, c in reversed(list(enumerate(network.program.calls))) if before and before[0] in c.results), None
+        )
     return f"the branch of {_where(network, maker)}" if maker is not None else "its other operand"
 
 
@@ -420,7 +454,10 @@ class Skip(Edit):
         """See `Edit`."""
         calls = network.program.calls
         return _replaced(
-            network, calls[self.last].results[0], calls[self.first].args[0][1], f"{_where(network, self.first)} left out"
+            network,
+            calls[self.last].results[0],
+            calls[self.first].args[0][1],
+            f"{_where(network, self.first)} left out",
         )
 
 
@@ -433,7 +470,11 @@ def _replaced(network: Network, old: int, new: int, words: str) -> Network:
         if old not in c.results
     ]
     return network.edited(
-        calls, mapped(network.program.outputs, lambda pair: ("reg", new) if pair == ("reg", old) else pair), {}, (), words
+        calls,
+        mapped(network.program.outputs, lambda pair: ("reg", new) if pair == ("reg", old) else pair),
+        {},
+        (),
+        words,
     )
 
 

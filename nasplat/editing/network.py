@@ -190,7 +190,9 @@ def read_by(value: Any, kind: str) -> list[Any]:
 
 def names_of(program: Program) -> set[str]:
     """Of all weights that the calls read."""
-    return {n for c in program.calls for n in read_by((c.args, c.kwargs), "weight")} | set(read_by(program.outputs, "weight"))
+    return {n for c in program.calls for n in read_by((c.args, c.kwargs), "weight")} | set(
+        read_by(program.outputs, "weight")
+    )
 
 
 def renamed(value: Any, registers: Mapping[int, int]) -> Any:

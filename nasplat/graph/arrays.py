@@ -119,9 +119,9 @@ def columns(g: Graph, keep: list[int] | None = None) -> Arrays:
 def _pairs(get: list[dict[str, Any]], name: str) -> NDArray[np.int64]:
     """First axes multiplied together, and the last one."""
     found = [a.get(name) for a in get]
-    return np.array([(prod(v[:-1]), v[-1]) if isinstance(v, tuple) and len(v) else (1, 1) for v in found], np.int64).reshape(
-        -1, 2
-    )
+    return np.array(
+        [(prod(v[:-1]), v[-1]) if isinstance(v, tuple) and len(v) else (1, 1) for v in found], np.int64
+    ).reshape(-1, 2)
 
 
 def _size(shape: Shape) -> tuple[int, int, int]:

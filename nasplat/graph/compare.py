@@ -117,7 +117,9 @@ def changes(first: Graph, second: Graph) -> list[Change]:
     kinds = {"insert": "added", "delete": "removed", "replace": "changed"}
     return [
         Change(kinds[tag], tuple(range(i0, i1)), tuple(range(j0, j1)))
-        for tag, i0, i1, j0, j1 in _aligned(left, right, _runs(first, head, ends[0]), _runs(second, head, ends[1]), ends)
+        for tag, i0, i1, j0, j1 in _aligned(
+            left, right, _runs(first, head, ends[0]), _runs(second, head, ends[1]), ends
+        )
     ]
 
 
@@ -132,7 +134,9 @@ def _aligned(
     So long networks of equal blocks take little time.
     """
     names: dict[object, int] = {}
-    ours, theirs = ([names.setdefault(tuple(s[i:j]), len(names)) for i, j in runs] for s, runs in ((left, a), (right, b)))
+    ours, theirs = (
+        [names.setdefault(tuple(s[i:j]), len(names)) for i, j in runs] for s, runs in ((left, a), (right, b))
+    )
     for tag, i0, i1, j0, j1 in SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes():
         if tag == "equal":
             continue

@@ -16,7 +16,18 @@ from nasplat.graph import ops
 from nasplat.graph.graph import Attributes, Graph, Node, Shape
 
 KINDS = (
-    *("conv1x1", "conv3x3", "conv5x5+", "depthwise3x3", "depthwise5x5+", "grouped", "linear", "recurrent", "matmul", "attention"),
+    *(
+        "conv1x1",
+        "conv3x3",
+        "conv5x5+",
+        "depthwise3x3",
+        "depthwise5x5+",
+        "grouped",
+        "linear",
+        "recurrent",
+        "matmul",
+        "attention",
+    ),
     *(
         "maxpool",
         "avgpool",
@@ -87,7 +98,9 @@ def executed(graph: Graph) -> NDArray[np.float64]:
         if node.op in _SILENT or node.is_alias:
             continue
         weights = sum([sizes[w] for w in node.weights])
-        rows.append(_row(node.op, node.attributes, node.shapes, tuple(graph.input_shapes(i)), graph.node_macs[i], weights))
+        rows.append(
+            _row(node.op, node.attributes, node.shapes, tuple(graph.input_shapes(i)), graph.node_macs[i], weights)
+        )
     found = np.zeros((len(KINDS), len(TERMS)))
     if rows:
         np.add.at(found, [k for k, _ in rows], [terms for _, terms in rows])

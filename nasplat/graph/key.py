@@ -13,7 +13,9 @@ import hashlib
 from nasplat.graph import ops
 from nasplat.graph.graph import Graph
 
-_ZERO_KEEPING = frozenset({*ops.HIDDEN, *ops.POOLING, "relu", "relu6", "gelu", "silu", "tanh", "neg", "mul"}) - {"reduce"}
+_ZERO_KEEPING = frozenset({*ops.HIDDEN, *ops.POOLING, "relu", "relu6", "gelu", "silu", "tanh", "neg", "mul"}) - {
+    "reduce"
+}
 
 
 def _digest(*parts: object) -> bytes:
@@ -104,6 +106,7 @@ def fold(graph: Graph) -> Graph:
         return trimmed
     edges = tuple(e for e in trimmed.edges if keep[e[2]] not in cut)
     nodes = tuple(
-        type(n)("zeros", (), n.shapes, n.itemsize, (), n.path) if keep[j] in cut else n for j, n in enumerate(trimmed.nodes)
+        type(n)("zeros", (), n.shapes, n.itemsize, (), n.path) if keep[j] in cut else n
+        for j, n in enumerate(trimmed.nodes)
     )
     return Graph(nodes, edges, trimmed.weights, trimmed.notes, trimmed.rung)

@@ -82,7 +82,9 @@ def from_plain(data: dict[str, Any]) -> Program:
         Constant(np.frombuffer(base64.b64decode(raw), np.dtype(kind)).reshape(shape).copy(), dtype, tuple(tiled))
         for raw, kind, shape, dtype, tiled in data["constants"]
     )
-    return Program(tuple(data["inputs"]), calls, _value(data["outputs"]), constants, int(data["batch"]), str(data["fixed"]))
+    return Program(
+        tuple(data["inputs"]), calls, _value(data["outputs"]), constants, int(data["batch"]), str(data["fixed"])
+    )
 
 
 def _value(value: Any) -> Any:

@@ -16,8 +16,33 @@ from nasplat.errors import GraphError
 from nasplat.graph.graph import Graph, Node, Shape, Weight
 
 VOCABULARY = (
-    *("<OOV>", "input", "output", "conv", "depthwise", "batchnorm", "relu", "relu6", "matmul", "add", "mul", "concat", "maxpool"),
-    *("avgpool", "sigmoid", "tanh", "swish", "gelu", "paddings", "mean", "spacetobatchnd", "batchtospacend", "spacetodepthnd"),
+    *(
+        "<OOV>",
+        "input",
+        "output",
+        "conv",
+        "depthwise",
+        "batchnorm",
+        "relu",
+        "relu6",
+        "matmul",
+        "add",
+        "mul",
+        "concat",
+        "maxpool",
+    ),
+    *(
+        "avgpool",
+        "sigmoid",
+        "tanh",
+        "swish",
+        "gelu",
+        "paddings",
+        "mean",
+        "spacetobatchnd",
+        "batchtospacend",
+        "spacetodepthnd",
+    ),
     *("depthtospacend", "global", "identity", "zero", "reserved1", "reserved2", "reserved3", "reserved4", "reserved5"),
 )
 WEIGHTED = frozenset({"conv", "depthwise", "matmul"})
@@ -104,7 +129,22 @@ def _work(n: PublishedNode) -> int:
 # -- our graph -> published ---------------------------------------------------------------------------------------------
 
 _SAME = {
-    **{op: op for op in ("input", "output", "conv", "depthwise", "batchnorm", "relu", "relu6", "matmul", "add", "mul", "concat")},
+    **{
+        op: op
+        for op in (
+            "input",
+            "output",
+            "conv",
+            "depthwise",
+            "batchnorm",
+            "relu",
+            "relu6",
+            "matmul",
+            "add",
+            "mul",
+            "concat",
+        )
+    },
     **{op: op for op in ("maxpool", "avgpool", "sigmoid", "tanh", "gelu", "mean", "identity")},
     **{
         "linear": "matmul",
@@ -264,7 +304,13 @@ def _node(n: Mapping[str, Any], weighted: bool) -> PublishedNode:
     dilation = metadata.get("dil_rate") or metadata.get("dilations") or (1, 1, 1, 1)
     dilation = [int(v) for v in ((dilation,) if isinstance(dilation, int) else dilation)] or [1]
     pool = metadata.get("ksize")
-    kernel = (int(shape[2]), int(shape[3])) if shape is not None else (int(pool[1]), int(pool[2])) if pool is not None else (0, 0)
+    kernel = (
+        (int(shape[2]), int(shape[3]))
+        if shape is not None
+        else (int(pool[1]), int(pool[2]))
+        if pool is not None
+        else (0, 0)
+    )
     return PublishedNode(
         VOCABULARY[int(n["op_type_idx"])],
         size,
@@ -279,10 +325,30 @@ def _node(n: Mapping[str, Any], weighted: bool) -> PublishedNode:
 
 _OURS = {
     **{
-        op: op for op in ("input", "output", "conv", "depthwise", "batchnorm", "relu", "relu6", "add", "mul", "concat", "maxpool")
+        op: op
+        for op in (
+            "input",
+            "output",
+            "conv",
+            "depthwise",
+            "batchnorm",
+            "relu",
+            "relu6",
+            "add",
+            "mul",
+            "concat",
+            "maxpool",
+        )
     },
     **{op: op for op in ("avgpool", "sigmoid", "tanh", "gelu", "identity")},
-    **{"matmul": "linear", "swish": "silu", "paddings": "pad", "mean": "adaptivepool", "global": "adaptivepool", "zero": "zeros"},
+    **{
+        "matmul": "linear",
+        "swish": "silu",
+        "paddings": "pad",
+        "mean": "adaptivepool",
+        "global": "adaptivepool",
+        "zero": "zeros",
+    },
     **{"spacetodepthnd": "pixelshuffle", "depthtospacend": "pixelshuffle"},
 }
 

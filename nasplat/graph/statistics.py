@@ -64,7 +64,11 @@ def features(graph: Graph) -> dict[str, float]:
         found[f"share.{name}"] = work[name] / total
     found |= _paths(g, weighted)
     found |= _lengths(g, groups)
-    widths = [n.shape[1] if len(n.shape) == 4 else n.shape[-1] for n, w in zip(g.nodes, weighted, strict=True) if w and n.shape]
+    widths = [
+        n.shape[1] if len(n.shape) == 4 else n.shape[-1]
+        for n, w in zip(g.nodes, weighted, strict=True)
+        if w and n.shape
+    ]
     sizes = [n.shape[-1] if len(n.shape) == 4 else 1 for n, w in zip(g.nodes, weighted, strict=True) if w and n.shape]
     found["width.max"] = float(max(widths, default=0))
     found["width.mean"] = sum(widths) / max(1, len(widths))

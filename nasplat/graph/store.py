@@ -72,5 +72,7 @@ def load_npz(path: str | Path) -> Graph:
             rest = json.loads(data["columns"].tobytes().decode())
             rest["edges"] = data["edges"].tolist()
     except (OSError, KeyError, ValueError, EOFError) as err:
-        raise GraphError(f"expected a graph written by save_npz, got {str(path)!r} ({err}).\n  Check the file.") from err
+        raise GraphError(
+            f"expected a graph written by save_npz, got {str(path)!r} ({err}).\n  Check the file."
+        ) from err
     return from_json(json.dumps(rest))

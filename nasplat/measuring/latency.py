@@ -179,7 +179,13 @@ def measure_together(
                 x = torch.randn(c.batch, *shape[1:], generator=torch.Generator().manual_seed(seed))
                 one, runtime = runner(module.eval(), x, c.runtime, c.precision, where, threads)
                 passes.append(one)
-            about = {"batch": c.batch, "threads": threads, "dtype": c.precision, "device": device_name(where), "runtime": runtime}
+            about = {
+                "batch": c.batch,
+                "threads": threads,
+                "dtype": c.precision,
+                "device": device_name(where),
+                "runtime": runtime,
+            }
             return [_summary(t, about) for t in _timed(passes, repeats, warmup, _Clock(where), seconds)]
     finally:
         for m, was_training in modes:

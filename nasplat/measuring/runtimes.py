@@ -82,11 +82,15 @@ def _recorded(module: nn.Module, x: Tensor) -> Callable[[], Any]:
     return graph.replay
 
 
-def _onnx(module: nn.Module, x: Tensor, precision: str, device: torch.device, threads: int) -> tuple[Callable[[], Any], str]:
+def _onnx(
+    module: nn.Module, x: Tensor, precision: str, device: torch.device, threads: int
+) -> tuple[Callable[[], Any], str]:
     import onnxruntime
 
     if precision != "float32":
-        raise InputError(f"runtime onnxruntime expected precision float32, got {precision!r}.\n  Convert the file instead.")
+        raise InputError(
+            f"runtime onnxruntime expected precision float32, got {precision!r}.\n  Convert the file instead."
+        )
     provider = "CUDAExecutionProvider" if device.type == "cuda" else "CPUExecutionProvider"
     if provider not in onnxruntime.get_available_providers():
         raise InputError(f"this ONNX Runtime has no {provider}.\n  Install onnxruntime-gpu, or use device='cpu'.")
@@ -161,4 +165,6 @@ def open_session(data: bytes, threads: int | None = None, provider: str = "CPUEx
     try:
         return onnxruntime.InferenceSession(data, options, providers=[provider])
     except Exception as err:  # onnxruntime's errors have no common public base
-        raise ExportError(f"ONNX Runtime refused the file: {str(err).splitlines()[0]}\n  It is truncated, or no ONNX.") from err
+        raise ExportError(
+            f"ONNX Runtime refused the file: {str(err).splitlines()[0]}\n  It is truncated, or no ONNX."
+        ) from err

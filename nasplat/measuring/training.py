@@ -30,7 +30,9 @@ class Budget:
     def __post_init__(self) -> None:
         """Check ranges."""
         if self.epochs < 1 or self.batch_size < 1 or self.lr <= 0:
-            raise TaskError(f"expected epochs and batch_size >= 1 and lr > 0, got {self}.\n  A budget of nothing trains nothing.")
+            raise TaskError(
+                f"expected epochs and batch_size >= 1 and lr > 0, got {self}.\n  A budget of nothing trains nothing."
+            )
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
@@ -58,7 +60,9 @@ AfterEpoch = Callable[[int, float], None]
 """Called with (epochs done, metric on the decide split); what it raises ends the training."""
 
 
-def train(module: nn.Module, task: Task, budget: Budget | None = None, seed: int = 0, after: AfterEpoch | None = None) -> Trained:
+def train(
+    module: nn.Module, task: Task, budget: Budget | None = None, seed: int = 0, after: AfterEpoch | None = None
+) -> Trained:
     """Train a module in place.
 
     Args:
@@ -91,7 +95,9 @@ def train(module: nn.Module, task: Task, budget: Budget | None = None, seed: int
             optimiser.step()
             step += 1
         if not torch.isfinite(loss):
-            raise TaskError(f"the loss became {loss.item()} in epoch {epoch + 1}.\n  Lower the learning rate ({budget.lr}).")
+            raise TaskError(
+                f"the loss became {loss.item()} in epoch {epoch + 1}.\n  Lower the learning rate ({budget.lr})."
+            )
         if after is not None:
             decide = task.evaluate(module, "decide")
             after(epoch + 1, decide)

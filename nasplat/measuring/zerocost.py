@@ -74,7 +74,9 @@ def proxies(
             with torch.no_grad():
                 logits = deepcopy(module).train()(x)
             if not isinstance(logits, Tensor) or logits.dim() != 2:
-                raise InputError("expected a module that answers logits of shape (B, classes), got another output.\n  Wrap it.")
+                raise InputError(
+                    "expected a module that answers logits of shape (B, classes), got another output.\n  Wrap it."
+                )
             y = (torch.randint(logits.shape[1], (len(x),)) if batch is None else batch[1]).to(device)
             for name in names:
                 value = _MEASURES[name](deepcopy(module).train(), x, y)
@@ -145,7 +147,9 @@ def _grad_norm(module: nn.Module, x: Tensor, y: Tensor) -> float:
 
 @contextmanager
 def _without_batchnorm(module: nn.Module) -> Iterator[None]:
-    hooks = [m.register_forward_hook(lambda _, inputs, __: inputs[0]) for m in module.modules() if isinstance(m, _BATCHNORM)]
+    hooks = [
+        m.register_forward_hook(lambda _, inputs, __: inputs[0]) for m in module.modules() if isinstance(m, _BATCHNORM)
+    ]
     try:
         yield
     finally:
@@ -163,7 +167,9 @@ def _synflow(module: nn.Module, x: Tensor, y: Tensor) -> float:
         answer = module(torch.ones(1, *x.shape[1:], dtype=torch.float64, device=x.device)).sum()
         if answer.requires_grad:
             answer.backward()
-    return _log(sum(float((p.detach() * p.grad).abs().sum()) for p in module.parameters() if p.grad is not None and p.dim() > 1))
+    return _log(
+        sum(float((p.detach() * p.grad).abs().sum()) for p in module.parameters() if p.grad is not None and p.dim() > 1)
+    )
 
 
 @torch.no_grad()

@@ -89,7 +89,9 @@ class Path(nn.Module):
         """
         super().__init__()
         self.adapter = Adapter(hidden, layers, width) if width else None
-        self.head = nn.Sequential(nn.Linear(embedding + width, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 1))
+        self.head = nn.Sequential(
+            nn.Linear(embedding + width, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 1)
+        )
 
     def forward(self, states: Sequence[Tensor], vector: Tensor, batch: Batch) -> Tensor:
         """Shape (B,)."""
@@ -204,7 +206,9 @@ class Aiop(AbstractPredictor):
                 f"expected a label and a task per network, got {len(views)}, {len(y)} and {len(names)}.\n  Align."
             )
         if self.scaling not in SCALINGS:
-            raise PredictorError(f"expected a scaling among {', '.join(SCALINGS)}, got {self.scaling!r}.\n  Name one of them.")
+            raise PredictorError(
+                f"expected a scaling among {', '.join(SCALINGS)}, got {self.scaling!r}.\n  Name one of them."
+            )
         self.tasks_ = sorted(set(names.tolist()))
         for task in self.tasks_:
             if (names == task).sum() < FEWEST:
@@ -267,7 +271,12 @@ class Aiop(AbstractPredictor):
         return found
 
     def calibrate(
-        self, items: Sequence[Any], labels: Sequence[float], mode: str = "gaussian process", epochs: int = 100, lr: float = 1e-4
+        self,
+        items: Sequence[Any],
+        labels: Sequence[float],
+        mode: str = "gaussian process",
+        epochs: int = 100,
+        lr: float = 1e-4,
     ) -> Aiop:
         """A predictor of a new task; this one stays as it is.
 
@@ -338,7 +347,9 @@ class Aiop(AbstractPredictor):
                 for i in rng.permutation(len(views)):
                     # each path meets the label on its own, as each will be averaged
                     answers = (
-                        torch.stack([path.head(f[i : i + 1])[:, 0] for path, f in zip(found._paths(), features, strict=True)])
+                        torch.stack(
+                            [path.head(f[i : i + 1])[:, 0] for path, f in zip(found._paths(), features, strict=True)]
+                        )
                         if features
                         else found._outputs([views[i]])
                     )
@@ -377,7 +388,9 @@ class Aiop(AbstractPredictor):
                 last.weight.copy_((alpha + shift) * base)
                 last.bias.copy_(bias)
 
-    def _train(self, path: nn.Module, views: Sequence[View], target: Matrix, progress: Progress | None, task: str) -> None:
+    def _train(
+        self, path: nn.Module, views: Sequence[View], target: Matrix, progress: Progress | None, task: str
+    ) -> None:
         y, rng = torch.from_numpy(target).float(), np.random.default_rng(self.seed)
         size = min(self.batch_size, len(views))
         per_epoch = len(views) // size
@@ -424,7 +437,11 @@ class Aiop(AbstractPredictor):
         if self._states:
             batch = collate(views)
             known = [self._seen(v) for v in views]
-            return batch, list(torch.cat([s for _, s, _ in known], 1)), (torch.stack([v for _, _, v in known]) - mean) / spread
+            return (
+                batch,
+                list(torch.cat([s for _, s, _ in known], 1)),
+                (torch.stack([v for _, _, v in known]) - mean) / spread,
+            )
         batch = self.encoder_.collate(views)
         states = self.encoder_.states(batch)
         return batch, states, (self.encoder_.read(states[-1], batch) - mean) / spread
@@ -470,7 +487,9 @@ class Aiop(AbstractPredictor):
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         modules = {"encoder": self.encoder_, "paths": self.paths_}
-        learnt = {f"{m}.{k}": t.detach().numpy() for m, module in modules.items() for k, t in module.state_dict().items()}
+        learnt = {
+            f"{m}.{k}": t.detach().numpy() for m, module in modules.items() for k, t in module.state_dict().items()
+        }
         own = {
             "shift": self.shift_,
             "scales": self.scales_,

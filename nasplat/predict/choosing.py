@@ -43,7 +43,9 @@ def spread(x: Matrix, n: int, seed: int = 0) -> list[int]:
     features = standard(x, *moments(x))
     different = np.unique(features, axis=0)
     once: Any = 1  # scikit-learn's stubs know "auto" alone
-    centres = KMeans(n, n_init=once, random_state=seed).fit(features).cluster_centers_ if len(different) > n else different
+    centres = (
+        KMeans(n, n_init=once, random_state=seed).fit(features).cluster_centers_ if len(different) > n else different
+    )
     free = np.ones(len(x), bool)
     for centre in centres:
         distance = np.where(free, ((features - centre) ** 2).sum(1), np.inf)

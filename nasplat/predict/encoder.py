@@ -51,7 +51,9 @@ class Batch:
         if device == self.op.device:
             return self
         columns = {f.name: getattr(self, f.name) for f in fields(self)}
-        moved: dict[str, Any] = {k: v.to(device, non_blocking=True) for k, v in columns.items() if isinstance(v, Tensor)}
+        moved: dict[str, Any] = {
+            k: v.to(device, non_blocking=True) for k, v in columns.items() if isinstance(v, Tensor)
+        }
         return replace(self, **moved)
 
 
@@ -104,7 +106,9 @@ class Layer(nn.Module):
 class Encoder(nn.Module):
     """Views to embeddings."""
 
-    def __init__(self, hidden: int = 64, layers: int = 5, embedding: int = 64, dropout: float = 0.1, trunk: str = "flow") -> None:
+    def __init__(
+        self, hidden: int = 64, layers: int = 5, embedding: int = 64, dropout: float = 0.1, trunk: str = "flow"
+    ) -> None:
         """Args:
         hidden: Width of a node's state.
         layers: Rounds of messages.
@@ -149,7 +153,9 @@ class Encoder(nn.Module):
         found = [self.dropout(torch.relu(x))]
         for layer in self.layers:
             x = found[-1]
-            found.append(layer(x, batch, inverse) if self.trunk == "flow" else layer(x, batch.edges, batch.graph, batch.size))
+            found.append(
+                layer(x, batch, inverse) if self.trunk == "flow" else layer(x, batch.edges, batch.graph, batch.size)
+            )
         return found
 
     def read(self, x: Tensor, batch: Batch) -> Tensor:

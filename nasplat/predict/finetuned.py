@@ -120,7 +120,11 @@ class Finetuned(AbstractPredictor):
 
     def _kernels(self, new: Sequence[Matrix]) -> list[Matrix]:
         """Of each set with each width, shape (new rows, labels)."""
-        return [_kernel(features, x, width) for features, (x, _, _) in zip(new, self.sets_, strict=True) for width in KERNELS]
+        return [
+            _kernel(features, x, width)
+            for features, (x, _, _) in zip(new, self.sets_, strict=True)
+            for width in KERNELS
+        ]
 
     def _normal(self, seen: Sequence[View]) -> Matrix:
         """Answers as normal scores."""
@@ -206,7 +210,9 @@ def _ranked(kernel: Matrix, target: Matrix, seed: int) -> tuple[Matrix, float, M
         answers = np.zeros(len(target))
         for fold in range(FOLDS):
             shown, held = folds != fold, folds == fold
-            answers[held] = kernel[np.ix_(held, shown)] @ _pairwise(kernel[np.ix_(shown, shown)], target[shown], penalty, seed)
+            answers[held] = kernel[np.ix_(held, shown)] @ _pairwise(
+                kernel[np.ix_(shown, shown)], target[shown], penalty, seed
+            )
         agreement = kendall_tau(answers, target)
         if agreement > best:
             best, kept, unseen = agreement, penalty, answers

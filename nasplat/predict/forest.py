@@ -53,7 +53,9 @@ def grow(
     out["starts"] = np.cumsum([0, *sizes[:-1]]).astype(np.int32)
     out["feature"] = np.concatenate([np.maximum(t.feature, 0) for t in found]).astype(np.int16)
     thresholds = np.concatenate([t.threshold for t in found])
-    rounded = thresholds.astype(np.float32)  # towards -inf: keeps every comparison with float32 features as scikit-learn makes it
+    rounded = thresholds.astype(
+        np.float32
+    )  # towards -inf: keeps every comparison with float32 features as scikit-learn makes it
     out["threshold"] = np.where(rounded > thresholds, np.nextafter(rounded, np.float32(-np.inf)), rounded)
     for side in ("left", "right"):
         children = [getattr(t, f"children_{side}") for t in found]

@@ -152,7 +152,9 @@ class Gennape(AbstractPredictor):
             PredictorError: fewer than 40 labels, not one per item, an unknown member, or `known` of another length than `unlabelled`.
         """
         if not self.members or set(self.members) - set(MEMBERS):
-            raise PredictorError(f"expected members among {', '.join(MEMBERS)}, got {list(self.members)}.\n  Use some of these.")
+            raise PredictorError(
+                f"expected members among {', '.join(MEMBERS)}, got {list(self.members)}.\n  Use some of these."
+            )
         if known is not None and len(known) != len(unlabelled):
             raise PredictorError(
                 f"expected one row of known per unlabelled network, got {len(known)} and {len(unlabelled)}.\n  Align them."
@@ -173,7 +175,8 @@ class Gennape(AbstractPredictor):
         # mean and spread of the label, of the scaled label, of log10 MACs and (below) of what the pairwise heads answer
         self.scales_ = np.array([*((c.mean(), c.std() + 1e-9) for c in (y[grown], scaled, sizes)), (0.0, 1.0)])
         target, second = (
-            np.maximum((c - mean) / spread, LOWEST) for c, (mean, spread) in zip((y[grown], scaled), self.scales_, strict=False)
+            np.maximum((c - mean) / spread, LOWEST)
+            for c, (mean, spread) in zip((y[grown], scaled), self.scales_, strict=False)
         )
         place = torch.device(self.device)
         with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
@@ -227,9 +230,13 @@ class Gennape(AbstractPredictor):
 
     def _described(self, seen: Sequence[View]) -> NDArray[np.float64]:
         """What the forest sees, shape (n, f)."""
-        return np.array([[log10(max(1, v.macs)), log10(max(1, v.params)), *(v.statistics[n] for n in self.names_)] for v in seen])
+        return np.array(
+            [[log10(max(1, v.macs)), log10(max(1, v.params)), *(v.statistics[n] for n in self.names_)] for v in seen]
+        )
 
-    def _tune(self, views: list[View], target: NDArray[np.float64], rng: np.random.Generator, progress: Progress | None) -> None:
+    def _tune(
+        self, views: list[View], target: NDArray[np.float64], rng: np.random.Generator, progress: Progress | None
+    ) -> None:
         """Encoder and one plain head learn the labels together; the head is thrown away."""
         if not self.tune_epochs:
             return
@@ -253,7 +260,9 @@ class Gennape(AbstractPredictor):
                 optimiser.step()
                 schedule.step()
                 if progress is not None:
-                    progress(epoch * per_epoch + step + 1, self.tune_epochs * per_epoch, f"label loss {loss.item():.3f}")
+                    progress(
+                        epoch * per_epoch + step + 1, self.tune_epochs * per_epoch, f"label loss {loss.item():.3f}"
+                    )
 
     def _trained_heads(
         self,
@@ -287,7 +296,9 @@ class Gennape(AbstractPredictor):
                 optimiser.step()
                 schedule.step()
                 if progress is not None:
-                    progress(epoch * per_epoch + step + 1, self.head_epochs * per_epoch, f"heads' loss {loss.item():.3f}")
+                    progress(
+                        epoch * per_epoch + step + 1, self.head_epochs * per_epoch, f"heads' loss {loss.item():.3f}"
+                    )
         return heads
 
     # -- answering -----------------------------------------------------------------------------------------------------
@@ -357,7 +368,9 @@ class Gennape(AbstractPredictor):
     def _arrays(self) -> dict[str, NDArray[Any]]:
         modules = {"encoder": self.encoder_, **self.heads_}
         learnt: dict[str, NDArray[Any]] = {
-            f"{m}.{k}": t.detach().cpu().numpy() for m, module in modules.items() for k, t in module.state_dict().items()
+            f"{m}.{k}": t.detach().cpu().numpy()
+            for m, module in modules.items()
+            for k, t in module.state_dict().items()
         }
         own = {
             "centroids": self.centroids_,
@@ -375,7 +388,9 @@ class Gennape(AbstractPredictor):
         self.heads_ = {name: Heads(len(arrays["centroids"]), self.embedding) for name in ENSEMBLES}
         for name, module in {"encoder": self.encoder_, **self.heads_}.items():
             prefix = f"{name}."
-            state = {k.removeprefix(prefix): torch.from_numpy(v.copy()) for k, v in arrays.items() if k.startswith(prefix)}
+            state = {
+                k.removeprefix(prefix): torch.from_numpy(v.copy()) for k, v in arrays.items() if k.startswith(prefix)
+            }
             module.load_state_dict(state)
         self.encoder_.eval()
         self.forest_ = {k: arrays[f"forest_{k}"] for k in forest.ARRAYS}

@@ -214,10 +214,14 @@ class AbstractPredictor(BaseEstimator, ABC):
         from nasplat.predict.choosing import spread
 
         if not 1 <= n <= len(items):
-            raise PredictorError(f"expected to choose between 1 and {len(items)} networks, got {n}.\n  Bring more networks.")
+            raise PredictorError(
+                f"expected to choose between 1 and {len(items)} networks, got {n}.\n  Bring more networks."
+            )
         return spread(self.describe(self.views(items))[-1], n, seed)
 
-    def save(self, folder: str | Path, about: dict[str, Any] | None = None, metrics: Any = None, card: str = "") -> None:
+    def save(
+        self, folder: str | Path, about: dict[str, Any] | None = None, metrics: Any = None, card: str = ""
+    ) -> None:
         """Write the predictor's folder.
 
         Args:
@@ -261,7 +265,9 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     recipe_file, weights_file = folder / "recipe.toml", folder / "weights.safetensors"
     for file in (recipe_file, weights_file):
         if not file.is_file():
-            raise PredictorError(f"predictor folder {str(folder)!r} expected {file.name}, which is missing.\n  Fetch it whole.")
+            raise PredictorError(
+                f"predictor folder {str(folder)!r} expected {file.name}, which is missing.\n  Fetch it whole."
+            )
     try:
         recipe = tomllib.loads(recipe_file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:

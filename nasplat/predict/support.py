@@ -46,7 +46,9 @@ class Support:
         references = references.astype(np.float32).astype(np.float64)  # as they are stored
         low, high = features.min(0), features.max(0)
         margin = (MARGIN + FEW / len(features)) * (high - low)
-        return Support(mean, scale, references, float(np.quantile(distances, 0.995)) * 1.2 + 1e-9, low - margin, high + margin)
+        return Support(
+            mean, scale, references, float(np.quantile(distances, 0.995)) * 1.2 + 1e-9, low - margin, high + margin
+        )
 
     def joined(self, features: Matrix, seed: int) -> Support:
         """The support of these networks and others with features of shape (n, f)."""
@@ -67,7 +69,9 @@ class Support:
         """What `arrays` returned."""
         references = arrays["support_references"].astype(np.float64)
         low, high = arrays.get("support_range", (-np.inf, np.inf))
-        return Support(arrays["support_mean"], arrays["support_scale"], references, float(arrays["support_radius"][0]), low, high)
+        return Support(
+            arrays["support_mean"], arrays["support_scale"], references, float(arrays["support_radius"][0]), low, high
+        )
 
     def reason_of(self, seen: View, names: list[str]) -> str:
         """Why a network is outside; empty inside."""

@@ -46,7 +46,9 @@ class NormalScores:
         z = np.asarray(scores, np.float64)
         inner = np.interp(z, self.scores, self.labels)
         return (
-            inner + self._slope(0) * np.minimum(0.0, z - self.scores[0]) + self._slope(-1) * np.maximum(0.0, z - self.scores[-1])
+            inner
+            + self._slope(0) * np.minimum(0.0, z - self.scores[0])
+            + self._slope(-1) * np.maximum(0.0, z - self.scores[-1])
         )
 
     def _slope(self, end: int) -> float:

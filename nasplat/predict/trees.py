@@ -58,7 +58,9 @@ class Trees(AbstractPredictor):
         rows = [v.statistics for v in self.views(items)]
         y = np.asarray(labels, np.float64)
         if len(rows) != len(y) or len(y) < 20:
-            raise PredictorError(f"expected one label per network, at least 20, got {len(rows)} and {len(y)}.\n  Label more.")
+            raise PredictorError(
+                f"expected one label per network, at least 20, got {len(rows)} and {len(y)}.\n  Label more."
+            )
         self.names_ = list(rows[0])
         x = np.array([list(r.values()) for r in rows])
         rng = np.random.default_rng(self.seed)
@@ -148,7 +150,9 @@ def as_arrays(models: Sequence[Any], lr: float) -> dict[str, NDArray[Any]]:
             out["feature"][i, j, :n] = np.maximum(tree.feature, 0)
             # float32 towards -inf keeps every comparison with float32 features as scikit-learn makes it
             rounded = tree.threshold.astype(np.float32)
-            out["threshold"][i, j, :n] = np.where(rounded > tree.threshold, np.nextafter(rounded, np.float32(-np.inf)), rounded)
+            out["threshold"][i, j, :n] = np.where(
+                rounded > tree.threshold, np.nextafter(rounded, np.float32(-np.inf)), rounded
+            )
             out["left"][i, j, :n] = tree.children_left
             out["right"][i, j, :n] = tree.children_right
             out["value"][i, j, :n] = tree.value[:, 0, 0] * lr
@@ -166,7 +170,9 @@ def evaluate(model: dict[str, NDArray[Any]], x: Matrix) -> Matrix:
             left = np.take_along_axis(model["left"], node, 2)
             if (left == LEAF).all():
                 break
-            goes_left = row[np.take_along_axis(model["feature"], node, 2)] <= np.take_along_axis(model["threshold"], node, 2)
+            goes_left = row[np.take_along_axis(model["feature"], node, 2)] <= np.take_along_axis(
+                model["threshold"], node, 2
+            )
             child = np.where(goes_left, left, np.take_along_axis(model["right"], node, 2))
             node = np.where(left == LEAF, node, child)
         leaves = np.take_along_axis(model["value"], node, 2)[:, :, 0].astype(np.float64)

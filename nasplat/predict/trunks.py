@@ -38,7 +38,9 @@ class Directed(nn.Module):
         """
         super().__init__()
         self.along, self.against = _conv(trunk, hidden), _conv(trunk, hidden)
-        self.attention = nn.MultiheadAttention(hidden, HEADS, dropout, batch_first=True) if trunk == "transformer" else None
+        self.attention = (
+            nn.MultiheadAttention(hidden, HEADS, dropout, batch_first=True) if trunk == "transformer" else None
+        )
         self.norm = nn.LayerNorm(hidden)
         self.act = nn.Tanh() if trunk == "kgnn" else nn.ReLU()
         self.dropout = nn.Dropout(dropout)

@@ -88,7 +88,12 @@ class Universal(AbstractPredictor):
         device: Where the encoder learns and answers.
         """
         self.most, self.structure, self.hidden, self.layers, self.embedding = most, structure, hidden, layers, embedding
-        self.pretrain_epochs, self.contrast, self.clusters, self.fuzziness = pretrain_epochs, contrast, clusters, fuzziness
+        self.pretrain_epochs, self.contrast, self.clusters, self.fuzziness = (
+            pretrain_epochs,
+            contrast,
+            clusters,
+            fuzziness,
+        )
         self.head_epochs, self.level, self.metric, self.seed, self.device = head_epochs, level, metric, seed, device
 
     # -- learning ------------------------------------------------------------------------------------------------------
@@ -125,7 +130,9 @@ class Universal(AbstractPredictor):
         y = np.asarray(labels, np.float64)
         names = np.asarray(families if families is not None else ["family"] * len(views))
         belongs = np.asarray(groups if groups is not None else names)
-        if not len(views) == len(y) == len(names) == len(belongs) or (known is not None and len(known) != len(unlabelled)):
+        if not len(views) == len(y) == len(names) == len(belongs) or (
+            known is not None and len(known) != len(unlabelled)
+        ):
             raise PredictorError(
                 "expected one label, family and group per network, and one row of known per unlabelled one.\n  Align."
             )
@@ -145,13 +152,17 @@ class Universal(AbstractPredictor):
         target = np.concatenate([maps[f].forward(y[chosen[f]]) for f in self.families_])
         self.names_ = list(seen[0].statistics)
         x = self._counted(seen)
-        shares = np.concatenate([np.full(len(chosen[f]), len(rows) / len(chosen[f]) / len(chosen)) for f in self.families_])
+        shares = np.concatenate(
+            [np.full(len(chosen[f]), len(rows) / len(chosen[f]) / len(chosen)) for f in self.families_]
+        )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             self._learn_embedding(seen, unlabelled, known, rng, progress)
             embedded = self.embed(seen)
             both = np.hstack([x, embedded])
-            relative = np.concatenate([_relative(both[names == f], *_moments(both[names == f])) for f in self.families_])
+            relative = np.concatenate(
+                [_relative(both[names == f], *_moments(both[names == f])) for f in self.families_]
+            )
             self.centroids_ = fuzzy.fit(embedded, min(self.clusters, len(embedded)), self.fuzziness, self.seed)
             folds = np.concatenate([rng.permutation(len(chosen[f])) % FOLDS for f in self.families_])
             left_out = np.empty(len(rows))
@@ -178,7 +189,9 @@ class Universal(AbstractPredictor):
         if validate and len(everyone) > 2:
             for number, g in enumerate(everyone):
                 held = belongs == g
-                other = forest.grow(relative[~held], target[~held], TREES, LEAF, seed=self.seed, weights=shares[~held])[0]
+                other = forest.grow(relative[~held], target[~held], TREES, LEAF, seed=self.seed, weights=shares[~held])[
+                    0
+                ]
                 for f in dict.fromkeys(names[held].tolist()):
                     mine = names == f
                     self.left_out_[f] = target[mine], parts(relative[mine], other)
@@ -297,7 +310,10 @@ class Universal(AbstractPredictor):
             return int(inside[np.argmin(apart)]), ""
         best = int(np.argmin(distances))
         reason = self.supports_[best].reason(features, self.names_)
-        return -1, f"it is of none of the {len(self.families_)} families learnt; nearest is {self._name(best)}: {reason}"
+        return (
+            -1,
+            f"it is of none of the {len(self.families_)} families learnt; nearest is {self._name(best)}: {reason}",
+        )
 
     def _name(self, group: int) -> str:
         return self.families_[int(self.primary_[group])]
@@ -322,7 +338,9 @@ class Universal(AbstractPredictor):
         assert self.against_ is not None
         (mean, scale), _, (middle, spread) = self.against_
         relative = _relative(self._both(seen), mean, scale)
-        return self._blend(np.stack([(forest.each(self.far_forest_, relative).mean(1) - middle) / spread, relative[:, 0]], 1))
+        return self._blend(
+            np.stack([(forest.each(self.far_forest_, relative).mean(1) - middle) / spread, relative[:, 0]], 1)
+        )
 
     def _estimates(self, seen: Sequence[View]) -> list[tuple[float, float, float]]:
         from scipy.special import ndtr
@@ -398,7 +416,9 @@ class Universal(AbstractPredictor):
         self.scale_, self.doubt_ = (float(v) for v in arrays["doubt"])
         self.names_, self.families_ = _lines(arrays["names"]), _lines(arrays["families"])
         prefixes = [f"group{i}_" for i in range(len(self.primary_))]
-        self.supports_ = [Support.of({k.removeprefix(p): v for k, v in arrays.items() if k.startswith(p)}) for p in prefixes]
+        self.supports_ = [
+            Support.of({k.removeprefix(p): v for k, v in arrays.items() if k.startswith(p)}) for p in prefixes
+        ]
         self.reference_ = np.linspace(0, 100, 101)
         self.left_out_, self.against_ = {}, None
         self.fitted_ = True
@@ -417,7 +437,9 @@ def doubt(left_out: Sequence[tuple[Matrix, Matrix]], level: float) -> tuple[floa
         left_out: Of each family targets and answers, as normal scores.
         level: Share of a new family's networks, on average over families, that the interval must hold.
     """
-    scale = max(0.0, float(np.mean([(t * a).mean() for t, a in left_out]) / np.mean([(a * a).mean() for _, a in left_out])))
+    scale = max(
+        0.0, float(np.mean([(t * a).mean() for t, a in left_out]) / np.mean([(a * a).mean() for _, a in left_out]))
+    )
     residuals = [np.abs(t - scale * a) for t, a in left_out]
     values = np.concatenate(residuals)
     weights = np.concatenate([np.full(len(r), 1 / len(r)) for r in residuals])

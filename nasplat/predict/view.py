@@ -24,10 +24,62 @@ from nasplat.graph.executed import executed
 from nasplat.graph.statistics import features
 
 VOCABULARY = (
-    *("input", "output", "constant", "zeros", "conv", "depthwise", "linear", "embedding", "recurrent", "matmul", "attention"),
-    *("batchnorm", "layernorm", "groupnorm", "instancenorm", "rmsnorm", "relu", "relu6", "leakyrelu", "elu", "silu", "gelu"),
-    *("sigmoid", "tanh", "hardswish", "hardsigmoid", "softplus", "softmax", "add", "sub", "mul", "div", "pow", "neg", "exp"),
-    *("log", "sqrt", "abs", "clamp", "compare", "where", "maxpool", "avgpool", "adaptivepool", "mean", "sum", "max", "argmax"),
+    *(
+        "input",
+        "output",
+        "constant",
+        "zeros",
+        "conv",
+        "depthwise",
+        "linear",
+        "embedding",
+        "recurrent",
+        "matmul",
+        "attention",
+    ),
+    *(
+        "batchnorm",
+        "layernorm",
+        "groupnorm",
+        "instancenorm",
+        "rmsnorm",
+        "relu",
+        "relu6",
+        "leakyrelu",
+        "elu",
+        "silu",
+        "gelu",
+    ),
+    *(
+        "sigmoid",
+        "tanh",
+        "hardswish",
+        "hardsigmoid",
+        "softplus",
+        "softmax",
+        "add",
+        "sub",
+        "mul",
+        "div",
+        "pow",
+        "neg",
+        "exp",
+    ),
+    *(
+        "log",
+        "sqrt",
+        "abs",
+        "clamp",
+        "compare",
+        "where",
+        "maxpool",
+        "avgpool",
+        "adaptivepool",
+        "mean",
+        "sum",
+        "max",
+        "argmax",
+    ),
     *("concat", "pad", "resize", "gather", "copy", "shift", "pixelshuffle", "deform", "gridsample", "cumsum", "other"),
 )
 """Ids of the view's operations, those that the shipped predictors learnt; a new vocabulary needs newly trained predictors.
@@ -43,7 +95,9 @@ KINDS = tuple(
     next(
         (
             k
-            for k, names in enumerate((ops.WEIGHTED, ops.MATMUL, ops.NORMALISATION, ops.ACTIVATION, ops.POINTWISE, ops.POOLING))
+            for k, names in enumerate(
+                (ops.WEIGHTED, ops.MATMUL, ops.NORMALISATION, ops.ACTIVATION, ops.POINTWISE, ops.POOLING)
+            )
             if name in names
         ),
         6 + (name in ops.TERMINAL),
@@ -192,7 +246,9 @@ def _ratio(a: Any, b: Any, scale: float) -> NDArray[np.float64]:
     return np.log2(np.maximum(1, a) / np.maximum(1, b)) / scale
 
 
-def _width_and_side(sizes: NDArray[np.int64], rank: Any, own: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _width_and_side(
+    sizes: NDArray[np.int64], rank: Any, own: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Channels and spatial side: images have both, of sequences the side is the root of the tokens, of vectors 1."""
     ranks = np.where(np.asarray(rank) < 0, own, np.asarray(rank))
     places = (sizes[:, 0] * sizes[:, 1]).astype(np.float64)

@@ -23,7 +23,11 @@ def save_views(path: str | Path, views: Sequence[View]) -> None:
         views: At least one; all with the same statistics.
     """
     names = list(views[0].statistics)
-    rest = {"version": VERSION, "statistics": names, "unknown": {i: v.unknown_ops for i, v in enumerate(views) if v.unknown_ops}}
+    rest = {
+        "version": VERSION,
+        "statistics": names,
+        "unknown": {i: v.unknown_ops for i, v in enumerate(views) if v.unknown_ops},
+    }
     np.savez_compressed(
         path,
         about=np.frombuffer(json.dumps(rest).encode(), np.uint8),
@@ -49,10 +53,14 @@ def load_views(path: str | Path) -> list[View]:
         with np.load(path, allow_pickle=False) as data:
             about = json.loads(data["about"].tobytes().decode())
             if about["version"] != VERSION:
-                raise PredictorError(f"{str(path)!r} expected {VERSION!r}, got {about['version']!r}.\n  Make the views again.")
+                raise PredictorError(
+                    f"{str(path)!r} expected {VERSION!r}, got {about['version']!r}.\n  Make the views again."
+                )
             columns = {name: data[name] for name in (*_COLUMNS, "nodes", "arcs", "executed", "statistics", "counts")}
     except (OSError, KeyError, ValueError, EOFError) as err:
-        raise PredictorError(f"expected views written by save_views, got {str(path)!r} ({err}).\n  Check the file.") from err
+        raise PredictorError(
+            f"expected views written by save_views, got {str(path)!r} ({err}).\n  Check the file."
+        ) from err
     nodes, arcs = (np.cumsum([0, *columns[n]]).tolist() for n in ("nodes", "arcs"))
     names, unknown = about["statistics"], {int(k): tuple(v) for k, v in about["unknown"].items()}
     op, edges = columns["op"].astype(np.int64), columns["edges"].astype(np.int64)

@@ -145,7 +145,10 @@ class ModelZoo(AbstractPredictor):
 
     def _answers(self, seen: Sequence[View]) -> Matrix:
         x = np.array(
-            [[np.log10(max(1, v.macs)), np.log10(max(1, v.params)), *(v.statistics[n] for n in self.names_)] for v in seen]
+            [
+                [np.log10(max(1, v.macs)), np.log10(max(1, v.params)), *(v.statistics[n] for n in self.names_)]
+                for v in seen
+            ]
         )
         return self.model_.answers(x, [self.recipe] * len(x))
 
@@ -210,7 +213,9 @@ class _Model:
         effects = dict(zip(tags, arrays["effects"].tolist(), strict=False))
         grown = {k: arrays[f"forest_{k}"] for k in forest.ARRAYS}
         return _Model(
-            effects, grown, {k: arrays[f"boosted_{k}"] for k in ("feature", "threshold", "left", "right", "value", "start")}
+            effects,
+            grown,
+            {k: arrays[f"boosted_{k}"] for k in ("feature", "threshold", "left", "right", "value", "start")},
         )
 
 

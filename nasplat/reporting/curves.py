@@ -87,7 +87,9 @@ def _picture(title: str, epochs: Sequence[Epoch], lines: Sequence[Line]) -> str:
             parts.append(f"<text x='{x(value):.1f}' y='{BOTTOM + 18}' text-anchor='middle'>{value:.0f}</text>")
     parts.append(f"<text x='{RIGHT}' y='{BOTTOM + 32}' text-anchor='end'>epoch</text>")
     middle = (TOP + BOTTOM) / 2
-    parts.append(f"<text x='14' y='{middle}' text-anchor='middle' transform='rotate(-90 14 {middle})'>{escape(title)}</text>")
+    parts.append(
+        f"<text x='14' y='{middle}' text-anchor='middle' transform='rotate(-90 14 {middle})'>{escape(title)}</text>"
+    )
     for before, after in pairwise(epochs):
         if before.phase != after.phase:
             where = (x(before.epoch) + x(after.epoch)) / 2
@@ -98,7 +100,9 @@ def _picture(title: str, epochs: Sequence[Epoch], lines: Sequence[Line]) -> str:
     for name, colour, line in lines:
         if colour == "band":
             edges = [(n, line[2 * i], line[2 * i + 1]) for i, n in enumerate(numbers)]
-            path = [f"{x(n):.1f},{y(a):.1f}" for n, a, _ in edges] + [f"{x(n):.1f},{y(b):.1f}" for n, _, b in reversed(edges)]
+            path = [f"{x(n):.1f},{y(a):.1f}" for n, a, _ in edges] + [
+                f"{x(n):.1f},{y(b):.1f}" for n, _, b in reversed(edges)
+            ]
             parts.append(f"<polygon points='{' '.join(path)}' fill='#dfe4e8'/>")
         else:
             points = " ".join(f"{x(n):.1f},{y(v):.1f}" for n, v in zip(numbers, line, strict=True))

@@ -122,7 +122,9 @@ def fold(graph: Graph, found: list[Box], limit: int, marks: frozenset[int] = fro
         kinds = Counter(_kind(graph, b) for b in found)
         mixed = {b.nodes for b in found if 0 < sum(i in marks for i in b.nodes) < len(b.nodes)} if marks else set()
         candidates = [
-            b for b in found if len(b.nodes) > 1 and b.nodes not in shut and (kinds[_kind(graph, b)] == 1 or b.nodes in mixed)
+            b
+            for b in found
+            if len(b.nodes) > 1 and b.nodes not in shut and (kinds[_kind(graph, b)] == 1 or b.nodes in mixed)
         ]
         if not candidates:
             return _merge(graph, found)
@@ -175,7 +177,13 @@ def _merge(graph: Graph, found: list[Box]) -> list[Box]:
     names = [_signature(graph, box) for box in found]
     merged: list[Box] = []
     for number, box in enumerate(found):
-        if merged and number and names[number] == names[number - 1] and len(box.nodes) > 1 and reads[number] <= {number - 1}:
+        if (
+            merged
+            and number
+            and names[number] == names[number - 1]
+            and len(box.nodes) > 1
+            and reads[number] <= {number - 1}
+        ):
             before = merged[-1]
             merged[-1] = Box(before.nodes + box.nodes, before.path, before.times + 1)
         else:
@@ -203,7 +211,9 @@ def _compose(panels: list[tuple[str, list[str], float, float]]) -> str:
     for title, content, w, _ in panels:
         parts.append(f'<g transform="translate({x + w / 2:.0f}, {MARGIN})">')
         if title:
-            parts.append(f'<text x="0" y="12" text-anchor="middle" fill="#46505a" font-style="italic">{escape(title)}</text>')
+            parts.append(
+                f'<text x="0" y="12" text-anchor="middle" fill="#46505a" font-style="italic">{escape(title)}</text>'
+            )
         parts += [f'<g transform="translate(0, {26 if title else 0})">', *content, "</g>", "</g>"]
         x += w
     text = "\n".join([*parts, "</svg>"])

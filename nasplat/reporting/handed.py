@@ -57,9 +57,16 @@ def files_section(folder: Path) -> str:
 
 def _cells(row: Row, metric: str) -> str:
     predicted = "" if not row.get("predicted_ms") else f"{float(row['predicted_ms']):.2f}"
-    measured = f"{float(row['measured_ms']):.2f} [{float(row['measured_low_ms']):.2f}, {float(row['measured_high_ms']):.2f}]"
+    measured = (
+        f"{float(row['measured_ms']):.2f} [{float(row['measured_low_ms']):.2f}, {float(row['measured_high_ms']):.2f}]"
+    )
     values = (
-        *(f"{int(row['params']):,}", f"{int(row['macs']):,}", f"{float(row['searched']):.3f}", f"{float(row[metric]):.3f}"),
+        *(
+            f"{int(row['params']):,}",
+            f"{int(row['macs']):,}",
+            f"{float(row['searched']):.3f}",
+            f"{float(row[metric]):.3f}",
+        ),
         *(f"{float(row['mean_difference']):.1e}", predicted, measured),
     )
     return "".join(f"<td>{v}</td>" for v in values)
@@ -74,9 +81,7 @@ def pictures_section(folder: Path) -> str:
     for example in about["examples"]:
         figures = "".join(_figure(folder / "pictures" / p["file"], p["caption"]) for p in example["pictures"])
         parts.append(f"<div class='pictures'>{figures}</div>")
-    title = (
-        f"<h2>What {escape(about['network'])} answers</h2><p>Test examples spread over the split, answered by ONNX Runtime.</p>"
-    )
+    title = f"<h2>What {escape(about['network'])} answers</h2><p>Test examples spread over the split, answered by ONNX Runtime.</p>"
     return title + "".join(parts)
 
 

@@ -38,7 +38,9 @@ class Trainings:
         if file.exists():
             before = json.loads(file.read_text(encoding="utf-8"))
             if before["about"] != about:
-                raise EditError(f"{folder} holds trainings of {before['about']}, got {about}.\n  Choose another folder.")
+                raise EditError(
+                    f"{folder} holds trainings of {before['about']}, got {about}.\n  Choose another folder."
+                )
             self.rows = before["rows"]
         self.about = about
 
@@ -50,7 +52,9 @@ class Trainings:
 
     def learnt(self, key: str, candidate: Candidate) -> None:
         """Keep a training."""
-        save_file({k: v.contiguous() for k, v in (candidate.weights or {}).items()}, self.folder / f"{key[:16]}.safetensors")
+        save_file(
+            {k: v.contiguous() for k, v in (candidate.weights or {}).items()}, self.folder / f"{key[:16]}.safetensors"
+        )
         self.rows[key] = {"decide": candidate.decide or 0.0, "test": candidate.test or 0.0}
         partial = self.folder / f"{FILE}.partial"
         partial.write_text(json.dumps({"about": self.about, "rows": self.rows}, indent=1) + "\n", encoding="utf-8")
@@ -116,12 +120,19 @@ def read_improved(folder: str | Path, name: str) -> torch.nn.Module:
 
     graph, weights = Path(folder) / f"{name}.graph.json", Path(folder) / f"{name}.safetensors"
     if not graph.exists() or not weights.exists():
-        raise EditError(f"expected {graph.name} and {weights.name} in {folder}, got no such files.\n  Run nasplat improve first.")
+        raise EditError(
+            f"expected {graph.name} and {weights.name} in {folder}, got no such files.\n  Run nasplat improve first."
+        )
     return rebuild(Graph.from_json(graph.read_text(encoding="utf-8")), load_file(weights))
 
 
 def _row(name: str, c: Candidate) -> dict[str, Any]:
-    row: dict[str, Any] = {"name": name, "edits": c.words, "predicted_gain": c.gain, "in_support": c.prediction.mean is not None}
+    row: dict[str, Any] = {
+        "name": name,
+        "edits": c.words,
+        "predicted_gain": c.gain,
+        "in_support": c.prediction.mean is not None,
+    }
     row |= {"predicted": c.prediction.mean, "low": c.prediction.low, "high": c.prediction.high}
     for cost, value in c.costs.items():
         row |= {cost: value, f"{cost}_saved": c.saved[cost]}

@@ -60,7 +60,9 @@ def write_report(folder: str | Path) -> Path:
     folder = Path(folder)
     about = _json(folder / "run.json")
     if about is None:
-        raise SearchError(f"expected a run folder with run.json, got {str(folder)!r}.\n  Give the --out of a search or a demo.")
+        raise SearchError(
+            f"expected a run folder with run.json, got {str(folder)!r}.\n  Give the --out of a search or a demo."
+        )
     if about.get("verb") == "train":
         return _written(
             folder,
@@ -77,9 +79,13 @@ def write_report(folder: str | Path) -> Path:
         )
     storage = about["settings"].get("storage") or str(folder / "study.journal")
     if storage.endswith(".journal") and not Path(storage).exists():
-        raise SearchError(f"run folder {str(folder)!r} holds no study yet ({storage} is missing).\n  Run its command first.")
+        raise SearchError(
+            f"run folder {str(folder)!r} holds no study yet ({storage} is missing).\n  Run its command first."
+        )
     study = optuna.load_study(study_name="nasplat", storage=open_storage(storage))
-    return _written(folder, render(study, about, _json(folder / "chosen.json"), _json(folder / "best.certificate.json"), folder))
+    return _written(
+        folder, render(study, about, _json(folder / "chosen.json"), _json(folder / "best.certificate.json"), folder)
+    )
 
 
 def _written(folder: Path, page: str) -> Path:
@@ -108,7 +114,9 @@ def render(study: optuna.Study, about: dict[str, Any], chosen: Any, certificate:
     names = study.metric_names or [f"objective {i}" for i in range(len(study.directions))]
     front = {t.number for t in (study.best_trials if len(study.directions) > 1 else _best(study, done))}
     picture, title = "<p>No network was chosen yet.</p>", ""
-    line = chosen["architecture"] if chosen else max(done, key=_first(study)).user_attrs["architecture"] if done else None
+    line = (
+        chosen["architecture"] if chosen else max(done, key=_first(study)).user_attrs["architecture"] if done else None
+    )
     if line is not None:
         architecture = Architecture.from_json(line)
         graph = architecture.graph()
@@ -145,7 +153,9 @@ def render(study: optuna.Study, about: dict[str, Any], chosen: Any, certificate:
 def _page(about: dict[str, Any], sections: list[str]) -> str:
     head = f"{about['verb']} of {escape(str(about['settings'].get('space', '')))}"
     body = "\n".join(s for s in sections if s)
-    return _PAGE.replace("@TITLE@", head).replace("@BODY@", body).replace("@STYLE@", _STYLE).replace("@SCRIPT@", _SCRIPT)
+    return (
+        _PAGE.replace("@TITLE@", head).replace("@BODY@", body).replace("@STYLE@", _STYLE).replace("@SCRIPT@", _SCRIPT)
+    )
 
 
 def _stages(study: optuna.Study) -> str:
@@ -187,20 +197,29 @@ def _thin(done: list[FrozenTrial], front: set[int], most: int = SHOWN) -> list[F
 
 def _tip(trial: FrozenTrial, names: list[str]) -> str:
     values = "; ".join(f"{n} {_number(v)}" for n, v in zip(names, trial.values, strict=True))
-    return f"trial {trial.number}: {values}\n{trial.user_attrs['params']:,} parameters\n{trial.user_attrs['architecture']}"
+    return (
+        f"trial {trial.number}: {values}\n{trial.user_attrs['params']:,} parameters\n{trial.user_attrs['architecture']}"
+    )
 
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value == int(value) else f"{value:,.5g}"
 
 
-def _pareto(study: optuna.Study, done: list[FrozenTrial], front: set[int], names: list[str]) -> tuple[dict[str, Any], str]:
+def _pareto(
+    study: optuna.Study, done: list[FrozenTrial], front: set[int], names: list[str]
+) -> tuple[dict[str, Any], str]:
     if len(names) > 1:
         x, label = (lambda t: t.values[1]), names[1]
     else:
         x, label = (lambda t: t.user_attrs["macs"]), "macs"
     rows = [[x(t), t.values[0], int(t.number in front), t.number] for t in _thin(done, front)]
-    return {"x": label, "y": names[0], "points": rows, "joined": 1}, "Filled: the Pareto set. Hollow: the other networks."
+    return {
+        "x": label,
+        "y": names[0],
+        "points": rows,
+        "joined": 1,
+    }, "Filled: the Pareto set. Hollow: the other networks."
 
 
 def _history(study: optuna.Study, done: list[FrozenTrial], names: list[str]) -> tuple[dict[str, Any], str]:
@@ -237,7 +256,11 @@ def _agreement(study: optuna.Study, done: list[FrozenTrial], names: list[str]) -
     ]
     inside = sum(a["predicted_low"] <= m <= a["predicted_high"] for a, m in zip(about, measured, strict=True))
     guided = [t for t in done if t.user_attrs.get("guide") is not None]
-    tau = kendall_tau([t.user_attrs["guide"] for t in guided], [t.values[objective] for t in guided]) if len(guided) > 2 else None
+    tau = (
+        kendall_tau([t.user_attrs["guide"] for t in guided], [t.values[objective] for t in guided])
+        if len(guided) > 2
+        else None
+    )
     text = (
         f"What the sampler's model expected before the trial, with an interval of two standard deviations, against what was measured: "
         f"rank agreement τ-b {kendall_tau(predicted, measured):.2f} on {len(known)} networks; MACs alone {macs:.2f}. "
@@ -261,11 +284,15 @@ def _importance(done: list[FrozenTrial], names: list[str]) -> str:
     shares, explained = [], []
     for column in range(len(names)):
         y = np.array([t.values[column] for t in some])
-        forest = RandomForestRegressor(100, min_samples_leaf=2, max_features=0.5, random_state=0).fit(codes[learnt], y[learnt])
+        forest = RandomForestRegressor(100, min_samples_leaf=2, max_features=0.5, random_state=0).fit(
+            codes[learnt], y[learnt]
+        )
         explained.append(float(forest.score(codes[unseen], y[unseen])) if np.ptp(y[unseen]) else 0.0)
         found: Any = permutation_importance(forest, codes[unseen], y[unseen], n_repeats=5, random_state=0)
         shares.append(np.maximum(found.importances_mean, 0.0))
-    ranked = np.argsort(-(np.array(shares) / np.maximum(1e-9, np.max(shares, axis=1, keepdims=True))).max(0))[:SHOWN_CHOICES]
+    ranked = np.argsort(-(np.array(shares) / np.maximum(1e-9, np.max(shares, axis=1, keepdims=True))).max(0))[
+        :SHOWN_CHOICES
+    ]
     head = "".join(f"<th class='left'>{escape(n)}</th>" for n in names)
 
     def cell(share: float, most: float) -> str:
@@ -301,7 +328,9 @@ def _comparison(study: optuna.Study, done: list[FrozenTrial], front: set[int], n
             for name in sorted(better.params.keys() | other.params.keys())
             if better.params.get(name, ABSENT) != other.params.get(name, ABSENT)
         ]
-        gains = "; ".join(f"{n} {_number(a)} → {_number(b)}" for n, a, b in zip(names, better.values, other.values, strict=True))
+        gains = "; ".join(
+            f"{n} {_number(a)} → {_number(b)}" for n, a, b in zip(names, better.values, other.values, strict=True)
+        )
         first, second = (Architecture.from_json(t.user_attrs["architecture"]).graph() for t in (better, other))
         items.append(
             f"<details><summary>trial {better.number} → trial {other.number}: {escape(gains)}</summary><table><tr><th class='left'>"

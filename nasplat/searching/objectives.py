@@ -58,7 +58,9 @@ class Counted(AbstractObjective):
         quantity: macs, params or activation_bytes.
         """
         if quantity not in QUANTITIES:
-            raise SearchError(f"expected a quantity among {', '.join(QUANTITIES)}, got {quantity!r}.\n  Use one of these.")
+            raise SearchError(
+                f"expected a quantity among {', '.join(QUANTITIES)}, got {quantity!r}.\n  Use one of these."
+            )
         self.name = quantity
 
     def __call__(self, architecture: Architecture) -> float:

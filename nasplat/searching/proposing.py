@@ -110,14 +110,20 @@ class ArchitectureSampler(optuna.samplers.BaseSampler):
         return self._proposed.get(number)
 
     def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: optuna.distributions.BaseDistribution
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: optuna.distributions.BaseDistribution,
     ) -> Any:
         """The proposal's answer to one choice; what is no choice of the space is drawn uniformly."""
         proposal = self._proposed.get(trial.number)
         if proposal is not None and param_name in proposal.choices:
             return proposal.choices[param_name]
         number = random.Random(f"{self.seed} {trial.number} {param_name}").getrandbits(31)
-        return optuna.samplers.RandomSampler(seed=number).sample_independent(study, trial, param_name, param_distribution)
+        return optuna.samplers.RandomSampler(seed=number).sample_independent(
+            study, trial, param_name, param_distribution
+        )
 
     def reseed_rng(self) -> None:
         """Randomness comes from (seed, trial number): workers that share a storage never share a number."""
@@ -159,7 +165,9 @@ class ArchitectureSampler(optuna.samplers.BaseSampler):
                 return found
         return None
 
-    def neighbour(self, parents: Sequence[Architecture], rng: random.Random, crossed: float = 0.3) -> Architecture | None:
+    def neighbour(
+        self, parents: Sequence[Architecture], rng: random.Random, crossed: float = 0.3
+    ) -> Architecture | None:
         """A feasible mutation of one parent, or a child of two; None where the draw was in vain."""
         assert self.space is not None
         parent = rng.choice(parents)

@@ -150,7 +150,9 @@ class PredictorSampler(ArchitectureSampler):
                 found.setdefault(facts_of(candidate).key, candidate)
         return [a for key, a in found.items() if key not in taken]
 
-    def _candidates(self, study: optuna.Study, number: int, size: int, complete: list[FrozenTrial]) -> list[Architecture]:
+    def _candidates(
+        self, study: optuna.Study, number: int, size: int, complete: list[FrozenTrial]
+    ) -> list[Architecture]:
         """Made from the trials before that number alone, so that a resumed search makes the same."""
         assert self.space is not None
         if (number, size) not in self._made:
@@ -244,7 +246,13 @@ class PredictorSampler(ArchitectureSampler):
             return float("nan")
 
     def _score(
-        self, study: optuna.Study, complete: list[FrozenTrial], pool: list[Architecture], means: Matrix, sds: Matrix, number: int
+        self,
+        study: optuna.Study,
+        complete: list[FrozenTrial],
+        pool: list[Architecture],
+        means: Matrix,
+        sds: Matrix,
+        number: int,
     ) -> Matrix:
         """Expected improvement, or expected growth of the hypervolume; shape (pool,)."""
         sign = signs(study)

@@ -96,7 +96,12 @@ def allocate(
             order = np.argsort(-seen[:, :, stage], axis=1)[
                 :, : max(2, count // 2)
             ]  # a stage that drops less than half is no filter
-            play(stage + 1, np.take_along_axis(seen, order[:, :, None], 1), (*counts, count), spent + count * costs[stage])
+            play(
+                stage + 1,
+                np.take_along_axis(seen, order[:, :, None], 1),
+                (*counts, count),
+                spent + count * costs[stage],
+            )
 
     play(0, draws, (), 0.0)
     return Plan(best[2], tuple(costs), agreement, len(values), best[0])
@@ -123,7 +128,9 @@ def _worlds(correlation: Matrix, pilots: int, size: int, worlds: int, rng: np.ra
     root = np.linalg.cholesky(correlation + 1e-9 * np.eye(stages))
     made = np.empty((worlds, size, stages))
     for world in made:
-        shown = np.corrcoef(rng.standard_normal((max(pilots, stages + 2), stages)) @ root.T, rowvar=False).reshape(stages, stages)
+        shown = np.corrcoef(rng.standard_normal((max(pilots, stages + 2), stages)) @ root.T, rowvar=False).reshape(
+            stages, stages
+        )
         world[:] = rng.standard_normal((size, stages)) @ np.linalg.cholesky(shown + 1e-9 * np.eye(stages)).T
     return made
 

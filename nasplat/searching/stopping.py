@@ -92,7 +92,9 @@ class FrontPruner:
         if better is None:
             return False
         trial.set_user_attr(STOPPED, len(curve))
-        trial.set_user_attr("reason", f"stopped after epoch {len(curve)}: {outlook.bound:.4g} at best, trial {better} is better")
+        trial.set_user_attr(
+            "reason", f"stopped after epoch {len(curve)}: {outlook.bound:.4g} at best, trial {better} is better"
+        )
         if others is not None and len(others) == len(sign) - 1:
             believed = dict(others) | {self.objective: outlook.mean}
             trial.set_user_attr(BELIEVED, [believed[i] for i in range(len(sign))])
@@ -127,7 +129,9 @@ def _dominating(values: Sequence[float], study: optuna.Study, sign: Sequence[flo
     """A finished trial that is at least as good in everything and better in something; values with their signs."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         theirs = [s * v for s, v in zip(sign, trial.values, strict=True)]
-        if all(a >= b for a, b in zip(theirs, values, strict=True)) and any(a > b for a, b in zip(theirs, values, strict=True)):
+        if all(a >= b for a, b in zip(theirs, values, strict=True)) and any(
+            a > b for a, b in zip(theirs, values, strict=True)
+        ):
             return trial.number
     return None
 

@@ -99,7 +99,9 @@ class FactorisedReduction(nn.Module):
 class DepthwisePointwise(nn.Module):
     """ReLU, depthwise and pointwise convolution, batch normalisation."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1, affine: bool = True) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1, affine: bool = True
+    ) -> None:
         """Args:
         inputs: Channels in.
         outputs: Channels out.
@@ -330,7 +332,9 @@ class WindowAttention(nn.Module):
             x = F.pad(x, padding)
         q, k, v = (self._windows(t, sides, counts) for t in (self.q(x), self.k(x), x))
         # windows join the batch: exporters know attention of four axes only
-        y = F.scaled_dot_product_attention(q.flatten(0, 2), k.flatten(0, 2), v.flatten(0, 2)).unflatten(0, (-1, *counts))
+        y = F.scaled_dot_product_attention(q.flatten(0, 2), k.flatten(0, 2), v.flatten(0, 2)).unflatten(
+            0, (-1, *counts)
+        )
         # B, rows of windows, columns of windows, heads, places of a window, channels of a head
         y = y.unflatten(4, sides).permute(0, 3, 6, 4, 1, 5, 2).flatten(1, 2).flatten(4, 5).flatten(2, 3)
         return y[:, :, :height, :width] if any(padding) else y

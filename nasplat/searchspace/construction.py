@@ -52,7 +52,9 @@ def _announced(self: nn.Module, *args: Any, **kwargs: Any) -> None:
     _original(self, *args, **kwargs)
 
 
-_RANDOM = frozenset({"uniform_", "normal_", "random_", "erfinv_", "bernoulli_", "exponential_", "cauchy_", "log_normal_"})
+_RANDOM = frozenset(
+    {"uniform_", "normal_", "random_", "erfinv_", "bernoulli_", "exponential_", "cauchy_", "log_normal_"}
+)
 
 
 class NoInitialisers(TorchDispatchMode):

@@ -119,7 +119,9 @@ class Costs:
 
     def more(self, state: State, number: int) -> Cost:
         """What an option adds in a state."""
-        return (0, 0) if state.following[number] == -2 else self.rules.at(state.name, state.prefix | {state.name: number})
+        return (
+            (0, 0) if state.following[number] == -2 else self.rules.at(state.name, state.prefix | {state.name: number})
+        )
 
     def _difference(self, prefix: Prefix) -> Cost:
         shorter = dict(list(prefix.items())[:-1])
@@ -203,7 +205,9 @@ class Budget:
         which, states = ADDED.index(quantity), structure.states
         least: list[int] = []  # that must still be added from a state on
         for state, costs in zip(states, more, strict=True):
-            ends = [c[which] + (least[f] if f >= 0 else 0) for f, c in zip(state.following, costs, strict=True) if f != -2]
+            ends = [
+                c[which] + (least[f] if f >= 0 else 0) for f, c in zip(state.following, costs, strict=True) if f != -2
+            ]
             least.append(min(ends, default=0))
         self.smallest = base[which] + (least[-1] if states else 0)
         self.steps: list[_Step] = []
@@ -220,12 +224,18 @@ class Budget:
         unit = reduce(gcd, (e for row in excess for e in row), 0) or 1
         most = max(200, min(4000, CELLS // max(1, len(states))))
         if left // unit > most:
-            unit = -(-left // most)  # rounded down: a draw may exceed the limit by less than one bin a choice, and is drawn again
+            unit = -(
+                -left // most
+            )  # rounded down: a draw may exceed the limit by less than one bin a choice, and is drawn again
         self.room = left // unit
         for state, costs, row in zip(states, more, excess, strict=True):
             ways = [1 if f == -1 else 0 if f == -2 else states[f].count for f in state.following]
             step = _Step(
-                state.name, [w / state.count if w else 0.0 for w in ways], [e // unit for e in row], costs, state.following
+                state.name,
+                [w / state.count if w else 0.0 for w in ways],
+                [e // unit for e in row],
+                costs,
+                state.following,
             )
             total = np.zeros(self.room + 1)
             for share, taken, following in zip(step.shares, step.bins, step.following, strict=True):
@@ -376,7 +386,9 @@ class _Guide:
             best = [members[i] for i in np.argsort(ratios, kind="stable")[: FITTED // 10]]
             fresh = [
                 m
-                for m in (self._neighbour(rng.choice(best), rng) if i % 3 == 0 else self._propose(rng) for i in range(FITTED))
+                for m in (
+                    self._neighbour(rng.choice(best), rng) if i % 3 == 0 else self._propose(rng) for i in range(FITTED)
+                )
                 if m
             ]
             members += fresh
@@ -389,7 +401,9 @@ class _Guide:
         """Whether the fitted sum tells which proposals are within the limits."""
         self._tighten(rng)
         self.captured = 0
-        self.within = [m for m, ratio in zip(members, ratios, strict=True) if ratio <= 1]  # fixed, so that a seed fixes its draw
+        self.within = [
+            m for m, ratio in zip(members, ratios, strict=True) if ratio <= 1
+        ]  # fixed, so that a seed fixes its draw
         if min(ratios) > 1:
             raise SpaceError(
                 f"no architecture of {space!r} was found within {_words(limits)} among {len(members):,}; "

@@ -57,7 +57,9 @@ class Pick:
                 "  Options of one name are constant: put what they depend on into the name."
             )
         if name in self.choices:
-            raise SpaceError(f"choice {name!r} is picked twice ({self._where}).\n  Keep the first answer, or rename one.")
+            raise SpaceError(
+                f"choice {name!r} is picked twice ({self._where}).\n  Keep the first answer, or rename one."
+            )
         value = self._decide(name, allowed)
         self.choices[name] = value
         return value

@@ -135,7 +135,9 @@ class Space:
         allowed = list(inspect.signature(self.function).parameters)[1:]
         for key in presets:
             if key not in allowed:
-                raise SpaceError(f"space {self.name!r} has presets {', '.join(allowed)}, got {key!r}.\n  Use one of these.")
+                raise SpaceError(
+                    f"space {self.name!r} has presets {', '.join(allowed)}, got {key!r}.\n  Use one of these."
+                )
         return replace(self, presets=self.presets | presets, known={}, checked=[], learned={})
 
     # -- running the build function ------------------------------------------------------------------------------------
@@ -159,7 +161,9 @@ class Space:
                 self.checked.append(True)
                 self._check_late_picks(pick.choices)
             return pick.choices
-        raise SpaceError(f"space {self.name!r} constructed no module.\n  Return an nn.Module built inside the function.")
+        raise SpaceError(
+            f"space {self.name!r} constructed no module.\n  Return an nn.Module built inside the function."
+        )
 
     def _check_late_picks(self, choices: dict[str, Option]) -> None:
         try:
@@ -197,7 +201,9 @@ class Space:
                     made = self.function(pick, **self.presets)
         module, example_input = made if isinstance(made, tuple) else (made, self.default_input)
         if not isinstance(module, nn.Module):
-            raise SpaceError(f"space {self.name!r} expected to return an nn.Module, got {type(module).__name__}.\n  Return one.")
+            raise SpaceError(
+                f"space {self.name!r} expected to return an nn.Module, got {type(module).__name__}.\n  Return one."
+            )
         if callable(example_input):
             example_input = example_input(**self.presets)
         if example_input is None:
@@ -226,7 +232,9 @@ class Space:
         """The space whose one member this is; it has no choices."""
 
         def build(pick: Pick) -> Any:
-            return self.function(Pick(picks.recorded(architecture.choices, self.name), self.known, self.name), **self.presets)
+            return self.function(
+                Pick(picks.recorded(architecture.choices, self.name), self.known, self.name), **self.presets
+            )
 
         example = self.default_input
         if callable(example):
@@ -239,7 +247,9 @@ class Space:
 
     # -- drawing -------------------------------------------------------------------------------------------------------
 
-    def sample(self, seed: int = 0, uniform: str = "choices", limits: Mapping[str, float] | None = None) -> Architecture:
+    def sample(
+        self, seed: int = 0, uniform: str = "choices", limits: Mapping[str, float] | None = None
+    ) -> Architecture:
         """Draw a member.
 
         Args:
@@ -333,7 +343,9 @@ class Space:
                 return Architecture(self, self._choices(make(rng)))
             except Rejected as err:
                 reason = str(err)
-        raise SpaceError(f"space {self.name!r} refused {ATTEMPTS} combinations, the last: {reason}.\n  Loosen pick.reject.")
+        raise SpaceError(
+            f"space {self.name!r} refused {ATTEMPTS} combinations, the last: {reason}.\n  Loosen pick.reject."
+        )
 
     def extreme(self, largest: bool = True) -> Architecture:
         """The supernet's end: every number at its largest (smallest), every string at its first option."""
@@ -374,7 +386,9 @@ class Space:
                 continue
             if child != architecture:
                 return child
-        raise SpaceError(f"space {self.name!r} has no other member near {architecture}.\n  Give a choice a second option.")
+        raise SpaceError(
+            f"space {self.name!r} has no other member near {architecture}.\n  Give a choice a second option."
+        )
 
     def _options(self, name: str, architecture: Architecture) -> tuple[Option, ...]:
         if name not in self.known:
@@ -394,7 +408,9 @@ class Space:
                 return Architecture(self, self._choices(picks.preferring(mixed, picks.at_random(rng))))
             except Rejected as err:
                 reason = str(err)
-        raise SpaceError(f"space {self.name!r} refused {ATTEMPTS} crossovers, the last: {reason}.\n  Loosen pick.reject.")
+        raise SpaceError(
+            f"space {self.name!r} refused {ATTEMPTS} crossovers, the last: {reason}.\n  Loosen pick.reject."
+        )
 
     # -- walking -------------------------------------------------------------------------------------------------------
 
@@ -469,7 +485,9 @@ class Space:
     def _presented(self, hook: str, *arguments: Any) -> Any:
         """Call a hook with those presets that it names."""
         function = self.hooks[hook]
-        return function(*arguments, **{k: v for k, v in self.presets.items() if k in inspect.signature(function).parameters})
+        return function(
+            *arguments, **{k: v for k, v in self.presets.items() if k in inspect.signature(function).parameters}
+        )
 
     # -- literature ----------------------------------------------------------------------------------------------------
 

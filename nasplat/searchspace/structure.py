@@ -464,7 +464,9 @@ def estimate(space: Space, walks: int, rng: random.Random, rounds: int = 4) -> t
     return mean, (sum((w - mean) ** 2 for w in weights) / (walks - 1) / walks) ** 0.5
 
 
-def _weighted(space: Space, shares: Mapping[str, list[float]], rng: random.Random) -> tuple[list[tuple[str, int, float]], bool]:
+def _weighted(
+    space: Space, shares: Mapping[str, list[float]], rng: random.Random
+) -> tuple[list[tuple[str, int, float]], bool]:
     """One walk: names, numbers of options and inverse probabilities; whether it was refused."""
     path: list[tuple[str, int, float]] = []
 

@@ -96,6 +96,8 @@ def floats(low: float, high: float, step: float | None = None, log: bool = False
     """Values of a float range, at most `STEPS`."""
     if step is not None:
         count = int((high - low) / step + 1e-9)
-        return tuple(low + step * i for i in sorted({round(i) for i in np.linspace(0, count, min(STEPS, count + 1)).tolist()}))
+        return tuple(
+            low + step * i for i in sorted({round(i) for i in np.linspace(0, count, min(STEPS, count + 1)).tolist()})
+        )
     spread = np.geomspace(low, high, STEPS) if log else np.linspace(low, high, STEPS)
     return tuple([low, *spread[1:-1].tolist(), high]) if high > low else (low,)

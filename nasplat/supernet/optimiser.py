@@ -150,7 +150,11 @@ class MaskedAdamW:
     def _fitted(self, key: str, gradient: Tensor, region: Shape) -> Tensor:
         """A gradient of exactly a region, which holds all of it."""
         have = tuple(gradient.shape)
-        return gradient if have == region else self._grown(key, self._cut(key, gradient, tuple(map(min, have, region))), region)
+        return (
+            gradient
+            if have == region
+            else self._grown(key, self._cut(key, gradient, tuple(map(min, have, region))), region)
+        )
 
     def _covered(self, key: str, gradient: Tensor, shapes: Iterable[Shape]) -> Tensor:
         """True where any of the slices reads the weight; of the gradient's shape."""
@@ -161,7 +165,9 @@ class MaskedAdamW:
         return reads != 0
 
     @staticmethod
-    def _update(rows: list[tuple[Tensor, ...]], is_fused: bool, decay: float, lr: float, found_inf: Tensor | None) -> None:
+    def _update(
+        rows: list[tuple[Tensor, ...]], is_fused: bool, decay: float, lr: float, found_inf: Tensor | None
+    ) -> None:
         weights, gradients, means, squares, steps = (list(column) for column in zip(*rows, strict=True))
         adamw(
             *(weights, gradients, means, squares, [], steps),

@@ -44,7 +44,12 @@ class Head(nn.Module):
     """From maps to a task's answer; maps of fewer channels than it knows are padded with zeros."""
 
     def __init__(
-        self, kind: str, channels: Sequence[int], sizes: Sequence[tuple[int, int]], output: tuple[int, ...], width: int = 64
+        self,
+        kind: str,
+        channels: Sequence[int],
+        sizes: Sequence[tuple[int, int]],
+        output: tuple[int, ...],
+        width: int = 64,
     ) -> None:
         """Args:
             kind: classification (mean of the smallest maps, two linear layers), dense (laterals of all maps, upwards, as in feature pyramids),
@@ -62,7 +67,9 @@ class Head(nn.Module):
             raise SupernetError(f"expected a head among {', '.join(KINDS)}, got {kind!r}.\n  Name one of them.")
         self.kind, self.channels, self.sizes, self.output = kind, list(channels), list(sizes), tuple(output)
         if kind == "classification":
-            self.answer: nn.Module = nn.Sequential(nn.Linear(channels[-1], 2 * width), nn.ReLU(), nn.Linear(2 * width, output[0]))
+            self.answer: nn.Module = nn.Sequential(
+                nn.Linear(channels[-1], 2 * width), nn.ReLU(), nn.Linear(2 * width, output[0])
+            )
             return
         taps = channels[-1:] if kind == "reconstruction" else channels
         self.lateral = nn.ModuleList(nn.Conv2d(c, width, 1) for c in taps)
@@ -77,7 +84,9 @@ class Head(nn.Module):
         maps = [padded(m, c) for m, c in zip(maps, self.channels, strict=True)]
         if self.kind == "classification":
             return self.answer(maps[-1].mean((2, 3)))
-        sides = {tuple(m.shape[2:]): lateral(m) for m, lateral in zip(maps[-len(self.lateral) :], self.lateral, strict=True)}
+        sides = {
+            tuple(m.shape[2:]): lateral(m) for m, lateral in zip(maps[-len(self.lateral) :], self.lateral, strict=True)
+        }
         x = sides.pop(tuple(maps[-1].shape[2:]))
         for up in self.up:
             size = (min(2 * x.shape[2], self.output[1]), min(2 * x.shape[3], self.output[2]))
@@ -185,7 +194,12 @@ class SharedHead:
         return Body(Network.of(module, shape)).to(self.supernet.device).eval()  # type: ignore[arg-type]
 
     def train(
-        self, way: str = "latent", epochs: int = 10, batch_size: int = 64, lr: float = 3e-3, report: Report | None = None
+        self,
+        way: str = "latent",
+        epochs: int = 10,
+        batch_size: int = 64,
+        lr: float = 3e-3,
+        report: Report | None = None,
     ) -> float:
         """Train the head anew.
 

@@ -60,7 +60,10 @@ def sort_channels(store: Store, optimiser: MaskedAdamW | None = None) -> list[Gr
 
 def groups(store: Store) -> list[Group]:
     """Axes that may be permuted together: found by what choices cut, kept if a permutation changes no function."""
-    known = ("channel groups", tuple(sorted((k, tuple(w.shape)) for k, w in store.weights.items())))  # a store may have grown
+    known = (
+        "channel groups",
+        tuple(sorted((k, tuple(w.shape)) for k, w in store.weights.items())),
+    )  # a store may have grown
     if known not in store.space.learned:
         members = _covering(store)
         found = [_proven(store, ways, members) for ways in _candidates(store, members)] if members else []

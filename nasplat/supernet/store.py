@@ -99,7 +99,9 @@ class Store:
         stored = tuple(self.weights[key].shape)
         if self.rules[key] is None or len(stored) != len(shape):
             return False  # `take` says what is wrong
-        return any(want > have and how != TOKENS for have, want, how in zip(stored, shape, self.rules[key].axes, strict=True))  # type: ignore[union-attr]
+        return any(
+            want > have and how != TOKENS for have, want, how in zip(stored, shape, self.rules[key].axes, strict=True)
+        )  # type: ignore[union-attr]
 
     def grow(self, key: str, value: Tensor, rule: Rule | None) -> None:
         """Hold a parameter that is new, or larger than before: what was there keeps its place.
@@ -247,7 +249,9 @@ def _kernels(
         for name, slot in found.items():
             key = _address(name, qualifiers.get(name, ()), architecture.choices)
             rule, shape = rules[key], slot.shape
-            is_square = len(shape) == 4 and rule is not None and rule.axes[2:] == (CENTRED, CENTRED) and shape[2] == shape[3]
+            is_square = (
+                len(shape) == 4 and rule is not None and rule.axes[2:] == (CENTRED, CENTRED) and shape[2] == shape[3]
+            )
             if is_square and shapes[key][1] == 1 and shapes[key][0] > 1:
                 met.setdefault(key, set()).add(shape[-1])
     return {key: tuple(sorted(sides, reverse=True)) for key, sides in met.items() if len(sides) > 1}
@@ -310,7 +314,12 @@ def _check(shapes: dict[str, Any], rules: dict[str, Any], asked: list[Any], qual
 
 
 def _initial(
-    space: Space, shapes: dict[str, Any], rules: dict[str, Any], largest: dict[str, Any], seed: int, device: torch.device
+    space: Space,
+    shapes: dict[str, Any],
+    rules: dict[str, Any],
+    largest: dict[str, Any],
+    seed: int,
+    device: torch.device,
 ) -> Iterator[tuple[str, Tensor]]:
     """Values of the covering architecture with the largest such parameter; missing axes from the same distribution."""
     groups: dict[Architecture, list[tuple[str, str]]] = {}

@@ -179,7 +179,9 @@ class Progressive(Strategy):
             return
         known, base = {n: WIDTH if k == OTHER else k for n, k in kinds(space).items()}, outermost(space, True).choices
         closed = {name for name, kind in known.items() if kind in {o.kind for o in phases[at + 1 :]}}
-        partly = {name for name, kind in known.items() if kind == now.kind} if now.halves and within < 0.5 else set[str]()
+        partly = (
+            {name for name, kind in known.items() if kind == now.kind} if now.halves and within < 0.5 else set[str]()
+        )
         for i in range(now.draws):
             rng = random.Random(f"progressive {seed} {i}")
             try:

@@ -119,6 +119,8 @@ class Subnets:
             for name, parameter in list(part._parameters.items()):
                 if parameter is not None:
                     if id(parameter) not in memo:
-                        memo[id(parameter)] = nn.Parameter(parameter.detach().clone(memory_format=torch.contiguous_format))
+                        memo[id(parameter)] = nn.Parameter(
+                            parameter.detach().clone(memory_format=torch.contiguous_format)
+                        )
                     part._parameters[name] = memo[id(parameter)]
         return module

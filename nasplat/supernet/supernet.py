@@ -20,7 +20,16 @@ from nasplat.supernet.store import build_store, outermost
 from nasplat.supernet.strategy import STRATEGIES, Strategy, strategy_named
 from nasplat.supernet.subnet import Subnets
 from nasplat.supernet.teacher import FormerSelf, Network, OtherSupernet, OwnTeacher, Teacher
-from nasplat.supernet.training import OWN, Epoch, Report, TrainConfig, Trainer, fingerprint, load_weights, read_checkpoint
+from nasplat.supernet.training import (
+    OWN,
+    Epoch,
+    Report,
+    TrainConfig,
+    Trainer,
+    fingerprint,
+    load_weights,
+    read_checkpoint,
+)
 from nasplat.task import Task
 
 CALIBRATION_IMAGES = 1024
@@ -104,7 +113,9 @@ class Supernet:
         if teacher is not None:
             config = replace(config, teacher="given")
         watch = Watch(self.space, self.task, self._look) if config.watch else None
-        trainer = Trainer(self.store, self.subnets, self.task, self.seed, config, self._teacher(config, own, teacher), watch, own)
+        trainer = Trainer(
+            self.store, self.subnets, self.task, self.seed, config, self._teacher(config, own, teacher), watch, own
+        )
         self.history = trainer.run(Path(checkpoint) if checkpoint else None, report)
         return self.history
 
@@ -118,7 +129,12 @@ class Supernet:
                 )
             return None
         features = config.distill == "features"
-        options: dict[str, Any] = {"joint": config.joint, "pick": config.pick, "draws": config.draws, "with_features": features}
+        options: dict[str, Any] = {
+            "joint": config.joint,
+            "pick": config.pick,
+            "draws": config.draws,
+            "with_features": features,
+        }
         if config.teacher == "given":
             if given is None:
                 raise SupernetError(

@@ -55,7 +55,9 @@ class Teacher(ABC):
 
     is_sampled = False
 
-    def __init__(self, loss: Loss, joint: bool, pick: str = "uniform", draws: int = 3, with_features: bool = False) -> None:
+    def __init__(
+        self, loss: Loss, joint: bool, pick: str = "uniform", draws: int = 3, with_features: bool = False
+    ) -> None:
         """Args:
         loss: Of the task.
         joint: It is trained along on the targets; otherwise its weights are left as they are.
@@ -188,7 +190,9 @@ class FormerSelf(Teacher):
             SupernetError: nothing was kept.
         """
         if self.subnets is None:
-            raise SupernetError("expected weights that a phase kept, got none.\n  Let Strategy.phase say keeps_weights first.")
+            raise SupernetError(
+                "expected weights that a phase kept, got none.\n  Let Strategy.phase say keeps_weights first."
+            )
         return self._ask(self.subnets.bind(end(self.space, True, seed)).module, x, y, None)
 
     def state(self) -> dict[str, Tensor]:

@@ -32,7 +32,18 @@ from nasplat.supernet.sorting import sort_channels
 from nasplat.supernet.store import Store
 from nasplat.supernet.strategy import Lesson, Strategy, strategy_named
 from nasplat.supernet.subnet import Subnets
-from nasplat.supernet.teacher import LOSSES, PICKS, TEACHERS, Answer, FormerSelf, Imitation, Teacher, agreement, final, run
+from nasplat.supernet.teacher import (
+    LOSSES,
+    PICKS,
+    TEACHERS,
+    Answer,
+    FormerSelf,
+    Imitation,
+    Teacher,
+    agreement,
+    final,
+    run,
+)
 from nasplat.task import Task
 
 FORMAT = "1"
@@ -98,7 +109,9 @@ class TrainConfig:
                 f"expected distill_weight from 0 to 1 and draws >= 1, got {self.distill_weight} and {self.draws}.\n  Use 0.5 and 3."
             )
         if self.lr <= 0:
-            raise SupernetError(f"expected --train.lr > 0, got {self.lr}: nothing would move.\n  Use for instance 3e-3.")
+            raise SupernetError(
+                f"expected --train.lr > 0, got {self.lr}: nothing would move.\n  Use for instance 3e-3."
+            )
 
 
 @dataclass(frozen=True)
@@ -243,7 +256,9 @@ class Trainer:
                 f"{left_out} of {steps} steps had a loss or gradient that is not finite and were left out. Lower --train.lr."
             )
         if all(k in before and torch.equal(w, before[k]) for k, w in self.store.weights.items()):
-            found.append("no weight moved. Are all parameters frozen (requires_grad=False), or is lr too small for float32?")
+            found.append(
+                "no weight moved. Are all parameters frozen (requires_grad=False), or is lr too small for float32?"
+            )
         return found
 
     def _enter(self, step: int) -> None:
@@ -314,7 +329,9 @@ class Trainer:
     def _upcoming(self, step: int) -> Lesson | None:
         if step >= self.steps:
             return None
-        return next(iter(self.strategy.lessons(self.store.space, self.seed * 1_000_003 + step, step / self.steps)), None)
+        return next(
+            iter(self.strategy.lessons(self.store.space, self.seed * 1_000_003 + step, step / self.steps)), None
+        )
 
     def _answer(self, lesson: Lesson, x: Tensor, y: Tensor, seed: int) -> Answer | None:
         if not lesson.is_taught or self.teacher is None:
@@ -344,7 +361,9 @@ class Trainer:
         share = self.config.distill_weight
         if self.imitation is not None and features is not None and answer.features is not None:
             return loss + share * self.imitation.loss(features, answer.features)
-        return (1 - share) * loss + share * agreement(output, answer.output, self.config.distill, self.config.temperature)
+        return (1 - share) * loss + share * agreement(
+            output, answer.output, self.config.distill, self.config.temperature
+        )
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 
@@ -367,7 +386,11 @@ class Trainer:
         if self.imitation is not None:
             tensors |= {f"imitation/{k}": t for k, t in self.imitation.state().items()}
         history = json.dumps([asdict(e) for e in self.history])
-        metadata = self._identity() | {"epochs_done": str(self.done), "history": history, "metric": self.task.metric_name}
+        metadata = self._identity() | {
+            "epochs_done": str(self.done),
+            "history": history,
+            "metric": self.task.metric_name,
+        }
         partial = folder / "supernet.safetensors.partial"
         save_file({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, partial, metadata)
         os.replace(partial, folder / "supernet.safetensors")

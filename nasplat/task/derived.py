@@ -36,7 +36,9 @@ def shuffled(split: Split, seed: int) -> Split:
     orders = torch.randint(len(ORDERS), (len(split),), generator=torch.Generator().manual_seed(seed)).to(split.x.device)
     half = split.x.shape[2] // 2
     x = split.x[:, :, : 2 * half, : 2 * half]
-    quarters = x.unflatten(2, (2, half)).unflatten(4, (2, half)).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)  # (n, 4, C, half, half)
+    quarters = (
+        x.unflatten(2, (2, half)).unflatten(4, (2, half)).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
+    )  # (n, 4, C, half, half)
     wanted = torch.tensor(ORDERS, device=x.device)[orders]
     quarters = quarters[torch.arange(len(x), device=x.device)[:, None], wanted]
     x = quarters.unflatten(1, (2, 2)).permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)
@@ -139,4 +141,6 @@ def derived(question: str, task: Task, seed: int = 0) -> Task:
 
 def _square(split: Split) -> None:
     if split.x.dim() != 4 or split.x.shape[2] != split.x.shape[3]:
-        raise TaskError(f"expected square images, got inputs {tuple(split.x.shape[1:])}.\n  Resize them, as with ?side=32.")
+        raise TaskError(
+            f"expected square images, got inputs {tuple(split.x.shape[1:])}.\n  Resize them, as with ?side=32."
+        )

@@ -32,7 +32,9 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
             raise ValueError(f"element type {kind}, not 8 (unsigned bytes)")
         return np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape)
     except (OSError, EOFError, IndexError, struct.error, ValueError, zlib.error) as err:
-        raise TaskError(f"expected an IDX file of unsigned bytes, got {str(path)!r} ({err}).\n  Check the file.") from err
+        raise TaskError(
+            f"expected an IDX file of unsigned bytes, got {str(path)!r} ({err}).\n  Check the file."
+        ) from err
 
 
 def unpredict(residual: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -103,7 +105,12 @@ def read_pictures(folder: Path, side: int | None = None) -> tuple[NDArray[np.uin
             'folders of pictures need Pillow, which is not installed.\n  pip install "nasplat[images]"'
         ) from err
     names = sorted(p.name for p in folder.iterdir() if p.is_dir())
-    files = [(f, i) for i, name in enumerate(names) for f in sorted((folder / name).rglob("*")) if f.suffix.lower() in PICTURES]
+    files = [
+        (f, i)
+        for i, name in enumerate(names)
+        for f in sorted((folder / name).rglob("*"))
+        if f.suffix.lower() in PICTURES
+    ]
     if not files:
         raise TaskError(
             f"expected a folder of {', '.join(PICTURES)} files per class in {str(folder)!r}, got none.\n  Check the folder."
@@ -113,7 +120,9 @@ def read_pictures(folder: Path, side: int | None = None) -> tuple[NDArray[np.uin
         try:
             with Image.open(file) as picture:
                 picture = picture.convert("L" if picture.mode in {"1", "L"} else "RGB")
-                images.append(np.asarray(picture if side is None else picture.resize((side, side), Image.Resampling.BILINEAR)))
+                images.append(
+                    np.asarray(picture if side is None else picture.resize((side, side), Image.Resampling.BILINEAR))
+                )
         except (OSError, UnidentifiedImageError) as err:
             raise TaskError(f"expected a picture, got {str(file)!r} ({err}).\n  Take it out of the folder.") from err
         if images[-1].shape[:2] != images[0].shape[:2]:
@@ -160,7 +169,9 @@ def _both(folder: Path, side: int | None, seed: int) -> tuple[tuple[Any, Any], t
     return None
 
 
-def from_folder(folder: Path, limit: int | None = None, decide: int = 2000, seed: int = 0, side: int | None = None) -> Task:
+def from_folder(
+    folder: Path, limit: int | None = None, decide: int = 2000, seed: int = 0, side: int | None = None
+) -> Task:
     """A classification task from a folder of IDX files (train-…, t10k-…), npz files (train…, test… or val…) or pictures.
 
     Pictures lie in one folder per class, inside train and test (or val) folders, or without these: then a sixth is the test set.

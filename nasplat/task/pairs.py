@@ -106,13 +106,17 @@ def _sintel(folder: Path) -> Iterator[Pair]:
 def _middlebury(folder: Path) -> Iterator[Pair]:
     for file in sorted(folder.rglob("im0.png")):
         truths = [file.parent / n for n in ("disp0GT.pfm", "disp0.pfm", "disp0.png")]
-        yield Pair(file, file.with_name("im1.png"), next((t for t in truths if t.exists()), truths[0]), file.parent.name)
+        yield Pair(
+            file, file.with_name("im1.png"), next((t for t in truths if t.exists()), truths[0]), file.parent.name
+        )
 
 
 def _plain(folder: Path) -> Iterator[Pair]:
     for file in sorted(folder.rglob("left.png")):
         truths = [file.parent / n for n in ("disp.png", "disp.pfm")]
-        yield Pair(file, file.with_name("right.png"), next((t for t in truths if t.exists()), truths[0]), file.parent.name)
+        yield Pair(
+            file, file.with_name("right.png"), next((t for t in truths if t.exists()), truths[0]), file.parent.name
+        )
 
 
 def read_pair(pair: Pair) -> tuple[Pixels, Pixels]:
@@ -143,7 +147,9 @@ def read_picture(file: Path) -> Pixels:
         TaskError: missing or broken.
         MissingExtraError: Pillow is not installed.
     """
-    return np.asarray(_opened(file, lambda image: image.convert("RGB")), np.float32).transpose(2, 0, 1) / np.float32(255)
+    return np.asarray(_opened(file, lambda image: image.convert("RGB")), np.float32).transpose(2, 0, 1) / np.float32(
+        255
+    )
 
 
 def read_disparity(file: Path) -> Pixels:
@@ -184,7 +190,9 @@ def read_pfm(file: Path) -> Pixels:
         colours = 3 if head[1] == b"PF" else 1
         count = width * height * colours
         if scale == 0 or len(raw) - head.end() != 4 * count:
-            raise ValueError(f"{width} x {height} x {colours} floats of scale {scale} and {len(raw) - head.end()} bytes")
+            raise ValueError(
+                f"{width} x {height} x {colours} floats of scale {scale} and {len(raw) - head.end()} bytes"
+            )
     except (OSError, ValueError) as err:
         raise TaskError(f"expected a PFM file, got {str(file)!r} ({err}).\n  Check the file.") from err
     values = np.frombuffer(raw, "<f4" if scale < 0 else ">f4", count, head.end())
@@ -201,7 +209,9 @@ def _opened(file: Path, use: Callable[[Any], Any]) -> Any:
     try:
         from PIL import Image  # type: ignore[import-not-found]
     except ImportError as err:
-        raise MissingExtraError('stereo pictures need Pillow, which is not installed.\n  pip install "nasplat[images]"') from err
+        raise MissingExtraError(
+            'stereo pictures need Pillow, which is not installed.\n  pip install "nasplat[images]"'
+        ) from err
     try:
         with Image.open(file) as image:
             image.load()

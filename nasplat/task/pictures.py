@@ -9,7 +9,15 @@ from torch import Tensor
 
 from nasplat.task.task import Picture
 
-FAR_TO_NEAR = ((26, 20, 60), (44, 76, 148), (30, 140, 150), (98, 190, 92), (236, 205, 62), (238, 120, 48), (160, 24, 34))
+FAR_TO_NEAR = (
+    (26, 20, 60),
+    (44, 76, 148),
+    (30, 140, 150),
+    (98, 190, 92),
+    (236, 205, 62),
+    (238, 120, 48),
+    (160, 24, 34),
+)
 """Colours of disparities from 0 to the largest."""
 ERRORS = ((244, 246, 250), (255, 214, 120), (240, 110, 50), (120, 10, 30))
 """Colours of errors from 0 to `WORST`."""

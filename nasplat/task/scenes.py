@@ -109,7 +109,9 @@ def scene(height: int, width: int, largest: float, seed: int, split: str = "trai
     return Scene(left.clamp(0, 1), right.clamp(0, 1), disparity, occluded)
 
 
-def scenes(n: int, height: int, width: int, largest: float, seed: int, split: str = "train") -> tuple[Tensor, Tensor, Tensor]:
+def scenes(
+    n: int, height: int, width: int, largest: float, seed: int, split: str = "train"
+) -> tuple[Tensor, Tensor, Tensor]:
     """Many pairs: views (n, 6, H, W), left first; disparities (n, H, W); what is occluded (n, H, W)."""
     made = [scene(height, width, largest, seed * 1_000_003 + i, split) for i in range(n)]
     views = torch.stack([torch.cat([s.left, s.right]) for s in made])
@@ -147,7 +149,9 @@ def _plane(height: int, width: int, largest: float, split: str, chance: torch.Ge
     across = _between(1.0, 3.0, chance) if thin else along * _between(0.4, 1.0, chance)
     shape = (_between(0, width, chance), _between(0, height, chance), along, across, _between(0, 3.14159, chance))
     kind = "box" if thin or _between(0, 1, chance) < 0.5 else "ellipse"
-    return Layer(_texture(height, width, split, chance), _through(height, width, largest / 4, largest - 1, chance), shape, kind)
+    return Layer(
+        _texture(height, width, split, chance), _through(height, width, largest / 4, largest - 1, chance), shape, kind
+    )
 
 
 def _through(height: int, width: int, low: float, high: float, chance: torch.Generator) -> tuple[float, float, float]:
@@ -167,7 +171,9 @@ def _texture(height: int, width: int, split: str, chance: torch.Generator) -> Te
     kind = int(_between(0, 4, chance))
     if kind == 0:
         photo = photograph(PHOTOGRAPHS[split])
-        top, left = (int(_between(0, max(1, have - want), chance)) for have, want in zip(photo.shape[1:], size, strict=True))
+        top, left = (
+            int(_between(0, max(1, have - want), chance)) for have, want in zip(photo.shape[1:], size, strict=True)
+        )
         part = photo[:, top : top + size[0], left : left + size[1]]
         return F.interpolate(part[None], size, mode="bilinear", align_corners=False)[0]
     grid = torch.zeros(1, 3, 2, 4)

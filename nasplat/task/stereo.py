@@ -244,7 +244,10 @@ def folder(
         cut = [max(1, round(len(names) * shares[0])), max(1, round(len(names) * shares[1]))]
         cut[0] = min(cut[0], len(names) - cut[1] - 1)
         groups = (names[: cut[0]], names[cut[0] : sum(cut)], names[sum(cut) :])
-    parts = [[(v, d) for scene, v, d, extra in read if scene in group and (not extra or group is groups[0])] for group in groups]
+    parts = [
+        [(v, d) for scene, v, d, extra in read if scene in group and (not extra or group is groups[0])]
+        for group in groups
+    ]
 
     def cropped(epoch: int) -> Split:
         chance = random.Random(f"crops {seed} {epoch}")
@@ -263,7 +266,9 @@ def folder(
     return Task(f"stereo:{path.name}", *splits, loss=learnt(likelihood), renew=renew, notes=tuple(notes), **MEASURES)
 
 
-def _blocks(pairs: Sequence[Pair], names: list[str], shares: tuple[float, float]) -> tuple[list[str], list[str], list[str]]:
+def _blocks(
+    pairs: Sequence[Pair], names: list[str], shares: tuple[float, float]
+) -> tuple[list[str], list[str], list[str]]:
     """Scenes for training, decisions and the test: blocks of each folder that holds scenes; a folder of one or two trains."""
     places: dict[Path, list[str]] = {}
     for pair in sorted(pairs, key=lambda p: str(p.left)):
@@ -306,7 +311,9 @@ def _readable(
     return read, notes
 
 
-def _crop(views: Tensor, disparity: Tensor, size: tuple[int, int], chance: random.Random | None) -> tuple[Tensor, Tensor]:
+def _crop(
+    views: Tensor, disparity: Tensor, size: tuple[int, int], chance: random.Random | None
+) -> tuple[Tensor, Tensor]:
     """A part with some known pixels, at random or from the centre; the same place in both views."""
     room = [have - want for have, want in zip(disparity.shape, size, strict=True)]
     for _ in range(20):

@@ -152,7 +152,9 @@ class Task:
         return max(1, len(self.train) // batch_size)
 
     @torch.inference_mode()
-    def evaluate(self, module: torch.nn.Module, split: str = "decide", batch_size: int = 512, limit: int | None = None) -> float:
+    def evaluate(
+        self, module: torch.nn.Module, split: str = "decide", batch_size: int = 512, limit: int | None = None
+    ) -> float:
         """Mean metric of a module in eval mode over a split, or over `limit` examples spread over it, in the metric's unit."""
         data = self.split(split)
         if limit is not None and limit < len(data):
@@ -199,7 +201,9 @@ class Task:
         return Task(name, made[0], made[1], made[2], **options)
 
     @staticmethod
-    def from_loader(train: Iterable[Any], decide: Iterable[Any], test: Iterable[Any] | None = None, **options: Any) -> Task:
+    def from_loader(
+        train: Iterable[Any], decide: Iterable[Any], test: Iterable[Any] | None = None, **options: Any
+    ) -> Task:
         """A task from iterables of (x, y) batches, such as torch DataLoaders; each is read once into memory.
 
         Raises:
@@ -210,7 +214,9 @@ class Task:
             batches = list(loader)
             if not batches or not all(isinstance(b, tuple | list) and len(b) == 2 for b in batches):
                 raise TaskError("expected a loader of (x, y) batches, at least one.\n  Check what the loader yields.")
-            return torch.cat([torch.as_tensor(b[0]) for b in batches]), torch.cat([torch.as_tensor(b[1]) for b in batches])
+            return torch.cat([torch.as_tensor(b[0]) for b in batches]), torch.cat(
+                [torch.as_tensor(b[1]) for b in batches]
+            )
 
         return Task.from_arrays(read(train), read(decide), read(test) if test is not None else None, **options)
 

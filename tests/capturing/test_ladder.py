@@ -22,7 +22,9 @@ assert _SPEC.loader is not None
 zoo = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(zoo)
 MADE = [("hand", n) for n in sorted(zoo.HAND)] + [("stereo", n) for n in sorted(zoo.STEREO) if n.endswith("64")]
-RUNS_ON_META = [m for m in MADE if m[1] not in {"branch on data", "loop until halting", "routed experts", "boolean selection"}]
+RUNS_ON_META = [
+    m for m in MADE if m[1] not in {"branch on data", "loop until halting", "routed experts", "boolean selection"}
+]
 
 
 @pytest.mark.parametrize(("family", "name"), MADE, ids=lambda v: str(v))
@@ -216,5 +218,7 @@ def test_first_rungs_error_is_the_one_told() -> None:
         def forward(self, x: Tensor) -> Tensor:
             raise ValueError("mine")
 
-    with pytest.raises(CaptureError, match=r"raised ValueError on input \(1, 4\), in module '', .*test_ladder.py:\d+.*mine|mine"):
+    with pytest.raises(
+        CaptureError, match=r"raised ValueError on input \(1, 4\), in module '', .*test_ladder.py:\d+.*mine|mine"
+    ):
         nasplat.capture(Broken(), (1, 4))

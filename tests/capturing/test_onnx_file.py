@@ -121,10 +121,14 @@ def test_cyclic_graph_is_refused(tmp_path: Path) -> None:
 
 def test_score_ranks_files_beside_architectures(tmp_path: Path) -> None:
     space = nasplat.load_space("nasbench201")
-    architecture = space.parse("|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|")
+    architecture = space.parse(
+        "|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|"
+    )
     module, shape = space.construct(architecture)
     nasplat.export(module, tmp_path / "net.onnx", shape)
-    file, direct = (nasplat.score([n], "trees-nb201")[0].prediction for n in (str(tmp_path / "net.onnx"), str(architecture)))
+    file, direct = (
+        nasplat.score([n], "trees-nb201")[0].prediction for n in (str(tmp_path / "net.onnx"), str(architecture))
+    )
     assert file.in_support
     assert file.mean == pytest.approx(direct.mean, abs=1.0)  # parameters differ by what batch normalisation held
 
@@ -203,7 +207,14 @@ def test_a_loop_of_unknown_length_counts_once(tmp_path: Path) -> None:
 def test_functions_are_inlined_and_must_not_call_themselves(tmp_path: Path) -> None:
     made = fuzz.seeds()["functions"]
     (tmp_path / "net.onnx").write_bytes(made.SerializeToString())
-    assert [n.op for n in capture_onnx(tmp_path / "net.onnx").nodes] == ["input", "relu", "add", "relu", "add", "output"]
+    assert [n.op for n in capture_onnx(tmp_path / "net.onnx").nodes] == [
+        "input",
+        "relu",
+        "add",
+        "relu",
+        "add",
+        "output",
+    ]
     made.functions[0].node.append(helper.make_node("Block", ["b"], ["z"], domain="own"))
     (tmp_path / "net.onnx").write_bytes(made.SerializeToString())
     with pytest.raises(CaptureError, match="calls itself"):

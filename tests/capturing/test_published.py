@@ -34,8 +34,26 @@ GOLDEN = {
 }
 HISTOGRAMS = {
     "hiaml_best": {"conv": 31, "batchnorm": 31, "relu": 21, "relu6": 8, "matmul": 1, "add": 12, "mean": 1},
-    "two_path_best": {"conv": 20, "batchnorm": 20, "relu6": 8, "matmul": 1, "add": 2, "concat": 1, "mean": 1, "identity": 1},
-    "nb201_best": {"conv": 82, "batchnorm": 76, "relu": 79, "matmul": 1, "add": 47, "avgpool": 2, "mean": 1, "identity": 16},
+    "two_path_best": {
+        "conv": 20,
+        "batchnorm": 20,
+        "relu6": 8,
+        "matmul": 1,
+        "add": 2,
+        "concat": 1,
+        "mean": 1,
+        "identity": 1,
+    },
+    "nb201_best": {
+        "conv": 82,
+        "batchnorm": 76,
+        "relu": 79,
+        "matmul": 1,
+        "add": 47,
+        "avgpool": 2,
+        "mean": 1,
+        "identity": 16,
+    },
     "nb101_best": {"conv": 64, "batchnorm": 64, "relu": 64, "matmul": 1, "add": 18, "maxpool": 11, "mean": 1},
     "inception_best": {
         **{"conv": 120, "depthwise": 18, "batchnorm": 123, "relu6": 106, "matmul": 1, "add": 13, "concat": 18},
@@ -75,7 +93,8 @@ def test_the_stored_files_agree_node_by_node(name: str) -> None:
 
 def _edges(graph: PublishedGraph) -> list[Any]:
     return [
-        ((graph.nodes[s].op, graph.nodes[s].resolution), (graph.nodes[t].op, graph.nodes[t].resolution)) for s, t in graph.edges
+        ((graph.nodes[s].op, graph.nodes[s].resolution), (graph.nodes[t].op, graph.nodes[t].resolution))
+        for s, t in graph.edges
     ]
 
 
@@ -137,8 +156,15 @@ def test_pickled_caches_are_read_without_their_classes(tmp_path: Path) -> None:
 
         graph = made("ComputeGraph", plain)
         graph.weighted_nodes = [made("WeightedNode", n) for n in plain["weighted_nodes"]]
-        graph.regular_nodes = [made("RegularNode", n | {"resolution": tuple(n["resolution"])}) for n in plain["regular_nodes"]]
-        entry = {"compute graph": graph, "acc": 0.93, "flops": 1.0e8, "original config": (["conv"], np.eye(3, dtype=np.int64))}
+        graph.regular_nodes = [
+            made("RegularNode", n | {"resolution": tuple(n["resolution"])}) for n in plain["regular_nodes"]
+        ]
+        entry = {
+            "compute graph": graph,
+            "acc": 0.93,
+            "flops": 1.0e8,
+            "original config": (["conv"], np.eye(3, dtype=np.int64)),
+        }
         (tmp_path / "gpi_x_comp_graph_cache.pkl").write_bytes(pickle.dumps([entry, entry], protocol=4))
     finally:
         for name in ("model_src", "model_src.comp_graph", package.__name__):

@@ -125,7 +125,13 @@ def test_channels_that_stand_for_each_other_go_together(network: Network) -> Non
         n: tuple(narrow.weights[n].shape[:2])
         for n in ("stem.weight", "second.weight", "depth.weight", "gate.weight", "mix.weight")
     } == {
-        **{"stem.weight": (8, 3), "second.weight": (8, 24), "depth.weight": (8, 1), "gate.weight": (8, 8), "mix.weight": (24, 16)}
+        **{
+            "stem.weight": (8, 3),
+            "second.weight": (8, 24),
+            "depth.weight": (8, 1),
+            "gate.weight": (8, 8),
+            "mix.weight": (24, 16),
+        }
     }
     assert narrow.weights["norm.running_var"].shape == (8,)
     made = Width("first.weight", 0.5)(network)
@@ -133,7 +139,11 @@ def test_channels_that_stand_for_each_other_go_together(network: Network) -> Non
         "first.weight": (12, 16),
         "second.weight": (16, 12),
     }
-    assert all(torch.equal(made.weights[n], w) for n, w in network.weights.items() if n not in {"first.weight", "second.weight"})
+    assert all(
+        torch.equal(made.weights[n], w)
+        for n, w in network.weights.items()
+        if n not in {"first.weight", "second.weight"}
+    )
 
 
 def test_the_largest_channels_stay() -> None:

@@ -45,7 +45,9 @@ def predictor() -> CountBaseline:
 
 def test_networks_save_and_keep_by_prediction(predictor: CountBaseline) -> None:
     told: list[str] = []
-    found = improve(network(), SHAPE, predictor, {"macs": 0.2}, 1e9, settings=SMALL, report=lambda *words: told.append(words[2]))
+    found = improve(
+        network(), SHAPE, predictor, {"macs": 0.2}, 1e9, settings=SMALL, report=lambda *words: told.append(words[2])
+    )
     assert len(told) == 3
     assert found.original.gain == 0
     assert found.original.saved["macs"] == 0
@@ -77,7 +79,9 @@ def test_a_task_decides_and_an_interrupted_run_goes_on(predictor: CountBaseline,
     with pytest.raises(KeyboardInterrupt):
         improve(module, SHAPE, predictor, {"macs": 0.2}, 100.0, task, budget, SMALL, known=kept.known, learnt=learnt)
     rest = Trainings(tmp_path, about)
-    found = improve(module, SHAPE, predictor, {"macs": 0.2}, 100.0, task, budget, SMALL, known=rest.known, learnt=rest.learnt)
+    found = improve(
+        module, SHAPE, predictor, {"macs": 0.2}, 100.0, task, budget, SMALL, known=rest.known, learnt=rest.learnt
+    )
     assert set(calls) < set(rest.rows)
     assert len(rest.rows) == 4
     assert all(torch.equal(before[k], v) for k, v in module.state_dict().items())  # it stays as it was

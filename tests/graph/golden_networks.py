@@ -25,14 +25,22 @@ def conv(
     k = (kernel, kernel) if isinstance(kernel, int) else kernel
     parts: list[nn.Module] = [
         nn.Conv2d(
-            inputs, outputs, k, stride, (k[0] // 2, k[1] // 2), bias=bool(more.get("bias")), groups=int(more.get("groups", 1))
+            inputs,
+            outputs,
+            k,
+            stride,
+            (k[0] // 2, k[1] // 2),
+            bias=bool(more.get("bias")),
+            groups=int(more.get("groups", 1)),
         )
     ]  # type: ignore[call-overload]
     parts.append(nn.BatchNorm2d(outputs))
     return nn.Sequential(*parts, *([act()] if act else []))
 
 
-def separable(inputs: int, outputs: int, kernel: int, stride: int = 1, split: bool = False, bias: bool = False) -> nn.Sequential:
+def separable(
+    inputs: int, outputs: int, kernel: int, stride: int = 1, split: bool = False, bias: bool = False
+) -> nn.Sequential:
     """1×k then k×1, each with batch normalisation and ReLU6."""
     first, second = ((1, stride), (stride, 1)) if split else ((stride, stride), (1, 1))
     return nn.Sequential(
@@ -124,7 +132,9 @@ class Block(nn.Module):
 
 
 def _bottleneck(factor: float, kernel: int) -> Callable[[int, int, int], nn.Module]:
-    return lambda c, o, s: nn.Sequential(conv(c, int(c * factor), kernel, s, None), conv(int(c * factor), o, kernel, 1, None))
+    return lambda c, o, s: nn.Sequential(
+        conv(c, int(c * factor), kernel, s, None), conv(int(c * factor), o, kernel, 1, None)
+    )
 
 
 def two_path() -> nn.Module:
@@ -173,7 +183,9 @@ class Cell201(nn.Module):
 class Reduction201(nn.Module):
     def __init__(self, c: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(c, c, 3, 1, 1, bias=False), nn.ReLU(), nn.Conv2d(c, 2 * c, 3, 2, 1, bias=False))
+        self.body = nn.Sequential(
+            nn.Conv2d(c, c, 3, 1, 1, bias=False), nn.ReLU(), nn.Conv2d(c, 2 * c, 3, 2, 1, bias=False)
+        )
         self.short = nn.Sequential(nn.AvgPool2d(3, 2, 1), nn.Conv2d(c, 2 * c, 1, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -183,7 +195,9 @@ class Reduction201(nn.Module):
 def nasbench201() -> nn.Module:
     stages = [nn.Sequential(*(Cell201(c) for _ in range(5))) for c in (16, 32, 64)]
     stem = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16))
-    return nn.Sequential(stem, stages[0], Reduction201(16), stages[1], Reduction201(32), stages[2], Head(64, 10, silent=True))
+    return nn.Sequential(
+        stem, stages[0], Reduction201(16), stages[1], Reduction201(32), stages[2], Head(64, 10, silent=True)
+    )
 
 
 # -- NAS-Bench-101: in→1,2,out; 1→3,5; 2→5; 3→4; 4→5; 5→out; 1, 2, 4, 5 convolutions 3×3, 3 a max pool ---------------------

@@ -41,7 +41,8 @@ def test_folding_is_an_option_of_the_view() -> None:
 
 def test_unknown_operations_have_an_id_of_their_own() -> None:
     graph = Graph(
-        (Node("input", (), ((1,),)), Node("other:wonder", (), ((1,),)), Node("output", (), ((1,),))), ((0, 0, 1, 0), (1, 0, 2, 0))
+        (Node("input", (), ((1,),)), Node("other:wonder", (), ((1,),)), Node("output", (), ((1,),))),
+        ((0, 0, 1, 0), (1, 0, 2, 0)),
     )
     assert arrays(graph).op.tolist()[1] == UNKNOWN
 
@@ -72,7 +73,9 @@ def test_changes_name_what_differs_and_nothing_else() -> None:
     (found,) = changes(first, second)
     assert found.kind == "changed"
     assert [first.nodes[i].op for i in found.before] == ["conv"]
-    (removed,) = (c for c in changes(first, nasplat.capture(net(3, middle=False), (1, 3, 16, 16))) if c.kind == "removed")
+    (removed,) = (
+        c for c in changes(first, nasplat.capture(net(3, middle=False), (1, 3, 16, 16))) if c.kind == "removed"
+    )
     assert [first.nodes[i].op for i in removed.before] == ["depthwise"]
 
 

@@ -18,7 +18,9 @@ from nasplat.measuring import measure_together, time_passes
 class Clock:
     """A machine whose passes and references take the seconds that a function of the time gone by says."""
 
-    def __init__(self, seconds: Callable[[float], float], reference: Callable[[float], float] = lambda now: 1e-3) -> None:
+    def __init__(
+        self, seconds: Callable[[float], float], reference: Callable[[float], float] = lambda now: 1e-3
+    ) -> None:
         self.pass_seconds, self.reference_seconds, self.now = seconds, reference, 0.0
 
     def seconds(self, one: Callable[[], Any]) -> float:

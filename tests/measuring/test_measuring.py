@@ -17,7 +17,8 @@ def test_training_is_seeded(vit: nasplat.Space, task: nasplat.Task) -> None:
     first, second, other = (train_architecture(architecture, task, Budget(epochs=1), seed=s) for s in (0, 0, 1))
     assert (first.decide, first.test) == (second.decide, second.test)
     assert any(
-        not torch.equal(a, b) for a, b in zip(first.module.state_dict().values(), other.module.state_dict().values(), strict=True)
+        not torch.equal(a, b)
+        for a, b in zip(first.module.state_dict().values(), other.module.state_dict().values(), strict=True)
     )
 
 

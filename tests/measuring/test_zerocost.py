@@ -18,7 +18,9 @@ from nasplat.metrics import spearman_rho
 
 
 def net(bias: float = 0.0) -> nn.Sequential:
-    module = nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 3))
+    module = nn.Sequential(
+        nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 3)
+    )
     with torch.no_grad():
         module[4].bias.fill_(bias)
     return module
@@ -79,7 +81,8 @@ def test_what_reaches_no_input_is_nan_and_bad_calls_are_refused() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif("NASPLAT_NAS" not in os.environ, reason="needs the published tables in NASPLAT_NAS")
 @pytest.mark.parametrize(
-    ("name", "least"), [("synflow", 0.99), ("nwot", 0.85), ("jacov", 0.8), ("snip", 0.9), ("grad_norm", 0.9), ("zen", 0.85)]
+    ("name", "least"),
+    [("synflow", 0.99), ("nwot", 0.85), ("jacov", 0.8), ("snip", 0.9), ("grad_norm", 0.9), ("zen", 0.85)],
 )
 def test_ranks_agree_with_published_proxies(name: str, least: float) -> None:
     with gzip.open(Path(os.environ["NASPLAT_NAS"]) / "nb201_zerocost_9445.csv.gz", "rt", encoding="utf-8") as file:

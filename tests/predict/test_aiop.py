@@ -89,7 +89,9 @@ def test_modes_tune_what_they_say(mode: str, views: list[View], fitted: Aiop) ->
         pairs = zip(fitted.paths_.named_parameters(), found.paths_.parameters(), strict=True)
         return any(not torch.equal(a, b) for (name, a), b in pairs if f".{part}." in name)
 
-    encoder = any(not torch.equal(a, b) for a, b in zip(fitted.encoder_.parameters(), found.encoder_.parameters(), strict=True))
+    encoder = any(
+        not torch.equal(a, b) for a, b in zip(fitted.encoder_.parameters(), found.encoder_.parameters(), strict=True)
+    )
     assert (moved("head"), moved("adapter"), encoder) == {
         "none": (False, False, False),
         "gaussian process": (False, False, False),
@@ -170,7 +172,9 @@ def test_the_command_line_trains_adapters_and_answers_for_a_new_task(tmp_path: P
     presets = [f"--preset={p}" for p in ("width=4", "cells=1", "image=16", "channels=1")]
     words = ["fit", "--family", "aiop", "--table", str(tmp_path / "t.csv"), "--space", "nasbench201", *presets]
     out = str(tmp_path / "aiop")
-    said = CliRunner().invoke(cli, [*words, "--tasks", f"a,{tmp_path}/t.csv:b", "--workers", "1", "--out", out, "--json"])
+    said = CliRunner().invoke(
+        cli, [*words, "--tasks", f"a,{tmp_path}/t.csv:b", "--workers", "1", "--out", out, "--json"]
+    )
     assert said.exception is None, said.output
     rows = json.loads(said.stdout)
     assert [r["task"] for r in rows] == ["a", "b"]

@@ -67,5 +67,7 @@ def test_ranking_asks_for_the_order_alone(labelled: Data) -> None:
     views, labels = labelled
     stretched = list(np.exp(3 * np.asarray(labels)))
     base = CountBaseline().fit(views, labels)
-    plain, other = (base.finetune(views[:40], y[:40], loss="ranking").rank_scores(views[40:]) for y in (labels, stretched))
+    plain, other = (
+        base.finetune(views[:40], y[:40], loss="ranking").rank_scores(views[40:]) for y in (labels, stretched)
+    )
     assert kendall_tau(plain, other) > 0.95

@@ -19,7 +19,15 @@ from nasplat.predict.encoder import Encoder, collate, encode
 from nasplat.predict.gennape import Gennape, Heads, divisor
 from nasplat.predict.view import FEATURES, VOCABULARY, spectrum, view
 
-TINY = {"hidden": 16, "layers": 2, "embedding": 16, "pretrain_epochs": 2, "tune_epochs": 8, "head_epochs": 20, "clusters": 3}
+TINY = {
+    "hidden": 16,
+    "layers": 2,
+    "embedding": 16,
+    "pretrain_epochs": 2,
+    "tune_epochs": 8,
+    "head_epochs": 20,
+    "clusters": 3,
+}
 TINY |= {"batch_size": 16}
 Labels = tuple[list[nasplat.Graph], list[float]]
 
@@ -89,7 +97,12 @@ def test_pretraining_needs_no_label_and_lowers_its_loss(labelled: Labels) -> Non
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         history = contrastive.pretrain(
-            Encoder(16, 2, 16), views, np.array([spectrum(v) for v in views]), 8, batch_size=30, rng=np.random.default_rng(0)
+            Encoder(16, 2, 16),
+            views,
+            np.array([spectrum(v) for v in views]),
+            8,
+            batch_size=30,
+            rng=np.random.default_rng(0),
         )
     assert history[-1] < history[0]
 
@@ -202,7 +215,13 @@ def test_pretraining_learns_what_is_known_of_other_spaces(labelled: Labels) -> N
         options: dict[str, Any] = {"batch_size": 30, "rng": np.random.default_rng(0), "known": known}
         told = contrastive.pretrain(Encoder(16, 2, 16), views, np.zeros((len(views), 21)), 30, contrast=0.0, **options)
         both = contrastive.pretrain(
-            Encoder(16, 2, 16), views, np.array([spectrum(v) for v in views]), 4, views_by="augment", sign=1.0, **options
+            Encoder(16, 2, 16),
+            views,
+            np.array([spectrum(v) for v in views]),
+            4,
+            views_by="augment",
+            sign=1.0,
+            **options,
         )
     assert told[-1] < 0.5 * told[0]
     assert both[-1] < both[0]

@@ -33,7 +33,9 @@ def cells() -> list[Graph]:
 
 @pytest.fixture(scope="module")
 def mobile() -> list[Graph]:
-    space = nasplat.load_space("ofa_mobilenetv3", base=0.5, resolutions=[16], units=2, depths=[1, 2], stem_stride=1, channels=1)
+    space = nasplat.load_space(
+        "ofa_mobilenetv3", base=0.5, resolutions=[16], units=2, depths=[1, 2], stem_stride=1, channels=1
+    )
     return [space.sample(seed=i).graph() for i in range(60)]
 
 

@@ -32,14 +32,18 @@ def test_arrays_answer_as_scikit_learn_does() -> None:
     x, models = rng.normal(size=(200, 6)), []
     y = x[:, 0] ** 2 + x[:, 1]
     for seed in range(3):
-        models.append(GradientBoostingRegressor(n_estimators=50, max_depth=4, subsample=0.6, random_state=seed).fit(x, y))
+        models.append(
+            GradientBoostingRegressor(n_estimators=50, max_depth=4, subsample=0.6, random_state=seed).fit(x, y)
+        )
     arrays = trees_module.as_arrays(models, 0.1)
     fresh = rng.normal(size=(100, 6))
     wanted = np.stack([m.predict(fresh) for m in models])
     assert np.abs(trees_module.evaluate(arrays, fresh) - wanted).max() < 1e-5
 
 
-@pytest.mark.parametrize("predictor", [small_trees(), CountBaseline("macs"), CountBaseline("params")], ids=lambda p: p.family)
+@pytest.mark.parametrize(
+    "predictor", [small_trees(), CountBaseline("macs"), CountBaseline("params")], ids=lambda p: p.family
+)
 def test_families_keep_the_contract(predictor: nasplat.predict.AbstractPredictor, labelled: Data) -> None:
     nasplat.check_predictor(predictor, *labelled)
 
@@ -115,7 +119,9 @@ def test_unfitted_few_and_unequal_labels_are_refused(labelled: Data) -> None:
 def test_unknown_family_and_settings_are_refused() -> None:
     from nasplat.predict.registry import make
 
-    with pytest.raises(PredictorError, match="among trees, gennape, universal, aiop, zoo, count, latency, got 'forest'"):
+    with pytest.raises(
+        PredictorError, match="among trees, gennape, universal, aiop, zoo, count, latency, got 'forest'"
+    ):
         make("forest")
     with pytest.raises(PredictorError, match="does not take these settings"):
         make("trees", leaves=3)
@@ -244,9 +250,9 @@ def test_forest_answers_as_scikit_learn_does() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(80, 6)).astype(np.float32).astype(np.float64), rng.normal(size=80)
     grown, unseen = forest.grow(x, y, 20, leaf=2, seed=3)
-    model = ExtraTreesRegressor(20, min_samples_leaf=2, max_features=0.4, bootstrap=True, oob_score=True, random_state=3).fit(
-        x, y
-    )
+    model = ExtraTreesRegressor(
+        20, min_samples_leaf=2, max_features=0.4, bootstrap=True, oob_score=True, random_state=3
+    ).fit(x, y)
     new = rng.normal(size=(50, 6))
     assert np.allclose(forest.each(grown, new).mean(1), model.predict(new), atol=1e-5)
     assert np.allclose(unseen, model.oob_prediction_, atol=1e-5, equal_nan=True)

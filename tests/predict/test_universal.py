@@ -18,7 +18,14 @@ from nasplat.predict.universal import Universal, doubt
 from nasplat.predict.view import View, view, with_proxies
 from nasplat.predict.zoo import ModelZoo, distilled, source
 
-TINY: dict[str, Any] = {"hidden": 16, "layers": 2, "embedding": 16, "pretrain_epochs": 1, "head_epochs": 10, "clusters": 3}
+TINY: dict[str, Any] = {
+    "hidden": 16,
+    "layers": 2,
+    "embedding": 16,
+    "pretrain_epochs": 1,
+    "head_epochs": 10,
+    "clusters": 3,
+}
 WIDTHS = {"narrow": 4, "middle": 8, "wide": 16}
 
 
@@ -68,7 +75,9 @@ def test_a_new_family_is_answered_against_its_own_networks(fitted: Universal) ->
         fitted.against(members[:5])
 
 
-def test_it_survives_the_disk_and_repeats_itself(fitted: Universal, families: dict[str, list[View]], tmp_path: Path) -> None:
+def test_it_survives_the_disk_and_repeats_itself(
+    fitted: Universal, families: dict[str, list[View]], tmp_path: Path
+) -> None:
     fitted.save(tmp_path)
     again: Any = load(tmp_path)
     views = [v for f in families.values() for v in f[:5]]
@@ -138,7 +147,11 @@ def test_zoo_learns_what_a_recipe_is_worth(families: dict[str, list[View]], tmp_
 
 
 def test_recipes_are_read_by_their_words() -> None:
-    assert [source(r) for r in ("ra2_in1k", "augreg_in21k_ft_in1k", "laion2b_ft_in12k_in1k")] == ["in1k", "in22k", "web"]
+    assert [source(r) for r in ("ra2_in1k", "augreg_in21k_ft_in1k", "laion2b_ft_in12k_in1k")] == [
+        "in1k",
+        "in22k",
+        "web",
+    ]
     assert distilled("fb_dist_in1k")
     assert not distilled("tv_in1k")
 

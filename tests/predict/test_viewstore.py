@@ -12,15 +12,26 @@ from nasplat.predict.viewstore import load_views, save_views
 
 
 def test_views_come_back_equal(tmp_path: Path) -> None:
-    seen = [view(nasplat.load_space(name).sample(seed=i).graph()) for i, name in enumerate(("nasbench201", "vit", "nasbench101"))]
+    seen = [
+        view(nasplat.load_space(name).sample(seed=i).graph())
+        for i, name in enumerate(("nasbench201", "vit", "nasbench101"))
+    ]
     seen.append(
-        View(*(getattr(seen[0], f) for f in ("op", "features", "work", "edges", "executed")), seen[0].statistics, 1, 2, ("odd",))
+        View(
+            *(getattr(seen[0], f) for f in ("op", "features", "work", "edges", "executed")),
+            seen[0].statistics,
+            1,
+            2,
+            ("odd",),
+        )
     )
     save_views(tmp_path / "v.npz", seen)
     back = load_views(tmp_path / "v.npz")
     assert len(back) == len(seen)
     for a, b in zip(seen, back, strict=True):
-        assert all(np.array_equal(getattr(a, f), getattr(b, f)) for f in ("op", "features", "work", "edges", "executed"))
+        assert all(
+            np.array_equal(getattr(a, f), getattr(b, f)) for f in ("op", "features", "work", "edges", "executed")
+        )
         assert (a.statistics, a.macs, a.params, a.unknown_ops) == (b.statistics, b.macs, b.params, b.unknown_ops)
 
 

@@ -60,7 +60,9 @@ def test_differences_are_outlined_and_opened_first() -> None:
 
 
 def test_500_nodes_fold_to_a_readable_picture() -> None:
-    deep = nn.Sequential(*[nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU()) for _ in range(170)])
+    deep = nn.Sequential(
+        *[nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU()) for _ in range(170)]
+    )
     graph = nasplat.capture(deep, (1, 4, 8, 8))
     assert graph.num_nodes > 500
     assert draw(graph).count("<rect") < 40
@@ -118,7 +120,13 @@ def many(trials: int, space: nasplat.Space) -> optuna.Study:
     return study
 
 
-ABOUT = {"verb": "search", "settings": {"space": "made up"}, "command": "nasplat search", "versions": {}, "hardware": {}}
+ABOUT = {
+    "verb": "search",
+    "settings": {"space": "made up"},
+    "command": "nasplat search",
+    "versions": {},
+    "hardware": {},
+}
 
 
 def test_the_choice_that_matters_stands_first_and_neighbours_are_compared() -> None:

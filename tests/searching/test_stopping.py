@@ -50,7 +50,9 @@ def test_hopeless_trainings_are_stopped_and_the_front_is_kept(space: nasplat.Spa
     common = {"minimize": minimize, "n_trials": 40, "seed": 0}
     whole, short = Learner(), Learner()
     plain = search(space, [whole], sampler=nasplat.searching.UniqueRandomSampler(seed=0), **common)
-    pruned = search(space, [short], sampler=nasplat.searching.UniqueRandomSampler(seed=0), pruner=nasplat.FrontPruner(), **common)
+    pruned = search(
+        space, [short], sampler=nasplat.searching.UniqueRandomSampler(seed=0), pruner=nasplat.FrontPruner(), **common
+    )
     stopped = [t for t in pruned.trials if STOPPED in t.user_attrs]
     assert len(stopped) + sum(t.state == State.COMPLETE for t in pruned.trials) == 40
     assert whole.epochs == 240
@@ -113,7 +115,9 @@ def test_the_bound_covers_as_often_as_it_says() -> None:
         trials = []
         for _ in range(25):
             start = rng.gauss(0, 1)
-            trials.append(optuna.trial.create_trial(value=2 * start + rng.gauss(0, 1), user_attrs={CURVE: [start, 0.0]}))
+            trials.append(
+                optuna.trial.create_trial(value=2 * start + rng.gauss(0, 1), user_attrs={CURVE: [start, 0.0]})
+            )
         *finished, new = trials
         outlook = pruner.outlook(new.user_attrs[CURVE][:1], finished)
         assert outlook is not None

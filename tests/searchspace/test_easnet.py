@@ -129,7 +129,9 @@ def test_any_size_of_input_is_answered_at_its_size(size: tuple[int, int]) -> Non
 
 
 def test_a_subnet_with_deformable_windows_is_exported(tmp_path: Path) -> None:
-    space = nasplat.load_space("easnet-plus", widths=(8, 8, 8, 8), disparity=24, channels=(8,), fusions=(1,), height=48, width=96)
+    space = nasplat.load_space(
+        "easnet-plus", widths=(8, 8, 8, 8), disparity=24, channels=(8,), fusions=(1,), height=48, width=96
+    )
     module = space.architecture(space.extreme(False).choices | {"deformable": True}).build()
     for part in module.modules():
         if isinstance(part, SPACE.Deformable):

@@ -92,9 +92,7 @@ def test_table_rows_become_architectures(space: nasplat.Space, tmp_path: Path) -
 
 def test_published_configuration_of_once_for_all_is_read() -> None:
     space = nasplat.load_space("ofa_mobilenetv3")
-    text = (
-        '{"ks":[3,3,3,3,3,3,5,3,5,7,5,5,3,3,3,3,5,3,3,3],"e":[4,3,4,4,4,3,6,4,3,6,6,3,4,6,4,3,3,4,4,4],"d":[3,3,3,2,3],"r":224}'
-    )
+    text = '{"ks":[3,3,3,3,3,3,5,3,5,7,5,5,3,3,3,3,5,3,3,3],"e":[4,3,4,4,4,3,6,4,3,6,6,3,4,6,4,3,3,4,4,4],"d":[3,3,3,2,3],"r":224}'
     architecture = space.parse(text)
     assert architecture.choices["unit0.depth"] == 3
     assert architecture.choices["unit4.block2.expand"] == 4

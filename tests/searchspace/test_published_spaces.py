@@ -278,12 +278,24 @@ def million(column: str) -> Callable[[dict[str, str]], float]:
         ("accel_nasbench", "mnasnet", {}, "arch", million("params_m"), million("macs_m")),
         ("darts_oncenas_545", "darts", {"none": True}, "genotype", million("params_m"), None),
         ("darts_9x_199", "darts", {"width": 32, "cells": 8, "affine": False}, "genotype", million("params_m"), None),
-        ("darts_nb301_surrogate_725", "darts", {"width": 32, "cells": 8, "affine": False}, "genotype", million("params_m"), None),
+        (
+            "darts_nb301_surrogate_725",
+            "darts",
+            {"width": 32, "cells": 8, "affine": False},
+            "genotype",
+            million("params_m"),
+            None,
+        ),
         ("nb201", "nasbench201", {}, "arch_str", million("params_m"), None),
     ],
 )
 def test_all_shared_rows_have_published_counts(
-    file: str, space: str, presets: dict[str, Any], cell: str, params: Callable[..., float], macs: Callable[..., float] | None
+    file: str,
+    space: str,
+    presets: dict[str, Any],
+    cell: str,
+    params: Callable[..., float],
+    macs: Callable[..., float] | None,
 ) -> None:
     loaded = nasplat.load_space(space, **presets)
     found = rows(file)
@@ -299,7 +311,9 @@ def test_all_shared_rows_have_published_counts(
                 cell
             ]  # some have three decimals
         if macs is not None:
-            assert (thop(graph) if file == "accel_nasbench" else graph.macs) == pytest.approx(macs(row), rel=1e-6), row[cell]
+            assert (thop(graph) if file == "accel_nasbench" else graph.macs) == pytest.approx(macs(row), rel=1e-6), row[
+                cell
+            ]
 
 
 @pytest.mark.slow
@@ -318,13 +332,17 @@ def test_all_shared_cells_of_nasbench101_have_their_hash_and_some_their_paramete
             if not into or 128 % into == 0:
                 assert architecture.graph().params == int(row["params"]), row["hash"]
             else:
-                assert int(row["params"]) in {space.parse(text).graph().params for text in renumberings(row)}, row["hash"]
+                assert int(row["params"]) in {space.parse(text).graph().params for text in renumberings(row)}, row[
+                    "hash"
+                ]
 
 
 def renumberings(row: dict[str, str]) -> set[str]:
     """The same cell with its inner vertices in every order that keeps edges forward."""
     n, ops = int(row["n_nodes"]), row["ops"].split("|")
-    edges = {pair for pair, bit in zip(itertools.combinations(range(n), 2), row["adj_upper"], strict=True) if bit == "1"}
+    edges = {
+        pair for pair, bit in zip(itertools.combinations(range(n), 2), row["adj_upper"], strict=True) if bit == "1"
+    }
     found = set()
     for order in itertools.permutations(range(1, n - 1)):
         at = [0, *order, n - 1]

@@ -146,7 +146,12 @@ def test_changing_options_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [((), "no options"), ((1, 1), "twice"), ((None,), "strings, numbers or booleans"), (([1],), "strings, numbers or booleans")],
+    [
+        ((), "no options"),
+        ((1, 1), "twice"),
+        ((None,), "strings, numbers or booleans"),
+        (([1],), "strings, numbers or booleans"),
+    ],
 )
 def test_bad_options_are_refused(options: tuple[object, ...], message: str) -> None:
     @nasplat.space(example_input=(1, 4))

@@ -63,7 +63,9 @@ def members(space: nasplat.Space) -> dict[nasplat.Architecture, nasplat.Graph]:
     return {a: a.graph() for a in space.enumerate()}
 
 
-@pytest.mark.parametrize("space", [towers, towers.with_presets(floors=1), even, nasplat.load_space("transnas_macro")], ids=repr)
+@pytest.mark.parametrize(
+    "space", [towers, towers.with_presets(floors=1), even, nasplat.load_space("transnas_macro")], ids=repr
+)
 def test_structures_count_what_enumeration_meets(space: nasplat.Space) -> None:
     structure = Structure(space)
     assert structure.count == sum(1 for _ in space.enumerate()) == space.count().value
@@ -143,7 +145,9 @@ def test_guided_draws_are_within_the_limits_and_say_that_they_are_not_uniform(mo
     assert all(a.graph().params <= 1_000 for a in drawn)
     assert len(set(drawn)) > 20
     assert 0 < feasible.acceptance <= 1
-    assert [scattered.sample(seed=i, limits=limits) for i in (1, 2)] == [scattered.sample(seed=i, limits=limits) for i in (1, 2)]
+    assert [scattered.sample(seed=i, limits=limits) for i in (1, 2)] == [
+        scattered.sample(seed=i, limits=limits) for i in (1, 2)
+    ]
 
 
 @pytest.mark.parametrize("name", ["nasbench201", "vit", "ofa_mobilenetv3"])

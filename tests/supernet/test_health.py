@@ -26,7 +26,9 @@ def task() -> nasplat.Task:
     return nasplat.load_task("digits-clutter", train=256, decide=128, test=64)
 
 
-def test_every_epoch_looks_at_the_ends_and_eight_random_subnets(vit: nasplat.Space, task: nasplat.Task, tmp_path: Path) -> None:
+def test_every_epoch_looks_at_the_ends_and_eight_random_subnets(
+    vit: nasplat.Space, task: nasplat.Task, tmp_path: Path
+) -> None:
     supernet = nasplat.Supernet(vit, task, seed=0)
     history = supernet.train(epochs=2, checkpoint=tmp_path)
     for epoch in history:
@@ -89,7 +91,9 @@ def test_frozen_stores_are_told(task: nasplat.Task) -> None:
 
 
 def test_subnets_at_chance_level_are_told_once(vit: nasplat.Space, task: nasplat.Task) -> None:
-    watch = Watch(vit, task, lambda architecture, examples: 10.0 if architecture == vit.extreme(largest=False) else 60.0)
+    watch = Watch(
+        vit, task, lambda architecture, examples: 10.0 if architecture == vit.extreme(largest=False) else 60.0
+    )
     health = watch.look()
     assert health == Health(10.0, 60.0, (60.0,) * 8, 128)
     assert watch.complaints(health, progress=0.2, steps=10_000) == []
@@ -168,7 +172,9 @@ def test_bad_watching_is_refused(vit: nasplat.Space, task: nasplat.Task) -> None
 
 @pytest.mark.parametrize("strategy", ["single-path", "sandwich", "progressive", "ovo"])
 @pytest.mark.parametrize("name", sorted(SMALL))
-def test_a_step_waits_for_no_device(name: str, strategy: str, task: nasplat.Task, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_waits_for_no_device(
+    name: str, strategy: str, task: nasplat.Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On the meta device reading a value is an error, as it would be a wait on a GPU. (torch's update kernel does not exist there.)"""
     space = nasplat.load_space(name, **SMALL[name])
     supernet = nasplat.Supernet(space, task, seed=0)

@@ -19,7 +19,9 @@ def space() -> nasplat.Space:
 
 @pytest.fixture(scope="module")
 def task() -> nasplat.Task:
-    return nasplat.load_task("stereo-synthetic", height=24, width=48, largest=12, train=8, decide=3, test=3, fresh=False)
+    return nasplat.load_task(
+        "stereo-synthetic", height=24, width=48, largest=12, train=8, decide=3, test=3, fresh=False
+    )
 
 
 def trained(space: nasplat.Space, task: nasplat.Task, **options: object) -> nasplat.Supernet:
@@ -69,6 +71,8 @@ def test_expansions_are_sorted(space: nasplat.Space, task: nasplat.Task) -> None
     supernet = nasplat.Supernet(space, task, seed=0)
     x = task.test.x
     before = supernet.subnets.extract(space.extreme(True)).eval()(x)
-    assert {n for n in supernet.sort_channels() if n.endswith("expand")} == {n for n in space.known if n.endswith("expand")}
+    assert {n for n in supernet.sort_channels() if n.endswith("expand")} == {
+        n for n in space.known if n.endswith("expand")
+    }
     after = supernet.subnets.extract(space.extreme(True)).eval()(x)
     assert torch.allclose(before, after, atol=1e-4)

@@ -46,16 +46,26 @@ def test_kernels_open_before_depth_and_depth_before_width(mobile: nasplat.Space)
     assert phases.count("largest") == 30
     assert {str(a) for a in drawn(mobile, 0.1)} == {str(largest)}
     met: dict[str, dict[str, set[Any]]] = {}
-    for phase, progress in {"kernel": 0.4, "early depth": 0.55, "depth": 0.7, "early width": 0.8, "width": 0.95}.items():
+    for phase, progress in {
+        "kernel": 0.4,
+        "early depth": 0.55,
+        "depth": 0.7,
+        "early width": 0.8,
+        "width": 0.95,
+    }.items():
         met[phase] = {"kernel": set(), "depth": set(), "expand": set()}
         for architecture in drawn(mobile, progress):
             for name, value in architecture.choices.items():
                 met[phase].setdefault(name.rpartition(".")[2], set()).add(value)
-    options = {k: set(mobile.known[next(n for n in mobile.known if n.endswith(k))]) for k in ("kernel", "depth", "expand")}
-    top = {k: sorted(v)[-2:] for k, v in options.items()}
-    assert met["kernel"] == {"kernel": options["kernel"], "depth": {top["depth"][-1]}, "expand": {top["expand"][-1]}} | {
-        k: v for k, v in met["kernel"].items() if k not in options
+    options = {
+        k: set(mobile.known[next(n for n in mobile.known if n.endswith(k))]) for k in ("kernel", "depth", "expand")
     }
+    top = {k: sorted(v)[-2:] for k, v in options.items()}
+    assert met["kernel"] == {
+        "kernel": options["kernel"],
+        "depth": {top["depth"][-1]},
+        "expand": {top["expand"][-1]},
+    } | {k: v for k, v in met["kernel"].items() if k not in options}
     assert met["early depth"]["depth"] == set(top["depth"])
     assert met["depth"]["depth"] == options["depth"]
     assert met["depth"]["expand"] == {top["expand"][-1]}
@@ -65,7 +75,11 @@ def test_kernels_open_before_depth_and_depth_before_width(mobile: nasplat.Space)
 
 def test_a_space_without_kernels_has_no_such_phase() -> None:
     vit = nasplat.load_space("vit", size="mini", image=16, patch=4, channels=1, classes=10, head_dim=8)
-    assert list(dict.fromkeys(Progressive().phase(vit, p / 100).name for p in range(100))) == ["largest", "depth", "width"]
+    assert list(dict.fromkeys(Progressive().phase(vit, p / 100).name for p in range(100))) == [
+        "largest",
+        "depth",
+        "width",
+    ]
 
 
 def integers(store: Any, seed: int) -> None:
@@ -140,7 +154,9 @@ def test_heads_move_as_wholes_and_a_narrow_net_keeps_the_channels_that_matter(ta
         return nn.Sequential(nn.Flatten(), nn.Linear(256, hidden), nn.ReLU(), nn.Linear(hidden, 10))
 
     supernet = nasplat.Supernet(plain, task, seed=0)
-    supernet.store.weights["3.weight"][:, :24] *= 0.01  # only the last eight matter, and a narrow net has the first eight
+    supernet.store.weights["3.weight"][:, :24] *= (
+        0.01  # only the last eight matter, and a narrow net has the first eight
+    )
     x, narrow = task.test.x, plain.extreme(largest=False)
     with torch.no_grad():
         whole = supernet.subnets.extract(plain.extreme())(x)
@@ -157,7 +173,9 @@ def test_channels_that_cannot_move_alone_stay(task: nasplat.Task) -> None:
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             y = self.first(x)
-            weight = torch.arange(1, y.shape[1] + 1, dtype=y.dtype)[:, None, None]  # the order of channels has a meaning
+            weight = torch.arange(1, y.shape[1] + 1, dtype=y.dtype)[
+                :, None, None
+            ]  # the order of channels has a meaning
             return self.last(y * weight).flatten(1)
 
     @nasplat.space(example_input=(1, 1, 16, 16))
@@ -170,7 +188,9 @@ def test_channels_that_cannot_move_alone_stay(task: nasplat.Task) -> None:
     assert supernet.fingerprint == before
 
 
-def test_fresh_kernel_transforms_are_plain_crops_and_leave_the_largest_kernel(mobile: nasplat.Space, task: nasplat.Task) -> None:
+def test_fresh_kernel_transforms_are_plain_crops_and_leave_the_largest_kernel(
+    mobile: nasplat.Space, task: nasplat.Task
+) -> None:
     plain, transformed = (nasplat.Supernet(mobile, task, seed=0, kernel_transforms=t) for t in (False, True))
     extra = [k for k in transformed.store.weights if "#" in k]
     assert extra
@@ -245,7 +265,9 @@ def test_the_published_schedule_of_stereo(stereo: nasplat.Space) -> None:
     assert {p.name for p in phases if p.sorts_channels} == {"width"}
     rates = [strategy.rate(stereo, i, steps, 1e-3) for i in range(steps)]
     tops = {n: max(r for r, m in zip(rates, names, strict=True) if m == n) for n in dict.fromkeys(names)}
-    assert tops == pytest.approx({"largest": 1e-3, "kernel": 5e-4, "depth": 5e-4, "width": 5e-4, "scale": 5e-4}, rel=0.01)
+    assert tops == pytest.approx(
+        {"largest": 1e-3, "kernel": 5e-4, "depth": 5e-4, "width": 5e-4, "scale": 5e-4}, rel=0.01
+    )
     for i in range(1, steps):
         if names[i] != names[i - 1]:
             assert rates[i - 1] < 1e-6 * 10  # a cosine ends, a warm-up begins

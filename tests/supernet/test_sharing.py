@@ -51,7 +51,9 @@ def test_tokens_are_maps_too() -> None:
         common_sizes([body, Body(Network.of(nn.Conv2d(1, 2, 3), (1, 1, 16, 16)))])
 
 
-@pytest.mark.parametrize(("kind", "output"), [("classification", (7,)), ("dense", (2, 16, 16)), ("reconstruction", (1, 16, 16))])
+@pytest.mark.parametrize(
+    ("kind", "output"), [("classification", (7,)), ("dense", (2, 16, 16)), ("reconstruction", (1, 16, 16))]
+)
 def test_heads_answer_in_the_shape_of_the_task(kind: str, output: tuple[int, ...]) -> None:
     head = Head(kind, [4, 8], [(8, 8), (4, 4)], output, 8).eval()
     maps = [torch.randn(2, 3, 8, 8), torch.randn(2, 8, 4, 4)]  # the first body lacks a channel

@@ -44,7 +44,9 @@ def test_extraction_is_exact(name: str) -> None:
     assert smaller >= 50
 
 
-def test_training_an_extracted_module_leaves_the_store_untouched(small_space: nasplat.Space, task: nasplat.Task) -> None:
+def test_training_an_extracted_module_leaves_the_store_untouched(
+    small_space: nasplat.Space, task: nasplat.Task
+) -> None:
     supernet = nasplat.Supernet(small_space, task, seed=0)
     before = weights(supernet)
     module = supernet.subnet(small_space.sample(seed=1)).train()
@@ -61,7 +63,9 @@ def test_extracted_module_is_plain_and_counts_as_the_graph(small_space: nasplat.
     assert sum(p.numel() for p in module.parameters()) >= architecture.graph().params
     assert all(p.is_contiguous() and p.is_leaf for p in module.parameters())
     again = supernet.subnet(architecture)
-    assert all(torch.equal(a, b) for a, b in zip(module.state_dict().values(), again.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(module.state_dict().values(), again.state_dict().values(), strict=True)
+    )
 
 
 def test_only_the_sampled_slice_moves(small_space: nasplat.Space, task: nasplat.Task) -> None:
@@ -114,7 +118,9 @@ def test_slices_that_do_not_nest_move_only_their_union(task: nasplat.Task) -> No
 
     supernet = nasplat.Supernet(cross, task, seed=0)
     wide, tall = cross.architecture({"a": 8, "b": 4}), cross.architecture({"a": 4, "b": 8})
-    trainer = Trainer(supernet.store, supernet.subnets, supernet.task, 0, TrainConfig(epochs=1), strategy=_Always(wide, tall))
+    trainer = Trainer(
+        supernet.store, supernet.subnets, supernet.task, 0, TrainConfig(epochs=1), strategy=_Always(wide, tall)
+    )
     before = weights(supernet)["second.weight"]
     trainer.step(task.train.x[:32], task.train.y[:32], 0, 1e-2)
     changed = supernet.store.weights["second.weight"] != before
@@ -223,7 +229,9 @@ def test_kernels_share_their_centre(task: nasplat.Task) -> None:
     space = nasplat.load_space("ofa_mobilenetv3", **SMALL["ofa_mobilenetv3"])
     supernet = nasplat.Supernet(space, task, seed=0)
     small = space.extreme(largest=False)
-    key, parameter = next((k, p) for k, p in supernet.subnets.bind(small).parameters if "unit0.block0.depthwise.conv" in k)
+    key, parameter = next(
+        (k, p) for k, p in supernet.subnets.bind(small).parameters if "unit0.block0.depthwise.conv" in k
+    )
     stored = supernet.store.weights[key]
     assert stored.shape[2:] == (7, 7)
     assert torch.equal(parameter, stored[: parameter.shape[0], :, 2:5, 2:5])
@@ -277,7 +285,9 @@ def test_foreign_architecture_and_bad_settings_are_refused(vit: nasplat.Space, t
         supernet.train(epochs=1, speed=3)
 
 
-def test_loss_that_is_not_finite_stops_with_the_checkpoint_intact(vit: nasplat.Space, task: nasplat.Task, tmp_path: Path) -> None:
+def test_loss_that_is_not_finite_stops_with_the_checkpoint_intact(
+    vit: nasplat.Space, task: nasplat.Task, tmp_path: Path
+) -> None:
     supernet = nasplat.Supernet(vit, task, seed=0)
     supernet.train(epochs=1, checkpoint=tmp_path)
     kept = (tmp_path / "supernet.safetensors").read_bytes()

@@ -159,7 +159,9 @@ def test_a_network_of_timm_itself_goes_in_and_comes_out() -> None:
     def elastic(pick: nasplat.Pick) -> nn.Module:
         depth, ratio = pick("depth", (6, 9, 12)), pick("ratio", (2.0, 4.0))
         options: dict[str, Any] = {"class_token": False, "global_pool": "avg", "fc_norm": False, "num_classes": 10}
-        return timm.models.VisionTransformer(32, 16, embed_dim=192, depth=depth, num_heads=3, mlp_ratio=ratio, **options)
+        return timm.models.VisionTransformer(
+            32, 16, embed_dim=192, depth=depth, num_heads=3, mlp_ratio=ratio, **options
+        )
 
     elastic_task = nasplat.Task.from_arrays(
         (torch.randn(32, 3, 32, 32), torch.arange(32) % 10), (torch.randn(8, 3, 32, 32), torch.arange(8))
@@ -205,7 +207,9 @@ def _mobile() -> dict[str, Any]:
     return SMALL["ofa_mobilenetv3"]
 
 
-def test_a_specialised_subnet_starts_where_it_was_and_resumes(vit: nasplat.Space, task: nasplat.Task, tmp_path: Path) -> None:
+def test_a_specialised_subnet_starts_where_it_was_and_resumes(
+    vit: nasplat.Space, task: nasplat.Task, tmp_path: Path
+) -> None:
     supernet = nasplat.Supernet(vit, task, seed=0)
     supernet.train(epochs=1)
     before, member = supernet.fingerprint, vit.sample(seed=5)

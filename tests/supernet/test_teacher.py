@@ -33,7 +33,9 @@ def task() -> nasplat.Task:
 
 def network() -> nn.Module:
     torch.manual_seed(5)
-    return nn.Sequential(nn.Conv2d(1, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 49, 10))
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 49, 10)
+    )
 
 
 def teacher_of(kind: str, cnn_space: nasplat.Space, task: nasplat.Task) -> Any:

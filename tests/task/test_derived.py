@@ -70,7 +70,9 @@ def test_a_network_learns_to_tell_turns() -> None:
     space = nasplat.load_space("nasbench201", width=8, cells=1, image=16, channels=1, classes=4)
     supernet = nasplat.Supernet(
         space.only(
-            space.parse("|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|")
+            space.parse(
+                "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
+            )
         ),
         task,
         0,

@@ -29,7 +29,10 @@ def test_scenes_are_exact_where_both_views_see() -> None:
         x = torch.arange(128.0) - s.disparity
         low = x.floor().clamp(0, 126).long()
         share = (x - low).clamp(0, 1)
-        seen = s.right.gather(2, low.expand(3, -1, -1)) * (1 - share) + s.right.gather(2, (low + 1).expand(3, -1, -1)) * share
+        seen = (
+            s.right.gather(2, low.expand(3, -1, -1)) * (1 - share)
+            + s.right.gather(2, (low + 1).expand(3, -1, -1)) * share
+        )
         error = (seen - s.left).abs().mean(0)
         assert error[~s.occluded].mean() < 0.02
         assert error[~s.occluded].mean() < 0.2 * (s.left - s.right).abs().mean()
@@ -69,7 +72,9 @@ def test_errors_are_counted_per_known_pixel() -> None:
     )
     assert float(epe(predicted, target)) == pytest.approx(13 / 4)
     two = Split(torch.zeros(2, 6, 1, 5), torch.cat([target, torch.tensor([[[0, 0, 0, 0, 3.0]]])]))
-    assert judge(lambda x: torch.zeros_like(x[:, 0]), two, 1)["epe_px"] == pytest.approx(233 / 5)  # not the mean of 57.5 and 3
+    assert judge(lambda x: torch.zeros_like(x[:, 0]), two, 1)["epe_px"] == pytest.approx(
+        233 / 5
+    )  # not the mean of 57.5 and 3
     for wrong in (torch.zeros(1, 2, 5), torch.zeros(1, 1, 4)):
         with pytest.raises(TaskError, match="target's shape"):
             errors(wrong, target)
@@ -105,7 +110,12 @@ def pfm(file: Path, values: np.ndarray, head: str, order: str) -> None:
 
 def test_pfm_of_either_byte_order_and_with_blanks_is_read(tmp_path: Path) -> None:
     values = np.arange(12, dtype=np.float32).reshape(3, 4)
-    for head, order in (("Pf\n4 3\n-1.0\n", "<"), ("Pf\n4 3 \n-1\n", "<"), ("Pf\n4 3\n1.0\n", ">"), ("Pf 4 3 -1.0 \n", "<")):
+    for head, order in (
+        ("Pf\n4 3\n-1.0\n", "<"),
+        ("Pf\n4 3 \n-1\n", "<"),
+        ("Pf\n4 3\n1.0\n", ">"),
+        ("Pf 4 3 -1.0 \n", "<"),
+    ):
         pfm(tmp_path / "d.pfm", values, head, order)
         assert np.array_equal(read_pfm(tmp_path / "d.pfm"), values)
     colours = np.stack([values, values + 50, values + 90], 2)
@@ -142,8 +152,16 @@ def test_every_layout_is_found_and_read(tmp_path: Path, disparity: np.ndarray) -
     sixteen = (disparity * 256).astype(np.uint16)
     three = np.stack([disparity // 4, (disparity % 4) * 64, np.zeros_like(disparity)], 2).astype(np.uint8)
     layouts = {
-        "kitti2015": ("training/image_2/000001_10.png", "training/image_3/000001_10.png", "training/disp_occ_0/000001_10.png"),
-        "kitti2012": ("training/colored_0/000001_10.png", "training/colored_1/000001_10.png", "training/disp_occ/000001_10.png"),
+        "kitti2015": (
+            "training/image_2/000001_10.png",
+            "training/image_3/000001_10.png",
+            "training/disp_occ_0/000001_10.png",
+        ),
+        "kitti2012": (
+            "training/colored_0/000001_10.png",
+            "training/colored_1/000001_10.png",
+            "training/disp_occ/000001_10.png",
+        ),
         "sceneflow": (
             "frames_cleanpass/TRAIN/A/0000/left/0006.png",
             "frames_cleanpass/TRAIN/A/0000/right/0006.png",
@@ -262,7 +280,8 @@ def test_mirrored_pairs_swap_the_views(tmp_path: Path) -> None:
 
 def test_other_seeds_train_on_other_scenes() -> None:
     tasks = [
-        nasplat.load_task("stereo-synthetic", height=24, width=48, largest=8, train=2, decide=1, test=1, seed=s) for s in (0, 1)
+        nasplat.load_task("stereo-synthetic", height=24, width=48, largest=8, train=2, decide=1, test=1, seed=s)
+        for s in (0, 1)
     ]
     first, second = (next(iter(t.epoch(5, 2)))[1] for t in tasks)
     assert not torch.equal(first, second)
@@ -275,7 +294,11 @@ def test_volumes_should_peak_where_the_disparity_is() -> None:
     flat = Levels([target], [(similarities, 3, 3)])
     assert float(likelihood(flat, target)) == pytest.approx(math.log(4))
     similarities = similarities.clone()
-    similarities[0, 2, 0, 0], similarities[0, 1, 0, 2], similarities[0, 3, 1, 1] = 9.0, 9.0, 50.0  # the last at an unknown place
+    similarities[0, 2, 0, 0], similarities[0, 1, 0, 2], similarities[0, 3, 1, 1] = (
+        9.0,
+        9.0,
+        50.0,
+    )  # the last at an unknown place
     peaked = Levels([target], [(similarities, 3, 3)])
     wanted = torch.softmax(-(torch.arange(4) - torch.tensor([[2.0], [1.0]])).abs() / 0.4, 1)
     told = torch.log_softmax(torch.tensor([[0.0, 0, 9, 0], [0, 9, 0, 0]]), 1)

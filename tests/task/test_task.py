@@ -87,7 +87,9 @@ def test_idx_files_are_read(tmp_path: Path) -> None:
 def test_npz_files_are_read(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for part in ("train", "test"):
-        np.savez(tmp_path / f"{part}.npz", x=rng.integers(0, 255, (30, 5, 5, 3), dtype=np.uint8), y=rng.integers(0, 4, 30))
+        np.savez(
+            tmp_path / f"{part}.npz", x=rng.integers(0, 255, (30, 5, 5, 3), dtype=np.uint8), y=rng.integers(0, 4, 30)
+        )
     assert nasplat.load_task(str(tmp_path)).input_shape == (3, 5, 5)
     np.savez(tmp_path / "train.npz", pictures=np.zeros(3))
     with pytest.raises(TaskError, match=r"expected arrays x and y .* got pictures"):
