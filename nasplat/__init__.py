@@ -9,74 +9,23 @@ Public names load on first use, so `import nasplat` imports no torch.
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
+
+import lazy_loader
 
 __version__ = "0.1.0"
 
-_HOME = {
-    "Graph": "graph",
-    "NasplatError": "errors",
-    "Table": "table",
-    "block": "capturing",
-    "Architecture": "searchspace",
-    "Option": "searchspace",
-    "Pick": "searchspace",
-    "Space": "searchspace",
-    "load_space": "searchspace",
-    "list_spaces": "searchspace",
-    "space": "searchspace",
-    "space_of_trial": "searchspace",
-    "Prediction": "predict",
-    "capture": "inputs",
-    "rebuild": "capturing",
-    "read_published": "capturing",
-    "load_predictor": "inputs",
-    "load_table": "inputs",
-    "score": "inputs",
-    "Task": "task",
-    "load_task": "task",
-    "measure": "measuring",
-    "proxies": "measuring",
-    "calibrate": "calibrating",
-    "Strategy": "supernet",
-    "Supernet": "supernet",
-    "TrainConfig": "supernet",
-    "Counted": "searching",
-    "EvolutionSampler": "searching",
-    "FrontPruner": "searching",
-    "Inherited": "searching",
-    "LocalSearchSampler": "searching",
-    "Measured": "searching",
-    "Predicted": "searching",
-    "PredictedLatency": "searching",
-    "PredictorSampler": "searching",
-    "Tabulated": "searching",
-    "Trained": "searching",
-    "UniqueRandomSampler": "searching",
-    "draw": "reporting",
-    "draw_diff": "reporting",
-    "write_report": "reporting",
-    "improve": "improving",
-    "label": "labelling",
-    "search": "study",
-    "search_in_stages": "stages",
-    "export": "exporting",
-    "check_export": "exporting",
-    "check_predictor": "testing",
-    "check_space": "testing",
-}
-
-__all__ = ["__version__", *_HOME]
+_load, _names, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__all__ += ["__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'nasplat' has no attribute {name!r}; it has: {', '.join(sorted(_HOME))}")
-    value = getattr(importlib.import_module(f"nasplat.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+    """Import a public name from the module that `__init__.pyi` says defines it."""
+    if name not in __all__:
+        raise AttributeError(f"module 'nasplat' has no attribute {name!r}; it has: {', '.join(sorted(__all__))}")
+    return _load(name)
 
 
 def __dir__() -> list[str]:
+    """Names that are importable from nasplat."""
     return sorted(__all__)
