@@ -24,10 +24,10 @@ import numpy as np
 import torch
 from families import load
 
+from nasplat.features.views_on_disk import load_views
 from nasplat.fitting import Labelled, split
 from nasplat.metrics import kendall_tau, mean_absolute_error, spearman_rho
 from nasplat.predict.gennape import Gennape
-from nasplat.predict.viewstore import load_views
 from nasplat.runs import hardware, versions
 
 FAMILIES = ("nb201_c10", "ofa_mbv3", "darts_surrogate", "tnb_object", "nb_macro", "accel", "vit_pit")

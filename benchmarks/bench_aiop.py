@@ -27,9 +27,9 @@ from families import FAMILIES, Family, load
 from numpy.typing import NDArray
 
 import nasplat
+from nasplat.features.view import View
 from nasplat.metrics import kendall_tau, spearman_rho
 from nasplat.predict.aiop import Aiop
-from nasplat.predict.view import View
 from nasplat.runs import hardware, versions
 
 TASKS = ("scene", "object", "room", "jigsaw", "segmentation", "normal", "autoencoder")

@@ -29,13 +29,13 @@ from families import FAMILIES, load
 from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata
 
+from nasplat.features.view import View
+from nasplat.features.views_on_disk import load_views
 from nasplat.fitting import Labelled
 from nasplat.metrics import kendall_tau, spearman_rho
 from nasplat.predict.predictor import counted
 from nasplat.predict.target import NormalScores
 from nasplat.predict.universal import Universal, _moments, _relative, doubt, parts
-from nasplat.predict.view import View
-from nasplat.predict.viewstore import load_views
 from nasplat.predict.zoo import distilled, source
 from nasplat.runs import hardware, versions
 

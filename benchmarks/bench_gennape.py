@@ -26,11 +26,11 @@ from families import FAMILIES, load
 from scipy.stats import t as student
 
 import nasplat
+from nasplat.features.view import View
 from nasplat.fitting import Labelled, evaluate, few, provenance, split
 from nasplat.predict import AbstractPredictor
 from nasplat.predict.gennape import Gennape
 from nasplat.predict.trees import Trees
-from nasplat.predict.view import View
 from nasplat.runs import hardware, versions
 
 METRIC = "CIFAR-10 validation accuracy after 108 epochs, percent"

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 import nasplat
 from nasplat.capturing.ladder import capture_module
+from nasplat.features.arrays import arrays, spectrum
+from nasplat.features.statistics import features
+from nasplat.features.view import view
 from nasplat.graph import Graph
-from nasplat.graph.arrays import arrays, spectrum
 from nasplat.graph.compare import changes
-from nasplat.graph.statistics import features
-from nasplat.predict.view import view
 from nasplat.runs import hardware, versions
 
 

@@ -18,10 +18,10 @@ import torch
 import nasplat
 from nasplat.calibrating import Candidate, by_family
 from nasplat.devices import Conditions
+from nasplat.features.view import view
 from nasplat.measuring import measure_together
 from nasplat.metrics import kendall_tau
 from nasplat.predict.latency import LatencyPredictor
-from nasplat.predict.view import view
 from nasplat.runs import hardware, versions
 
 FAMILIES = ("nasbench201", "ofa_mobilenetv3", "hybrid", "mnasnet", "pit")

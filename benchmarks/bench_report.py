@@ -19,7 +19,7 @@ import optuna
 from bench_large_graph import long_network
 
 import nasplat
-from nasplat.reporting.drawing import draw
+from nasplat.graph.drawing import draw
 from nasplat.reporting.page import render
 from nasplat.runs import hardware, versions
 from nasplat.searching.facts import facts_of

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 import nasplat
+from nasplat.features.view import view
 from nasplat.predict.gennape import Gennape
-from nasplat.predict.view import view
 from nasplat.runs import hardware, versions
 
 REPEATS = 3

@@ -19,9 +19,9 @@ import torch
 
 import nasplat
 from nasplat.errors import NasplatError
+from nasplat.features.view import view
+from nasplat.features.views_on_disk import save_views
 from nasplat.measuring.zerocost import proxies
-from nasplat.predict.view import view
-from nasplat.predict.viewstore import save_views
 
 NAMES = ("synflow", "nwot", "jacov", "grad_norm", "zen")
 TWINS: dict[str, dict[str, Any]] = {

@@ -18,9 +18,9 @@ from typing import Any
 
 import nasplat
 from nasplat.errors import NasplatError
+from nasplat.features.view import View
+from nasplat.features.views_on_disk import load_views, save_views
 from nasplat.fitting import Labelled, distinct
-from nasplat.predict.view import View
-from nasplat.predict.viewstore import load_views, save_views
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ import torch
 
 import nasplat
 from nasplat.errors import NasplatError
-from nasplat.predict.view import View, view
-from nasplat.predict.viewstore import load_views, save_views
+from nasplat.features.view import View, view
+from nasplat.features.views_on_disk import load_views, save_views
 from nasplat.predict.zoo import source
 
 TABLE = "timm_imagenet.csv.gz"

@@ -8,6 +8,8 @@ from .errors import NasplatError as NasplatError
 from .exporting import check_export as check_export
 from .exporting import export as export
 from .graph import Graph as Graph
+from .graph.drawing import draw as draw
+from .graph.drawing import draw_diff as draw_diff
 from .improving import improve as improve
 from .inputs import capture as capture
 from .inputs import load_predictor as load_predictor
@@ -17,8 +19,6 @@ from .labelling import label as label
 from .measuring import measure as measure
 from .measuring import proxies as proxies
 from .predict import Prediction as Prediction
-from .reporting import draw as draw
-from .reporting import draw_diff as draw_diff
 from .reporting import write_report as write_report
 from .searching import Counted as Counted
 from .searching import EvolutionSampler as EvolutionSampler

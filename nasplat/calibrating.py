@@ -20,10 +20,10 @@ import torch
 
 from nasplat.devices import Conditions, device_name
 from nasplat.errors import InputError
+from nasplat.features.view import View, view
 from nasplat.measuring import Latency, measure_together
 from nasplat.metrics import kendall_tau
 from nasplat.predict.latency import LatencyPredictor
-from nasplat.predict.view import View, view
 from nasplat.searchspace import Architecture, Space, list_spaces, load_space
 
 POOL = 3

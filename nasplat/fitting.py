@@ -14,10 +14,10 @@ from typing import Any, cast
 
 from nasplat.capturing import collect_rarely
 from nasplat.errors import TableError
+from nasplat.features.view import View, view
 from nasplat.metrics import interval_coverage, kendall_tau, mean_absolute_error, ndcg_at, spearman_rho
 from nasplat.predict import AbstractPredictor
 from nasplat.predict.registry import make
-from nasplat.predict.view import View, view
 from nasplat.searchspace import Architecture
 from nasplat.table import Table
 

@@ -26,12 +26,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasplat.errors import PredictorError
+from nasplat.features.view import View
 from nasplat.predict.conformal import fewest, half_width
 from nasplat.predict.encoder import Batch, Encoder, collate
 from nasplat.predict.gennape import divisor
 from nasplat.predict.predictor import AbstractPredictor
 from nasplat.predict.support import Support
-from nasplat.predict.view import View
 
 Matrix = NDArray[np.float64]
 Progress = Callable[[int, int, str], None]

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasplat.errors import PredictorError
+from nasplat.features.view import View
 from nasplat.predict.conformal import half_width
 from nasplat.predict.predictor import AbstractPredictor
-from nasplat.predict.view import View
 
 
 class CountBaseline(AbstractPredictor):

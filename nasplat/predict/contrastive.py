@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasplat.errors import PredictorError
+from nasplat.features.view import View
 from nasplat.predict.encoder import Batch, Encoder
-from nasplat.predict.view import View
 
 VIEWS = ("dropout", "augment")
 HIDDEN = 0.15

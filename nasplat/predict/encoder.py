@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nasplat.errors import PredictorError
-from nasplat.graph.arrays import spectrum
+from nasplat.features.arrays import spectrum
+from nasplat.features.view import FEATURES, KINDS, VOCABULARY, View
 from nasplat.predict.trunks import TRUNKS, Directed, signs
-from nasplat.predict.view import FEATURES, KINDS, VOCABULARY, View
 
 POSITIONS = 8
 """Laplacian eigenvectors that tell the transformer's nodes apart."""

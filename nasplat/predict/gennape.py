@@ -22,13 +22,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasplat.errors import PredictorError
+from nasplat.features.view import View, spectrum
 from nasplat.predict import contrastive, forest, fuzzy
 from nasplat.predict.conformal import fewest, half_width
 from nasplat.predict.encoder import Encoder, encode
 from nasplat.predict.predictor import AbstractPredictor, counted
 from nasplat.predict.support import Support
 from nasplat.predict.target import NormalScores
-from nasplat.predict.view import View, spectrum
 
 Progress = Callable[[int, int, str], None]
 HEAD = 32

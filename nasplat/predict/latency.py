@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasplat.errors import PredictorError
-from nasplat.graph.executed import KINDS, TERMS
+from nasplat.features.view import View
+from nasplat.features.work import KINDS, TERMS
 from nasplat.metrics import kendall_tau
 from nasplat.predict.conformal import fewest, half_width
 from nasplat.predict.predictor import AbstractPredictor
 from nasplat.predict.trees import evaluate, grow
-from nasplat.predict.view import View
 
 Matrix = NDArray[np.float64]
 

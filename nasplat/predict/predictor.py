@@ -24,10 +24,10 @@ from safetensors.numpy import save as save_arrays
 from sklearn.base import BaseEstimator
 
 from nasplat.errors import PredictorError
+from nasplat.features.view import View, view
 from nasplat.graph import Graph
 from nasplat.metrics import kendall_tau
 from nasplat.predict.prediction import Prediction
-from nasplat.predict.view import View, view
 
 ToGraph = Callable[[Any, Any], Graph]
 

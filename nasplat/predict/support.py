@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nasplat.predict.view import View
+from nasplat.features.view import View
 
 Matrix = NDArray[np.float64]
 REFERENCES = 512

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasplat.errors import PredictorError
+from nasplat.features.view import View
 from nasplat.predict.conformal import fewest, half_width
 from nasplat.predict.predictor import AbstractPredictor
 from nasplat.predict.support import Support
-from nasplat.predict.view import View
 
 Matrix = NDArray[np.float64]
 LEAF = -1

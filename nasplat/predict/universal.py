@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from nasplat.errors import PredictorError
+from nasplat.features.view import View, spectrum
 from nasplat.predict import contrastive, forest, fuzzy
 from nasplat.predict.conformal import fewest, half_width
 from nasplat.predict.encoder import Encoder, encode
@@ -33,7 +34,6 @@ from nasplat.predict.prediction import Prediction
 from nasplat.predict.predictor import AbstractPredictor, counted
 from nasplat.predict.support import Support
 from nasplat.predict.target import NormalScores
-from nasplat.predict.view import View, spectrum
 
 Matrix = NDArray[np.float64]
 Progress = Callable[[int, int, str], None]

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasplat.errors import PredictorError
+from nasplat.features.view import View
 from nasplat.predict import forest
 from nasplat.predict.conformal import fewest, half_width
 from nasplat.predict.predictor import AbstractPredictor, counted
 from nasplat.predict.support import Support
 from nasplat.predict.trees import evaluate, grow
-from nasplat.predict.view import View
 
 Matrix = NDArray[np.float64]
 SOURCES = ("in1k", "in22k", "web")

@@ -4,7 +4,7 @@ drawing.py  a Graph as SVG, folded by module      page.py  a run folder as repor
 curves.py   how the training of a supernet went
 """
 
-from nasplat.reporting.drawing import draw, draw_diff
+from nasplat.graph.drawing import draw, draw_diff
 from nasplat.reporting.page import write_report
 
 __all__ = ["draw", "draw_diff", "write_report"]

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from nasplat.errors import EditError, ExportError
 from nasplat.exporting import export
 from nasplat.graph import Graph
+from nasplat.graph.drawing import draw_diff
 from nasplat.improving import Candidate, Improvement
-from nasplat.reporting.drawing import draw_diff
 from nasplat.task import Task
 
 FILE = "trained.json"

@@ -21,9 +21,9 @@ from sklearn.inspection import permutation_importance
 from sklearn.preprocessing import OrdinalEncoder
 
 from nasplat.errors import SearchError
+from nasplat.graph.drawing import draw, draw_diff
 from nasplat.metrics import kendall_tau
 from nasplat.reporting.curves import training_section
-from nasplat.reporting.drawing import draw, draw_diff
 from nasplat.reporting.handed import files_section, pictures_section, predictors_section
 from nasplat.searching.ledger import STOPPED
 from nasplat.searchspace import Architecture

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nasplat.graph.statistics import features
+from nasplat.features.statistics import features
 from nasplat.searchspace import Architecture
 
 KEPT = 200_000
@@ -23,7 +23,7 @@ class Facts:
     macs: int
     params: int
     statistics: NDArray[np.float32]
-    """Shape (f,): `nasplat.graph.statistics` of the canonical graph, in their order."""
+    """Shape (f,): `nasplat.features.statistics` of the canonical graph, in their order."""
 
 
 _FACTS: dict[Architecture, Facts] = {}

@@ -9,12 +9,12 @@ import pytest
 
 import nasplat
 from nasplat.errors import PredictorError
+from nasplat.features.view import View, view
 from nasplat.fitting import Labelled, few
 from nasplat.metrics import kendall_tau
 from nasplat.predict import CountBaseline, load
 from nasplat.predict.choosing import spread
 from nasplat.predict.finetuned import LOSSES
-from nasplat.predict.view import View, view
 
 Data = tuple[list[View], list[float]]
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import nasplat
+from nasplat.features.view import View, view
 from nasplat.fitting import Labelled, few
 from nasplat.graph import Graph
 from nasplat.metrics import kendall_tau, mean_rank, ndcg_at, spearman_rho
 from nasplat.predict import CountBaseline, Trees
 from nasplat.predict.gennape import Gennape
-from nasplat.predict.view import View, view
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from torch import nn
 
 import nasplat
 from nasplat.errors import PredictorError
+from nasplat.features.work import KINDS, TERMS, executed
 from nasplat.graph import Graph
-from nasplat.graph.executed import KINDS, TERMS, executed
 from nasplat.metrics import kendall_tau
 from nasplat.predict.latency import LatencyPredictor
 from nasplat.predict.registry import load

@@ -8,14 +8,14 @@ import torch
 
 import nasplat
 from nasplat.errors import InputError, PredictorError, TableError
+from nasplat.features.statistics import features
+from nasplat.features.view import view
 from nasplat.fitting import Labelled, distinct, evaluate, fit_and_save, split
-from nasplat.graph.statistics import features
 from nasplat.metrics import interval_coverage, kendall_tau
 from nasplat.predict import CountBaseline, Trees, forest, load
 from nasplat.predict import trees as trees_module
 from nasplat.predict.conformal import half_width
 from nasplat.predict.target import NormalScores
-from nasplat.predict.view import view
 from nasplat.table import Table
 
 Data = tuple[list[nasplat.Graph], list[float]]

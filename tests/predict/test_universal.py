@@ -11,11 +11,11 @@ import pytest
 
 import nasplat
 from nasplat.errors import PredictorError
+from nasplat.features.view import View, view, with_proxies
 from nasplat.metrics import kendall_tau
 from nasplat.predict import CountBaseline, Trees, load
 from nasplat.predict.support import Support
 from nasplat.predict.universal import Universal, doubt
-from nasplat.predict.view import View, view, with_proxies
 from nasplat.predict.zoo import ModelZoo, distilled, source
 
 TINY: dict[str, Any] = {

@@ -18,7 +18,7 @@ from torch import nn
 import nasplat
 from nasplat.cli import cli
 from nasplat.errors import SearchError
-from nasplat.reporting.drawing import Box, draw, fold
+from nasplat.graph.drawing import Box, draw, fold
 from nasplat.reporting.page import _agreement, render
 from nasplat.runs import describe
 from nasplat.searching.ledger import STOPPED

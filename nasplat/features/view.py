@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nasplat.features.arrays import IDS, SPECTRUM, columns, depths, prepared
+from nasplat.features.arrays import spectrum as laplacian_spectrum
+from nasplat.features.statistics import features
+from nasplat.features.work import executed
 from nasplat.graph import Graph, ops
-from nasplat.graph.arrays import IDS, SPECTRUM, columns, depths, prepared
-from nasplat.graph.arrays import spectrum as laplacian_spectrum
-from nasplat.graph.executed import executed
-from nasplat.graph.statistics import features
 
 VOCABULARY = (
     *(
@@ -125,9 +125,9 @@ class View:
     edges: NDArray[np.int64]
     """Shape (2, M): source and target of each edge."""
     executed: NDArray[np.float64]
-    """Shape (2, len(KINDS), len(TERMS)) of `nasplat.graph.executed`: what an eager runtime executes, and what a compiler keeps."""
+    """Shape (2, len(KINDS), len(TERMS)) of `nasplat.features.work`: what an eager runtime executes, and what a compiler keeps."""
     statistics: dict[str, float]
-    """Named statistics, see `nasplat.graph.statistics`."""
+    """Named statistics, see `nasplat.features.statistics`."""
     macs: int
     params: int
     unknown_ops: tuple[str, ...] = ()
@@ -257,5 +257,5 @@ def _width_and_side(
 
 
 def spectrum(seen: View, size: int = SPECTRUM) -> NDArray[np.float64]:
-    """Smallest eigenvalues of the normalised Laplacian of the undirected graph, see `nasplat.graph.arrays`."""
+    """Smallest eigenvalues of the normalised Laplacian of the undirected graph, see `nasplat.features.arrays`."""
     return laplacian_spectrum(len(seen), seen.edges, size)

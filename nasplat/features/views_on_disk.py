@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nasplat.errors import PredictorError
-from nasplat.predict.view import FEATURES, VOCABULARY, View
+from nasplat.features.view import FEATURES, VOCABULARY, View
 
 VERSION = f"views-1 {len(VOCABULARY)} {len(FEATURES)}"
 _COLUMNS = ("op", "features", "work", "edges")

@@ -7,8 +7,8 @@ import pytest
 
 import nasplat
 from nasplat.errors import PredictorError
-from nasplat.predict.view import View, view
-from nasplat.predict.viewstore import load_views, save_views
+from nasplat.features.view import View, view
+from nasplat.features.views_on_disk import load_views, save_views
 
 
 def test_views_come_back_equal(tmp_path: Path) -> None:

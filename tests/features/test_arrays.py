@@ -7,8 +7,8 @@ import pytest
 from torch import nn
 
 import nasplat
+from nasplat.features.arrays import DENSE, UNKNOWN, arrays, spectrum
 from nasplat.graph import Graph, Node, ops
-from nasplat.graph.arrays import DENSE, UNKNOWN, arrays, spectrum
 from nasplat.graph.compare import by_module, changes, comparable
 
 
