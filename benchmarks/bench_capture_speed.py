@@ -28,8 +28,8 @@ from torch.fx.passes.shape_prop import ShapeProp
 from torch.utils._pytree import tree_map_only
 
 import nasplat
-from nasplat.capturing import recorder
-from nasplat.capturing.ladder import as_example
+from nasplat.frontends import recorder
+from nasplat.frontends.torch_capture import as_example
 from nasplat.runs import hardware, versions
 
 OUT = Path(__file__).parent / "results" / "capture_speed.csv"

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 import nasplat
-from nasplat.capturing.ladder import capture_module
 from nasplat.features.arrays import arrays, spectrum
 from nasplat.features.statistics import features
 from nasplat.features.view import view
+from nasplat.frontends.torch_capture import capture_module
 from nasplat.graph import Graph
 from nasplat.graph.compare import changes
 from nasplat.runs import hardware, versions

@@ -22,10 +22,10 @@ from typing import Any
 import torch
 
 import nasplat
-from nasplat.capturing import collect_rarely, recorder
-from nasplat.capturing.block import _TEMPLATES
-from nasplat.capturing.ladder import capture_module
-from nasplat.capturing.replay import SEGMENTS
+from nasplat.frontends import collect_rarely, recorder
+from nasplat.frontends.block import _TEMPLATES
+from nasplat.frontends.pasting import SEGMENTS
+from nasplat.frontends.torch_capture import capture_module
 from nasplat.runs import hardware, versions
 
 SAMPLE = 60

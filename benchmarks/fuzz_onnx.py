@@ -27,8 +27,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from nasplat.capturing import capture_onnx
 from nasplat.errors import NasplatError
+from nasplat.frontends import capture_onnx
 
 SECONDS = 5
 BYTES = 2**30

@@ -1,12 +1,12 @@
 """The public names of nasplat and where they live; `nasplat/__init__.py` loads each on first use."""
 
 from .calibrating import calibrate as calibrate
-from .capturing import block as block
-from .capturing import read_published as read_published
-from .capturing import rebuild as rebuild
 from .errors import NasplatError as NasplatError
 from .exporting import check_export as check_export
 from .exporting import export as export
+from .frontends import block as block
+from .frontends import read_published as read_published
+from .frontends import rebuild as rebuild
 from .graph import Graph as Graph
 from .graph.drawing import draw as draw
 from .graph.drawing import draw_diff as draw_diff

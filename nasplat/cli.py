@@ -829,7 +829,7 @@ def _duration(seconds: float) -> str:
 
 def _buildable(found: Any, shape: tuple[int, ...] | None) -> tuple[Any, Any]:
     """Module and input shape of a resolved network."""
-    from nasplat.capturing import OnnxFile
+    from nasplat.frontends import OnnxFile
     from nasplat.inputs import DEFAULT_INPUT
     from nasplat.searchspace import Architecture
 
@@ -1436,8 +1436,8 @@ def export(network: str, path: Path, shape: str | None, check: bool, seed: int, 
     import torch
 
     import nasplat
-    from nasplat.capturing import OnnxFile
     from nasplat.exporting import OnnxNetwork
+    from nasplat.frontends import OnnxFile
     from nasplat.inputs import resolve
 
     torch.manual_seed(seed)

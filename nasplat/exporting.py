@@ -19,8 +19,8 @@ import torch
 from torch import nn
 
 from nasplat import __version__
-from nasplat.capturing import capture_module
 from nasplat.errors import ExportError
+from nasplat.frontends import capture_module
 from nasplat.measuring import measure, time_passes
 from nasplat.measuring.runtimes import open_session, to_onnx
 from nasplat.task import Task

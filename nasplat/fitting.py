@@ -12,9 +12,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
 
-from nasplat.capturing import collect_rarely
 from nasplat.errors import TableError
 from nasplat.features.view import View, view
+from nasplat.frontends import collect_rarely
 from nasplat.metrics import interval_coverage, kendall_tau, mean_absolute_error, ndcg_at, spearman_rho
 from nasplat.predict import AbstractPredictor
 from nasplat.predict.registry import make

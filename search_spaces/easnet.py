@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasplat import Pick, space
-from nasplat.capturing import block
+from nasplat.frontends import block
 from nasplat.searchspace.blocks import InvertedResidual, chain, divisible
 from nasplat.task.stereo import Levels
 

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nasplat.capturing import capture_module
-from nasplat.capturing.rebuild import replayed
 from nasplat.editing.channels import Channels, find_channels
 from nasplat.errors import CaptureError, EditError
+from nasplat.frontends import capture_module
+from nasplat.frontends.rebuild import replayed
 from nasplat.graph import Graph
 from nasplat.graph.graph import Shape
 from nasplat.graph.program import Call, Program

@@ -116,7 +116,7 @@ def read_improved(folder: str | Path, name: str) -> torch.nn.Module:
     Raises:
         EditError: there is no such network.
     """
-    from nasplat.capturing import rebuild
+    from nasplat.frontends import rebuild
 
     graph, weights = Path(folder) / f"{name}.graph.json", Path(folder) / f"{name}.safetensors"
     if not graph.exists() or not weights.exists():

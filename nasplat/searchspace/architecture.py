@@ -50,8 +50,8 @@ class Architecture:
 
     def graph(self) -> Graph:
         """The computation graph, recorded without weights."""
-        from nasplat.capturing import capture_module
-        from nasplat.capturing.block import templates
+        from nasplat.frontends import capture_module
+        from nasplat.frontends.block import templates
 
         with templates():
             module, example_input = self.space.construct(self, initialised=False)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nasplat.capturing import block
+from nasplat.frontends import block
 
 
 def divisible(value: float, by: int = 8) -> int:

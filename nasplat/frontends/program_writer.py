@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from nasplat.capturing.calls import META
-from nasplat.capturing.normalise import dtype_name
-from nasplat.capturing.recorder import Recorder
+from nasplat.frontends.calls import META
+from nasplat.frontends.recorder import Recorder
+from nasplat.frontends.torch_ops import dtype_name
 from nasplat.graph.program import Call, Constant, Program
 
 
@@ -169,7 +169,7 @@ def write(recorder: Recorder, result: Any, other: Any, example: Any) -> Program 
     Returns:
         The program, or None where a call holds something that is no data (the graph's notes tell).
     """
-    from nasplat.capturing.ladder import unpack
+    from nasplat.frontends.torch_capture import unpack
 
     calls = recorder.calls or []
     tensors = [t for t in tree_flatten(example)[0] if isinstance(t, Tensor)]

@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from nasplat.capturing.block import SHELL, SIGNATURE, walk
-from nasplat.capturing.bounded import NAMES as BOUNDED
-from nasplat.capturing.bounded import RULED, bounded, ruled
-from nasplat.capturing.calls import (
+from nasplat.errors import CaptureError
+from nasplat.frontends.block import SHELL, SIGNATURE, walk
+from nasplat.frontends.bounded import NAMES as BOUNDED
+from nasplat.frontends.bounded import RULED, bounded, ruled
+from nasplat.frontends.calls import (
     CPU,
     META,
     Known,
@@ -39,10 +40,9 @@ from nasplat.capturing.calls import (
     swap,
     tensors_of,
 )
-from nasplat.capturing.digest import digest
-from nasplat.capturing.normalise import NOTHING, RANDOM, TRANSPARENT, dtype_name, normalise
-from nasplat.capturing.replay import replay
-from nasplat.errors import CaptureError
+from nasplat.frontends.digest import digest
+from nasplat.frontends.pasting import replay
+from nasplat.frontends.torch_ops import NOTHING, RANDOM, TRANSPARENT, dtype_name, normalise
 from nasplat.graph import ops
 from nasplat.graph.graph import Attributes, Graph, Node, Weight
 
@@ -654,7 +654,7 @@ def _line() -> str:
     frame = sys._getframe(2)
     while frame is not None:
         name = frame.f_code.co_filename
-        if "/torch/" not in name and "/nasplat/capturing/" not in name and not name.startswith("<"):
+        if "/torch/" not in name and "/nasplat/frontends/" not in name and not name.startswith("<"):
             return f"{name}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]
     return "unknown line"
@@ -663,7 +663,7 @@ def _line() -> str:
 def explain(err: BaseException, recorder: Recorder, shapes: str) -> str:
     """Why a network could not be run, in one paragraph."""
     frames = traceback.extract_tb(err.__traceback__)
-    ours = [f for f in frames if "/torch/" not in f.filename and "/nasplat/capturing/" not in f.filename]
+    ours = [f for f in frames if "/torch/" not in f.filename and "/nasplat/frontends/" not in f.filename]
     where = f"{ours[-1].filename}:{ours[-1].lineno}" if ours else "unknown line"
     path = recorder.stack[-1] if recorder.stack else ""
     return (

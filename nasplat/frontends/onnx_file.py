@@ -37,7 +37,7 @@ class OnnxFile:
 
     def graph(self, example_input: Any = None) -> Graph:
         """The file's graph; see `capture_onnx`."""
-        from nasplat.capturing.onnx_reader import Reader
+        from nasplat.frontends.onnx_reader import Reader
 
         return Reader(self._model, self.path, input_shapes(self._model, example_input)).read()
 

@@ -15,8 +15,8 @@ from onnx import TensorProto, helper
 from torch import nn
 
 import nasplat
-from nasplat.capturing import capture_onnx
 from nasplat.errors import CaptureError, InputError, NasplatError
+from nasplat.frontends import capture_onnx
 from nasplat.graph.compare import comparable
 
 _SPEC = importlib.util.spec_from_file_location("fuzz_onnx", Path(__file__).parents[2] / "benchmarks" / "fuzz_onnx.py")

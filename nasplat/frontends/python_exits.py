@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import _disable_current_modes
 
-from nasplat.capturing.recorder import Recorder
+from nasplat.frontends.recorder import Recorder
 
 
 class Escapes(TorchFunctionMode):

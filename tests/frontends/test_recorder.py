@@ -6,8 +6,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import nasplat
-from nasplat.capturing import recorder
 from nasplat.errors import CaptureError, InputError
+from nasplat.frontends import recorder
 
 
 def test_capture_leaves_the_module_as_it_was(small_space: nasplat.Space) -> None:

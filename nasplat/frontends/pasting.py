@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from nasplat.capturing.block import SHELL, SIGNATURE, fill
-from nasplat.capturing.calls import empty, frozen
+from nasplat.frontends.block import SHELL, SIGNATURE, fill
+from nasplat.frontends.calls import empty, frozen
 from nasplat.graph.graph import Node, Weight
 
 if TYPE_CHECKING:
-    from nasplat.capturing.recorder import Recorder
+    from nasplat.frontends.recorder import Recorder
 
 SEGMENTS: dict[Any, Segment] = {}
 """Recorded blocks per (signature, input layouts, mode); a pure function, so one table serves the process."""

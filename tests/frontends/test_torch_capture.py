@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import nasplat
-from nasplat.capturing.ladder import as_example, capture_module
 from nasplat.errors import CaptureError
+from nasplat.frontends.torch_capture import as_example, capture_module
 
 _FILE = Path(__file__).parents[2] / "benchmarks" / "zoo.py"
 _SPEC = importlib.util.spec_from_file_location("zoo", _FILE)

@@ -11,7 +11,7 @@ import numpy as np
 from nasplat.graph.graph import Attributes
 
 if TYPE_CHECKING:
-    from nasplat.capturing.onnx_reader import Reader
+    from nasplat.frontends.onnx_reader import Reader
 
 _TABLE = """
 leakyrelu     LeakyRelu PRelu
@@ -363,7 +363,7 @@ def _pad(node: Any, a: dict[str, Any], reader: Reader, weights: list[str], bias:
 
 
 def _cast(node: Any, a: dict[str, Any], reader: Reader, weights: list[str], bias: Any) -> tuple[str, Attributes]:
-    from nasplat.capturing.onnx_reader import _DTYPE
+    from nasplat.frontends.onnx_reader import _DTYPE
 
     before, after = reader.type.get(node.input[0], 1), reader.type.get(node.output[0], int(a.get("to", 1)))
     return ("identity", ()) if before == after else ("cast", _pack(dtype=_DTYPE.get(after, "float32")))

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from nasplat.capturing.onnx_ops import attributes_of, normalise, trained_slots
 from nasplat.errors import CaptureError
+from nasplat.frontends.onnx_ops import attributes_of, normalise, trained_slots
 from nasplat.graph.graph import Attributes, Graph, Node, Shape, Weight
 
 SMALL = 65_536

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from nasplat.capturing.block import SHELL, fill, walk
-from nasplat.capturing.calls import META
-from nasplat.capturing.escapes import Escapes
-from nasplat.capturing.recorder import KEEP_VALUES, Recorder, SharedInsides, explain
 from nasplat.errors import CaptureError
+from nasplat.frontends.block import SHELL, fill, walk
+from nasplat.frontends.calls import META
+from nasplat.frontends.python_exits import Escapes
+from nasplat.frontends.recorder import KEEP_VALUES, Recorder, SharedInsides, explain
 from nasplat.graph.graph import Graph
 
 _LOCK = threading.Lock()
@@ -190,7 +190,7 @@ def _record(module: nn.Module, example: Any, rung: str, answer: bool, program: b
             recorder, result = _run(ran, example, rung, answer, program)
             if not program:
                 return recorder.graph(rung)
-            from nasplat.capturing.programming import write
+            from nasplat.frontends.program_writer import write
 
             undo()
             other = _second(ran, example, rung, answer, recorder, undo)
@@ -202,7 +202,7 @@ def _second(
     module: nn.Module, example: Any, rung: str, answer: bool, recorder: Recorder, undo: Callable[[], None]
 ) -> Any:
     """The same run on another batch, where calls hold numbers that could depend on it."""
-    from nasplat.capturing.programming import depends_on_batch, is_same_program, with_batch
+    from nasplat.frontends.program_writer import depends_on_batch, is_same_program, with_batch
 
     larger = with_batch(example)
     if larger is None or rung == "real" or not depends_on_batch(recorder):
