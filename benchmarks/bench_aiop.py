@@ -28,9 +28,9 @@ from numpy.typing import NDArray
 
 import nasplat
 from nasplat.features.view import View
-from nasplat.metrics import kendall_tau, spearman_rho
 from nasplat.predict.aiop import Aiop
 from nasplat.runs import hardware, versions
+from nasplat.tables.metrics import kendall_tau, spearman_rho
 
 TASKS = ("scene", "object", "room", "jigsaw", "segmentation", "normal", "autoencoder")
 COLUMNS = ("target", "method", "sources", "labels", "seed", "n", "spearman", "kendall", "mae", "range", "seconds")

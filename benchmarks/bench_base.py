@@ -32,12 +32,12 @@ from scipy.stats import rankdata
 from nasplat.features.view import View
 from nasplat.features.views_on_disk import load_views
 from nasplat.fitting import Labelled
-from nasplat.metrics import kendall_tau, spearman_rho
 from nasplat.predict.predictor import counted
 from nasplat.predict.target import NormalScores
 from nasplat.predict.universal import Universal, _moments, _relative, doubt, parts
 from nasplat.predict.zoo import distilled, source
 from nasplat.runs import hardware, versions
+from nasplat.tables.metrics import kendall_tau, spearman_rho
 
 ZOO = "zoo_in1k"
 TITLES = {

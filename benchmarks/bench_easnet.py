@@ -25,9 +25,9 @@ from safetensors.torch import load_file
 import nasplat
 from nasplat.devices import Conditions
 from nasplat.measuring import measure_together
-from nasplat.metrics import kendall_tau
 from nasplat.runs import hardware, versions
 from nasplat.supernet.strategy import EASNET, Sandwich
+from nasplat.tables.metrics import kendall_tau
 from nasplat.task import Split
 
 COLUMNS = ("method", "seed", "subnet", "epe_px", "macs", "params", "epochs", "train_seconds")

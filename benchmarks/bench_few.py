@@ -39,12 +39,12 @@ from families import load
 import nasplat
 from nasplat.features.view import with_proxies
 from nasplat.fitting import Labelled, few
-from nasplat.metrics import kendall_tau, ndcg_at, spearman_rho
 from nasplat.predict.gennape import Gennape
 from nasplat.predict.predictor import counted
 from nasplat.predict.trees import evaluate, grow
 from nasplat.predict.universal import Universal
 from nasplat.runs import hardware, versions
+from nasplat.tables.metrics import kendall_tau, ndcg_at, spearman_rho
 
 BUDGETS = {"nb201": (10, 20, 50, 78, 156, 469, 781), "nb101": (10, 20, 50, 100, 172, 424, 781, 4236)}
 PROXIES = (

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import nasplat
 from nasplat import content, demo
-from nasplat.metrics import kendall_tau
+from nasplat.tables.metrics import kendall_tau
 
 
 def main() -> None:

@@ -20,9 +20,9 @@ from nasplat.calibrating import Candidate, by_family
 from nasplat.devices import Conditions
 from nasplat.features.view import view
 from nasplat.measuring import measure_together
-from nasplat.metrics import kendall_tau
 from nasplat.predict.latency import LatencyPredictor
 from nasplat.runs import hardware, versions
+from nasplat.tables.metrics import kendall_tau
 
 FAMILIES = ("nasbench201", "ofa_mobilenetv3", "hybrid", "mnasnet", "pit")
 

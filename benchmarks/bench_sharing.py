@@ -18,9 +18,9 @@ import torch
 
 import nasplat
 from nasplat.measuring import Budget, train
-from nasplat.metrics import kendall_tau, spearman_rho
 from nasplat.runs import hardware, versions
 from nasplat.supernet.sharing import WAYS, SharedHead
+from nasplat.tables.metrics import kendall_tau, spearman_rho
 
 COLUMNS = ("task", "what", "seed", "body", "macs", "decide", "untuned", "seconds")
 TASKS = ("rotation", "jigsaw", "edges", "foreground", "autoencoder")

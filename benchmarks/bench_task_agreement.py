@@ -21,8 +21,8 @@ from presets import BUDGETS, SMALL
 
 import nasplat
 from nasplat.measuring import Budget, train_architecture
-from nasplat.metrics import kendall_tau
 from nasplat.runs import hardware, versions
+from nasplat.tables.metrics import kendall_tau
 
 COLUMNS = ("space", "configuration", "network", "seed", "decide", "test", "seconds", "macs", "params", "architecture")
 

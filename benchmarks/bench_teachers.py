@@ -30,10 +30,10 @@ from torch import Tensor, nn
 
 import nasplat
 from nasplat.measuring import Budget, train
-from nasplat.metrics import kendall_tau
 from nasplat.runs import hardware, versions
 from nasplat.supernet.strategy import end
 from nasplat.supernet.teacher import Ranks
+from nasplat.tables.metrics import kendall_tau
 from nasplat.task.files import read_idx, unpredict
 
 RESULTS = Path(__file__).parent / "results"

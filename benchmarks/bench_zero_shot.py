@@ -29,8 +29,8 @@ from families import FAMILIES, load
 import nasplat
 from nasplat.errors import NasplatError
 from nasplat.fitting import Labelled
-from nasplat.metrics import kendall_tau, mean_rank, ndcg_at, spearman_rho
 from nasplat.runs import hardware, versions
+from nasplat.tables.metrics import kendall_tau, mean_rank, ndcg_at, spearman_rho
 
 PREDICTOR = "gennape-nb101"
 THREE = ("jacov", "nwot", "synflow")

@@ -20,9 +20,9 @@ from typing import Any
 import model_zoo
 import numpy as np
 
-from nasplat.metrics import kendall_tau, mean_absolute_error, spearman_rho
 from nasplat.predict.zoo import SOURCES, ModelZoo, source
 from nasplat.runs import hardware, versions
+from nasplat.tables.metrics import kendall_tau, mean_absolute_error, spearman_rho
 
 COLUMNS = (
     "seed",

@@ -21,8 +21,8 @@ from presets import FAMILIES, LABEL_BUDGETS, SMALL
 
 import nasplat
 from nasplat.measuring import Budget
-from nasplat.metrics import kendall_tau
 from nasplat.runs import hardware, versions
+from nasplat.tables.metrics import kendall_tau
 
 HERE = Path(__file__).parent
 

@@ -45,7 +45,7 @@ from .study import search as search
 from .supernet import Strategy as Strategy
 from .supernet import Supernet as Supernet
 from .supernet import TrainConfig as TrainConfig
-from .table import Table as Table
+from .tables.table import Table as Table
 from .task import Task as Task
 from .task import load_task as load_task
 from .testing import check_predictor as check_predictor

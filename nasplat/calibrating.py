@@ -22,9 +22,9 @@ from nasplat.devices import Conditions, device_name
 from nasplat.errors import InputError
 from nasplat.features.view import View, view
 from nasplat.measuring import Latency, measure_together
-from nasplat.metrics import kendall_tau
 from nasplat.predict.latency import LatencyPredictor
 from nasplat.searchspace import Architecture, Space, list_spaces, load_space
+from nasplat.tables.metrics import kendall_tau
 
 POOL = 3
 """Candidates captured per network timed."""

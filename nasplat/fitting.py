@@ -15,11 +15,11 @@ from typing import Any, cast
 from nasplat.errors import TableError
 from nasplat.features.view import View, view
 from nasplat.frontends import collect_rarely
-from nasplat.metrics import interval_coverage, kendall_tau, mean_absolute_error, ndcg_at, spearman_rho
 from nasplat.predict import AbstractPredictor
 from nasplat.predict.registry import make
 from nasplat.searchspace import Architecture
-from nasplat.table import Table
+from nasplat.tables.metrics import interval_coverage, kendall_tau, mean_absolute_error, ndcg_at, spearman_rho
+from nasplat.tables.table import Table
 
 Progress = Callable[..., None]
 """Called with (done, total) or (done, total, note)."""

@@ -18,10 +18,10 @@ import torch
 from nasplat.errors import ExportError, MissingExtraError
 from nasplat.exporting import OnnxNetwork, export
 from nasplat.measuring import time_together
-from nasplat.metrics import kendall_tau
 from nasplat.predict.latency import LatencyPredictor
 from nasplat.searchspace import Architecture
 from nasplat.supernet import Supernet
+from nasplat.tables.metrics import kendall_tau
 from nasplat.task import Task
 
 BATCH = 8

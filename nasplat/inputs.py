@@ -23,7 +23,7 @@ from nasplat.frontends import OnnxFile, capture_module, read_published
 from nasplat.graph import Graph
 from nasplat.predict import AbstractPredictor, Prediction, load
 from nasplat.searchspace import Architecture, Space, list_spaces, load_space
-from nasplat.table import Table, read_table
+from nasplat.tables.table import Table, read_table
 
 DEFAULT_INPUT = (1, 3, 224, 224)
 ZOO = "imagenet"

@@ -27,7 +27,7 @@ from nasplat.searchspace import Architecture, Space, load_space
 from nasplat.searchspace.pick import Rejected
 from nasplat.storage import clean_stop, open_storage
 from nasplat.study import Progress, claim
-from nasplat.table import Table
+from nasplat.tables.table import Table
 from nasplat.task import Task, load_task
 
 NAME = "label"

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 
 from nasplat.errors import SearchError
-from nasplat.metrics import kendall_tau
 from nasplat.predict import AbstractPredictor
 from nasplat.searching import AbstractObjective, Limits
 from nasplat.searchspace import Architecture, Space
-from nasplat.table import Table
+from nasplat.tables.metrics import kendall_tau
+from nasplat.tables.table import Table
 
 FEWEST = 20
 FOLDS = 5

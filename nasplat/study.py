@@ -35,7 +35,7 @@ from nasplat.searching.proposing import ArchitectureSampler
 from nasplat.searchspace import Architecture, Space, load_space
 from nasplat.searchspace.pick import Rejected
 from nasplat.storage import clean_stop, is_waiting, open_storage
-from nasplat.table import Table
+from nasplat.tables.table import Table
 
 PATIENCE = 50
 """Refused proposals in a row before a fresh feasible architecture is drawn for the sampler."""

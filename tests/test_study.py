@@ -15,7 +15,7 @@ from nasplat.errors import SearchError
 from nasplat.searching import OutsideSupport
 from nasplat.searching.ledger import Ledger
 from nasplat.study import architectures, table_of
-from nasplat.table import Table
+from nasplat.tables.table import Table
 
 State = optuna.trial.TrialState
 

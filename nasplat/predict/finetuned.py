@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from nasplat.errors import PredictorError
 from nasplat.features.view import View
-from nasplat.metrics import kendall_tau
 from nasplat.predict import forest
 from nasplat.predict.choosing import moments, standard
 from nasplat.predict.conformal import fewest, half_width
 from nasplat.predict.predictor import AbstractPredictor
 from nasplat.predict.support import Support
 from nasplat.predict.target import NormalScores
+from nasplat.tables.metrics import kendall_tau
 
 Matrix = NDArray[np.float64]
 KERNELS = (0.0, 0.7, 1.5)

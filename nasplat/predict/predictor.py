@@ -26,8 +26,8 @@ from sklearn.base import BaseEstimator
 from nasplat.errors import PredictorError
 from nasplat.features.view import View, view
 from nasplat.graph import Graph
-from nasplat.metrics import kendall_tau
 from nasplat.predict.prediction import Prediction
+from nasplat.tables.metrics import kendall_tau
 
 ToGraph = Callable[[Any, Any], Graph]
 

@@ -22,13 +22,13 @@ from sklearn.preprocessing import OrdinalEncoder
 
 from nasplat.errors import SearchError
 from nasplat.graph.drawing import draw, draw_diff
-from nasplat.metrics import kendall_tau
 from nasplat.reporting.curves import training_section
 from nasplat.reporting.handed import files_section, pictures_section, predictors_section
 from nasplat.searching.ledger import STOPPED
 from nasplat.searchspace import Architecture
 from nasplat.stages import PLAN
 from nasplat.storage import open_storage
+from nasplat.tables.metrics import kendall_tau
 
 SHOWN = 4000
 """Trials a chart holds at most."""

@@ -14,7 +14,7 @@ from nasplat.errors import NasplatError, SearchError
 from nasplat.measuring import Budget, measure, train_architecture
 from nasplat.searching.facts import count
 from nasplat.searchspace import QUANTITIES, Architecture
-from nasplat.table import Table
+from nasplat.tables.table import Table
 from nasplat.task import Task
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasplat.errors import SearchError
-from nasplat.metrics import kendall_tau
 from nasplat.searching.hypervolume import front_of
+from nasplat.tables.metrics import kendall_tau
 
 Matrix = NDArray[np.float64]
 

@@ -14,7 +14,7 @@ from torch import nn
 import nasplat
 from nasplat.errors import InputError
 from nasplat.measuring.zerocost import PROXIES, proxies
-from nasplat.metrics import spearman_rho
+from nasplat.tables.metrics import spearman_rho
 
 
 def net(bias: float = 0.0) -> nn.Sequential:

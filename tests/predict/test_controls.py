@@ -11,9 +11,9 @@ import nasplat
 from nasplat.features.view import View, view
 from nasplat.fitting import Labelled, few
 from nasplat.graph import Graph
-from nasplat.metrics import kendall_tau, mean_rank, ndcg_at, spearman_rho
 from nasplat.predict import CountBaseline, Trees
 from nasplat.predict.gennape import Gennape
+from nasplat.tables.metrics import kendall_tau, mean_rank, ndcg_at, spearman_rho
 
 
 @pytest.fixture(scope="module")

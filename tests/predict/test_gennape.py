@@ -14,10 +14,10 @@ from torch import nn
 import nasplat
 from nasplat.errors import PredictorError
 from nasplat.features.view import FEATURES, VOCABULARY, spectrum, view
-from nasplat.metrics import kendall_tau
 from nasplat.predict import Trees, contrastive, fuzzy, load
 from nasplat.predict.encoder import Encoder, collate, encode
 from nasplat.predict.gennape import Gennape, Heads, divisor
+from nasplat.tables.metrics import kendall_tau
 
 TINY = {
     "hidden": 16,

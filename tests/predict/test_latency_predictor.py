@@ -12,9 +12,9 @@ import nasplat
 from nasplat.errors import PredictorError
 from nasplat.features.work import KINDS, TERMS, executed
 from nasplat.graph import Graph
-from nasplat.metrics import kendall_tau
 from nasplat.predict.latency import LatencyPredictor
 from nasplat.predict.registry import load
+from nasplat.tables.metrics import kendall_tau
 
 SMALL = {"image": 16, "channels": 1}
 

@@ -11,12 +11,12 @@ from nasplat.errors import InputError, PredictorError, TableError
 from nasplat.features.statistics import features
 from nasplat.features.view import view
 from nasplat.fitting import Labelled, distinct, evaluate, fit_and_save, split
-from nasplat.metrics import interval_coverage, kendall_tau
 from nasplat.predict import CountBaseline, Trees, forest, load
 from nasplat.predict import trees as trees_module
 from nasplat.predict.conformal import half_width
 from nasplat.predict.target import NormalScores
-from nasplat.table import Table
+from nasplat.tables.metrics import interval_coverage, kendall_tau
+from nasplat.tables.table import Table
 
 Data = tuple[list[nasplat.Graph], list[float]]
 

@@ -9,7 +9,7 @@ import pytest
 
 import nasplat
 from nasplat.errors import TableError
-from nasplat.table import Table, read_table
+from nasplat.tables.table import Table, read_table
 
 ROWS = "arch_str,acc,other\na,1.5,1\nb,,2\nc,nan,3\nd,2.5,4\ne,3,5\n"
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nasplat.errors import ShapeError
-from nasplat.metrics import interval_coverage, kendall_tau, mean_absolute_error, mean_rank, ndcg_at, spearman_rho
+from nasplat.tables.metrics import interval_coverage, kendall_tau, mean_absolute_error, mean_rank, ndcg_at, spearman_rho
 
 
 def test_kendall_tau_agrees_with_scipy_on_ties() -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from nasplat.errors import TableError
-from nasplat.metrics import kendall_tau
+from nasplat.tables.metrics import kendall_tau
 
 KEYS = ("architecture", "arch_str", "genotype", "arch", "config", "key")
 """Columns that may hold the architecture, first match wins."""
