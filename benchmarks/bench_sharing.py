@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 import nasplat
-from nasplat.measuring import Budget, train
 from nasplat.runs import hardware, versions
 from nasplat.supernet.sharing import WAYS, SharedHead
 from nasplat.tables.metrics import kendall_tau, spearman_rho
+from nasplat.task.training import Budget, train
 
 COLUMNS = ("task", "what", "seed", "body", "macs", "decide", "untuned", "seconds")
 TASKS = ("rotation", "jigsaw", "edges", "foreground", "autoencoder")

@@ -20,9 +20,9 @@ import torch
 from presets import BUDGETS, SMALL
 
 import nasplat
-from nasplat.measuring import Budget, train_architecture
 from nasplat.runs import hardware, versions
 from nasplat.tables.metrics import kendall_tau
+from nasplat.task.training import Budget, train_architecture
 
 COLUMNS = ("space", "configuration", "network", "seed", "decide", "test", "seconds", "macs", "params", "architecture")
 

@@ -29,12 +29,12 @@ import torch
 from torch import Tensor, nn
 
 import nasplat
-from nasplat.measuring import Budget, train
 from nasplat.runs import hardware, versions
 from nasplat.supernet.strategy import end
 from nasplat.supernet.teacher import Ranks
 from nasplat.tables.metrics import kendall_tau
 from nasplat.task.files import read_idx, unpredict
+from nasplat.task.training import Budget, train
 
 RESULTS = Path(__file__).parent / "results"
 COLUMNS = (

@@ -20,9 +20,9 @@ import torch
 from presets import FAMILIES, LABEL_BUDGETS, SMALL
 
 import nasplat
-from nasplat.measuring import Budget
 from nasplat.runs import hardware, versions
 from nasplat.tables.metrics import kendall_tau
+from nasplat.task.training import Budget
 
 HERE = Path(__file__).parent
 

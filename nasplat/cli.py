@@ -1285,7 +1285,7 @@ def label(context: click.Context, space: str, task: str, n: int, out: Path, as_j
     The same command resumes after any interruption, and joins in from other machines when they share the storage.
     """
     from nasplat.labelling import label as labelled
-    from nasplat.measuring import Budget
+    from nasplat.task.training import Budget
 
     loaded, _ = _load(space, o["preset"], task)
     given = None if o["architectures"] is None else [line.strip() for line in o["architectures"] if line.strip()]
@@ -1359,8 +1359,8 @@ def improve(context: click.Context, network: str, out: Path, as_json: bool, **o:
     import nasplat
     from nasplat.improving import Settings
     from nasplat.inputs import resolve
-    from nasplat.measuring import Budget
     from nasplat.reporting.improved import Trainings, write_improvement
+    from nasplat.task.training import Budget
 
     torch.manual_seed(o["seed"])
     module, shape = _buildable(resolve(network), _shape(o["shape"]))

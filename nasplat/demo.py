@@ -21,12 +21,12 @@ import torch
 
 from nasplat import exporting, runs
 from nasplat.inputs import load_predictor, score
-from nasplat.measuring import Budget, train_architecture
 from nasplat.reporting import write_report
 from nasplat.searching import Limits
 from nasplat.searchspace import Architecture, Space, load_space
 from nasplat.supernet import Supernet
 from nasplat.task import Task, load_task
+from nasplat.task.training import Budget, train_architecture
 
 SPACE = "nasbench201"
 PRESETS: dict[str, Any] = {"width": 8, "cells": 1, "image": 16, "channels": 1}

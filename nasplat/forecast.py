@@ -18,13 +18,13 @@ import numpy as np
 import optuna
 import torch
 
-from nasplat.measuring.training import train_architecture
 from nasplat.searching import AbstractObjective, Limits, OutsideSupport, Trained
 from nasplat.searchspace import Architecture, Space
 from nasplat.study import named, search
 from nasplat.supernet import Supernet, TrainConfig
 from nasplat.supernet.strategy import end
 from nasplat.task import Split, Task
+from nasplat.task.training import train_architecture
 
 SECONDS = 8.0
 """Spent on a part, about; at least `LEAST` measurements are made."""

@@ -20,10 +20,10 @@ from torch import nn
 from nasplat.editing import Network, edits
 from nasplat.errors import EditError, NasplatError
 from nasplat.graph import Graph
-from nasplat.measuring import Budget, train
 from nasplat.predict.prediction import Prediction
 from nasplat.predict.predictor import AbstractPredictor
 from nasplat.task import Task
+from nasplat.task.training import Budget, train
 
 COSTS = ("macs", "params", "latency_ms")
 """What can be cut."""

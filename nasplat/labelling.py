@@ -19,7 +19,6 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from nasplat.errors import SearchError, SpaceError
-from nasplat.measuring import Budget, train_architecture
 from nasplat.searching import Limits
 from nasplat.searching.facts import facts_of
 from nasplat.searching.liveness import Heart, Watch
@@ -29,6 +28,7 @@ from nasplat.storage import clean_stop, open_storage
 from nasplat.study import Progress, claim
 from nasplat.tables.table import Table
 from nasplat.task import Task, load_task
+from nasplat.task.training import Budget, train_architecture
 
 NAME = "label"
 """Of the study in its storage."""

@@ -29,7 +29,6 @@ from nasplat.errors import SearchError
 from nasplat.exporting import export
 from nasplat.handover import Member, agreement, hand_over, show
 from nasplat.inputs import capture, compared, load_predictor, resolve
-from nasplat.measuring import Budget
 from nasplat.pilots import Quality, learn_quality
 from nasplat.predict.latency import LatencyPredictor
 from nasplat.predict.predictor import trained_on
@@ -54,6 +53,7 @@ from nasplat.supernet import Supernet, TrainConfig
 from nasplat.supernet.processes import current
 from nasplat.supernet.training import read_checkpoint
 from nasplat.task import Task
+from nasplat.task.training import Budget
 
 GROWING = ("trials", "budget", "exports")
 """Settings that a resumed run may have more of."""

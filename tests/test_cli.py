@@ -202,7 +202,7 @@ def test_doctor_finds_everything_well() -> None:
 
 def test_demo_runs_small_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from nasplat import demo
-    from nasplat.measuring import Budget
+    from nasplat.task.training import Budget
 
     tiny = demo.Scale(1, 4, 2, 1, Budget(epochs=1, batch_size=64, lr=5e-3), 1.2e6)
     monkeypatch.setattr(demo, "FAST", tiny)

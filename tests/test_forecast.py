@@ -12,9 +12,9 @@ from click.testing import CliRunner
 import nasplat
 from nasplat import forecast
 from nasplat.cli import cli
-from nasplat.measuring import Budget
 from nasplat.searching import AbstractObjective, OutsideSupport, Trained
 from nasplat.supernet import TrainConfig
+from nasplat.task.training import Budget
 
 SMALL = [f"--preset={p}" for p in ("width=4", "cells=1", "image=16", "channels=1")]
 

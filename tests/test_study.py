@@ -243,7 +243,7 @@ def test_pareto_set_comes_as_architectures(vit: nasplat.Space) -> None:
 
 
 def test_inherited_measured_and_trained_objectives(vit: nasplat.Space, task: nasplat.Task) -> None:
-    from nasplat.measuring import Budget
+    from nasplat.task.training import Budget
 
     supernet = nasplat.Supernet(vit, task, seed=0)
     architecture = vit.sample(seed=0)

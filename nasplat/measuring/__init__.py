@@ -5,8 +5,8 @@ training.py   a short training from scratch                 zerocost.py  numbers
 """
 
 from nasplat.measuring.latency import Latency, measure, measure_together, time_passes, time_together
-from nasplat.measuring.training import Budget, Trained, train, train_architecture
 from nasplat.measuring.zerocost import PROXIES, proxies
+from nasplat.task.training import Budget, Trained, train, train_architecture
 
 __all__ = [
     "PROXIES",

@@ -11,11 +11,12 @@ from hashlib import sha256
 from typing import Any, Protocol
 
 from nasplat.errors import NasplatError, SearchError
-from nasplat.measuring import Budget, measure, train_architecture
+from nasplat.measuring import measure
 from nasplat.searching.facts import count
 from nasplat.searchspace import QUANTITIES, Architecture
 from nasplat.tables.table import Table
 from nasplat.task import Task
+from nasplat.task.training import Budget, train_architecture
 
 
 class OutsideSupport(NasplatError, ValueError):

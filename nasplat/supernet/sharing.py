@@ -22,12 +22,12 @@ from torch.nn import functional as F
 from nasplat.editing.body import Body, common_sizes
 from nasplat.editing.network import Network
 from nasplat.errors import SupernetError
-from nasplat.measuring import Budget, train
 from nasplat.searchspace import Architecture
 from nasplat.supernet.supernet import Supernet
 from nasplat.task import Task
 from nasplat.task.stereo import epe
 from nasplat.task.task import accuracy
+from nasplat.task.training import Budget, train
 
 KINDS = ("classification", "dense", "reconstruction", "disparity")
 WAYS = ("latent", "swap")

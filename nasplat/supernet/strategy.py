@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from math import cos, pi
 
 from nasplat.errors import SpaceError, SupernetError
-from nasplat.measuring.training import learning_rate
 from nasplat.searchspace import Architecture, Space
 from nasplat.searchspace.pick import Decide, Option
 from nasplat.supernet.store import DEPTH, KERNEL, OTHER, SCALE, WIDTH, kinds, outermost
+from nasplat.task.training import learning_rate
 
 LARGEST = "largest"
 """The phase in which nothing is chosen."""

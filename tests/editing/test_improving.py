@@ -14,9 +14,9 @@ import nasplat
 from nasplat.cli import cli
 from nasplat.errors import EditError
 from nasplat.improving import Settings, improve
-from nasplat.measuring import Budget
 from nasplat.predict.baselines import CountBaseline
 from nasplat.reporting.improved import Trainings, read_improved, write_improvement
+from nasplat.task.training import Budget
 
 SHAPE = (1, 1, 16, 16)
 SMALL = Settings(rounds=3, parents=4, children=10, finalists=3)

@@ -8,8 +8,7 @@ from torch import nn
 
 import nasplat
 from nasplat.errors import TaskError
-from nasplat.measuring import Budget, train, train_architecture
-from nasplat.measuring.training import learning_rate
+from nasplat.task.training import Budget, learning_rate, train, train_architecture
 
 
 def test_training_is_seeded(vit: nasplat.Space, task: nasplat.Task) -> None:
