@@ -23,8 +23,8 @@ import torch
 from safetensors.torch import load_file
 
 import nasplat
-from nasplat.devices import Conditions
-from nasplat.measuring import measure_together
+from nasplat.probes import measure_together
+from nasplat.probes.conditions import Conditions
 from nasplat.runs import hardware, versions
 from nasplat.supernet.strategy import EASNET, Sandwich
 from nasplat.tables.metrics import kendall_tau

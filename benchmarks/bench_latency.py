@@ -17,10 +17,10 @@ import torch
 
 import nasplat
 from nasplat.calibrating import Candidate, by_family
-from nasplat.devices import Conditions
 from nasplat.features.view import view
-from nasplat.measuring import measure_together
 from nasplat.predict.latency import LatencyPredictor
+from nasplat.probes import measure_together
+from nasplat.probes.conditions import Conditions
 from nasplat.runs import hardware, versions
 from nasplat.tables.metrics import kendall_tau
 

@@ -21,7 +21,7 @@ import nasplat
 from nasplat.errors import NasplatError
 from nasplat.features.view import view
 from nasplat.features.views_on_disk import save_views
-from nasplat.measuring.zerocost import proxies
+from nasplat.probes.zerocost import proxies
 
 NAMES = ("synflow", "nwot", "jacov", "grad_norm", "zen")
 TWINS: dict[str, dict[str, Any]] = {

@@ -16,9 +16,9 @@ from .inputs import load_predictor as load_predictor
 from .inputs import load_table as load_table
 from .inputs import score as score
 from .labelling import label as label
-from .measuring import measure as measure
-from .measuring import proxies as proxies
 from .predict import Prediction as Prediction
+from .probes import measure as measure
+from .probes import proxies as proxies
 from .reporting import write_report as write_report
 from .searching import Counted as Counted
 from .searching import EvolutionSampler as EvolutionSampler

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from nasplat.devices import Conditions, device_name
 from nasplat.errors import InputError
 from nasplat.features.view import View, view
-from nasplat.measuring import Latency, measure_together
 from nasplat.predict.latency import LatencyPredictor
+from nasplat.probes import Latency, measure_together
+from nasplat.probes.conditions import Conditions, device_name
 from nasplat.searchspace import Architecture, Space, list_spaces, load_space
 from nasplat.tables.metrics import kendall_tau
 

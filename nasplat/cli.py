@@ -487,14 +487,14 @@ def measure(
     """Time networks on this machine, in turns: median of a forward pass with its 95 % interval. Overlapping intervals are equal."""
     if calibrate == bool(networks):
         raise click.UsageError("expected networks to time, or --calibrate")
-    from nasplat.devices import Conditions
+    from nasplat.probes.conditions import Conditions
 
     conditions = Conditions(device, batch, runtime, precision, threads)
     if calibrate:
         _calibrate(spaces, n, conditions, as_json)
         return
     from nasplat.inputs import resolve
-    from nasplat.measuring import measure_together
+    from nasplat.probes import measure_together
 
     timed = [_buildable(resolve(name), _shape(shape)) for name in networks]
     found = measure_together(timed, conditions, repeats)

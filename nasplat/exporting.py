@@ -21,8 +21,8 @@ from torch import nn
 from nasplat import __version__
 from nasplat.errors import ExportError
 from nasplat.frontends import capture_module
-from nasplat.measuring import measure, time_passes
-from nasplat.measuring.runtimes import open_session, to_onnx
+from nasplat.probes import measure, time_passes
+from nasplat.probes.runtimes import open_session, to_onnx
 from nasplat.task import Task
 
 TOLERANCE, TOLERANCE_OF_MAPS = 1e-4, 1e-3

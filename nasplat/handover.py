@@ -17,8 +17,8 @@ import torch
 
 from nasplat.errors import ExportError, MissingExtraError
 from nasplat.exporting import OnnxNetwork, export
-from nasplat.measuring import time_together
 from nasplat.predict.latency import LatencyPredictor
+from nasplat.probes import time_together
 from nasplat.searchspace import Architecture
 from nasplat.supernet import Supernet
 from nasplat.tables.metrics import kendall_tau

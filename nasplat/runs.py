@@ -24,7 +24,6 @@ import torch
 
 from nasplat import __version__, content, forecast
 from nasplat.calibrating import calibrate, time_architecture
-from nasplat.devices import Conditions, cache, device_name
 from nasplat.errors import SearchError
 from nasplat.exporting import export
 from nasplat.handover import Member, agreement, hand_over, show
@@ -33,6 +32,7 @@ from nasplat.pilots import Quality, learn_quality
 from nasplat.predict.latency import LatencyPredictor
 from nasplat.predict.predictor import trained_on
 from nasplat.predict.registry import load
+from nasplat.probes.conditions import Conditions, cache, device_name
 from nasplat.searching import (
     AbstractObjective,
     Counted,

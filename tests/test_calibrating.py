@@ -14,8 +14,8 @@ import nasplat
 from nasplat import calibrating
 from nasplat.calibrating import candidates, choose
 from nasplat.cli import cli
-from nasplat.devices import Conditions, calibrated
 from nasplat.errors import InputError
+from nasplat.probes.conditions import Conditions, calibrated
 
 
 @pytest.fixture

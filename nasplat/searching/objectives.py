@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import Any, Protocol
 
 from nasplat.errors import NasplatError, SearchError
-from nasplat.measuring import measure
+from nasplat.probes import measure
 from nasplat.searching.facts import count
 from nasplat.searchspace import QUANTITIES, Architecture
 from nasplat.tables.table import Table

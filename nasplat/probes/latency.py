@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from nasplat.devices import Conditions, device_name
 from nasplat.errors import InputError
-from nasplat.measuring.runtimes import runner
+from nasplat.probes.conditions import Conditions, device_name
+from nasplat.probes.runtimes import runner
 
 FEWEST = 5
 """Timed passes: an interval needs them."""

@@ -13,7 +13,7 @@ from torch import nn
 
 import nasplat
 from nasplat.errors import InputError
-from nasplat.measuring.zerocost import PROXIES, proxies
+from nasplat.probes.zerocost import PROXIES, proxies
 from nasplat.tables.metrics import spearman_rho
 
 

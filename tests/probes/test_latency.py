@@ -12,7 +12,7 @@ from torch import nn
 
 import nasplat
 from nasplat.errors import InputError
-from nasplat.measuring import measure_together, time_passes
+from nasplat.probes import measure_together, time_passes
 
 
 class Clock:
