@@ -32,8 +32,8 @@ from scipy.stats import rankdata
 from nasplat.features.view import View
 from nasplat.features.views_on_disk import load_views
 from nasplat.fitting import Labelled
+from nasplat.learners.normal_scores import NormalScores
 from nasplat.predict.predictor import counted
-from nasplat.predict.target import NormalScores
 from nasplat.predict.universal import Universal, _moments, _relative, doubt, parts
 from nasplat.predict.zoo import distilled, source
 from nasplat.runs import hardware, versions

@@ -27,11 +27,11 @@ from torch.nn import functional as F
 
 from nasplat.errors import PredictorError
 from nasplat.features.view import View
-from nasplat.predict.conformal import fewest, half_width
-from nasplat.predict.encoder import Batch, Encoder, collate
+from nasplat.learners.conformal import fewest, half_width
+from nasplat.learners.encoder import Batch, Encoder, collate
+from nasplat.learners.support import Support
 from nasplat.predict.gennape import divisor
 from nasplat.predict.predictor import AbstractPredictor
-from nasplat.predict.support import Support
 
 Matrix = NDArray[np.float64]
 Progress = Callable[[int, int, str], None]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nasplat.errors import PredictorError
 from nasplat.features.view import View
-from nasplat.predict.conformal import half_width
+from nasplat.learners.conformal import half_width
 from nasplat.predict.predictor import AbstractPredictor
 
 

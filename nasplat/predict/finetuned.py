@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from nasplat.errors import PredictorError
 from nasplat.features.view import View
-from nasplat.predict import forest
-from nasplat.predict.choosing import moments, standard
-from nasplat.predict.conformal import fewest, half_width
+from nasplat.learners import forest
+from nasplat.learners.conformal import fewest, half_width
+from nasplat.learners.normal_scores import NormalScores
+from nasplat.learners.spread import moments, standard
+from nasplat.learners.support import Support
 from nasplat.predict.predictor import AbstractPredictor
-from nasplat.predict.support import Support
-from nasplat.predict.target import NormalScores
 from nasplat.tables.metrics import kendall_tau
 
 Matrix = NDArray[np.float64]

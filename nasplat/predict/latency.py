@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from nasplat.errors import PredictorError
 from nasplat.features.view import View
 from nasplat.features.work import KINDS, TERMS
-from nasplat.predict.conformal import fewest, half_width
+from nasplat.learners.conformal import fewest, half_width
 from nasplat.predict.predictor import AbstractPredictor
 from nasplat.predict.trees import evaluate, grow
 from nasplat.tables.metrics import kendall_tau

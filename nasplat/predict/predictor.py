@@ -211,7 +211,7 @@ class AbstractPredictor(BaseEstimator, ABC):
         Raises:
             PredictorError: n is not between 1 and the number of networks.
         """
-        from nasplat.predict.choosing import spread
+        from nasplat.learners.spread import spread
 
         if not 1 <= n <= len(items):
             raise PredictorError(

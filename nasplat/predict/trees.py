@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from nasplat.errors import PredictorError
 from nasplat.features.view import View
-from nasplat.predict.conformal import fewest, half_width
+from nasplat.learners.conformal import fewest, half_width
+from nasplat.learners.support import Support
 from nasplat.predict.predictor import AbstractPredictor
-from nasplat.predict.support import Support
 
 Matrix = NDArray[np.float64]
 LEAF = -1

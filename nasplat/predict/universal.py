@@ -26,14 +26,14 @@ from torch.nn import functional as F
 
 from nasplat.errors import PredictorError
 from nasplat.features.view import View, spectrum
-from nasplat.predict import contrastive, forest, fuzzy
-from nasplat.predict.conformal import fewest, half_width
-from nasplat.predict.encoder import Encoder, encode
+from nasplat.learners import contrastive, forest, fuzzy
+from nasplat.learners.conformal import fewest, half_width
+from nasplat.learners.encoder import Encoder, encode
+from nasplat.learners.normal_scores import NormalScores
+from nasplat.learners.support import Support
 from nasplat.predict.gennape import Heads
 from nasplat.predict.prediction import Prediction
 from nasplat.predict.predictor import AbstractPredictor, counted
-from nasplat.predict.support import Support
-from nasplat.predict.target import NormalScores
 
 Matrix = NDArray[np.float64]
 Progress = Callable[[int, int, str], None]

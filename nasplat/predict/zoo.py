@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from nasplat.errors import PredictorError
 from nasplat.features.view import View
-from nasplat.predict import forest
-from nasplat.predict.conformal import fewest, half_width
+from nasplat.learners import forest
+from nasplat.learners.conformal import fewest, half_width
+from nasplat.learners.support import Support
 from nasplat.predict.predictor import AbstractPredictor, counted
-from nasplat.predict.support import Support
 from nasplat.predict.trees import evaluate, grow
 
 Matrix = NDArray[np.float64]

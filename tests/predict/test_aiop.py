@@ -14,9 +14,9 @@ import nasplat
 from nasplat.cli import cli
 from nasplat.errors import InputError, PredictorError
 from nasplat.features.view import View, view
+from nasplat.learners.encoder import collate
 from nasplat.predict import aiop
 from nasplat.predict.aiop import MODES, Adapter, Aiop, Process
-from nasplat.predict.encoder import collate
 from nasplat.predict.gennape import divisor
 from nasplat.predict.registry import load
 from nasplat.tables.metrics import kendall_tau

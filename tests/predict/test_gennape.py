@@ -14,8 +14,9 @@ from torch import nn
 import nasplat
 from nasplat.errors import PredictorError
 from nasplat.features.view import FEATURES, VOCABULARY, spectrum, view
-from nasplat.predict import Trees, contrastive, fuzzy, load
-from nasplat.predict.encoder import Encoder, collate, encode
+from nasplat.learners import contrastive, fuzzy
+from nasplat.learners.encoder import Encoder, collate, encode
+from nasplat.predict import Trees, load
 from nasplat.predict.gennape import Gennape, Heads, divisor
 from nasplat.tables.metrics import kendall_tau
 

@@ -11,10 +11,11 @@ from nasplat.errors import InputError, PredictorError, TableError
 from nasplat.features.statistics import features
 from nasplat.features.view import view
 from nasplat.fitting import Labelled, distinct, evaluate, fit_and_save, split
-from nasplat.predict import CountBaseline, Trees, forest, load
+from nasplat.learners import forest
+from nasplat.learners.conformal import half_width
+from nasplat.learners.normal_scores import NormalScores
+from nasplat.predict import CountBaseline, Trees, load
 from nasplat.predict import trees as trees_module
-from nasplat.predict.conformal import half_width
-from nasplat.predict.target import NormalScores
 from nasplat.tables.metrics import interval_coverage, kendall_tau
 from nasplat.tables.table import Table
 

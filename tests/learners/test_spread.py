@@ -11,8 +11,8 @@ import nasplat
 from nasplat.errors import PredictorError
 from nasplat.features.view import View, view
 from nasplat.fitting import Labelled, few
+from nasplat.learners.spread import spread
 from nasplat.predict import CountBaseline, load
-from nasplat.predict.choosing import spread
 from nasplat.predict.finetuned import LOSSES
 from nasplat.tables.metrics import kendall_tau
 

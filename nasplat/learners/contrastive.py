@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from nasplat.errors import PredictorError
 from nasplat.features.view import View
-from nasplat.predict.encoder import Batch, Encoder
+from nasplat.learners.encoder import Batch, Encoder
 
 VIEWS = ("dropout", "augment")
 HIDDEN = 0.15

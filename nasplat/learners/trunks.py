@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 TRUNKS = ("flow", "kgnn", "gin", "gatv2", "transformer")
-"""flow is ours, see `nasplat.predict.encoder`."""
+"""flow is ours, see `nasplat.learners.encoder`."""
 HEADS = 4
 
 

@@ -1,7 +1,7 @@
 """A graph's view becomes one vector: message passing along and against the edges, then a readout over the nodes.
 
 The default trunk, flow, sums over neighbours in both directions, with a word from the whole graph at every layer and residual updates; others
-are in `nasplat.predict.trunks`.
+are in `nasplat.learners.trunks`.
 Sources: Morris et al. 2019, arXiv:1810.02244 (graph convolution); Gilmer et al. 2017, arXiv:1704.01212 (virtual node).
 """
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from nasplat.errors import PredictorError
 from nasplat.features.arrays import spectrum
 from nasplat.features.view import FEATURES, KINDS, VOCABULARY, View
-from nasplat.predict.trunks import TRUNKS, Directed, signs
+from nasplat.learners.trunks import TRUNKS, Directed, signs
 
 POSITIONS = 8
 """Laplacian eigenvectors that tell the transformer's nodes apart."""
@@ -114,7 +114,7 @@ class Encoder(nn.Module):
         layers: Rounds of messages.
         embedding: Width of a graph's vector.
         dropout: In training, also what makes two encodings of one graph differ.
-        trunk: A name of `nasplat.predict.trunks.TRUNKS`.
+        trunk: A name of `nasplat.learners.trunks.TRUNKS`.
 
         Raises:
             PredictorError: no such trunk.
