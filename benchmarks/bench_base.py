@@ -33,7 +33,7 @@ from nasplat.features.view import View
 from nasplat.features.views_on_disk import load_views
 from nasplat.fitting import Labelled
 from nasplat.learners.normal_scores import NormalScores
-from nasplat.predict.predictor import counted
+from nasplat.predict.contract import counted
 from nasplat.predict.universal import Universal, _moments, _relative, doubt, parts
 from nasplat.predict.zoo import distilled, source
 from nasplat.runs import hardware, versions

@@ -39,8 +39,8 @@ from families import load
 import nasplat
 from nasplat.features.view import with_proxies
 from nasplat.fitting import Labelled, few
+from nasplat.predict.contract import counted
 from nasplat.predict.gennape import Gennape
-from nasplat.predict.predictor import counted
 from nasplat.predict.trees import evaluate, grow
 from nasplat.predict.universal import Universal
 from nasplat.runs import hardware, versions

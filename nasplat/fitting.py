@@ -15,7 +15,7 @@ from typing import Any, cast
 from nasplat.errors import TableError
 from nasplat.features.view import View, view
 from nasplat.frontends import collect_rarely
-from nasplat.predict import AbstractPredictor
+from nasplat.predict.contract import AbstractPredictor
 from nasplat.predict.registry import make
 from nasplat.searchspace import Architecture
 from nasplat.tables.metrics import interval_coverage, kendall_tau, mean_absolute_error, ndcg_at, spearman_rho

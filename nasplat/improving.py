@@ -20,8 +20,8 @@ from torch import nn
 from nasplat.editing import Network, edits
 from nasplat.errors import EditError, NasplatError
 from nasplat.graph import Graph
+from nasplat.predict.contract import AbstractPredictor
 from nasplat.predict.prediction import Prediction
-from nasplat.predict.predictor import AbstractPredictor
 from nasplat.task import Task
 from nasplat.task.training import Budget, train
 

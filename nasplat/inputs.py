@@ -20,7 +20,8 @@ from nasplat import content
 from nasplat.errors import ContentError, InputError, MissingExtraError, SpaceError
 from nasplat.frontends import OnnxFile, capture_module, read_published
 from nasplat.graph import Graph
-from nasplat.predict import AbstractPredictor, Prediction, load
+from nasplat.predict import Prediction, load
+from nasplat.predict.contract import AbstractPredictor
 from nasplat.probes.conditions import calibrated
 from nasplat.searchspace import Architecture, Space, list_spaces, load_space
 from nasplat.tables.table import Table, read_table

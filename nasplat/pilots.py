@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from nasplat.errors import SearchError
-from nasplat.predict import AbstractPredictor
+from nasplat.predict.contract import AbstractPredictor
 from nasplat.searching import AbstractObjective, Limits
 from nasplat.searchspace import Architecture, Space
 from nasplat.tables.metrics import kendall_tau

@@ -29,8 +29,8 @@ from nasplat.exporting import export
 from nasplat.handover import Member, agreement, hand_over, show
 from nasplat.inputs import capture, compared, load_predictor, resolve
 from nasplat.pilots import Quality, learn_quality
+from nasplat.predict.contract import trained_on
 from nasplat.predict.latency import LatencyPredictor
-from nasplat.predict.predictor import trained_on
 from nasplat.predict.registry import load
 from nasplat.probes.conditions import Conditions, cache, device_name
 from nasplat.searching import (

@@ -10,7 +10,8 @@ import torch
 
 from nasplat.errors import PredictorError, SpaceError
 from nasplat.graph import Graph
-from nasplat.predict import AbstractPredictor, load
+from nasplat.predict import load
+from nasplat.predict.contract import AbstractPredictor
 from nasplat.searchspace import Architecture, Space
 
 

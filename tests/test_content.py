@@ -9,7 +9,7 @@ import pytest
 import nasplat
 from nasplat import content
 from nasplat.errors import ContentError, PredictorError
-from nasplat.predict.predictor import trained_on
+from nasplat.predict.contract import trained_on
 
 
 @pytest.mark.parametrize("name", content.names("predictors"))

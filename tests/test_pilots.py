@@ -12,7 +12,7 @@ import nasplat
 from nasplat.errors import SearchError
 from nasplat.inputs import load_predictor
 from nasplat.pilots import learn_quality
-from nasplat.predict import AbstractPredictor
+from nasplat.predict.contract import AbstractPredictor
 from nasplat.study import named
 
 

@@ -12,9 +12,9 @@ viewstore.py   views on disk              universal.py  percentiles within many 
 zoo.py         ImageNet top-1 under a recipe
 """
 
-from nasplat.predict.baselines import CountBaseline
+from nasplat.predict.contract import AbstractPredictor
+from nasplat.predict.count import CountBaseline
 from nasplat.predict.prediction import Prediction
-from nasplat.predict.predictor import AbstractPredictor
 from nasplat.predict.registry import FAMILIES, load
 from nasplat.predict.trees import Trees
 

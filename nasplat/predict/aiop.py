@@ -30,8 +30,8 @@ from nasplat.features.view import View
 from nasplat.learners.conformal import fewest, half_width
 from nasplat.learners.encoder import Batch, Encoder, collate
 from nasplat.learners.support import Support
+from nasplat.predict.contract import AbstractPredictor
 from nasplat.predict.gennape import divisor
-from nasplat.predict.predictor import AbstractPredictor
 
 Matrix = NDArray[np.float64]
 Progress = Callable[[int, int, str], None]

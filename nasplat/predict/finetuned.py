@@ -23,7 +23,7 @@ from nasplat.learners.conformal import fewest, half_width
 from nasplat.learners.normal_scores import NormalScores
 from nasplat.learners.spread import moments, standard
 from nasplat.learners.support import Support
-from nasplat.predict.predictor import AbstractPredictor
+from nasplat.predict.contract import AbstractPredictor
 from nasplat.tables.metrics import kendall_tau
 
 Matrix = NDArray[np.float64]

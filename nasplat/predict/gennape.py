@@ -28,7 +28,7 @@ from nasplat.learners.conformal import fewest, half_width
 from nasplat.learners.encoder import Encoder, encode
 from nasplat.learners.normal_scores import NormalScores
 from nasplat.learners.support import Support
-from nasplat.predict.predictor import AbstractPredictor, counted
+from nasplat.predict.contract import AbstractPredictor, counted
 
 Progress = Callable[[int, int, str], None]
 HEAD = 32

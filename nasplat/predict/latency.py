@@ -19,7 +19,7 @@ from nasplat.errors import PredictorError
 from nasplat.features.view import View
 from nasplat.features.work import KINDS, TERMS
 from nasplat.learners.conformal import fewest, half_width
-from nasplat.predict.predictor import AbstractPredictor
+from nasplat.predict.contract import AbstractPredictor
 from nasplat.predict.trees import evaluate, grow
 from nasplat.tables.metrics import kendall_tau
 

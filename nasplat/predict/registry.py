@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from nasplat.errors import PredictorError
-from nasplat.predict.baselines import CountBaseline
+from nasplat.predict.contract import AbstractPredictor, read_folder
+from nasplat.predict.count import CountBaseline
 from nasplat.predict.finetuned import Finetuned
 from nasplat.predict.latency import LatencyPredictor
-from nasplat.predict.predictor import AbstractPredictor, read_folder
 from nasplat.predict.trees import Trees
 from nasplat.predict.zoo import ModelZoo
 

@@ -16,7 +16,7 @@ from nasplat.errors import PredictorError
 from nasplat.features.view import View
 from nasplat.learners.conformal import fewest, half_width
 from nasplat.learners.support import Support
-from nasplat.predict.predictor import AbstractPredictor
+from nasplat.predict.contract import AbstractPredictor
 
 Matrix = NDArray[np.float64]
 LEAF = -1

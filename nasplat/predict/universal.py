@@ -31,9 +31,9 @@ from nasplat.learners.conformal import fewest, half_width
 from nasplat.learners.encoder import Encoder, encode
 from nasplat.learners.normal_scores import NormalScores
 from nasplat.learners.support import Support
+from nasplat.predict.contract import AbstractPredictor, counted
 from nasplat.predict.gennape import Heads
 from nasplat.predict.prediction import Prediction
-from nasplat.predict.predictor import AbstractPredictor, counted
 
 Matrix = NDArray[np.float64]
 Progress = Callable[[int, int, str], None]

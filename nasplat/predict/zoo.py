@@ -20,7 +20,7 @@ from nasplat.features.view import View
 from nasplat.learners import forest
 from nasplat.learners.conformal import fewest, half_width
 from nasplat.learners.support import Support
-from nasplat.predict.predictor import AbstractPredictor, counted
+from nasplat.predict.contract import AbstractPredictor, counted
 from nasplat.predict.trees import evaluate, grow
 
 Matrix = NDArray[np.float64]

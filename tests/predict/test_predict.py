@@ -14,8 +14,9 @@ from nasplat.fitting import Labelled, distinct, evaluate, fit_and_save, split
 from nasplat.learners import forest
 from nasplat.learners.conformal import half_width
 from nasplat.learners.normal_scores import NormalScores
-from nasplat.predict import CountBaseline, Trees, load
+from nasplat.predict import Trees, load
 from nasplat.predict import trees as trees_module
+from nasplat.predict.count import CountBaseline
 from nasplat.tables.metrics import interval_coverage, kendall_tau
 from nasplat.tables.table import Table
 

@@ -13,7 +13,8 @@ import nasplat
 from nasplat.errors import PredictorError
 from nasplat.features.view import View, view, with_proxies
 from nasplat.learners.support import Support
-from nasplat.predict import CountBaseline, Trees, load
+from nasplat.predict import Trees, load
+from nasplat.predict.count import CountBaseline
 from nasplat.predict.universal import Universal, doubt
 from nasplat.predict.zoo import ModelZoo, distilled, source
 from nasplat.tables.metrics import kendall_tau

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nasplat.errors import PredictorError
 from nasplat.features.view import View
 from nasplat.learners.conformal import half_width
-from nasplat.predict.predictor import AbstractPredictor
+from nasplat.predict.contract import AbstractPredictor
 
 
 class CountBaseline(AbstractPredictor):
