@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasplat import Pick, space
+from nasplat.blocks import InvertedResidual, chain, divisible
 from nasplat.frontends import block
-from nasplat.searchspace.blocks import InvertedResidual, chain, divisible
 from nasplat.task.stereo import Levels
 
 WIDTHS = (24, 32, 64, 128)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from nasplat import Pick, space
-from nasplat.searchspace.blocks import MetaMobile, PixelNorm, chain, divisible
+from nasplat.blocks import MetaMobile, PixelNorm, chain, divisible
 
 DEPTHS = ((2, 3), (2, 3), (7, 8, 9), (2, 3))
 WIDTHS = ((32, 48), (48, 72), (80, 120, 160), (168, 200, 288, 320))

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from nasplat import Pick, space
-from nasplat.searchspace.blocks import Classifier, ConvNormAct, MetaMobile, MultiKernel, PixelNorm, chain
+from nasplat.blocks import Classifier, ConvNormAct, MetaMobile, MultiKernel, PixelNorm, chain
 
 MIXERS = ("convolution", "attention", "multi-kernel")
 KERNELS = ("3", "3,5", "3,7", "3,5,7")

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from nasplat import Option, Pick, block, space
+from nasplat.blocks import Classifier, ConvNormAct, Separable, chain
 from nasplat.errors import SpaceError
-from nasplat.searchspace.blocks import Classifier, ConvNormAct, Separable, chain
 
 MAIN = (
     "conv3x3",

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from nasplat import Option, Pick, block, space
+from nasplat.blocks import ConvNormAct, chain
 from nasplat.errors import SpaceError
-from nasplat.searchspace.blocks import ConvNormAct, chain
 
 OPS = ("conv3x3", "conv1x1", "maxpool3x3")
 VERTICES = 7

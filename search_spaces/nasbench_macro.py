@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from torch import nn
 
 from nasplat import Option, Pick, space
+from nasplat.blocks import Classifier, ConvNormAct, InvertedResidual, chain, divisible
 from nasplat.errors import SpaceError
-from nasplat.searchspace.blocks import Classifier, ConvNormAct, InvertedResidual, chain, divisible
 
 LAYERS = (2, 3, 3)
 WIDTHS = (64, 128, 256)

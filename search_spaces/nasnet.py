@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasplat import Option, Pick, block, space
+from nasplat.blocks import Classifier, DepthwisePointwise, FactorisedReduction, ReLUConvNorm, chain
 from nasplat.errors import SpaceError
-from nasplat.searchspace.blocks import Classifier, DepthwisePointwise, FactorisedReduction, ReLUConvNorm, chain
 
 OPS = (
     "identity",

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from nasplat import Option, Pick, block, space
+from nasplat.blocks import Classifier, ConvNormAct, chain, divisible
 from nasplat.errors import SpaceError
-from nasplat.searchspace.blocks import Classifier, ConvNormAct, chain, divisible
 
 WIDTHS = (256, 512, 1024, 2048)
 SHORTEST = (2, 2, 4, 2)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from nasplat import Option, Pick, space
-from nasplat.searchspace.blocks import PositionTable, TransformerBlock
+from nasplat.blocks import PositionTable, TransformerBlock
 
 WIDTHS = (16, 24, 32, 40)
 RATIOS = (2, 4, 6, 8)

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from nasplat import Option, Pick, block, space
+from nasplat.blocks import Classifier, ConvNormAct, chain
 from nasplat.errors import SpaceError
-from nasplat.searchspace.blocks import Classifier, ConvNormAct, chain
 
 HALVINGS, DOUBLINGS = (1, 4), (1, 3)
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from nasplat import Option, Pick, block, space
+from nasplat.blocks import ConvNormAct, Separable, chain
 from nasplat.errors import SpaceError
-from nasplat.searchspace.blocks import ConvNormAct, Separable, chain
 
 MAIN = (
     "conv3x3",

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from nasplat import Option, Pick, space
-from nasplat.searchspace.blocks import PositionTable, TransformerBlock, divisible
+from nasplat.blocks import PositionTable, TransformerBlock, divisible
 
 SIZES = {
     "tiny": {"embeds": (192, 216, 240), "depths": (12, 13, 14), "heads": (3, 4), "ratios": (3.5, 4.0)},

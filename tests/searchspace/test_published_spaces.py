@@ -21,9 +21,9 @@ import torch
 from torch.nn import functional as F
 
 import nasplat
+from nasplat.blocks import WindowAttention
 from nasplat.errors import SpaceError
 from nasplat.graph.published import published
-from nasplat.searchspace.blocks import WindowAttention
 
 V2 = (
     "Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 1), "
