@@ -34,7 +34,7 @@ wheel: $(VENV)/ready-dev
 optuna-oldest: $(VENV)/ready-dev
 	rm -rf build/optuna && mkdir -p build/optuna
 	$(BIN)/python -m pip install -q --no-deps --target build/optuna optuna==4.5.0
-	OMP_NUM_THREADS=1 PYTHONPATH=build/optuna $(BIN)/python -m pytest tests/test_study.py
+	OMP_NUM_THREADS=1 PYTHONPATH=build/optuna $(BIN)/python -m pytest tests/study/test_search.py
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -24,9 +24,9 @@ from bench_search import Labels, rows
 
 import nasplat
 from nasplat.runs import hardware, versions
-from nasplat.searching import EvolutionSampler, LocalSearchSampler, UniqueRandomSampler
-from nasplat.searching.facts import facts_of
-from nasplat.searching.hypervolume import front_of, hypervolume
+from nasplat.study import EvolutionSampler, LocalSearchSampler, UniqueRandomSampler
+from nasplat.study.captured import facts_of
+from nasplat.study.hypervolume import front_of, hypervolume
 
 CHECKS = (20, 50, 100, 200)
 COLUMNS = ("table", "device", "sampler", "seed", *(f"share_{n}" for n in CHECKS), "seconds")
@@ -49,7 +49,7 @@ class Front:
     def __call__(self, architecture: nasplat.Architecture) -> float:
         key = facts_of(architecture).key
         if key not in self.latency:
-            raise nasplat.searching.OutsideSupport("the table has no such network")
+            raise nasplat.study.OutsideSupport("the table has no such network")
         return self.latency[key]
 
     def shares(self, study: optuna.Study) -> list[float]:

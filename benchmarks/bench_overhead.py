@@ -18,8 +18,8 @@ from torch import nn
 
 import nasplat
 from nasplat.runs import hardware, versions
-from nasplat.searching import facts
-from nasplat.searching.facts import Facts
+from nasplat.study import captured as facts
+from nasplat.study.captured import Facts
 
 CHOICES, OPTIONS, STATISTICS = 7, 5, 39
 

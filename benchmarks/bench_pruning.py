@@ -19,7 +19,7 @@ import optuna
 
 import nasplat
 from nasplat.runs import hardware, versions
-from nasplat.searching.hypervolume import front_of, hypervolume
+from nasplat.study.hypervolume import front_of, hypervolume
 
 TABLES = Path(__file__).parent / "tables"
 Row = tuple[list[float], float]

@@ -22,7 +22,7 @@ import nasplat
 from nasplat.graph.drawing import draw
 from nasplat.reporting.page import render
 from nasplat.runs import hardware, versions
-from nasplat.searching.facts import facts_of
+from nasplat.study.captured import facts_of
 
 LAID_OUT = (
     "<script>document.body.getBoundingClientRect();document.title='after '+performance.now().toFixed(0)+' ms, '"

@@ -26,9 +26,9 @@ import torch
 
 import nasplat
 from nasplat.runs import hardware, versions
-from nasplat.searching import EvolutionSampler, LocalSearchSampler, OutsideSupport, UniqueRandomSampler
-from nasplat.searching.facts import facts_of
-from nasplat.searching.proposing import ArchitectureSampler
+from nasplat.study import EvolutionSampler, LocalSearchSampler, OutsideSupport, UniqueRandomSampler
+from nasplat.study.captured import facts_of
+from nasplat.study.proposals import ArchitectureSampler
 
 ROWS = 512
 """Rows of a sparse table that ours looks at for a proposal."""

@@ -24,9 +24,9 @@ import torch
 from bench_search import TABLES, Labels, Source, rows
 
 import nasplat
-import nasplat.stages
+import nasplat.study.stages
 from nasplat.runs import hardware, versions
-from nasplat.searching.staging import Plan
+from nasplat.study.allocation import Plan
 
 COSTS = (0.01, 12.0, 200.0)
 COLUMNS = ("table", "method", "budget", "seed", "regret", "full", "short", "ranked", "plan", "agreement", "seconds")
@@ -45,7 +45,7 @@ def run(method: str, labels: Labels, short: Labels, guide: Any, budget: float, s
         n = int(budget / COSTS[2])
         studies = [nasplat.search(labels.space, maximize=[labels], n_trials=n, sampler=sampler, seed=seed)]
     else:
-        nasplat.stages.allocate = equal if method == "equal shares" else ALLOCATE
+        nasplat.study.stages.allocate = equal if method == "equal shares" else ALLOCATE
         found = nasplat.search_in_stages(labels.space, [guide, short, labels], budget=budget, costs=COSTS, seed=seed)
         studies, plan = list(found.studies), found.plan
     done = [[t for t in s.trials if t.state == optuna.trial.TrialState.COMPLETE] for s in studies]
@@ -63,7 +63,7 @@ def run(method: str, labels: Labels, short: Labels, guide: Any, budget: float, s
     return {"regret": f"{labels.best_test - labels.test[best.user_attrs['key']]:.4f}"} | counts | about
 
 
-ALLOCATE = nasplat.stages.allocate
+ALLOCATE = nasplat.study.stages.allocate
 
 
 def main() -> None:

@@ -1053,8 +1053,8 @@ def search(context: click.Context, space: str, out: Path, as_json: bool, workers
     --storage that all can reach.
     """
     from nasplat import runs
+    from nasplat.study.workers import PARENT, end_with_parent, share_out
     from nasplat.supernet import TrainConfig
-    from nasplat.workers import PARENT, end_with_parent, share_out
 
     loaded, data = _load(space, o["preset"], o["task"])
     stages = o["stages"].split(",") if o["stages"] else []

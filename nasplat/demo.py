@@ -22,8 +22,8 @@ import torch
 from nasplat import exporting, runs
 from nasplat.inputs import load_predictor, score
 from nasplat.reporting import write_report
-from nasplat.searching import Limits
 from nasplat.searchspace import Architecture, Space, load_space
+from nasplat.study import Limits
 from nasplat.supernet import Supernet
 from nasplat.task import Task, load_task
 from nasplat.task.training import Budget, train_architecture

@@ -18,9 +18,9 @@ import numpy as np
 import optuna
 import torch
 
-from nasplat.searching import AbstractObjective, Limits, OutsideSupport, Trained
 from nasplat.searchspace import Architecture, Space
-from nasplat.study import named, search
+from nasplat.study import AbstractObjective, Limits, OutsideSupport, Trained
+from nasplat.study.search import named, search
 from nasplat.supernet import Supernet, TrainConfig
 from nasplat.supernet.strategy import end
 from nasplat.task import Split, Task

@@ -19,13 +19,13 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from nasplat.errors import SearchError, SpaceError
-from nasplat.searching import Limits
-from nasplat.searching.facts import facts_of
-from nasplat.searching.liveness import Heart, Watch
 from nasplat.searchspace import Architecture, Space, load_space
 from nasplat.searchspace.pick import Rejected
-from nasplat.storage import clean_stop, open_storage
-from nasplat.study import Progress, claim
+from nasplat.study import Limits
+from nasplat.study.captured import facts_of
+from nasplat.study.liveness import Heart, Watch
+from nasplat.study.search import Progress, claim
+from nasplat.study.storage import clean_stop, open_storage
 from nasplat.tables.table import Table
 from nasplat.task import Task, load_task
 from nasplat.task.training import Budget, train_architecture

@@ -20,8 +20,8 @@ import numpy as np
 
 from nasplat.errors import SearchError
 from nasplat.predict.contract import AbstractPredictor
-from nasplat.searching import AbstractObjective, Limits
 from nasplat.searchspace import Architecture, Space
+from nasplat.study import AbstractObjective, Limits
 from nasplat.tables.metrics import kendall_tau
 from nasplat.tables.table import Table
 

@@ -33,7 +33,8 @@ from nasplat.predict.contract import trained_on
 from nasplat.predict.latency import LatencyPredictor
 from nasplat.predict.registry import load
 from nasplat.probes.conditions import Conditions, cache, device_name
-from nasplat.searching import (
+from nasplat.searchspace import Architecture, Space, list_spaces, load_space
+from nasplat.study import (
     AbstractObjective,
     Counted,
     FrontPruner,
@@ -44,11 +45,10 @@ from nasplat.searching import (
     PredictorSampler,
     Trained,
 )
-from nasplat.searching.ledger import Ledger
-from nasplat.searchspace import Architecture, Space, list_spaces, load_space
-from nasplat.stages import PILOTS, Staged, search_in_stages
-from nasplat.storage import open_storage
-from nasplat.study import CONTENTS, Progress, architectures, search
+from nasplat.study.ledger import Ledger
+from nasplat.study.search import CONTENTS, Progress, architectures, search
+from nasplat.study.stages import PILOTS, Staged, search_in_stages
+from nasplat.study.storage import open_storage
 from nasplat.supernet import Supernet, TrainConfig
 from nasplat.supernet.processes import current
 from nasplat.supernet.training import read_checkpoint

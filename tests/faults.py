@@ -17,7 +17,7 @@ import optuna
 import torch
 
 import nasplat
-from nasplat.searching.facts import facts_of
+from nasplat.study.captured import facts_of
 
 FAULTS = ("exception", "memory", "nan", "kill")
 SPACE = {"size": "mini", "image": 16, "patch": 4, "channels": 1, "classes": 10, "head_dim": 8}

@@ -17,7 +17,7 @@ import nasplat
 from nasplat import cli as cli_module
 from nasplat import runs
 from nasplat.cli import _worker_command, cli
-from nasplat.storage import open_storage
+from nasplat.study.storage import open_storage
 
 CELL = "nasbench201:|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|"
 SMALL = ["--preset", "size=mini", "--preset", "image=16", "--preset", "patch=4", "--preset", "channels=1"]

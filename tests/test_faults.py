@@ -20,10 +20,10 @@ from optuna.trial import TrialState
 
 import nasplat
 from nasplat.errors import SearchError
-from nasplat.searching import liveness
-from nasplat.searching.ledger import Ledger, is_counted
-from nasplat.searching.liveness import Watch
-from nasplat.storage import open_storage
+from nasplat.study import liveness
+from nasplat.study.ledger import Ledger, is_counted
+from nasplat.study.liveness import Watch
+from nasplat.study.storage import open_storage
 
 WORKER = Path(__file__).parent / "faults.py"
 TRIALS = int(os.environ.get("NASPLAT_FAULT_TRIALS", "40"))

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 import nasplat
 from nasplat import forecast
 from nasplat.cli import cli
-from nasplat.searching import AbstractObjective, OutsideSupport, Trained
+from nasplat.study import AbstractObjective, OutsideSupport, Trained
 from nasplat.supernet import TrainConfig
 from nasplat.task.training import Budget
 

@@ -23,7 +23,7 @@ from torch import nn
 import nasplat
 from nasplat.errors import SearchError, SpaceError
 from nasplat.labelling import draw, read_labels
-from nasplat.storage import open_storage
+from nasplat.study.storage import open_storage
 from nasplat.task.training import Budget
 
 ONE = Budget(epochs=1, batch_size=64)

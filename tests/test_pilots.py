@@ -13,7 +13,7 @@ from nasplat.errors import SearchError
 from nasplat.inputs import load_predictor
 from nasplat.pilots import learn_quality
 from nasplat.predict.contract import AbstractPredictor
-from nasplat.study import named
+from nasplat.study.search import named
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import load_file
 
 import nasplat
-from nasplat.storage import open_storage
+from nasplat.study.storage import open_storage
 from nasplat.supernet.training import read_checkpoint
 
 TIMES = [2, pytest.param(10, marks=pytest.mark.slow)]

@@ -24,10 +24,10 @@ from nasplat.errors import SearchError
 from nasplat.graph.drawing import draw, draw_diff
 from nasplat.reporting.curves import training_section
 from nasplat.reporting.handed import files_section, pictures_section, predictors_section
-from nasplat.searching.ledger import STOPPED
 from nasplat.searchspace import Architecture
-from nasplat.stages import PLAN
-from nasplat.storage import open_storage
+from nasplat.study.ledger import STOPPED
+from nasplat.study.stages import PLAN
+from nasplat.study.storage import open_storage
 from nasplat.tables.metrics import kendall_tau
 
 SHOWN = 4000

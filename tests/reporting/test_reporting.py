@@ -21,8 +21,8 @@ from nasplat.errors import SearchError
 from nasplat.graph.drawing import Box, draw, fold
 from nasplat.reporting.page import _agreement, render
 from nasplat.runs import describe
-from nasplat.searching.ledger import STOPPED
-from nasplat.storage import open_storage
+from nasplat.study.ledger import STOPPED
+from nasplat.study.storage import open_storage
 
 PRESETS = [f"--preset={p}" for p in ("size=mini", "image=16", "patch=4", "channels=1", "classes=10", "head_dim=8")]
 

@@ -9,13 +9,14 @@ import pytest
 
 import nasplat
 from nasplat.errors import SearchError
-from nasplat.searching.stopping import BELIEVED, CURVE, STOPPED, believed
-from nasplat.study import search
+from nasplat.study.front_pruner import BELIEVED, CURVE, STOPPED, believed
+from nasplat.study.search import search
+from nasplat.task.training import Budget
 
 State = optuna.trial.TrialState
 
 
-class Learner(nasplat.searching.AbstractObjective):
+class Learner(nasplat.study.AbstractObjective):
     """Six epochs; what is reached depends on the choices, and so does how fast."""
 
     name = "accuracy %"
@@ -49,9 +50,9 @@ def space() -> nasplat.Space:
 def test_hopeless_trainings_are_stopped_and_the_front_is_kept(space: nasplat.Space, minimize: tuple[str, ...]) -> None:
     common = {"minimize": minimize, "n_trials": 40, "seed": 0}
     whole, short = Learner(), Learner()
-    plain = search(space, [whole], sampler=nasplat.searching.UniqueRandomSampler(seed=0), **common)
+    plain = search(space, [whole], sampler=nasplat.study.UniqueRandomSampler(seed=0), **common)
     pruned = search(
-        space, [short], sampler=nasplat.searching.UniqueRandomSampler(seed=0), pruner=nasplat.FrontPruner(), **common
+        space, [short], sampler=nasplat.study.UniqueRandomSampler(seed=0), pruner=nasplat.FrontPruner(), **common
     )
     stopped = [t for t in pruned.trials if STOPPED in t.user_attrs]
     assert len(stopped) + sum(t.state == State.COMPLETE for t in pruned.trials) == 40
@@ -143,7 +144,7 @@ def test_a_pruner_needs_a_curve(space: nasplat.Space) -> None:
 def test_trained_follows_its_curve() -> None:
     task = nasplat.load_task("digits-clutter")
     space = nasplat.load_space("nasbench201", width=4, cells=1, image=16, channels=1)
-    trained = nasplat.searching.Trained(task, nasplat.measuring.Budget(epochs=2, batch_size=512))
+    trained = nasplat.Trained(task, Budget(epochs=2, batch_size=512))
     told: list[tuple[int, float]] = []
     value = trained.follow(space.sample(seed=0), lambda *a: told.append(a))
     assert [n for n, _ in told] == [1, 2]

@@ -16,11 +16,11 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
 from nasplat.errors import SearchError, SpaceError
-from nasplat.searching.facts import facts_of
-from nasplat.searching.ledger import Ledger
-from nasplat.searching.limits import Limits
-from nasplat.searching.objectives import AbstractObjective
 from nasplat.searchspace import Architecture, Space
+from nasplat.study.captured import facts_of
+from nasplat.study.ledger import Ledger
+from nasplat.study.limits import Limits
+from nasplat.study.objectives import AbstractObjective
 
 ATTEMPTS = 64
 """Draws in vain before a sampler has nothing new to propose."""

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 from nasplat.errors import NasplatError, SearchError
 from nasplat.probes import measure
-from nasplat.searching.facts import count
 from nasplat.searchspace import QUANTITIES, Architecture
+from nasplat.study.captured import count
 from nasplat.tables.table import Table
 from nasplat.task import Task
 from nasplat.task.training import Budget, train_architecture

@@ -12,9 +12,9 @@ from torch import nn
 
 import nasplat
 from nasplat.errors import SearchError
-from nasplat.searching import OutsideSupport
-from nasplat.searching.ledger import Ledger
-from nasplat.study import architectures, table_of
+from nasplat.study import OutsideSupport
+from nasplat.study.ledger import Ledger
+from nasplat.study.search import architectures, table_of
 from nasplat.tables.table import Table
 
 State = optuna.trial.TrialState

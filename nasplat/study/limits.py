@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from nasplat.errors import SearchError, SpaceError
-from nasplat.searching.facts import count
-from nasplat.searching.objectives import OutsideSupport
 from nasplat.searchspace import QUANTITIES, Architecture, Space
+from nasplat.study.captured import count
+from nasplat.study.objectives import OutsideSupport
 
 ATTEMPTS = 40
 

@@ -13,10 +13,10 @@ import pytest
 
 import nasplat
 from nasplat.errors import SearchError
-from nasplat.searching import AbstractObjective, ListedSampler, OutsideSupport
-from nasplat.searching.staging import allocate, promote
-from nasplat.stages import PLAN, search_in_stages
-from nasplat.study import search
+from nasplat.study import AbstractObjective, ListedSampler, OutsideSupport
+from nasplat.study.allocation import allocate, promote
+from nasplat.study.search import search
+from nasplat.study.stages import PLAN, search_in_stages
 
 State = optuna.trial.TrialState
 

@@ -19,7 +19,9 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from nasplat.errors import SearchError
-from nasplat.searching import (
+from nasplat.searchspace import Architecture, Space, load_space
+from nasplat.searchspace.pick import Rejected
+from nasplat.study import (
     AbstractObjective,
     Counted,
     FrontPruner,
@@ -28,13 +30,11 @@ from nasplat.searching import (
     OutsideSupport,
     PredictorSampler,
 )
-from nasplat.searching.facts import facts_of
-from nasplat.searching.ledger import STOPPED, Ledger
-from nasplat.searching.liveness import Heart, Watch
-from nasplat.searching.proposing import ArchitectureSampler
-from nasplat.searchspace import Architecture, Space, load_space
-from nasplat.searchspace.pick import Rejected
-from nasplat.storage import clean_stop, is_waiting, open_storage
+from nasplat.study.captured import facts_of
+from nasplat.study.ledger import STOPPED, Ledger
+from nasplat.study.liveness import Heart, Watch
+from nasplat.study.proposals import ArchitectureSampler
+from nasplat.study.storage import clean_stop, is_waiting, open_storage
 from nasplat.tables.table import Table
 
 PATIENCE = 50

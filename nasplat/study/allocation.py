@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasplat.errors import SearchError
-from nasplat.searching.hypervolume import front_of
+from nasplat.study.hypervolume import front_of
 from nasplat.tables.metrics import kendall_tau
 
 Matrix = NDArray[np.float64]

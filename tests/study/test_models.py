@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nasplat.searching.hypervolume import contributions, front_of, hypervolume
-from nasplat.searching.surrogate import MOST, Surrogate
+from nasplat.study.hypervolume import contributions, front_of, hypervolume
+from nasplat.study.surrogate import MOST, Surrogate
 
 
 def monte_carlo(points: np.ndarray, reference: np.ndarray, rng: np.random.Generator) -> float:

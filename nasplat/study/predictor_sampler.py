@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial
 from scipy.special import ndtr
 
-from nasplat.searching.facts import facts_of
-from nasplat.searching.hypervolume import contributions, front_of
-from nasplat.searching.objectives import OutsideSupport
-from nasplat.searching.proposing import ArchitectureSampler, signs
-from nasplat.searching.stopping import believed
-from nasplat.searching.surrogate import Surrogate
 from nasplat.searchspace import Architecture, Space
+from nasplat.study.captured import facts_of
+from nasplat.study.front_pruner import believed
+from nasplat.study.hypervolume import contributions, front_of
+from nasplat.study.objectives import OutsideSupport
+from nasplat.study.proposals import ArchitectureSampler, signs
+from nasplat.study.surrogate import Surrogate
 
 Matrix = NDArray[np.float64]
 

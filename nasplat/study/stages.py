@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
 from nasplat.errors import SearchError
-from nasplat.searching import AbstractObjective, FrontPruner, Limits, ListedSampler, PredictorSampler
-from nasplat.searching.facts import facts_of
-from nasplat.searching.ledger import is_counted
-from nasplat.searching.proposing import ATTEMPTS
-from nasplat.searching.staging import Plan, allocate, promote
-from nasplat.searching.surrogate import Surrogate
 from nasplat.searchspace import Architecture, Space, load_space
-from nasplat.storage import open_storage
-from nasplat.study import Objective, Progress, named, search
+from nasplat.study import AbstractObjective, FrontPruner, Limits, ListedSampler, PredictorSampler
+from nasplat.study.allocation import Plan, allocate, promote
+from nasplat.study.captured import facts_of
+from nasplat.study.ledger import is_counted
+from nasplat.study.proposals import ATTEMPTS
+from nasplat.study.search import Objective, Progress, named, search
+from nasplat.study.storage import open_storage
+from nasplat.study.surrogate import Surrogate
 
 LISTED = 0.5
 """Share of a stage's networks that are the best of the stage before; the others are proposed by a model of the stage itself, to which the

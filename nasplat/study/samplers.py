@@ -12,9 +12,9 @@ from collections.abc import Sequence, Set
 import optuna
 from optuna.trial import FrozenTrial
 
-from nasplat.searching.facts import facts_of
-from nasplat.searching.proposing import ATTEMPTS, ArchitectureSampler, signs
 from nasplat.searchspace import Architecture
+from nasplat.study.captured import facts_of
+from nasplat.study.proposals import ATTEMPTS, ArchitectureSampler, signs
 
 
 class ListedSampler(ArchitectureSampler):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import optuna
 
 from nasplat.errors import SearchError
-from nasplat.searching.ledger import Ledger
+from nasplat.study.ledger import Ledger
 
 RESTARTS = 10
 """Workers that died and are started again, together."""
