@@ -31,13 +31,13 @@ from scipy.stats import rankdata
 
 from nasplat.features.view import View
 from nasplat.features.views_on_disk import load_views
-from nasplat.fitting import Labelled
 from nasplat.learners.normal_scores import NormalScores
 from nasplat.predict.contract import counted
 from nasplat.predict.universal import Universal, _moments, _relative, doubt, parts
 from nasplat.predict.zoo import distilled, source
 from nasplat.runs import hardware, versions
 from nasplat.tables.metrics import kendall_tau, spearman_rho
+from nasplat.workflows.fit import Labelled
 
 ZOO = "zoo_in1k"
 TITLES = {

@@ -38,13 +38,13 @@ from families import load
 
 import nasplat
 from nasplat.features.view import with_proxies
-from nasplat.fitting import Labelled, few
 from nasplat.predict.contract import counted
 from nasplat.predict.gennape import Gennape
 from nasplat.predict.trees import evaluate, grow
 from nasplat.predict.universal import Universal
 from nasplat.runs import hardware, versions
 from nasplat.tables.metrics import kendall_tau, ndcg_at, spearman_rho
+from nasplat.workflows.fit import Labelled, few
 
 BUDGETS = {"nb201": (10, 20, 50, 78, 156, 469, 781), "nb101": (10, 20, 50, 100, 172, 424, 781, 4236)}
 PROXIES = (

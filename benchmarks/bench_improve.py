@@ -24,10 +24,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import nasplat
-from nasplat.improving import Settings, improve
 from nasplat.reporting.improved import read_improved, write_improvement
 from nasplat.runs import hardware, versions
 from nasplat.task.training import Budget, train
+from nasplat.workflows.improve import Settings, improve
 
 COLUMNS = ("network", "which", "stage", "seed", "macs", "params", "decide", "test", "seconds", "device", "edits")
 NETWORKS: dict[str, tuple[str, dict[str, Any], int]] = {

@@ -16,13 +16,13 @@ import numpy as np
 import torch
 
 import nasplat
-from nasplat.calibrating import Candidate, by_family
 from nasplat.features.view import view
 from nasplat.predict.latency import LatencyPredictor
 from nasplat.probes import measure_together
 from nasplat.probes.conditions import Conditions
 from nasplat.runs import hardware, versions
 from nasplat.tables.metrics import kendall_tau
+from nasplat.workflows.calibrate import Candidate, by_family
 
 FAMILIES = ("nasbench201", "ofa_mobilenetv3", "hybrid", "mnasnet", "pit")
 

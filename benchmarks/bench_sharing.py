@@ -18,9 +18,9 @@ import torch
 
 import nasplat
 from nasplat.runs import hardware, versions
-from nasplat.supernet.sharing import WAYS, SharedHead
 from nasplat.tables.metrics import kendall_tau, spearman_rho
 from nasplat.task.training import Budget, train
+from nasplat.workflows.pseudo_labels import WAYS, SharedHead
 
 COLUMNS = ("task", "what", "seed", "body", "macs", "decide", "untuned", "seconds")
 TASKS = ("rotation", "jigsaw", "edges", "foreground", "autoencoder")

@@ -28,9 +28,9 @@ from families import FAMILIES, load
 
 import nasplat
 from nasplat.errors import NasplatError
-from nasplat.fitting import Labelled
 from nasplat.runs import hardware, versions
 from nasplat.tables.metrics import kendall_tau, mean_rank, ndcg_at, spearman_rho
+from nasplat.workflows.fit import Labelled
 
 PREDICTOR = "gennape-nb101"
 THREE = ("jacov", "nwot", "synflow")

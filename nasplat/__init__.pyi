@@ -1,21 +1,16 @@
 """The public names of nasplat and where they live; `nasplat/__init__.py` loads each on first use."""
 
-from .calibrating import calibrate as calibrate
 from .errors import NasplatError as NasplatError
-from .exporting import check_export as check_export
-from .exporting import export as export
 from .frontends import block as block
 from .frontends import read_published as read_published
 from .frontends import rebuild as rebuild
 from .graph import Graph as Graph
 from .graph.drawing import draw as draw
 from .graph.drawing import draw_diff as draw_diff
-from .improving import improve as improve
 from .inputs import capture as capture
 from .inputs import load_predictor as load_predictor
 from .inputs import load_table as load_table
 from .inputs import score as score
-from .labelling import label as label
 from .predict import Prediction as Prediction
 from .probes import measure as measure
 from .probes import proxies as proxies
@@ -50,6 +45,11 @@ from .task import Task as Task
 from .task import load_task as load_task
 from .testing import check_predictor as check_predictor
 from .testing import check_space as check_space
+from .workflows.calibrate import calibrate as calibrate
+from .workflows.export import check_export as check_export
+from .workflows.export import export as export
+from .workflows.improve import improve as improve
+from .workflows.label import label as label
 
 __version__: str
 __all__: list[str]

@@ -522,7 +522,7 @@ def measure(
 
 
 def _calibrate(spaces: tuple[str, ...], n: int, conditions: Any, as_json: bool) -> None:
-    from nasplat.calibrating import calibrate
+    from nasplat.workflows.calibrate import calibrate
 
     with _progress("networks", as_json) as update:
         predictor = calibrate(spaces, n, conditions, report=update)
@@ -575,7 +575,7 @@ def fit(
 ) -> None:
     """Train a predictor on a labelled table; prints its quality beside MACs and parameters alone."""
     import nasplat
-    from nasplat.fitting import fit_and_save
+    from nasplat.workflows.fit import fit_and_save
 
     if (family == "aiop") != (tasks is not None) or (tasks is None) != (metric is not None):
         raise InputError(
@@ -624,7 +624,7 @@ def _fit_tasks(
     as_json: bool,
 ) -> None:
     import nasplat
-    from nasplat.fitting import fit_tasks
+    from nasplat.workflows.fit import fit_tasks
 
     tables = {}
     for word in tasks:
@@ -734,8 +734,8 @@ def evaluate(
 ) -> None:
     """Judge a predictor on labelled networks: rank agreement, error, coverage, beside the baselines."""
     import nasplat
-    from nasplat.fitting import distinct, few, split
-    from nasplat.fitting import evaluate as judge
+    from nasplat.workflows.fit import distinct, few, split
+    from nasplat.workflows.fit import evaluate as judge
 
     table = nasplat.load_table(table_path, space=space, metric=metric, **_pairs(preset))
     if without is not None:
@@ -1170,7 +1170,7 @@ def search(context: click.Context, space: str, out: Path, as_json: bool, workers
     runs.choose(out, chosen, "best first objective")
     if supernet is not None:
         import nasplat
-        from nasplat.handover import show
+        from nasplat.workflows.deliver import show
 
         example: Any = chosen.example_input
         certificate = nasplat.export(supernet.subnet(chosen), out / "best.onnx", example, task=data)
@@ -1284,8 +1284,8 @@ def label(context: click.Context, space: str, task: str, n: int, out: Path, as_j
 
     The same command resumes after any interruption, and joins in from other machines when they share the storage.
     """
-    from nasplat.labelling import label as labelled
     from nasplat.task.training import Budget
+    from nasplat.workflows.label import label as labelled
 
     loaded, _ = _load(space, o["preset"], task)
     given = None if o["architectures"] is None else [line.strip() for line in o["architectures"] if line.strip()]
@@ -1357,10 +1357,10 @@ def improve(context: click.Context, network: str, out: Path, as_json: bool, **o:
     import torch
 
     import nasplat
-    from nasplat.improving import Settings
     from nasplat.inputs import resolve
     from nasplat.reporting.improved import Trainings, write_improvement
     from nasplat.task.training import Budget
+    from nasplat.workflows.improve import Settings
 
     torch.manual_seed(o["seed"])
     module, shape = _buildable(resolve(network), _shape(o["shape"]))
@@ -1436,9 +1436,9 @@ def export(network: str, path: Path, shape: str | None, check: bool, seed: int, 
     import torch
 
     import nasplat
-    from nasplat.exporting import OnnxNetwork
     from nasplat.frontends import OnnxFile
     from nasplat.inputs import resolve
+    from nasplat.workflows.export import OnnxNetwork
 
     torch.manual_seed(seed)
     found = resolve(network)

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from nasplat import exporting, runs
+from nasplat import runs
 from nasplat.inputs import load_predictor, score
 from nasplat.reporting import write_report
 from nasplat.searchspace import Architecture, Space, load_space
@@ -27,6 +27,7 @@ from nasplat.study import Limits
 from nasplat.supernet import Supernet
 from nasplat.task import Task, load_task
 from nasplat.task.training import Budget, train_architecture
+from nasplat.workflows import export as exporting
 
 SPACE = "nasbench201"
 PRESETS: dict[str, Any] = {"width": 8, "cells": 1, "image": 16, "channels": 1}

@@ -23,12 +23,8 @@ import optuna
 import torch
 
 from nasplat import __version__, content, forecast
-from nasplat.calibrating import calibrate, time_architecture
 from nasplat.errors import SearchError
-from nasplat.exporting import export
-from nasplat.handover import Member, agreement, hand_over, show
 from nasplat.inputs import capture, compared, load_predictor, resolve
-from nasplat.pilots import Quality, learn_quality
 from nasplat.predict.contract import trained_on
 from nasplat.predict.latency import LatencyPredictor
 from nasplat.predict.registry import load
@@ -54,6 +50,10 @@ from nasplat.supernet.processes import current
 from nasplat.supernet.training import read_checkpoint
 from nasplat.task import Task
 from nasplat.task.training import Budget
+from nasplat.workflows.calibrate import calibrate, time_architecture
+from nasplat.workflows.deliver import Member, agreement, hand_over, show
+from nasplat.workflows.export import export
+from nasplat.workflows.quality import Quality, learn_quality
 
 GROWING = ("trials", "budget", "exports")
 """Settings that a resumed run may have more of."""

@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from nasplat.errors import EditError, ExportError
-from nasplat.exporting import export
 from nasplat.graph import Graph
 from nasplat.graph.drawing import draw_diff
-from nasplat.improving import Candidate, Improvement
 from nasplat.task import Task
+from nasplat.workflows.export import export
+from nasplat.workflows.improve import Candidate, Improvement
 
 FILE = "trained.json"
 

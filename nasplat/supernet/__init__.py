@@ -9,9 +9,9 @@ health.py    how the subnets do, every epoch        compiling.py   blocks compil
 sharing.py   one head for all bodies                supernet.py    the public face
 """
 
-from nasplat.supernet.sharing import PseudoLabel, SharedHead
 from nasplat.supernet.strategy import Lesson, Phase, Strategy
 from nasplat.supernet.supernet import Supernet
 from nasplat.supernet.training import TrainConfig
+from nasplat.workflows.pseudo_labels import PseudoLabel, SharedHead
 
 __all__ = ["Lesson", "Phase", "PseudoLabel", "SharedHead", "Strategy", "Supernet", "TrainConfig"]

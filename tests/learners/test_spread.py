@@ -10,12 +10,12 @@ import pytest
 import nasplat
 from nasplat.errors import PredictorError
 from nasplat.features.view import View, view
-from nasplat.fitting import Labelled, few
 from nasplat.learners.spread import spread
 from nasplat.predict import load
 from nasplat.predict.count import CountBaseline
 from nasplat.predict.finetuned import LOSSES
 from nasplat.tables.metrics import kendall_tau
+from nasplat.workflows.fit import Labelled, few
 
 Data = tuple[list[View], list[float]]
 

@@ -9,12 +9,12 @@ import pytest
 
 import nasplat
 from nasplat.features.view import View, view
-from nasplat.fitting import Labelled, few
 from nasplat.graph import Graph
 from nasplat.predict import Trees
 from nasplat.predict.count import CountBaseline
 from nasplat.predict.gennape import Gennape
 from nasplat.tables.metrics import kendall_tau, mean_rank, ndcg_at, spearman_rho
+from nasplat.workflows.fit import Labelled, few
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ import nasplat
 from nasplat.errors import InputError, PredictorError, TableError
 from nasplat.features.statistics import features
 from nasplat.features.view import view
-from nasplat.fitting import Labelled, distinct, evaluate, fit_and_save, split
 from nasplat.learners import forest
 from nasplat.learners.conformal import half_width
 from nasplat.learners.normal_scores import NormalScores
@@ -19,6 +18,7 @@ from nasplat.predict import trees as trees_module
 from nasplat.predict.count import CountBaseline
 from nasplat.tables.metrics import interval_coverage, kendall_tau
 from nasplat.tables.table import Table
+from nasplat.workflows.fit import Labelled, distinct, evaluate, fit_and_save, split
 
 Data = tuple[list[nasplat.Graph], list[float]]
 

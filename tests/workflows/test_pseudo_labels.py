@@ -10,8 +10,8 @@ import nasplat
 from nasplat.editing import Network
 from nasplat.editing.body import Body, common_sizes
 from nasplat.errors import EditError, SupernetError
-from nasplat.supernet.sharing import Head, SharedHead, mean_shift
 from nasplat.task.training import Budget
+from nasplat.workflows.pseudo_labels import Head, SharedHead, mean_shift
 
 OPTIONS = "train=128&decide=64&test=64"
 

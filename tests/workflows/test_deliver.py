@@ -11,11 +11,11 @@ import torch
 from click.testing import CliRunner
 
 import nasplat
-from nasplat import handover
 from nasplat.cli import cli
 from nasplat.errors import ExportError
-from nasplat.exporting import OnnxNetwork
-from nasplat.handover import Member, agreement, hand_over, show
+from nasplat.workflows import deliver as handover
+from nasplat.workflows.deliver import Member, agreement, hand_over, show
+from nasplat.workflows.export import OnnxNetwork
 
 Image = pytest.importorskip("PIL.Image")
 OPTIONS = {"height": 24, "width": 48, "largest": 12, "train": 8, "decide": 2, "test": 6}

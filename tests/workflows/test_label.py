@@ -22,9 +22,9 @@ from torch import nn
 
 import nasplat
 from nasplat.errors import SearchError, SpaceError
-from nasplat.labelling import draw, read_labels
 from nasplat.study.storage import open_storage
 from nasplat.task.training import Budget
+from nasplat.workflows.label import draw, read_labels
 
 ONE = Budget(epochs=1, batch_size=64)
 

@@ -11,9 +11,9 @@ import pytest
 import nasplat
 from nasplat.errors import SearchError
 from nasplat.inputs import load_predictor
-from nasplat.pilots import learn_quality
 from nasplat.predict.contract import AbstractPredictor
 from nasplat.study.search import named
+from nasplat.workflows.quality import learn_quality
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,10 @@ from torch import nn
 import nasplat
 from nasplat.cli import cli
 from nasplat.errors import EditError
-from nasplat.improving import Settings, improve
 from nasplat.predict.count import CountBaseline
 from nasplat.reporting.improved import Trainings, read_improved, write_improvement
 from nasplat.task.training import Budget
+from nasplat.workflows.improve import Settings, improve
 
 SHAPE = (1, 1, 16, 16)
 SMALL = Settings(rounds=3, parents=4, children=10, finalists=3)

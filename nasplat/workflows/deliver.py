@@ -16,13 +16,13 @@ import numpy as np
 import torch
 
 from nasplat.errors import ExportError, MissingExtraError
-from nasplat.exporting import OnnxNetwork, export
 from nasplat.predict.latency import LatencyPredictor
 from nasplat.probes import time_together
 from nasplat.searchspace import Architecture
 from nasplat.supernet import Supernet
 from nasplat.tables.metrics import kendall_tau
 from nasplat.task import Task
+from nasplat.workflows.export import OnnxNetwork, export
 
 BATCH = 8
 """Examples at once; files of dense answers are large in memory."""

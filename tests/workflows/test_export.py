@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 import nasplat
-from nasplat import exporting
 from nasplat.errors import ExportError
+from nasplat.workflows import export as exporting
 
 
 def test_exported_file_agrees_and_has_a_certificate(

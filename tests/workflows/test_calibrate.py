@@ -11,11 +11,11 @@ import pytest
 from click.testing import CliRunner
 
 import nasplat
-from nasplat import calibrating
-from nasplat.calibrating import candidates, choose
 from nasplat.cli import cli
 from nasplat.errors import InputError
 from nasplat.probes.conditions import Conditions, calibrated
+from nasplat.workflows import calibrate as calibrating
+from nasplat.workflows.calibrate import candidates, choose
 
 
 @pytest.fixture
