@@ -34,7 +34,7 @@ import nasplat
 from nasplat.frontends.torch_capture import as_example, unpack
 from nasplat.graph import Graph
 from nasplat.graph.cost import node_macs
-from nasplat.runs import hardware, versions
+from nasplat.runs.runs import hardware, versions
 
 COLUMNS = (
     *(

@@ -16,8 +16,8 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from nasplat import demo
-from nasplat.runs import hardware, versions
+from nasplat.runs import demo
+from nasplat.runs.runs import hardware, versions
 
 COLUMNS = (
     "configuration",

@@ -12,7 +12,8 @@ import csv
 from pathlib import Path
 
 import nasplat
-from nasplat import content, demo
+from nasplat import content
+from nasplat.runs import demo
 from nasplat.tables.metrics import kendall_tau
 
 

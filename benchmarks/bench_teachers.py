@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 
 import nasplat
-from nasplat.runs import hardware, versions
+from nasplat.runs.runs import hardware, versions
 from nasplat.supernet.strategy import end
 from nasplat.supernet.teacher import Ranks
 from nasplat.tables.metrics import kendall_tau

@@ -14,7 +14,7 @@ from .inputs import score as score
 from .predict import Prediction as Prediction
 from .probes import measure as measure
 from .probes import proxies as proxies
-from .reporting import write_report as write_report
+from .runs import write_report as write_report
 from .searchspace import Architecture as Architecture
 from .searchspace import Option as Option
 from .searchspace import Pick as Pick

@@ -899,7 +899,7 @@ def train(
     --train.strategy=ovo distils online: a sampled subnet learns from another (--train.teacher=sampled or largest), or from --teacher.
     --from trains one subnet of an earlier run further and exports it. Started by torchrun, all its processes train together.
     """
-    from nasplat import runs
+    from nasplat.runs import runs
     from nasplat.supernet import TrainConfig
     from nasplat.supernet.processes import join, leave
     from nasplat.supernet.strategy import end
@@ -1052,7 +1052,7 @@ def search(context: click.Context, space: str, out: Path, as_json: bool, workers
     Further options: --train.epochs=10 and other settings of the supernet. On several machines start the same command with one
     --storage that all can reach.
     """
-    from nasplat import runs
+    from nasplat.runs import runs
     from nasplat.study.workers import PARENT, end_with_parent, share_out
     from nasplat.supernet import TrainConfig
 
@@ -1184,7 +1184,7 @@ def search(context: click.Context, space: str, out: Path, as_json: bool, workers
             if not as_json:
                 _print(None, False, lambda: _files_table(files, data.metric_name))
         show(out / "best.onnx", data, out / "pictures")
-    from nasplat.reporting import write_report
+    from nasplat.runs import write_report
 
     page = write_report(out)
     if not as_json:
@@ -1358,7 +1358,7 @@ def improve(context: click.Context, network: str, out: Path, as_json: bool, **o:
 
     import nasplat
     from nasplat.inputs import resolve
-    from nasplat.reporting.improved import Trainings, write_improvement
+    from nasplat.runs.improvement import Trainings, write_improvement
     from nasplat.task.training import Budget
     from nasplat.workflows.improve import Settings
 
@@ -1465,7 +1465,7 @@ def export(network: str, path: Path, shape: str | None, check: bool, seed: int, 
 @click.argument("run", type=click.Path(path_type=Path))
 def report(run: Path) -> None:
     """Write report.html of a run folder: Pareto set, history, the chosen network, certificate, replay."""
-    from nasplat.reporting import write_report
+    from nasplat.runs import write_report
 
     click.echo(str(write_report(run)))
 
@@ -1479,7 +1479,7 @@ def report(run: Path) -> None:
 @click.pass_context
 def replay(context: click.Context, run: Path, out: Path | None, as_json: bool) -> None:
     """Repeat a run with its recorded command, and say whether it ends the same."""
-    from nasplat import runs
+    from nasplat.runs import runs
 
     out = out or run / "replay"
     words = runs.with_out(runs.recorded(run), out)
@@ -1500,7 +1500,7 @@ def replay(context: click.Context, run: Path, out: Path | None, as_json: bool) -
 @as_json
 def doctor(as_json: bool) -> None:
     """Check the installation: versions, content, and one capture, prediction and rebuild."""
-    from nasplat.runs import diagnose
+    from nasplat.runs.runs import diagnose
 
     rows = diagnose()
     _print(
@@ -1521,7 +1521,7 @@ def doctor(as_json: bool) -> None:
 @as_json
 def demo(out: Path, seed: int, fast: bool, as_json: bool) -> None:
     """The whole way on embedded data: score, supernet, guided search, export, and a fair comparison."""
-    from nasplat.demo import FAST, FULL, run
+    from nasplat.runs.demo import FAST, FULL, run
 
     say = (lambda text: None) if as_json else click.echo
     result = run(out, seed, FAST if fast else FULL, say=say, progress=lambda what: _progress(what, as_json))

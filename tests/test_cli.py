@@ -15,8 +15,8 @@ from click.testing import CliRunner
 
 import nasplat
 from nasplat import cli as cli_module
-from nasplat import runs
 from nasplat.cli import _worker_command, cli
+from nasplat.runs import runs
 from nasplat.study.storage import open_storage
 
 CELL = "nasbench201:|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|"
@@ -201,7 +201,7 @@ def test_doctor_finds_everything_well() -> None:
 
 
 def test_demo_runs_small_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from nasplat import demo
+    from nasplat.runs import demo
     from nasplat.task.training import Budget
 
     tiny = demo.Scale(1, 4, 2, 1, Budget(epochs=1, batch_size=64, lr=5e-3), 1.2e6)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import nasplat
 from nasplat.errors import SearchError, SupernetError
-from nasplat.runs import pareto_rows, run_search
+from nasplat.runs.runs import pareto_rows, run_search
 
 
 class Dense(nn.Module):

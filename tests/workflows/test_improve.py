@@ -14,7 +14,7 @@ import nasplat
 from nasplat.cli import cli
 from nasplat.errors import EditError
 from nasplat.predict.count import CountBaseline
-from nasplat.reporting.improved import Trainings, read_improved, write_improvement
+from nasplat.runs.improvement import Trainings, read_improved, write_improvement
 from nasplat.task.training import Budget
 from nasplat.workflows.improve import Settings, improve
 

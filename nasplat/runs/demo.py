@@ -19,9 +19,8 @@ from typing import Any
 
 import torch
 
-from nasplat import runs
 from nasplat.inputs import load_predictor, score
-from nasplat.reporting import write_report
+from nasplat.runs import runs, write_report
 from nasplat.searchspace import Architecture, Space, load_space
 from nasplat.study import Limits
 from nasplat.supernet import Supernet

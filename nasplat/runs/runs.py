@@ -22,13 +22,14 @@ import numpy as np
 import optuna
 import torch
 
-from nasplat import __version__, content, forecast
+from nasplat import __version__, content
 from nasplat.errors import SearchError
 from nasplat.inputs import capture, compared, load_predictor, resolve
 from nasplat.predict.contract import trained_on
 from nasplat.predict.latency import LatencyPredictor
 from nasplat.predict.registry import load
 from nasplat.probes.conditions import Conditions, cache, device_name
+from nasplat.runs import forecast
 from nasplat.searchspace import Architecture, Space, list_spaces, load_space
 from nasplat.study import (
     AbstractObjective,

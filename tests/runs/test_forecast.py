@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 import nasplat
-from nasplat import forecast
 from nasplat.cli import cli
+from nasplat.runs import forecast
 from nasplat.study import AbstractObjective, OutsideSupport, Trained
 from nasplat.supernet import TrainConfig
 from nasplat.task.training import Budget

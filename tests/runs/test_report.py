@@ -19,8 +19,8 @@ import nasplat
 from nasplat.cli import cli
 from nasplat.errors import SearchError
 from nasplat.graph.drawing import Box, draw, fold
-from nasplat.reporting.page import _agreement, render
-from nasplat.runs import describe
+from nasplat.runs.page import _agreement, render
+from nasplat.runs.runs import describe
 from nasplat.study.ledger import STOPPED
 from nasplat.study.storage import open_storage
 

@@ -22,8 +22,8 @@ from sklearn.preprocessing import OrdinalEncoder
 
 from nasplat.errors import SearchError
 from nasplat.graph.drawing import draw, draw_diff
-from nasplat.reporting.curves import training_section
-from nasplat.reporting.handed import files_section, pictures_section, predictors_section
+from nasplat.runs.delivered import files_section, pictures_section, predictors_section
+from nasplat.runs.supernet_curves import training_section
 from nasplat.searchspace import Architecture
 from nasplat.study.ledger import STOPPED
 from nasplat.study.stages import PLAN
