@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 import nasplat
-from nasplat.cli import cli
+from nasplat.cli.verbs import cli
 from nasplat.runs import forecast
 from nasplat.study import AbstractObjective, OutsideSupport, Trained
 from nasplat.supernet import TrainConfig

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from torch import nn
 
 import nasplat
-from nasplat.cli import cli
+from nasplat.cli.verbs import cli
 from nasplat.errors import SearchError
 from nasplat.graph.drawing import Box, draw, fold
 from nasplat.runs.page import _agreement, render

@@ -14,8 +14,8 @@ import pytest
 from click.testing import CliRunner
 
 import nasplat
-from nasplat import cli as cli_module
-from nasplat.cli import _worker_command, cli
+from nasplat.cli import verbs as cli_module
+from nasplat.cli.verbs import _worker_command, cli
 from nasplat.runs import runs
 from nasplat.study.storage import open_storage
 

@@ -1,6 +1,6 @@
 """A worker of a search whose candidates and surroundings fail on purpose; run as a process by `test_faults.py`.
 
-    python tests/faults.py <storage> <trials> <log> <fault> …
+    python tests/faults/failing_worker.py <storage> <trials> <log> <fault> …
 
 The log gets one line per evaluation begun: key and process.
 """
