@@ -1,7 +1,8 @@
 """Measures of the source tree: rooms, imports, circles of files, sizes, and what the docstrings of public names say.
 
-`python tests/house.py` prints them for `nasplat/`, `python tests/house.py FOLDER` for another copy of the package;
-`tests/test_floors.py` reads the same functions.
+`python tests/house.py` prints them for `nasplat/`, `python tests/house.py FOLDER` for another copy of the package, and
+`python tests/house.py --lacking nasplat.graph` which public names of a room lack what; `tests/test_floors.py` reads the
+same functions.
 """
 
 from __future__ import annotations
@@ -169,29 +170,64 @@ class Callable_:
     needs_args: bool
     needs_returns: bool
     needs_raises: bool
+    inherits: bool
+    """A method whose docstring may rest on that of a base class of the package."""
+
+    @property
+    def lacks(self) -> list[str]:
+        """Sections that a reader misses."""
+        wanted = {
+            "docstring": (True, self.has_doc),
+            "Args": (self.needs_args and not self.inherits, self.has_args),
+            "Returns": (self.needs_returns and not self.inherits, self.has_returns),
+            "Raises": (self.needs_raises and not self.inherits, self.has_raises),
+        }
+        return [w for w, (needs, has) in wanted.items() if needs and not has]
 
 
 def callables(package: Path = PACKAGE) -> list[Callable_]:
     """Every function, method and class of the package."""
-    return [
-        c
-        for name, path in files(package).items()
-        for c in _callables(ast.parse(path.read_text(encoding="utf-8")), name, True)
-    ]
+    trees = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in files(package).items()}
+    bases = {
+        node.name: ({ast.unparse(b).split("[")[0].split(".")[-1] for b in node.bases}, _documented(node))
+        for tree in trees.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+    }
+    return [c for name, tree in trees.items() for c in _callables(tree, name, True, bases)]
 
 
-def _callables(tree: ast.AST, place: str, public: bool, nested: bool = False) -> Iterator[Callable_]:
+Bases = dict[str, tuple[set[str], set[str]]]
+"""For every class the names of the classes above it, and the methods that have a docstring."""
+
+
+def _documented(node: ast.ClassDef) -> set[str]:
+    return {n.name for n in node.body if isinstance(n, ast.FunctionDef) and ast.get_docstring(n)}
+
+
+def _inherited(name: str, bases: Bases) -> set[str]:
+    """Methods that the classes above a class document."""
+    above = [b for b in bases.get(name, (set(), set()))[0] if b in bases and b != name]
+    return {m for b in above for m in bases[b][1] | _inherited(b, bases)}
+
+
+def _callables(
+    tree: ast.AST, place: str, public: bool, bases: Bases, nested: bool = False, above: frozenset[str] = frozenset()
+) -> Iterator[Callable_]:
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             seen = public and not nested and not node.name.startswith("_")
             is_class = isinstance(node, ast.ClassDef)
-            yield _described(node, place, seen)
-            yield from _callables(node, f"{place}.{node.name}", seen, nested or not is_class)
+            yield _described(node, place, seen, node.name in above)
+            inherited = frozenset(_inherited(node.name, bases)) if is_class else frozenset[str]()
+            yield from _callables(node, f"{place}.{node.name}", seen, bases, nested or not is_class, inherited)
         else:
-            yield from _callables(node, place, public, nested)
+            yield from _callables(node, place, public, bases, nested, above)
 
 
-def _described(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, place: str, seen: bool) -> Callable_:
+def _described(
+    node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, place: str, seen: bool, inherits: bool
+) -> Callable_:
     text = ast.get_docstring(node) or ""
     has = {w: bool(re.search(rf"^\s*{w}s?:\s*$", text, re.M)) for w in ("Arg", "Return", "Yield", "Raise", "Example")}
     is_class = isinstance(node, ast.ClassDef)
@@ -218,7 +254,22 @@ def _described(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, plac
         bool(names),
         returns,
         raises,
+        inherits,
     )
+
+
+TERSE = re.compile(r"^\s+\w+: (Of |\w+\.?$|\w+ \w+\.?$)", re.M)
+"""An argument line that only its author understands: "Of …", or fewer than three words."""
+
+
+def terse(package: Path = PACKAGE) -> list[str]:
+    """Argument lines that begin with "Of" or have fewer than three words, with their place."""
+    return [
+        f"{name}:{i} {line.strip()}"
+        for name, path in files(package).items()
+        for i, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if TERSE.match(line) and "=" not in line
+    ]
 
 
 def main(package: Path) -> None:
@@ -258,7 +309,18 @@ def main(package: Path) -> None:
     ):
         print(f"  that need {word}: {len(needs)}, have it: {sum(map(has, needs))}")
     print(f"  public names with an Example: {sum(c.has_example for c in public)}")
+    print(f"public names that lack a section: {sum(bool(c.lacks) for c in public)}")
+    print(f"terse argument lines: {len(terse(package))}")
+
+
+def lacking(package: Path = PACKAGE, start: str = "nasplat") -> list[str]:
+    """Public names that lack a section, one line each, and terse argument lines, of modules that begin with a name."""
+    found = [f"{c.place} {c.name}: {', '.join(c.lacks)}" for c in callables(package) if c.is_public and c.lacks]
+    return [line for line in (*found, *terse(package)) if line.startswith(start)]
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else PACKAGE)
+    if sys.argv[1:2] == ["--lacking"]:
+        print("\n".join(lacking(start=sys.argv[2] if len(sys.argv) > 2 else "nasplat")))
+    else:
+        main(Path(sys.argv[1]) if len(sys.argv) > 1 else PACKAGE)

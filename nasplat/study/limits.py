@@ -5,13 +5,16 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from nasplat.errors import SearchError, SpaceError
 from nasplat.searchspace import QUANTITIES, Architecture, Space
-from nasplat.study.captured import count
+from nasplat.study.captured import count, facts_of
 from nasplat.study.objectives import OutsideSupport
 
 ATTEMPTS = 40
+MISSES = 1000
+"""Draws in a row that give nothing new before a space counts as exhausted."""
 
 
 @dataclass(frozen=True)
@@ -119,3 +122,42 @@ class Limits:
             except OutsideSupport:
                 excess += 1.0
         return excess
+
+
+def draw_distinct(
+    space: Space,
+    n: int,
+    rng: random.Random,
+    limits: Mapping[Any, float] | Limits | None = None,
+    accept: Callable[[Architecture], bool] | None = None,
+) -> dict[str, Architecture]:
+    """Random networks of a space that compute different things, each inside the limits.
+
+    A longer draw of the same generator begins with a shorter one.
+
+    Args:
+        space: Space to draw from.
+        n: Number of networks wanted.
+        rng: Generator that decides the draws.
+        limits: Largest allowed cost by name or objective, as for `search`; None for none.
+        accept: Tells whether a network inside the limits is wanted; None accepts all.
+
+    Returns:
+        Architectures by what they compute (the key of the canonical architecture's graph), in the order drawn. Fewer than
+        n where `MISSES` draws in a row gave nothing new. An architecture that cannot be captured stands under its own
+        text, so that whoever evaluates it records why.
+    """
+    bounds = limits if isinstance(limits, Limits) else Limits.of(limits)
+    found: dict[str, Architecture] = {}
+    missed = 0
+    while len(found) < n and missed < MISSES:
+        member = bounds.draw(space, rng)
+        try:
+            key = facts_of(member).key
+        except Exception:
+            key = str(member)
+        is_new = key not in found and (accept is None or accept(member))
+        missed = 0 if is_new else missed + 1
+        if is_new:
+            found[key] = member
+    return found

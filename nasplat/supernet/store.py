@@ -100,8 +100,9 @@ class Store:
         if self.rules[key] is None or len(stored) != len(shape):
             return False  # `take` says what is wrong
         return any(
-            want > have and how != TOKENS for have, want, how in zip(stored, shape, self.rules[key].axes, strict=True)
-        )  # type: ignore[union-attr]
+            want > have and how != TOKENS
+            for have, want, how in zip(stored, shape, self.rules[key].axes, strict=True)  # type: ignore[union-attr]
+        )
 
     def grow(self, key: str, value: Tensor, rule: Rule | None) -> None:
         """Hold a parameter that is new, or larger than before: what was there keeps its place.

@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import math
-import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from typing import Any
 
 from nasplat.errors import TableError
 from nasplat.tables.metrics import kendall_tau
+from nasplat.tables.splits import by_shares
 
 KEYS = ("architecture", "arch_str", "genotype", "arch", "config", "key")
 """Columns that may hold the architecture, first match wins."""
@@ -142,15 +142,7 @@ class Table:
             names = [str(a.canonical()) for a in self.architectures]
         else:
             names = [row[self.key] for row in self.rows]
-        groups = sorted(set(names))
-        random.Random(f"split {seed}").shuffle(groups)
-        first = round(len(groups) * shares[0])
-        second = first + round(len(groups) * shares[1])
-        part = {name: (0 if i < first else 1 if i < second else 2) for i, name in enumerate(groups)}
-        found: list[list[int]] = [[], [], []]
-        for i, name in enumerate(names):
-            found[part[name]].append(i)
-        train, decide, test = (self.take(rows) for rows in found)
+        train, decide, test = (self.take(rows) for rows in by_shares(names, seed, shares))
         return train, decide, test
 
     def join(self, other: Table, on: str | None = None) -> Table:

@@ -25,7 +25,7 @@ from nasplat.study.ledger import Ledger, is_counted
 from nasplat.study.liveness import Watch
 from nasplat.study.storage import open_storage
 
-WORKER = Path(__file__).parent / "faults.py"
+WORKER = Path(__file__).parent / "failing_worker.py"
 TRIALS = int(os.environ.get("NASPLAT_FAULT_TRIALS", "40"))
 """Of the run with failing candidates; `-s` shows how often each fault was met."""
 

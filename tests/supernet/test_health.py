@@ -175,7 +175,7 @@ def test_bad_watching_is_refused(vit: nasplat.Space, task: nasplat.Task) -> None
 def test_a_step_waits_for_no_device(
     name: str, strategy: str, task: nasplat.Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On the meta device reading a value is an error, as it would be a wait on a GPU. (torch's update kernel does not exist there.)"""
+    """On the meta device reading a value is an error, as it would be a wait on a GPU. Torch's update kernel does not exist there."""
     space = nasplat.load_space(name, **SMALL[name])
     supernet = nasplat.Supernet(space, task, seed=0)
     for key, weight in supernet.store.weights.items():

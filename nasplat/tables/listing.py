@@ -1,0 +1,64 @@
+"""One description of a printed table for the terminal, for Markdown and for a page: text stands left, numbers right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Columns and rows of text, ready to be shown; whoever makes it has formatted the numbers."""
+
+    columns: Sequence[str]
+    """Heading of every column, with its unit."""
+    rows: Sequence[Sequence[str]]
+    """Cells of every row, as many as there are columns."""
+    title: str = ""
+    """Line above the table; empty for none."""
+
+    def __post_init__(self) -> None:
+        """Check that every row has a cell for every column."""
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(
+                    f"expected {len(self.columns)} cells ({', '.join(self.columns)}), got {len(row)}: {row}"
+                )
+
+    @property
+    def is_number(self) -> list[bool]:
+        """For every column, whether all its cells that say something begin with a number."""
+        columns = zip(*self.rows, strict=True) if self.rows else ((),) * len(self.columns)
+        return [any(c.strip(_NOTHING) for c in cells) and all(map(_is_number, cells)) for cells in columns]
+
+    def told(self) -> Listing:
+        """The same table without columns in which every cell is empty."""
+        kept = [i for i in range(len(self.columns)) if any(row[i] for row in self.rows)]
+        return Listing([self.columns[i] for i in kept], [[row[i] for i in kept] for row in self.rows], self.title)
+
+    def markdown(self) -> str:
+        """The table in Markdown; the title stands above it as a paragraph."""
+        ends = ["---:" if number else "---" for number in self.is_number]
+        lines = [self.columns, ends, *([c.replace("|", "\\|").replace("\n", " ") for c in row] for row in self.rows)]
+        text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+        return f"{self.title}\n\n{text}" if self.title else text
+
+    def html(self) -> str:
+        """The table as HTML; cells are escaped, the title is its caption."""
+        sides = [' class="number"' if number else "" for number in self.is_number]
+        head = "".join(f"<th{s}>{escape(c)}</th>" for s, c in zip(sides, self.columns, strict=True))
+        body = "".join(
+            "<tr>" + "".join(f"<td{s}>{escape(c)}</td>" for s, c in zip(sides, row, strict=True)) + "</tr>"
+            for row in self.rows
+        )
+        caption = f"<caption>{escape(self.title)}</caption>" if self.title else ""
+        return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+_NOTHING = " -–"
+
+
+def _is_number(cell: str) -> bool:
+    text = cell.strip(_NOTHING).lstrip("≥≤<>=[+−- ")
+    return not text or text[0].isdigit()
