@@ -10,7 +10,7 @@ from .graph.drawing import draw_diff as draw_diff
 from .inputs import capture as capture
 from .inputs import load_predictor as load_predictor
 from .inputs import load_table as load_table
-from .inputs import score as score
+from .inputs import load_task as load_task
 from .predict import Prediction as Prediction
 from .probes import measure as measure
 from .probes import proxies as proxies
@@ -42,7 +42,6 @@ from .supernet import Supernet as Supernet
 from .supernet import TrainConfig as TrainConfig
 from .tables.table import Table as Table
 from .task import Task as Task
-from .task import load_task as load_task
 from .testing import check_predictor as check_predictor
 from .testing import check_space as check_space
 from .workflows.calibrate import calibrate as calibrate
@@ -50,6 +49,7 @@ from .workflows.export import check_export as check_export
 from .workflows.export import export as export
 from .workflows.improve import improve as improve
 from .workflows.label import label as label
+from .workflows.score import score as score
 
 __version__: str
 __all__: list[str]

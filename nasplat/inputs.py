@@ -7,30 +7,41 @@ computation graphs; `#name` picks one).
 
 from __future__ import annotations
 
-import random
-from collections.abc import Mapping, Sequence
-from copy import copy
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
+from urllib.parse import parse_qsl
 
 from torch import nn
 
 from nasplat import content
-from nasplat.errors import ContentError, InputError, MissingExtraError, SpaceError
+from nasplat.errors import ContentError, InputError, MissingExtraError, SpaceError, TaskError
 from nasplat.frontends import OnnxFile, capture_module, read_published
 from nasplat.graph import Graph
-from nasplat.predict import Prediction, load
+from nasplat.predict import load
 from nasplat.predict.contract import AbstractPredictor
 from nasplat.probes.conditions import calibrated
 from nasplat.searchspace import Architecture, Space, list_spaces, load_space
 from nasplat.tables.table import Table, read_table
+from nasplat.task import Task, stereo
+from nasplat.task.derived import QUESTIONS, derived
+from nasplat.task.digits import digits
+from nasplat.task.files import from_folder
 
 DEFAULT_INPUT = (1, 3, 224, 224)
 ZOO = "imagenet"
 """Shipped predictor of ImageNet top-1."""
-STAND = 200
-"""Random architectures that stand for a search space."""
+NAMED: dict[str, Callable[..., Task]] = {
+    "digits-clutter": partial(digits, "digit"),
+    "digits-mask": partial(digits, "mask"),
+    "digits-place": partial(digits, "place"),
+    "stereo-synthetic": stereo.synthetic,
+}
+PAIRS = "stereo:"
+PAIRS = "stereo:"
+"""What stands before a folder of stereo pairs."""
 GRAMMAR = "space:encoding, file.py:factory, model.onnx, timm:name, graphs.json.gz#name, or an architecture's JSON line"
 
 
@@ -227,86 +238,38 @@ def load_table(
     return read_table(file, metric, parse, larger_is_better, chosen.row_readers, key, where)
 
 
-@dataclass(frozen=True)
-class Scored:
-    """One row of `score`."""
-
-    name: str
-    prediction: Prediction
-
-
-def score(
-    items: list[Any],
-    predictor: str | AbstractPredictor = "base",
-    example_input: Any = None,
-    against: str | Space | Sequence[Any] | None = None,
-    recipe: str | None = None,
-    seed: int = 0,
-    known: Table | None = None,
-) -> list[Scored]:
-    """Rank networks: those inside the predictor's support first, best first; the rest by predicted top-1, then by MACs, largest first.
+def load_task(reference: str, **options: Any) -> Task:
+    """A task.
 
     Args:
-        items: Anything `capture` takes.
-        predictor: Name, folder, or a fitted predictor. `base` answers with the percentile in the family that a network belongs to; percentiles of
-            different families are not comparable, see `Prediction.reference`.
-        example_input: Input shape for modules.
-        against: Of `base`: the family to compare with, a search space (200 random architectures stand for it) or at least 20 networks.
-        recipe: Of `base`: how an ImageNet classifier would be trained, such as "a1_in1k" or "augreg_in21k_ft_in1k".
-        seed: Of the random architectures.
-        known: Of predictors with adapters (AIO-P): some twenty labelled networks of the task that is asked about, loaded with a space.
-
-    Returns:
-        Rows in ranking order; every row carries MACs and parameters, inside or outside the support.
+        reference: A name, or a folder with IDX or npz image files or with a folder of pictures per class, or `stereo:` and a folder of stereo
+            pairs; options may follow after `?`. A question of `nasplat.task.derived` and a colon may stand before it.
+        options: Keyword arguments of its maker, such as train=2048 or limit=10000.
 
     Raises:
-        InputError: the predictor has no use for `against`, `recipe` or `known`.
+        TaskError: no such name or folder, or an option it does not take.
     """
-    loaded = load_predictor(predictor) if isinstance(predictor, str) else predictor
-    if against is not None:
-        if not hasattr(loaded, "against"):
-            raise InputError(
-                f"expected a universal predictor beside against, got family {loaded.family!r}.\n  Use 'base'."
-            )
-        loaded = compared(loaded, against, seed)
-    if recipe is not None:
-        if loaded.zoo is None:
-            raise InputError(
-                f"expected a universal predictor beside recipe, got family {loaded.family!r}.\n  Use 'base'."
-            )
-        loaded = copy(loaded)
-        loaded.zoo = cast(Any, loaded.zoo).under(recipe)
-    if known is not None:
-        if not hasattr(loaded, "calibrate"):
-            raise InputError(
-                f"expected a predictor with adapters beside labelled networks, got family {loaded.family!r}.\n  Use family aiop."
-            )
-        loaded = cast(Any, loaded).calibrate([a.canonical().graph() for a in known.architectures], known.labels)
-        loaded.metric = known.metric
-    rows = []
-    for item in items:
-        graph = capture(item, example_input)
-        name = item if isinstance(item, str) else str(item) if isinstance(item, Architecture) else type(item).__name__
-        rows.append(Scored(name, loaded.predict([graph])[0]))
-    return sorted(rows, key=_rank)
+    question, colon, rest = reference.partition(":")
+    if colon and question in QUESTIONS:
+        return derived(question, load_task(rest, **options))
+    reference, asked, words = reference.partition("?")
+    if asked:
+        options = {k: _value(v) for k, v in parse_qsl(words, keep_blank_values=True)} | options
+    made = NAMED.get(reference)
+    pairs = reference.startswith(PAIRS)
+    place = Path(reference.removeprefix(PAIRS))
+    if made is None and not place.is_dir():
+        raise TaskError(
+            f"expected a task name ({', '.join(NAMED)}) or a folder of image files, got {reference!r}.\n  Check the spelling."
+        )
+    try:
+        return made(**options) if made else (stereo.folder if pairs else from_folder)(place, **options)
+    except TypeError as err:
+        raise TaskError(f"task {reference!r} does not take these options: {err}.\n  Leave them out.") from err
 
 
-def _rank(row: Scored) -> tuple[bool, float, bool, float, int]:
-    p = row.prediction
-    return p.mean is None, -(p.mean or 0.0), p.top1 is None, -(p.top1 or 0.0), -p.macs
-
-
-def compared(predictor: Any, against: str | Space | Sequence[Any], seed: int = 0) -> Any:
-    """A universal predictor's copy that tells percentiles within a search space, or among given networks; no label is needed.
-
-    Args:
-        predictor: Of family universal.
-        against: A space, its name, or at least 20 networks.
-        seed: Of the 200 random architectures that stand for a space.
-    """
-    if isinstance(against, str):
-        against = load_space(against)
-    if isinstance(against, Space):
-        space, drawn = against, random.Random(seed)
-        return predictor.against(list(dict.fromkeys(space.sample(seed=drawn.randrange(2**31)) for _ in range(STAND))))
-    return predictor.against(against)
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text

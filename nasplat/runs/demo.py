@@ -19,14 +19,15 @@ from typing import Any
 
 import torch
 
-from nasplat.inputs import load_predictor, score
+from nasplat.inputs import load_predictor, load_task
 from nasplat.runs import runs, write_report
 from nasplat.searchspace import Architecture, Space, load_space
 from nasplat.study import Limits
 from nasplat.supernet import Supernet
-from nasplat.task import Task, load_task
+from nasplat.task import Task
 from nasplat.task.training import Budget, train_architecture
 from nasplat.workflows import export as exporting
+from nasplat.workflows.score import score
 
 SPACE = "nasbench201"
 PRESETS: dict[str, Any] = {"width": 8, "cells": 1, "image": 16, "channels": 1}

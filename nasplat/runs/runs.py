@@ -24,7 +24,7 @@ import torch
 
 from nasplat import __version__, content
 from nasplat.errors import SearchError
-from nasplat.inputs import capture, compared, load_predictor, resolve
+from nasplat.inputs import capture, load_predictor, resolve
 from nasplat.predict.contract import trained_on
 from nasplat.predict.latency import LatencyPredictor
 from nasplat.predict.registry import load
@@ -55,6 +55,7 @@ from nasplat.workflows.calibrate import calibrate, time_architecture
 from nasplat.workflows.deliver import Member, agreement, hand_over, show
 from nasplat.workflows.export import export
 from nasplat.workflows.quality import Quality, learn_quality
+from nasplat.workflows.score import compared
 
 GROWING = ("trials", "budget", "exports")
 """Settings that a resumed run may have more of."""

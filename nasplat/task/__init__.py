@@ -1,10 +1,10 @@
 """What a network is trained and judged on.
 
 task.py    data in three splits, loss, metric      digits.py   the embedded task      files.py   IDX and npz image files
-registry.py tasks by name or path
+derived.py other questions about a task's images   training.py a network trained for a few epochs
+stereo.py  pairs of views, with pairs.py, scenes.py and pictures.py
 """
 
-from nasplat.task.registry import load_task
 from nasplat.task.task import Split, Task
 
-__all__ = ["Split", "Task", "load_task"]
+__all__ = ["Split", "Task"]

@@ -19,6 +19,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from nasplat.errors import SearchError, SpaceError
+from nasplat.inputs import load_task
 from nasplat.searchspace import Architecture, Space, load_space
 from nasplat.searchspace.pick import Rejected
 from nasplat.study import Limits
@@ -27,7 +28,7 @@ from nasplat.study.liveness import Heart, Watch
 from nasplat.study.search import Progress, claim
 from nasplat.study.storage import clean_stop, open_storage
 from nasplat.tables.table import Table
-from nasplat.task import Task, load_task
+from nasplat.task import Task
 from nasplat.task.training import Budget, train_architecture
 
 NAME = "label"
