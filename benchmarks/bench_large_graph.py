@@ -84,6 +84,7 @@ def main() -> None:
         )
         text = graph.to_json()
         seen = arrays(graph)
+        changed = altered(graph)
         steps: dict[str, Callable[[], Any]] = {
             "key": lambda graph=graph: fresh(graph).key,
             "costs": lambda graph=graph: fresh(graph).cost,
@@ -93,7 +94,7 @@ def main() -> None:
             "spectrum": lambda seen=seen: spectrum(len(seen), seen.edges),
             "to and from JSON": lambda text=text: Graph.from_json(text).to_json(),
             "drawing": lambda graph=graph: nasplat.draw(fresh(graph)),
-            "changes, two blocks apart": lambda graph=graph, other=altered(graph): changes(graph, other),
+            "changes, two blocks apart": lambda graph=graph, changed=changed: changes(graph, changed),
         }
         for name, step in steps.items():
             _, *found[name] = timed(step)
