@@ -8,6 +8,7 @@ computation graphs; `#name` picks one).
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -17,12 +18,13 @@ from urllib.parse import parse_qsl
 from torch import nn
 
 from nasplat import content
-from nasplat.errors import ContentError, InputError, MissingExtraError, SpaceError, TaskError
+from nasplat.errors import ContentError, InputError, MissingExtraError, PredictorError, SpaceError, TaskError
 from nasplat.frontends import OnnxFile, capture_module, read_published
 from nasplat.graph import Graph
 from nasplat.predict import load
 from nasplat.predict.contract import AbstractPredictor
-from nasplat.probes.conditions import calibrated
+from nasplat.predict.latency import LatencyPredictor
+from nasplat.probes.conditions import Conditions
 from nasplat.searchspace import Architecture, Space, list_spaces, load_space
 from nasplat.tables.table import Table, read_table
 from nasplat.task import Task, stereo
@@ -197,6 +199,27 @@ def load_predictor(reference: str) -> AbstractPredictor:
     if predictor.family == "universal":
         predictor.zoo = load(content.locate("predictors", ZOO))
     return predictor
+
+
+def calibrated(conditions: Conditions | None = None) -> LatencyPredictor | None:
+    """Load the latency predictor that `calibrate` kept for these conditions in the user's cache.
+
+    Args:
+        conditions: Device, batch, runtime, precision and threads; by default one example on the CPU in eager torch.
+
+    Returns:
+        The predictor; None where nothing was calibrated under these conditions, and, with a warning, where its folder
+        is broken, since a broken cache is no reason not to score.
+    """
+    folder = (conditions or Conditions()).folder
+    if not (folder / "recipe.toml").exists():
+        return None
+    try:
+        found = load(folder)
+    except PredictorError as err:
+        warnings.warn(f"the latency calibration of this device is left out: {err}", stacklevel=2)
+        return None
+    return found if isinstance(found, LatencyPredictor) else None
 
 
 def load_table(

@@ -13,7 +13,8 @@ from click.testing import CliRunner
 import nasplat
 from nasplat.cli.verbs import cli
 from nasplat.errors import InputError
-from nasplat.probes.conditions import Conditions, calibrated
+from nasplat.inputs import calibrated
+from nasplat.probes.conditions import Conditions
 from nasplat.workflows import calibrate as calibrating
 from nasplat.workflows.calibrate import candidates, choose
 
