@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
 from nasplat.errors import SearchError
+from nasplat.study.directions import signs
 from nasplat.study.ledger import STOPPED
-from nasplat.study.proposals import signs
 
 CURVE = "curve"
 """User attribute: the value after each epoch."""

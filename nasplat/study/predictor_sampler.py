@@ -23,10 +23,11 @@ from scipy.special import ndtr
 
 from nasplat.searchspace import Architecture, Space
 from nasplat.study.captured import facts_of
+from nasplat.study.directions import signs
 from nasplat.study.front_pruner import believed
 from nasplat.study.hypervolume import contributions, front_of
 from nasplat.study.objectives import OutsideSupport
-from nasplat.study.proposals import ArchitectureSampler, signs
+from nasplat.study.proposals import ArchitectureSampler
 from nasplat.study.surrogate import Surrogate
 
 Matrix = NDArray[np.float64]

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import optuna
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
 from nasplat.errors import SearchError, SpaceError
@@ -187,8 +186,3 @@ def _nearest(value: Any, options: Sequence[Any]) -> Any:
         return value
     numbers = [o for o in options if isinstance(o, int | float) and not isinstance(o, bool)]
     return min(numbers, key=lambda o: abs(o - value), default=value)
-
-
-def signs(study: optuna.Study) -> list[float]:
-    """1 for what is maximised, -1 for what is minimised."""
-    return [1.0 if d == StudyDirection.MAXIMIZE else -1.0 for d in study.directions]

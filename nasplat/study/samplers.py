@@ -14,7 +14,8 @@ from optuna.trial import FrozenTrial
 
 from nasplat.searchspace import Architecture
 from nasplat.study.captured import facts_of
-from nasplat.study.proposals import ATTEMPTS, ArchitectureSampler, signs
+from nasplat.study.directions import signs
+from nasplat.study.proposals import ATTEMPTS, ArchitectureSampler
 
 
 class ListedSampler(ArchitectureSampler):

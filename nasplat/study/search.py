@@ -31,6 +31,7 @@ from nasplat.study import (
     PredictorSampler,
 )
 from nasplat.study.captured import facts_of
+from nasplat.study.directions import signs
 from nasplat.study.ledger import STOPPED, Ledger
 from nasplat.study.liveness import Heart, Watch
 from nasplat.study.proposals import ArchitectureSampler
@@ -380,9 +381,8 @@ def architectures(study: optuna.Study, space: Space | None = None) -> list[tuple
         trials = study.best_trials
     else:
         trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        trials = sorted(
-            trials, key=lambda t: t.values[0], reverse=study.direction == optuna.study.StudyDirection.MAXIMIZE
-        )
+        (sign,) = signs(study)
+        trials = sorted(trials, key=lambda t: -sign * t.values[0])
     return [(Architecture.from_json(t.user_attrs["architecture"], space), list(t.values)) for t in trials]
 
 
@@ -393,7 +393,11 @@ def table_of(study: optuna.Study, space: Space | None = None) -> Table:
     for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         row = {k: str(t.user_attrs[k]) for k in ("architecture", "key", "macs", "params")}
         rows.append(row | {n: f"{v:.6g}" for n, v in zip(names, t.values, strict=True)})
-    larger = study.directions[0] == optuna.study.StudyDirection.MAXIMIZE
     return Table(
-        tuple(rows), names[0], "architecture", study.study_name, lambda s: Architecture.from_json(s, space), larger
+        tuple(rows),
+        names[0],
+        "architecture",
+        study.study_name,
+        lambda s: Architecture.from_json(s, space),
+        signs(study)[0] > 0,
     )

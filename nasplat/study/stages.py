@@ -19,6 +19,7 @@ from nasplat.searchspace import Architecture, Space, load_space
 from nasplat.study import AbstractObjective, FrontPruner, Limits, ListedSampler, PredictorSampler
 from nasplat.study.allocation import Plan, allocate, promote
 from nasplat.study.captured import facts_of
+from nasplat.study.directions import signs
 from nasplat.study.ledger import is_counted
 from nasplat.study.proposals import ATTEMPTS
 from nasplat.study.search import Objective, Progress, named, search
@@ -265,6 +266,7 @@ def _values(study: optuna.Study, pilot: Sequence[Architecture]) -> list[float]:
 def _best(study: optuna.Study, space: Space, count: int) -> list[Architecture]:
     """The networks that go on, best first."""
     trials = sorted(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)), key=lambda t: t.number)
-    signs = np.array([1.0 if d == optuna.study.StudyDirection.MAXIMIZE else -1.0 for d in study.directions])
-    values: NDArray[np.float64] = np.array([t.values for t in trials]).reshape(len(trials), len(signs)) * signs
+    values: NDArray[np.float64] = np.array([t.values for t in trials]).reshape(
+        len(trials), len(study.directions)
+    ) * signs(study)
     return [Architecture.from_json(trials[i].user_attrs["architecture"], space) for i in promote(values, count)]

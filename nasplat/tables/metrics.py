@@ -8,6 +8,22 @@ from numpy.typing import ArrayLike, NDArray
 from nasplat.errors import ShapeError
 
 
+def sign(larger_is_better: bool) -> float:
+    """Give the factor that turns a value into one that is better when larger.
+
+    Args:
+        larger_is_better: Whether larger values are the better ones, as for an accuracy but not for an error.
+
+    Returns:
+        1.0 or -1.0.
+
+    Example:
+        >>> max([0.3, 0.1], key=lambda error: sign(larger_is_better=False) * error)
+        0.1
+    """
+    return 1.0 if larger_is_better else -1.0
+
+
 def _pair(predicted: ArrayLike, measured: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     a, b = np.asarray(predicted, np.float64), np.asarray(measured, np.float64)
     if a.ndim != 1 or a.shape != b.shape or len(a) < 2:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from nasplat.errors import TableError
-from nasplat.tables.metrics import kendall_tau
+from nasplat.tables.metrics import kendall_tau, sign
 from nasplat.tables.splits import by_shares
 
 KEYS = ("architecture", "arch_str", "genotype", "arch", "config", "key")
@@ -41,6 +41,12 @@ class Table:
     parse: Callable[[str], Any] | None = None
     """Reads an architecture from its cell, when a space is known."""
     larger_is_better: bool = True
+    """Whether larger labels are the better ones."""
+
+    @property
+    def sign(self) -> float:
+        """Factor, 1.0 or -1.0, that turns a label into one that is better when larger."""
+        return sign(self.larger_is_better)
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -97,6 +97,11 @@ class Task:
                     f"{tuple(split.x.shape[1:])}.\n  Resize them."
                 )
 
+    @property
+    def sign(self) -> float:
+        """Factor, 1.0 or -1.0, that turns a value of the metric into one that is better when larger."""
+        return 1.0 if self.larger_is_better else -1.0
+
     def __repr__(self) -> str:
         return (
             f"Task({self.name}: {len(self.train)} train, {len(self.decide)} decide, {len(self.test)} test of shape "
