@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from nasplat.errors import TaskError
-from nasplat.task import Task
+from nasplat.task.settings import Check
+from nasplat.task.task import Task
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,10 @@ class Budget:
     """Decoupled weight decay."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
-        if self.epochs < 1 or self.batch_size < 1 or self.lr <= 0:
-            raise TaskError(
-                f"expected epochs and batch_size >= 1 and lr > 0, got {self}.\n  A budget of nothing trains nothing."
-            )
+        """Refuse values of the wrong type or outside their range, by name."""
+        check = Check(self, TaskError, "budget").types()
+        check.within("epochs", "batch_size", least=1, advice="A budget of nothing trains nothing.")
+        check.within("lr", above=0, advice="A budget of nothing trains nothing.").within("weight_decay", least=0)
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
