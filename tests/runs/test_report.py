@@ -19,7 +19,8 @@ import nasplat
 from nasplat.cli.verbs import cli
 from nasplat.errors import SearchError
 from nasplat.graph.drawing import Box, draw, fold
-from nasplat.runs.page import _agreement, render
+from nasplat.runs.charts import expectation
+from nasplat.runs.page import render
 from nasplat.runs.runs import describe
 from nasplat.study.ledger import STOPPED
 from nasplat.study.storage import open_storage
@@ -87,9 +88,9 @@ def test_the_report_compares_what_was_expected_with_what_was_measured() -> None:
     objective = lambda a: float(len(set(a.choices.values())))  # noqa: E731
     sampler = nasplat.PredictorSampler(lambda a: 100.0 - objective(a), pool=16, startup=4)
     study = nasplat.search(space, minimize=["macs"], maximize=[objective], n_trials=12, sampler=sampler)
-    found = _agreement(study, study.trials, ["quality", "macs"])
+    found = expectation(study.trials, ["quality", "macs"])
     assert found is not None
-    data, text = found
+    data, text = found.data, found.text
     assert "on 8 networks; MACs alone" in text  # those after the start
     assert "The guide's answers: -1.00 on 12" in text
     assert "with an interval of two standard deviations" in text
