@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
+from nasplat.study.directions import signs
 from nasplat.tables.metrics import kendall_tau
 
 SHOWN = 4000
@@ -31,7 +32,7 @@ class Chart:
 
 def rank(study: optuna.Study) -> Callable[[FrozenTrial], float]:
     """Return a function that gives a trial's first objective so that larger is better."""
-    sign = 1.0 if study.directions[0] == optuna.study.StudyDirection.MAXIMIZE else -1.0
+    sign = signs(study)[0]
     return lambda trial: sign * trial.values[0]
 
 
