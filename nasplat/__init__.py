@@ -1,10 +1,39 @@
-"""nasplat: know how good and how fast a network will be before you train it; then find a better one.
+"""nasplat: know how good and how fast a neural network will be before you train it; then find a better one.
 
-Floors, each importing only those below it:
-0 errors, content, graph, table, metrics   1 capturing, editing   2 searchspace, predict, devices   3 inputs, task   4 measuring
-5 supernet, searching, storage   6 study, stages, forecast, exporting, handover, pilots, calibrating, improving   7 testing, runs, reporting, labelling   8 demo   9 cli
+The floors of the house. A file imports only from floors below its own and from its own room, and no two files import
+each other, however deeply; `tests/test_floors.py` reads this block.
 
-Public names load on first use, so `import nasplat` imports no torch.
+9  cli/          one file per group of verbs: parses, calls, prints
+8  runs/         a run folder: what was asked, done, forecast, repeated, shown in a report; the demo
+7  workflows/    one public verb a file: score, fit, label, calibrate, quality, improve, pseudo_labels, export, deliver
+6  inputs.py     what a string names; every load_*
+6  testing.py    the contracts of spaces and predictors, for one's own: check_space, check_predictor
+5  predict/      graphs and tables in, predictions out: the contract, one family a file, their registry
+5  supernet/     one store of the largest weights of a space; its training; subnets as plain modules
+5  study/        an Optuna study of a space: objectives, limits, samplers, pruner, stages, storage, workers
+4  searchspace/  a function of choices as a space: sample, mutate, count, draw within limits
+4  blocks.py     the parts of networks that files of spaces share
+4  editing/      edits of a captured network, and the module they give
+4  learners/     what families of predictors are made of: encoder, trees, clusters, intervals
+3  frontends/    torch modules, ONNX files and published files become graphs; graphs become modules again
+3  features/     graphs become numbers
+3  probes/       what a network costs on a device, in which runtime; proxies without training
+2  graph/        the computation graph: columns, cost, key, storage, comparison, drawing
+2  tables/       labelled rows, metrics, splits, files of resumable rows, listings
+2  task/         data, loss and metric, stereo pairs among them; settings; a short training
+1  content.py    the folders of spaces, predictors and tables that come with nasplat
+0  errors.py     every error that nasplat raises
+
+Apart: predict and searchspace, study and predict, study and supernet, predict and supernet.
+
+Where a new thing goes, one file and one line each:
+an ONNX operator: its function and its line in the table of frontends/onnx_ops
+a family of predictors: its file in predict/, its line in predict/registry
+a sampler: its file in study/, its line in study/__init__
+a runtime to measure on: its function and its line in the table of probes/runtimes
+a verb: its file in workflows/, its command in cli/
+
+Public names load on first use, so that `import nasplat` imports no torch: `__init__.pyi` lists them with their homes.
 """
 
 from __future__ import annotations

@@ -1,86 +1,113 @@
-"""Imports go downwards only, imports inside functions included."""
+"""The plan in nasplat's docstring holds: imports go downwards, no circles of files, sizes, and docstrings that say it all."""
 
 from __future__ import annotations
 
-import ast
+import re
 from pathlib import Path
 
 import pytest
+from house import PACKAGE, callables, circles, file_arrows, files, imports, lacking, outside, room
 
 import nasplat
 
-PACKAGE = Path(nasplat.__file__).parent
-FLOOR = {
-    "errors": 0,
-    **dict.fromkeys(("content", "graph", "metrics"), 0.25),
-    "table": 0.5,
-    "capturing": 1,
-    "editing": 1.5,
-    **dict.fromkeys(("searchspace", "predict"), 2),
-    "devices": 2.5,
-    **dict.fromkeys(("inputs", "task"), 3),
-    **dict.fromkeys(("measuring", "fitting"), 4),
-    **dict.fromkeys(("supernet", "searching", "storage"), 5),
-    **dict.fromkeys(("study", "exporting", "calibrating"), 6),
-    **dict.fromkeys(("pilots", "handover"), 6.2),
-    "stages": 6.5,
-    **dict.fromkeys(("forecast", "improving"), 6.7),
-    **dict.fromkeys(("testing", "runs", "reporting", "labelling", "workers"), 7),
-    "demo": 8,
-    "cli": 9,
-    "__main__": 10,
+PLAN = {name: int(floor) for floor, name in re.findall(r"^(\d)  (\w+)(?:/|\.py) ", nasplat.__doc__ or "", re.M)}
+APART = {
+    frozenset(pair.split(" and "))
+    for pair in re.findall(r"^Apart: (.*)\.$", nasplat.__doc__ or "", re.M)[0].split(", ")
 }
-APART = [("predict", "searchspace"), ("searching", "predict"), ("searching", "supernet"), ("predict", "supernet")]
-NO_TORCH = ("errors", "content", "graph", "table", "metrics", "predict")
-LEARNS_WITH_TORCH = ("encoder.py", "trunks.py", "contrastive.py", "gennape.py", "universal.py", "aiop.py")
-"""Of predict; the registry imports them on demand, so that trees and counts answer without torch."""
-FILES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py" and "_content" not in p.parts)
+ENTRY = {"nasplat", "__main__"}
+"""The package itself and its command line: above every floor."""
+LATE = {
+    "nasplat.cli": "commands import what they call, so that --help of every verb shows at once",
+}
+"""Files and rooms that import torch, Optuna, scikit-learn or files of ours inside functions, and why."""
+HEAVY = {"torch", "optuna", "sklearn", "torch_geometric", "networkx", "onnx", "onnxruntime", "onnxscript", "scipy"}
+LIGHT = ("errors", "content", "graph", "tables")
+"""Rooms without torch, so that graphs and tables are read where torch is not needed."""
+NAMELESS = ("predict", "learners", "features", "study", "supernet", "graph")
+"""Rooms in which no search space is named."""
+FILES = files()
+IMPORTS = imports()
 
 
-def room(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def test_the_plan_lists_every_room_and_no_other() -> None:
+    rooms = {room(m) for m in FILES} - ENTRY
+    assert rooms == set(PLAN)
+    assert len(APART) == 4
+    assert len([p for p in PACKAGE.iterdir() if p.name not in {"__pycache__", "_content"}]) <= 24
 
 
-def imports(path: Path) -> list[str]:
-    found = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            names = [f"{node.module}.{a.name}" for a in node.names] if node.module == "nasplat" else [str(node.module)]
-            found += names
-        elif isinstance(node, ast.Import):
-            found += [a.name for a in node.names]
-    return found
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_go_downwards(path: Path) -> None:
-    here = room(path)
-    assert here in FLOOR, f"{here} has no floor"
-    for name in imports(path):
-        parts = name.split(".")
-        if parts[0] != "nasplat" or len(parts) == 1 or parts[1].startswith("__"):
+@pytest.mark.parametrize("name", sorted(PLAN))
+def test_imports_go_downwards(name: str) -> None:
+    for i in IMPORTS:
+        here, there = room(i.file), room(i.module)
+        if here != name or there in {here, "nasplat"}:
             continue
-        there = parts[1]
-        assert there in FLOOR, f"{path} imports {name}: import from the module that defines it"
-        assert there == here or FLOOR[there] < FLOOR[here], (
-            f"{path} (floor {FLOOR[here]}) imports {name} (floor {FLOOR[there]})"
-        )
-        assert (here, there) not in APART
-    if here in NO_TORCH and path.name not in LEARNS_WITH_TORCH:
-        assert not [n for n in imports(path) if n.split(".")[0] == "torch"], f"{path} imports torch"
+        assert PLAN[there] < PLAN[here], f"{i.file}:{i.line} (floor {PLAN[here]}) imports {i.module} (floor {PLAN[there]})"
+        assert frozenset((here, there)) not in APART, f"{i.file}:{i.line} imports {i.module}: these rooms stay apart"
+
+
+def test_no_files_import_each_other() -> None:
+    assert circles(file_arrows()) == []
+
+
+def test_circles_are_found_through_functions_and_type_checking(tmp_path: Path) -> None:
+    package = tmp_path / "small"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "a.py").write_text("def f():\n    from small.b import g\n")
+    (package / "b.py").write_text("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from small import c\n")
+    (package / "c.py").write_text("import small.a\n")
+    (package / "d.py").write_text("import small.a\n")
+    assert circles(file_arrows(package)) == [["small.a", "small.b", "small.c"]]
+
+
+def test_late_imports_are_listed_with_their_reason() -> None:
+    def late(module: str) -> bool:
+        return any(module == name or module.startswith(f"{name}.") for name in LATE)
+
+    own = [f"{i.file}:{i.line} imports {i.module}" for i in IMPORTS if (i.deferred or i.typing) and not late(i.file)]
+    other = [
+        f"{module} imports {name}"
+        for module, path in FILES.items()
+        for name, deferred in outside(path)
+        if deferred and name in HEAVY and not late(module)
+    ]
+    assert own + other == []
+    for name in LATE:
+        known = any(i.file.startswith(name) and (i.deferred or i.typing) for i in IMPORTS)
+        heavy = any(d and n in HEAVY for m, p in FILES.items() if m.startswith(name) for n, d in outside(p))
+        assert known or heavy, f"{name} has no late import any more"
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_light_rooms_load_without_torch(name: str) -> None:
+    found = [(m, n) for m, p in FILES.items() if room(m) == name for n, late in outside(p) if not late]
+    assert [m for m, n in found if n in {"torch", "torch_geometric"}] == []
 
 
 def test_predictors_and_searches_never_name_a_space() -> None:
     names = nasplat.list_spaces()
-    for path in FILES:
-        if room(path) in {"predict", "searching", "supernet", "graph"}:
-            text = path.read_text(encoding="utf-8")
-            assert not [n for n in names if f'"{n}"' in text], path
+    for module, path in FILES.items():
+        if room(module) in NAMELESS:
+            text = re.sub(r'""".*?"""', "", path.read_text(encoding="utf-8"), flags=re.S)  # examples may
+            assert not [n for n in names if f'"{n}"' in text], module
 
 
 def test_nothing_unpickles() -> None:
-    for path in FILES:
+    for module, path in FILES.items():
         text = path.read_text(encoding="utf-8")
         for word in ("pickle.load", "torch.load(", "allow_pickle=True", "yaml.load("):
-            assert word not in text, f"{path}: {word}"
+            assert word not in text, f"{module}: {word}"
+
+
+def test_files_functions_and_signatures_stay_small() -> None:
+    long = {m: n for m, p in FILES.items() if (n := len(p.read_text(encoding="utf-8").splitlines())) > 600}
+    assert long == {}
+    functions = [c for c in callables() if not c.is_class]
+    assert [(c.place, c.name, c.lines) for c in functions if c.lines > 80] == []
+    assert [(c.place, c.name, c.parameters) for c in functions if c.parameters > 8] == []
+
+
+def test_every_public_name_says_what_it_takes_gives_and_refuses() -> None:
+    assert lacking() == []
