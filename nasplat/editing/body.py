@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nasplat.editing.network import Network, alive, names_of, read_by
 from nasplat.errors import EditError
-from nasplat.graph.graph import Shape
+from nasplat.graph.columns import Shape
 from nasplat.graph.program import Call
 
 SMALLEST = 2

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, cast
 
-from nasplat.graph.graph import Shape
+from nasplat.graph.columns import Shape
 from nasplat.graph.program import Call, Program
 
 Labels = list[int]

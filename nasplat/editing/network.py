@@ -18,7 +18,7 @@ from nasplat.errors import CaptureError, EditError
 from nasplat.frontends import capture_module
 from nasplat.frontends.rebuild import replayed
 from nasplat.graph import Graph
-from nasplat.graph.graph import Shape
+from nasplat.graph.columns import Shape
 from nasplat.graph.program import Call, Program
 
 NORMS = ("aten.batch_norm.default",)

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasplat.graph import ops
-from nasplat.graph.graph import Graph, Shape
+from nasplat.graph.columns import Shape
+from nasplat.graph.graph import Graph
 
 IDS = {name: i for i, name in enumerate(ops.OPS)}
 UNKNOWN = len(ops.OPS)
@@ -82,10 +83,10 @@ def arrays(graph: Graph, fold_views: bool = True, fold_batchnorm: bool = True, k
     Returns:
         One row per node that is left, in execution order; time and memory linear in nodes and edges.
     """
-    return columns(prepared(graph, fold_views, fold_batchnorm), keep)
+    return unfolded_arrays(prepared(graph, fold_views, fold_batchnorm), keep)
 
 
-def columns(g: Graph, keep: list[int] | None = None) -> Arrays:
+def unfolded_arrays(g: Graph, keep: list[int] | None = None) -> Arrays:
     """Columns of a graph as it stands, nothing folded."""
     rows = list(range(len(g.nodes))) if keep is None else keep
     nodes = [g.nodes[i] for i in rows]

@@ -11,7 +11,8 @@ from functools import lru_cache
 from math import log10, prod
 
 from nasplat.graph import ops
-from nasplat.graph.graph import Attributes, Graph, Node
+from nasplat.graph.columns import Attributes, Node
+from nasplat.graph.graph import Graph
 
 _GROUPS = {
     "conv1": lambda n: n.op == "conv" and prod(n.get("kernel", (1,))) == 1,

@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nasplat.features.arrays import IDS, SPECTRUM, columns, depths, prepared
-from nasplat.features.arrays import spectrum as laplacian_spectrum
+from nasplat.features.arrays import IDS, SPECTRUM, depths, prepared, spectrum, unfolded_arrays
 from nasplat.features.statistics import features
 from nasplat.features.work import executed
 from nasplat.graph import Graph, ops
@@ -141,6 +140,17 @@ class View:
         """2 × MACs / 1e9 of the whole network."""
         return 2 * self.macs / 1e9
 
+    def spectrum(self, size: int = SPECTRUM) -> NDArray[np.float64]:
+        """Compute the smallest eigenvalues of the normalised Laplacian of the undirected graph.
+
+        Args:
+            size: Number of eigenvalues; the default is GENNAPE's 21.
+
+        Returns:
+            Shape (size,), ascending, padded with the largest where the graph has fewer nodes.
+        """
+        return spectrum(len(self), self.edges, size)
+
     def __len__(self) -> int:
         return len(self.op)
 
@@ -162,7 +172,7 @@ def view(graph: Graph) -> View:
         (number[host[s]], number[host[t]]) for s, _, t, _ in g.edges if host[s] != host[t] and host[s] in number
     )
     edges = np.array(list(pairs), np.int64).reshape(-1, 2).T
-    seen = columns(g, kept)
+    seen = unfolded_arrays(g, kept)
     n = len(kept)
     work = seen.macs / max(1.0, seen.macs.sum())
     depth = depths(n, edges)
@@ -254,8 +264,3 @@ def _width_and_side(
     places = (sizes[:, 0] * sizes[:, 1]).astype(np.float64)
     side = np.round(places ** (1 / np.maximum(2, ranks - 2)))
     return sizes[:, 2], np.where(ranks >= 3, side, 1).astype(np.int64)
-
-
-def spectrum(seen: View, size: int = SPECTRUM) -> NDArray[np.float64]:
-    """Smallest eigenvalues of the normalised Laplacian of the undirected graph, see `nasplat.features.arrays`."""
-    return laplacian_spectrum(len(seen), seen.edges, size)

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasplat.graph import ops
-from nasplat.graph.graph import Attributes, Graph, Node, Shape
+from nasplat.graph.columns import Attributes, Node, Shape
+from nasplat.graph.graph import Graph
 
 KINDS = (
     *(

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nasplat.graph.graph import Attributes, Shape
+from nasplat.graph.columns import Attributes, Shape
 
 META = torch.device("meta")
 CPU = torch.device("cpu")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nasplat.graph.graph import Attributes
+from nasplat.graph.columns import Attributes
 
 if TYPE_CHECKING:
     from nasplat.frontends.onnx_reader import Reader

@@ -18,7 +18,8 @@ import numpy as np
 
 from nasplat.errors import CaptureError
 from nasplat.frontends.onnx_ops import attributes_of, normalise, trained_slots
-from nasplat.graph.graph import Attributes, Graph, Node, Shape, Weight
+from nasplat.graph.columns import Attributes, Node, Shape, Weight
+from nasplat.graph.graph import Graph
 
 SMALL = 65_536
 """Constants up to this many elements keep their values."""

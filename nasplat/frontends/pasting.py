@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nasplat.frontends.block import SHELL, SIGNATURE, fill
 from nasplat.frontends.calls import empty, frozen
-from nasplat.graph.graph import Node, Weight
+from nasplat.graph.columns import Node, Weight
 
 if TYPE_CHECKING:
     from nasplat.frontends.recorder import Recorder

@@ -19,7 +19,7 @@ import numpy as np
 
 from nasplat.errors import GraphError, InputError
 from nasplat.graph.graph import Graph
-from nasplat.graph.published import PublishedGraph, as_graph, from_fields
+from nasplat.graph.published import PublishedGraph, from_fields, graph_from_published
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Published:
 
     def as_graph(self) -> Graph:
         """In our vocabulary."""
-        return as_graph(self.graph)
+        return graph_from_published(self.graph)
 
 
 def read_published(path: str | Path) -> list[Published]:

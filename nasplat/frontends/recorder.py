@@ -44,7 +44,8 @@ from nasplat.frontends.digest import digest
 from nasplat.frontends.pasting import replay
 from nasplat.frontends.torch_ops import NOTHING, RANDOM, TRANSPARENT, dtype_name, normalise
 from nasplat.graph import ops
-from nasplat.graph.graph import Attributes, Graph, Node, Weight
+from nasplat.graph.columns import Attributes, Node, Weight
+from nasplat.graph.graph import Graph
 
 MAX_NODES = 100_000
 """A loop over data that never ends stops here."""

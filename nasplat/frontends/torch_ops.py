@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nasplat.graph.graph import Attributes
+from nasplat.graph.columns import Attributes
 
 Arguments = Mapping[str, Any]
 

@@ -1,10 +1,15 @@
-"""What a network computes, op by op, without torch.
+"""What a network computes, operation by operation, without torch.
 
-graph.py  the immutable columns      ops.py   vocabulary       cost.py        MACs, parameters, activation bytes
-key.py    canonical hash             store.py json and npz     statistics.py  features of the predictor's view
+columns.py  nodes, edges and weights        graph.py        `Graph`: columns with costs, key, files, conversions
+cost.py     MACs, parameters, bytes         ops.py          the vocabulary of operations
+key.py      folding and canonical hash      store.py        JSON and npz files
+program.py  calls behind a captured graph   conversions.py  networkx and torch-geometric
+compare.py  two graphs side by side         published.py    the graphs that GENNAPE and AIO-P publish
+drawing.py  a graph as SVG                  summary.py      a graph in one line or one small table
 """
 
-from nasplat.graph.graph import Graph, Node
+from nasplat.graph.columns import Node, Weight
+from nasplat.graph.graph import Graph
 from nasplat.graph.ops import OPS_VERSION
 
-__all__ = ["OPS_VERSION", "Graph", "Node"]
+__all__ = ["OPS_VERSION", "Graph", "Node", "Weight"]

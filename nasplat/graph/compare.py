@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from nasplat.graph import ops
+from nasplat.graph.columns import Node
 from nasplat.graph.cost import node_macs
-from nasplat.graph.graph import Graph, Node
+from nasplat.graph.graph import Graph
 
 _FOLDED = ("batchnorm",)
 """What exporters fold into the operation before."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import log2, prod
 
 from nasplat.graph import ops
-from nasplat.graph.graph import Cost, Graph, Node, Shape
+from nasplat.graph.columns import Columns, Node, Shape
 
 MULTIPLIES = frozenset({*ops.WEIGHTED, *ops.MATMUL, "deform"})
+"""Operations that count multiply-accumulates."""
 
 _PER_ELEMENT: dict[str, int] = {
     # floating-point operations per output element; transcendental functions count one, as in the roofline literature
@@ -30,29 +32,58 @@ _TAPS = {"nearest": 0, "linear": 3, "bilinear": 7, "trilinear": 15, "bicubic": 3
 """Multiplications and additions per output element of an interpolation."""
 
 
-def count(graph: Graph) -> Cost:
-    """All counted quantities of a graph."""
+@dataclass(frozen=True)
+class Cost:
+    """What one forward pass costs, by closed formulas per operation."""
+
+    macs: int
+    """Multiply-accumulates (1 MAC = 2 FLOP)."""
+    params: int
+    """Elements of the trained tensors in use; a shared tensor counts once."""
+    activation_bytes: int
+    """Largest sum of bytes of activations alive at once, weights excluded."""
+    is_lower_bound: bool
+    """True when an operation outside the vocabulary took part."""
+    other_flops: int = 0
+    """Floating-point operations outside matrix products: normalisation, activations, pooling, interpolation, transforms."""
+    weight_bytes: tuple[tuple[str, int], ...] = ()
+    """(dtype, bytes) of the trained tensors in use, sorted by dtype."""
+
+
+def total_cost(graph: Columns) -> Cost:
+    """Count everything that one forward pass of a graph costs.
+
+    Args:
+        graph: Any graph; dead code and views count as they stand.
+
+    Returns:
+        MACs, other arithmetic, parameters, and bytes of weights and activations.
+    """
     used = sorted({w for node in graph.nodes for w in node.weights})
     weights: Counter[str] = Counter()
     for w in used:
         weights[graph.weights[w].dtype] += graph.weights[w].bytes
     inputs = [graph.input_shapes(i) for i in range(len(graph.nodes))]
+    pairs = list(zip(graph.nodes, inputs, strict=True))
     return Cost(
-        macs=graph.macs,
+        macs=sum(node_macs(node, shapes) for node, shapes in pairs),
         params=graph.params,
         activation_bytes=peak_activation_bytes(graph),
         is_lower_bound=bool(graph.unknown_ops),
-        other_flops=sum(node_flops(node, shapes) for node, shapes in zip(graph.nodes, inputs, strict=True)),
+        other_flops=sum(node_flops(node, shapes) for node, shapes in pairs),
         weight_bytes=tuple(sorted(weights.items())),
     )
 
 
 def node_macs(node: Node, inputs: list[Shape]) -> int:
-    """Multiply-accumulates of one node.
+    """Count the multiply-accumulates of one node.
 
     Args:
-        node: A node of the vocabulary.
-        inputs: Shapes of its operands.
+        node: Operation with its attributes and output shapes; an unknown one counts 0.
+        inputs: Shapes of the node's operands, by operand position.
+
+    Returns:
+        Multiply-accumulates at the batch size of the shapes.
     """
     if node.op not in MULTIPLIES:
         return 0
@@ -71,11 +102,14 @@ def node_macs(node: Node, inputs: list[Shape]) -> int:
 
 
 def node_flops(node: Node, inputs: list[Shape]) -> int:
-    """Floating-point operations of one node that are no multiply-accumulates of a product.
+    """Count the floating-point operations of one node that are no multiply-accumulates of a product.
 
     Args:
-        node: A node of the vocabulary.
-        inputs: Shapes of its operands.
+        node: Operation with its attributes and output shapes; an unknown one counts 0.
+        inputs: Shapes of the node's operands, by operand position.
+
+    Returns:
+        Floating-point operations at the batch size of the shapes.
     """
     per_element = _PER_ELEMENT.get(node.op)
     elements = sum(map(prod, node.shapes[:1]))
@@ -86,17 +120,18 @@ def node_flops(node: Node, inputs: list[Shape]) -> int:
 
 
 def _pool(node: Node, out: int, into: int) -> int:
+    """Count one operation per output element and place of the window."""
     return out * prod(node.get("kernel", (1,)))  # type: ignore[arg-type]
 
 
 def _fourier(node: Node, out: int, into: int) -> int:
-    """5 N log2 N real operations for N complex values, half for real ones (the convention of FFTW's authors)."""
+    """Count 5 N log2 N real operations for N complex values, half for real ones (the convention of FFTW's authors)."""
     size = max(2, int(node.get("points", 2)))  # type: ignore[call-overload]
     return int((2.5 if node.get("real") else 5) * max(out, into) * log2(size))
 
 
 def _algebra(node: Node, out: int, into: int) -> int:
-    """Order n³ per matrix, the leading term of a factorisation (2/3 n³)."""
+    """Count 2/3 n³ per matrix of side n, the leading term of a factorisation."""
     n = int(node.get("n", 1))  # type: ignore[call-overload]
     return int(2 / 3 * into * n)
 
@@ -116,11 +151,18 @@ _FLOPS: dict[str, Callable[[Node, int, int], int]] = {
 }
 
 
-def peak_activation_bytes(graph: Graph) -> int:
-    """Largest sum of live activation bytes over the recorded order.
+def peak_activation_bytes(graph: Columns) -> int:
+    """Find the largest sum of live activation bytes over the recorded order.
 
     A tensor lives from the node that makes it to the last that reads it; views and in-place results live in the storage of
     their source.
+
+    Args:
+        graph: Any graph; its order of nodes is the order of execution.
+
+    Returns:
+        Bytes at the batch size of the shapes, weights excluded.
+
     Source: the definition of Liberis & Lane 2019, arXiv:1910.05110, for a fixed order.
     """
     n = len(graph.nodes)

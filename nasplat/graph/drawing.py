@@ -63,14 +63,14 @@ def draw(graph: Graph, path: str | Path | None = None, boxes: int = 28) -> str:
     """
     shown = _visible(graph)
     macs = [node_macs(n, shown.input_shapes(i)) for i, n in enumerate(shown.nodes)]
-    overview = fold(shown, list(_intervals(shown, range(len(shown.nodes)), 0)), boxes)
+    overview = open_boxes(shown, list(_intervals(shown, range(len(shown.nodes)), 0)), boxes)
     panels = [("", overview)]
     kinds = Counter(_kind(shown, b) for b in overview for _ in range(b.times) if len(b.nodes) > 1)
     for kind, count in kinds.most_common(INSETS):
         if count > 1:
             example = next(b for b in overview if _kind(shown, b) == kind)
             first = Box(example.nodes[: len(example.nodes) // example.times], example.path)
-            panels.append((f"inside {first.path}, one of {count} such", fold(shown, _open(shown, first), boxes)))
+            panels.append((f"inside {first.path}, one of {count} such", open_boxes(shown, _open(shown, first), boxes)))
     text = _compose([(title, *_panel(shown, content, macs)) for title, content in panels])
     if path is not None:
         Path(path).write_text(text, encoding="utf-8")
@@ -97,7 +97,7 @@ def draw_diff(first: Graph, second: Graph, path: str | Path | None = None, boxes
         ("after", shown[1], frozenset(i for c in found for i in c.after)),
     ):
         macs = [node_macs(n, g.input_shapes(i)) for i, n in enumerate(g.nodes)]
-        content = fold(g, list(_intervals(g, range(len(g.nodes)), 0)), boxes, marks)
+        content = open_boxes(g, list(_intervals(g, range(len(g.nodes)), 0)), boxes, marks)
         count = f"{len(marks)} of {len(g.nodes)} operations differ"
         panels.append((f"{title}: {count}", *_panel(g, content, macs, marks)))
     text = _compose(panels)
@@ -112,7 +112,7 @@ def _visible(graph: Graph) -> Graph:
     return bare.subset([i for i, n in enumerate(bare.nodes) if n.op != "constant"])
 
 
-def fold(graph: Graph, found: list[Box], limit: int, marks: frozenset[int] = frozenset()) -> list[Box]:
+def open_boxes(graph: Graph, found: list[Box], limit: int, marks: frozenset[int] = frozenset()) -> list[Box]:
     """Open the fullest box again and again while there are at most `limit`; boxes of which there are several stay shut.
 
     Boxes of which a part is marked are opened first, however many there are of their kind.

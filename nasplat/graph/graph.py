@@ -1,161 +1,56 @@
-"""`Graph`: the immutable record of what a network computes.
-
-Nodes stand in execution order. An edge is (source node, output slot of the source, target node, operand position of the
-target). Weights are a table of their own: nodes name rows of it, so a shared convolution is one weight, used twice.
-"""
+"""`Graph`: the immutable record of what a network computes, with its costs, its key, its files and its conversions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from nasplat.errors import GraphError
-from nasplat.graph import ops
-from nasplat.graph.program import Program
+from nasplat.graph import conversions, ops, store, summary
+from nasplat.graph.columns import Columns
+from nasplat.graph.cost import Cost, node_macs, total_cost
+from nasplat.graph.key import canonical_key, fold_dead_code
 
-Shape = tuple[int, ...]
-Attributes = tuple[tuple[str, object], ...]
-
-BITS = {
-    **{f"{kind}{bits}": bits for kind in ("int", "uint", "float", "complex") for bits in (2, 4, 8, 16, 32, 64, 128)},
-    **dict.fromkeys(("bool", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz"), 8),
-    "bfloat16": 16,
-}
-"""Bits per element of a type."""
+if TYPE_CHECKING:
+    import networkx
+    from torch_geometric.data import Data
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
-    """One operation."""
+@dataclass(frozen=True, repr=False)
+class Graph(Columns):
+    """A directed acyclic graph of operations; equal computations have equal `key`s.
 
-    op: str
-    """Name from `nasplat.graph.ops`, or `other:<framework name>`."""
-    attributes: Attributes = ()
-    """Sorted (name, value) pairs: kernel, stride, padding, dilation, groups, bias, …; values are ints, floats, strings or
-    tuples of them."""
-    shapes: tuple[Shape, ...] = ()
-    """Shape of each output."""
-    itemsize: int = 4
-    """Bytes per element of the first output."""
-    weights: tuple[int, ...] = ()
-    """Rows of the graph's weight table."""
-    path: str = ""
-    """Qualified name of the innermost torch module (or ONNX node) it ran in."""
-    is_alias: bool = False
-    """True when the output lies in the first operand's memory: views and in-place results."""
+    `nasplat.capture` makes one from a module, an ONNX file or an architecture. The columns (`nodes`, `edges`, `weights`,
+    `notes`, `rung`, `program`) are described in `nasplat.graph.columns`.
 
-    @property
-    def shape(self) -> Shape:
-        """Shape of the first output; () when there is none."""
-        return self.shapes[0] if self.shapes else ()
+    Example:
+        >>> from nasplat.graph import Graph, Node
+        >>> graph = Graph((Node("input", shapes=((1, 4),)), Node("relu", shapes=((1, 4),))), ((0, 0, 1, 0),))
+        >>> graph.num_nodes, graph.macs, graph.params
+        (2, 0, 0)
+    """
 
-    def get(self, name: str, default: object = None) -> object:
-        """Value of an attribute, or the default."""
-        for key, value in self.attributes:
-            if key == name:
-                return value
-        return default
-
-
-@dataclass(frozen=True)
-class Weight:
-    """One trained tensor."""
-
-    name: str
-    shape: Shape
-    dtype: str = "float32"
-    """Name of the element type, as torch spells it."""
-
-    @property
-    def bytes(self) -> int:
-        """Size in memory; sub-byte types rounded up."""
-        return -(-self.size * BITS.get(self.dtype, 32) // 8)
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        n = 1
-        for s in self.shape:
-            n *= s
-        return n
-
-
-@dataclass(frozen=True)
-class Graph:
-    """A directed acyclic graph of operations; equal computations have equal `key`s."""
-
-    nodes: tuple[Node, ...]
-    edges: tuple[tuple[int, int, int, int], ...]
-    """(source, output slot, target, operand position), sorted by (target, operand position)."""
-    weights: tuple[Weight, ...] = ()
-    notes: tuple[str, ...] = ()
-    """What the capture had to assume: guessed branches, bounded sizes; unknown operations with module and source line."""
-    rung: str = "meta"
-    """How it was captured: `meta`, `escapes`, `decomposed`, `fake` or `real` run of a module; `onnx`; `published`."""
-    program: Program | None = field(default=None, compare=False, repr=False)
-    """The calls behind it, for `rebuild`; None until they are asked for, and for graphs not recorded from torch."""
     again: Callable[[], Graph] | None = field(default=None, compare=False, repr=False)
     """Captures the same module once more, with its program; holds the module."""
 
-    def __post_init__(self) -> None:
-        """Check that columns agree."""
-        n = len(self.nodes)
-        for source, slot, target, _ in self.edges:
-            if not (0 <= source < target < n and 0 <= slot < max(1, len(self.nodes[source].shapes))):
-                raise GraphError(
-                    f"expected edges from an earlier to a later of {n} nodes, got {source}[{slot}] -> {target}.\n"
-                    "  List nodes in execution order."
-                )
-        for node in self.nodes:
-            if any(not 0 <= w < len(self.weights) for w in node.weights):
-                raise GraphError(
-                    f"node {node.path!r} names weight {max(node.weights)}, the table has {len(self.weights)}.\n"
-                    "  Extend the weight table."
-                )
-
     def __repr__(self) -> str:
-        at_least = ">=" if self.unknown_ops else ""
-        return (
-            f"Graph({self.num_nodes} nodes, {self.num_edges} edges, {at_least}{self.macs / 1e6:.2f} M MACs, "
-            f"{self.params / 1e6:.3f} M parameters, key {self.key[:12]})"
-        )
+        """Say the graph's size in one line; `≥` marks a lower bound."""
+        return summary.line(self, self.macs, self.key)
 
-    @property
-    def num_nodes(self) -> int:
-        """Number of nodes, inputs, outputs and views included."""
-        return len(self.nodes)
-
-    @property
-    def num_edges(self) -> int:
-        """Number of edges, operand multiplicity included."""
-        return len(self.edges)
-
-    @cached_property
-    def operands(self) -> tuple[tuple[tuple[int, int], ...], ...]:
-        """For each node its operands as (source, output slot), by operand position."""
-        found: list[list[tuple[int, int]]] = [[] for _ in self.nodes]
-        for source, slot, target, _ in self.edges:
-            found[target].append((source, slot))
-        return tuple(map(tuple, found))
-
-    def input_shapes(self, node: int) -> list[Shape]:
-        """Shapes of a node's operands."""
-        nodes = self.nodes
-        return [nodes[s].shapes[slot] for s, slot in self.operands[node]]
+    def _repr_html_(self) -> str:
+        """Show totals and the costliest operations as a table in a notebook."""
+        return summary.table(self, self.node_macs, self.key)
 
     @cached_property
     def cost(self) -> Cost:
-        """All counted quantities at once."""
-        from nasplat.graph.cost import count
-
-        return count(self)
+        """All counted quantities of one forward pass at once."""
+        return total_cost(self)
 
     @cached_property
     def node_macs(self) -> tuple[int, ...]:
         """Multiply-accumulates of each node."""
-        from nasplat.graph.cost import node_macs
-
         return tuple(node_macs(node, self.input_shapes(i)) for i, node in enumerate(self.nodes))
 
     @property
@@ -163,101 +58,134 @@ class Graph:
         """Multiply-accumulates of one forward pass (1 MAC = 2 FLOP); a lower bound if `unknown_ops`."""
         return sum(self.node_macs)
 
-    @cached_property
-    def params(self) -> int:
-        """Elements of all trained tensors that take part; shared ones once."""
-        return sum(self.weights[w].size for w in {w for node in self.nodes for w in node.weights})
-
     @property
     def activation_bytes(self) -> int:
         """Largest number of bytes of activations alive at once in the recorded order, weights excluded."""
         return self.cost.activation_bytes
 
     @cached_property
-    def unknown_ops(self) -> tuple[str, ...]:
-        """Sorted names of ops outside the vocabulary, without the prefix."""
-        return tuple(sorted({n.op.removeprefix("other:") for n in self.nodes if not ops.is_known(n.op)}))
-
-    @cached_property
     def key(self) -> str:
         """Canonical hash (64 hex digits) of the computation, see `nasplat.graph.key`."""
-        from nasplat.graph.key import canonical_key
-
-        return canonical_key(self)
+        return canonical_key(self.folded)
 
     @cached_property
     def folded(self) -> Graph:
-        """The same computation without dead code and without additions of zeros."""
-        from nasplat.graph.key import fold
-
-        return fold(self)
+        """The same computation without dead code, without copies and without additions of zeros."""
+        return fold_dead_code(self)
 
     @cached_property
     def bare(self) -> Graph:
-        """The folded graph without views, copies and batch normalisation: what most predictors and statistics describe."""
+        """The folded graph without views, copies and batch normalisation, which most predictors and statistics describe."""
         return self.folded.without((*ops.HIDDEN, "batchnorm"))
 
-    def without(self, hidden: Iterable[str]) -> Graph:
-        """A copy in which nodes of the named ops are spliced out: their first operand takes their place."""
-        names = frozenset(hidden)
-        keep = [i for i, n in enumerate(self.nodes) if n.op not in names or not self.operands[i]]
-        return self.subset(keep)
-
-    def subset(self, keep: list[int], replace: dict[int, tuple[int, int] | None] | None = None) -> Graph:
-        """A copy with the kept nodes; a dropped node is replaced by its first operand, or as `replace` says.
-
-        Args:
-            keep: Sorted node numbers.
-            replace: (node, slot) that stands for a dropped node; None removes the operand.
-        """
-        replace = replace or {}
-        number = {old: new for new, old in enumerate(keep)}
-
-        def resolve(source: int, slot: int) -> tuple[int, int] | None:
-            while source not in number:
-                target = replace.get(source, self.operands[source][0] if self.operands[source] else None)
-                if target is None:
-                    return None
-                source, slot = target
-            return number[source], slot
-
-        edges = []
-        for old in keep:
-            found = [r for r in (resolve(s, slot) for s, slot in self.operands[old]) if r is not None]
-            edges += [(s, slot, number[old], position) for position, (s, slot) in enumerate(found)]
-        return Graph(tuple(self.nodes[i] for i in keep), tuple(edges), self.weights, self.notes, self.rung)
-
     def to_json(self) -> str:
-        """One line of JSON; `Graph.from_json` reads it back."""
-        from nasplat.graph import store
+        """Write every column, and the program where there is one.
 
+        Returns:
+            One line of JSON; `Graph.from_json` reads it back.
+        """
         return store.to_json(self)
 
     @staticmethod
     def from_json(text: str) -> Graph:
         """Read what `to_json` wrote.
 
+        Args:
+            text: One line of JSON.
+
+        Returns:
+            A graph equal to the one written, with the same key.
+
         Raises:
             GraphError: the text is not such JSON.
         """
-        from nasplat.graph import store
+        return store.from_json(text, Graph)
 
-        return store.from_json(text)
+    def to_npz(self, path: str | Path) -> None:
+        """Write a compressed npz file, about a tenth of the JSON's size.
 
+        Args:
+            path: File to write; numpy appends '.npz' where the name lacks it.
+        """
+        store.save_npz(self, path)
 
-@dataclass(frozen=True)
-class Cost:
-    """What one forward pass costs, by closed formulas per op."""
+    @staticmethod
+    def from_npz(path: str | Path) -> Graph:
+        """Read what `to_npz` wrote; nothing in the file is executed.
 
-    macs: int
-    """Multiply-accumulates."""
-    params: int
-    """Elements of trained tensors in use."""
-    activation_bytes: int
-    """Peak bytes of live activations, weights excluded."""
-    is_lower_bound: bool
-    """True when an op outside the vocabulary took part."""
-    other_flops: int = 0
-    """Floating-point operations outside matrix products: normalisation, activations, pooling, interpolation, transforms."""
-    weight_bytes: tuple[tuple[str, int], ...] = ()
-    """(dtype, bytes) of the trained tensors in use, sorted by dtype."""
+        Args:
+            path: File to read.
+
+        Returns:
+            A graph equal to the one written, with the same key.
+
+        Raises:
+            GraphError: the file is missing, broken, or holds something else.
+        """
+        return store.load_npz(path, Graph)
+
+    def to_networkx(self) -> networkx.MultiDiGraph[int]:
+        """Convert to networkx, for its algorithms and drawings.
+
+        Returns:
+            A multigraph whose nodes 0 … N-1 stand in execution order and carry the fields of `Node` (`op`, `attributes`,
+            `shapes`, `itemsize`, `weights`, `path`, `is_alias`); its edges carry `slot` and `operand`; `weights`, `notes`
+            and `rung` are graph attributes. The program is not carried.
+
+        Example:
+            >>> from nasplat.graph import Graph, Node
+            >>> graph = Graph((Node("input", shapes=((1, 4),)), Node("relu", shapes=((1, 4),))), ((0, 0, 1, 0),))
+            >>> graph.to_networkx().nodes[1]["op"]
+            'relu'
+        """
+        return conversions.to_networkx(self)
+
+    @staticmethod
+    def from_networkx(found: networkx.MultiDiGraph) -> Graph:
+        """Read a networkx graph that carries the attributes `to_networkx` writes.
+
+        Args:
+            found: Multigraph whose nodes were added in execution order; missing node attributes but `op` take `Node`'s
+                defaults.
+
+        Returns:
+            A graph without a program; after `to_networkx` it equals the original and has the same key.
+
+        Raises:
+            GraphError: an attribute is missing or of the wrong kind, or the nodes are not in execution order.
+        """
+        return conversions.from_networkx(found, Graph)
+
+    def to_pyg(self) -> Data:
+        """Convert to torch-geometric, to train a graph network of one's own on it.
+
+        Returns:
+            A `Data` of N nodes and M edges: `x`, float32 of shape (N, 9), the columns that
+            `nasplat.graph.conversions.X_COLUMNS` names; `edge_index`, int64 of shape (2, M), source and target;
+            `edge_attr`, int64 of shape (M, 2), output slot and operand position; then lists of one entry per node (`op`,
+            `attributes`, `shapes`, `itemsize`, `weight_rows`, `path`, `is_alias`), the table `weight_table` of (name,
+            shape, dtype), `notes` and `rung`. The program is not carried.
+
+        Example:
+            >>> from nasplat.graph import Graph, Node
+            >>> graph = Graph((Node("input", shapes=((1, 4),)), Node("relu", shapes=((1, 4),))), ((0, 0, 1, 0),))
+            >>> data = graph.to_pyg()
+            >>> data.x.shape, data.edge_index.tolist(), data.op
+            (torch.Size([2, 9]), [[0], [1]], ['input', 'relu'])
+        """
+        return conversions.to_pyg(self, self.node_macs)
+
+    @staticmethod
+    def from_pyg(data: Data) -> Graph:
+        """Read a torch-geometric `Data` that carries the attributes `to_pyg` writes.
+
+        Args:
+            data: One graph, not a batch; `x` is not read, for it follows from the rest.
+
+        Returns:
+            A graph without a program; after `to_pyg` it equals the original and has the same key.
+
+        Raises:
+            GraphError: an attribute is missing or of the wrong kind, or the nodes are not in execution order.
+        """
+        return conversions.from_pyg(data, Graph)

@@ -9,26 +9,38 @@ Source: Weisfeiler & Leman 1968, on a directed acyclic graph.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace as changed
+from typing import TypeVar
 
 from nasplat.graph import ops
-from nasplat.graph.graph import Graph
+from nasplat.graph.columns import Columns
+
+C = TypeVar("C", bound=Columns)
 
 _ZERO_KEEPING = frozenset({*ops.HIDDEN, *ops.POOLING, "relu", "relu6", "gelu", "silu", "tanh", "neg", "mul"}) - {
     "reduce"
 }
+"""Operations that make zeros of zeros."""
 
 
 def _digest(*parts: object) -> bytes:
+    """Hash the printed form of some values to 16 bytes."""
     return hashlib.blake2b(repr(parts).encode(), digest_size=16).digest()
 
 
-def canonical_key(graph: Graph) -> str:
-    """64 hex digits, equal for equal computations.
+def canonical_key(folded: Columns) -> str:
+    """Hash a computation so that equal ones are equal.
 
     Two graphs that colour refinement cannot tell apart share a key; on the acyclic, attributed graphs of networks no
     such pair is known to us.
+
+    Args:
+        folded: Graph after `fold_dead_code`; without folding, dead code and copies would enter the hash.
+
+    Returns:
+        64 hex digits that depend on the version of the op vocabulary, not on names, paths or order of construction.
     """
-    g = graph.folded
+    g = folded
     shapes = [tuple(w.shape for w in (g.weights[i] for i in n.weights)) for n in g.nodes]
     place = {i: k for op in ("input", "output") for k, i in enumerate(i for i, n in enumerate(g.nodes) if n.op == op)}
     colour = [
@@ -57,10 +69,16 @@ def canonical_key(graph: Graph) -> str:
     return hashlib.sha256(repr((ops.OPS_VERSION, sorted(colour))).encode()).hexdigest()
 
 
-def fold(graph: Graph) -> Graph:
+def fold_dead_code(graph: C) -> C:
     """Remove dead code, additions of zeros, and copies.
 
     Zeros stay zeros through views, pools and activations that keep them; `x + 0` is `x`; `x * 0` is `0`.
+
+    Args:
+        graph: Any graph; without an output node its last node counts as the output.
+
+    Returns:
+        A graph of the same class that computes the same; its inputs stay even where nothing reads them.
     """
     zero: set[int] = set()
     replace: dict[int, tuple[int, int] | None] = {}
@@ -109,4 +127,4 @@ def fold(graph: Graph) -> Graph:
         type(n)("zeros", (), n.shapes, n.itemsize, (), n.path) if keep[j] in cut else n
         for j, n in enumerate(trimmed.nodes)
     )
-    return Graph(nodes, edges, trimmed.weights, trimmed.notes, trimmed.rung)
+    return changed(trimmed, nodes=nodes, edges=edges)

@@ -1,7 +1,7 @@
 """The computation graphs that GENNAPE and AIO-P publish: 32 operations, sizes before and after each node, no views.
 
 `published` is one view of our richer graph: views vanish, constants and sums of one term too, hard activations are written out as
-TensorFlow writes them, edges are a set. `as_graph` goes the other way. The FLOPs are the publications' own count.
+TensorFlow writes them, edges are a set. `graph_from_published` goes the other way. The FLOPs are the publications' own count.
 Source: GENNAPE, Mills et al., AAAI 2023, arXiv:2211.17226; AIO-P, Mills et al., AAAI 2023, arXiv:2211.17228; their graph format.
 """
 
@@ -13,7 +13,8 @@ from math import prod
 from typing import Any
 
 from nasplat.errors import GraphError
-from nasplat.graph.graph import Graph, Node, Shape, Weight
+from nasplat.graph.columns import Node, Shape, Weight
+from nasplat.graph.graph import Graph
 
 VOCABULARY = (
     *(
@@ -353,7 +354,7 @@ _OURS = {
 }
 
 
-def as_graph(found: PublishedGraph) -> Graph:
+def graph_from_published(found: PublishedGraph) -> Graph:
     """A published graph in our vocabulary, batch of one; costs follow our conventions from here on.
 
     Raises:

@@ -4,21 +4,43 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
 from nasplat.errors import GraphError
-from nasplat.graph.graph import Graph, Node, Weight
+from nasplat.graph.columns import Columns, Node, Weight
 from nasplat.graph.ops import OPS_VERSION
 from nasplat.graph.program import from_plain, to_plain
 
-
-def _freeze(value: object) -> object:
-    return tuple(_freeze(v) for v in value) if isinstance(value, list) else value
+C = TypeVar("C", bound=Columns)
 
 
-def to_json(graph: Graph) -> str:
-    """One line of JSON with every column, and the program where there is one."""
+def as_tuples(value: Any) -> Any:
+    """Turn nested lists, as JSON and copies of `Data` hold them, into the tuples that graphs hold.
+
+    Args:
+        value: Anything.
+
+    Returns:
+        Nested tuples for nested lists and tuples; any other value unchanged.
+
+    Example:
+        >>> as_tuples([["kernel", [3, 3]], ["bias", 0]])
+        (('kernel', (3, 3)), ('bias', 0))
+    """
+    return tuple(as_tuples(v) for v in value) if isinstance(value, list | tuple) else value
+
+
+def to_json(graph: Columns) -> str:
+    """Write every column, and the program where there is one.
+
+    Args:
+        graph: Graph to write.
+
+    Returns:
+        One line of JSON.
+    """
     data: dict[str, object] = {
         "nasplat_graph": OPS_VERSION,
         "nodes": [[n.op, n.attributes, n.shapes, n.itemsize, n.weights, n.path, int(n.is_alias)] for n in graph.nodes],
@@ -32,8 +54,15 @@ def to_json(graph: Graph) -> str:
     return json.dumps(data, separators=(",", ":"))
 
 
-def from_json(text: str) -> Graph:
+def from_json(text: str, kind: type[C]) -> C:
     """Read what `to_json` wrote.
+
+    Args:
+        text: One line of JSON.
+        kind: Class to make, such as `Graph`.
+
+    Returns:
+        The graph that was written, with its program where it had one.
 
     Raises:
         GraphError: not JSON, another format, or another version of the op vocabulary.
@@ -43,26 +72,38 @@ def from_json(text: str) -> Graph:
         version = data["nasplat_graph"]
         if version != OPS_VERSION:
             raise GraphError(f"expected op vocabulary {OPS_VERSION}, got {version!r}.\n  Capture the network again.")
-        columns = [_freeze(row) for row in data["nodes"]]
-        nodes = tuple(Node(*row[:-1], bool(row[-1])) for row in columns)  # type: ignore[misc, index]
+        columns = [as_tuples(row) for row in data["nodes"]]
+        nodes = tuple(Node(*row[:-1], bool(row[-1])) for row in columns)  # type: ignore[call-issue]
         weights = tuple(Weight(name, tuple(shape), dtype) for name, shape, dtype in data["weights"])
         program = from_plain(data["program"]) if "program" in data else None
-        return Graph(nodes, tuple(map(tuple, data["edges"])), weights, tuple(data["notes"]), data["rung"], program)
+        return kind(nodes, tuple(map(tuple, data["edges"])), weights, tuple(data["notes"]), data["rung"], program)
     except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError, IndexError) as err:
         if isinstance(err, GraphError):
             raise
         raise GraphError(f"expected the JSON of a graph, got {text[:60]!r} ({err}).\n  Write it with to_json.") from err
 
 
-def save_npz(graph: Graph, path: str | Path) -> None:
-    """Write a graph as compressed columns: edges as int32, everything else as UTF-8 JSON bytes."""
+def save_npz(graph: Columns, path: str | Path) -> None:
+    """Write a graph as compressed columns: edges as int32, everything else as UTF-8 JSON bytes.
+
+    Args:
+        graph: Graph to write.
+        path: File to write; numpy appends '.npz' where the name lacks it.
+    """
     rest = json.loads(to_json(graph))
     edges = np.asarray(rest.pop("edges"), np.int32).reshape(-1, 4)
     np.savez_compressed(path, edges=edges, columns=np.frombuffer(json.dumps(rest).encode(), np.uint8))
 
 
-def load_npz(path: str | Path) -> Graph:
+def load_npz(path: str | Path, kind: type[C]) -> C:
     """Read what `save_npz` wrote.
+
+    Args:
+        path: File to read.
+        kind: Class to make, such as `Graph`.
+
+    Returns:
+        The graph that was written.
 
     Raises:
         GraphError: the file is missing, broken, or holds something else.
@@ -75,4 +116,4 @@ def load_npz(path: str | Path) -> Graph:
         raise GraphError(
             f"expected a graph written by save_npz, got {str(path)!r} ({err}).\n  Check the file."
         ) from err
-    return from_json(json.dumps(rest))
+    return from_json(json.dumps(rest), kind)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasplat.errors import PredictorError
-from nasplat.features.view import View, spectrum
+from nasplat.features.view import View
 from nasplat.learners import contrastive, forest, fuzzy
 from nasplat.learners.conformal import fewest, half_width
 from nasplat.learners.encoder import Encoder, encode
@@ -218,7 +218,7 @@ class Gennape(AbstractPredictor):
         if known is not None:  # nothing is told of the labelled networks
             known = np.vstack([np.full((len(views) - len(known), known.shape[1]), np.nan), known])
         contrastive.pretrain(
-            *(self.encoder_, views, np.array([spectrum(v) for v in views]), self.pretrain_epochs),
+            *(self.encoder_, views, np.array([v.spectrum() for v in views]), self.pretrain_epochs),
             temperature=self.temperature,
             sign=self.sign,
             views_by=self.views_by,

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from nasplat.errors import PredictorError
-from nasplat.features.view import View, spectrum
+from nasplat.features.view import View
 from nasplat.learners import contrastive, forest, fuzzy
 from nasplat.learners.conformal import fewest, half_width
 from nasplat.learners.encoder import Encoder, encode
@@ -218,7 +218,7 @@ class Universal(AbstractPredictor):
         self.encoder_ = Encoder(self.hidden, self.layers, self.embedding).to(self.device)
         if self.pretrain_epochs:
             contrast = self.contrast if known is not None else 1.0
-            spectra = np.array([spectrum(v) for v in corpus]) if contrast else np.zeros((len(corpus), 1))
+            spectra = np.array([v.spectrum() for v in corpus]) if contrast else np.zeros((len(corpus), 1))
             contrastive.pretrain(
                 *(self.encoder_, corpus, spectra, self.pretrain_epochs),
                 batch_size=64,

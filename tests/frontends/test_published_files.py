@@ -17,7 +17,7 @@ import torch
 
 import nasplat
 from nasplat.errors import GraphError, InputError
-from nasplat.graph.published import PublishedGraph, as_graph, from_fields, published
+from nasplat.graph.published import PublishedGraph, from_fields, graph_from_published, published
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "graph"))
 from golden_networks import NETWORKS
@@ -174,7 +174,7 @@ def test_pickled_caches_are_read_without_their_classes(tmp_path: Path) -> None:
     assert (found[0].label, found[0].flops) == (0.93, 1.0e8)
     assert found[0].graph.flops == GOLDEN["two_path_best"][3]
     assert found[0].config == [["conv"], np.eye(3, dtype=int).tolist()]
-    assert nasplat.capture(f"{tmp_path}/gpi_x_comp_graph_cache.pkl#1").macs == as_graph(found[1].graph).macs
+    assert nasplat.capture(f"{tmp_path}/gpi_x_comp_graph_cache.pkl#1").macs == graph_from_published(found[1].graph).macs
 
 
 class _Runs:
@@ -208,6 +208,6 @@ def test_broken_files_are_typed_errors(tmp_path: Path) -> None:
         "regular_nodes": [{"op_type_idx": 6, "resolution": [1] * 6}] * 2,
     }
     with pytest.raises(GraphError, match="runs in a circle"):
-        as_graph(from_fields(circle, "c"))
+        graph_from_published(from_fields(circle, "c"))
     with pytest.raises(GraphError, match="beyond its 2 nodes"):
         from_fields(circle | {"edge_pairs": [[0, 5]]}, "c")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nasplat.graph import Graph, Node
-from nasplat.graph.graph import Weight
+from nasplat.graph.columns import Weight
 
 UNARY = ("relu", "gelu", "softmax")
 BINARY = ("add", "mul", "sub", "matmul")

@@ -13,7 +13,7 @@ from torch import nn
 
 import nasplat
 from nasplat.errors import PredictorError
-from nasplat.features.view import FEATURES, VOCABULARY, spectrum, view
+from nasplat.features.view import FEATURES, VOCABULARY, view
 from nasplat.learners import contrastive, fuzzy
 from nasplat.learners.encoder import Encoder, collate, encode
 from nasplat.predict import Trees, load
@@ -71,12 +71,12 @@ def test_order_of_a_sum_does_not_matter_and_scale_is_relative() -> None:
 
 def test_spectrum_is_padded_and_tells_shapes_apart() -> None:
     chain = view(nasplat.capture(nn.Sequential(*[nn.Linear(4, 4) for _ in range(3)]), (1, 4)))
-    values = spectrum(chain)
+    values = chain.spectrum()
     assert values.shape == (21,)
     assert values[0] == pytest.approx(0.0, abs=1e-9)  # one component
     assert np.all(values[5:] == values[4])
     longer = view(nasplat.capture(nn.Sequential(*[nn.Linear(4, 4) for _ in range(9)]), (1, 4)))
-    assert np.abs(values - spectrum(longer)).max() > 0.1
+    assert np.abs(values - longer.spectrum()).max() > 0.1
 
 
 def test_contrastive_targets_prefer_similar_spectra() -> None:
@@ -100,7 +100,7 @@ def test_pretraining_needs_no_label_and_lowers_its_loss(labelled: Labels) -> Non
         history = contrastive.pretrain(
             Encoder(16, 2, 16),
             views,
-            np.array([spectrum(v) for v in views]),
+            np.array([v.spectrum() for v in views]),
             8,
             batch_size=30,
             rng=np.random.default_rng(0),
@@ -218,7 +218,7 @@ def test_pretraining_learns_what_is_known_of_other_spaces(labelled: Labels) -> N
         both = contrastive.pretrain(
             Encoder(16, 2, 16),
             views,
-            np.array([spectrum(v) for v in views]),
+            np.array([v.spectrum() for v in views]),
             4,
             views_by="augment",
             sign=1.0,

@@ -18,7 +18,7 @@ from torch import nn
 import nasplat
 from nasplat.cli.verbs import cli
 from nasplat.errors import SearchError
-from nasplat.graph.drawing import Box, draw, fold
+from nasplat.graph.drawing import Box, draw, open_boxes
 from nasplat.runs.charts import expectation
 from nasplat.runs.page import render
 from nasplat.runs.runs import describe
@@ -71,7 +71,7 @@ def test_500_nodes_fold_to_a_readable_picture() -> None:
 
 def test_boxes_cover_every_node_once_and_edges_go_forward() -> None:
     graph = nasplat.load_space("ofa_mobilenetv3").sample(seed=1).graph()
-    boxes = fold(graph, [Box(tuple(range(len(graph.nodes))), "")], 40)
+    boxes = open_boxes(graph, [Box(tuple(range(len(graph.nodes))), "")], 40)
     assert sorted(i for b in boxes for i in b.nodes) == list(range(len(graph.nodes)))
     owner = {i: n for n, b in enumerate(boxes) for i in b.nodes}
     assert all(owner[s] <= owner[t] for s, _, t, _ in graph.edges)
