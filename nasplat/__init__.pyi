@@ -1,6 +1,21 @@
 """The public names of nasplat and where they live; `nasplat/__init__.py` loads each on first use."""
 
+from .errors import CaptureError as CaptureError
+from .errors import ContentError as ContentError
+from .errors import EditError as EditError
+from .errors import ExportError as ExportError
+from .errors import GraphError as GraphError
+from .errors import InputError as InputError
+from .errors import MissingExtraError as MissingExtraError
 from .errors import NasplatError as NasplatError
+from .errors import PredictorError as PredictorError
+from .errors import SearchError as SearchError
+from .errors import ShapeError as ShapeError
+from .errors import SpaceError as SpaceError
+from .errors import SupernetError as SupernetError
+from .errors import SupernetWarning as SupernetWarning
+from .errors import TableError as TableError
+from .errors import TaskError as TaskError
 from .frontends import block as block
 from .frontends import read_published as read_published
 from .frontends import rebuild as rebuild
@@ -42,6 +57,7 @@ from .supernet import Supernet as Supernet
 from .supernet import TrainConfig as TrainConfig
 from .tables.table import Table as Table
 from .task import Task as Task
+from .task.training import Budget as Budget
 from .testing import check_predictor as check_predictor
 from .testing import check_space as check_space
 from .workflows.calibrate import calibrate as calibrate

@@ -16,9 +16,8 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
-from nasplat import Option, Pick, block, space
+from nasplat import Option, Pick, SpaceError, block, space
 from nasplat.blocks import Classifier, DepthwisePointwise, FactorisedReduction, ReLUConvNorm, chain
-from nasplat.errors import SpaceError
 
 OPS = ("max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5")
 NODES = 4

@@ -17,10 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nasplat import Pick, space
-from nasplat.blocks import InvertedResidual, chain, divisible
-from nasplat.frontends import block
-from nasplat.task.stereo import Levels
+from nasplat import Pick, block, space
+from nasplat.blocks import InvertedResidual, Levels, chain, divisible
 
 WIDTHS = (24, 32, 64, 128)
 STRIDES = (3, 2, 2, 2)

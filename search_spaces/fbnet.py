@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from nasplat import Option, Pick, block, space
+from nasplat import Option, Pick, SpaceError, block, space
 from nasplat.blocks import Classifier, ConvNormAct, chain, divisible
-from nasplat.errors import SpaceError
 
 OPS = ("k3_e1", "k3_e1_g2", "k3_e3", "k3_e6", "k5_e1", "k5_e1_g2", "k5_e3", "k5_e6", "skip")
 LAYERS = (1, 4, 4, 4, 4, 4, 1)

@@ -13,9 +13,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from nasplat import Option, Pick, block, space
+from nasplat import Option, Pick, SpaceError, block, space
 from nasplat.blocks import Classifier, ConvNormAct, Separable, chain
-from nasplat.errors import SpaceError
 
 # One step is `name = operation source`; sources are x or sums of names; the last entry is what is summed up. C and N are k x k
 # convolutions with and without activation, S is 1 x k then k x 1, P projects where size or width change, small letters keep

@@ -13,9 +13,8 @@ from collections.abc import Mapping, Sequence
 
 from torch import nn
 
-from nasplat import Option, Pick, space
+from nasplat import Option, Pick, SpaceError, space
 from nasplat.blocks import Classifier, ConvNormAct, InvertedResidual, chain, divisible
-from nasplat.errors import SpaceError
 
 WIDTHS = (16, 24, 40, 80, 112, 192, 320)
 STRIDES = (1, 2, 2, 2, 1, 2, 1)

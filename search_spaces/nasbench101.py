@@ -17,9 +17,8 @@ from itertools import permutations
 import torch
 from torch import Tensor, nn
 
-from nasplat import Option, Pick, block, space
+from nasplat import Option, Pick, SpaceError, block, space
 from nasplat.blocks import ConvNormAct, chain
-from nasplat.errors import SpaceError
 
 OPS = ("conv3x3", "conv1x1", "maxpool3x3")
 VERTICES = 7

@@ -11,9 +11,8 @@ from collections.abc import Mapping, Sequence
 
 from torch import nn
 
-from nasplat import Option, Pick, space
+from nasplat import Option, Pick, SpaceError, space
 from nasplat.blocks import Classifier, ConvNormAct, InvertedResidual, chain, divisible
-from nasplat.errors import SpaceError
 
 LAYERS = (2, 3, 3)
 WIDTHS = (64, 128, 256)

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nasplat import Option, Pick, block, space
+from nasplat import Option, Pick, SpaceError, block, space
 from nasplat.blocks import Classifier, DepthwisePointwise, FactorisedReduction, ReLUConvNorm, chain
-from nasplat.errors import SpaceError
 
 OPS = (
     "identity",

@@ -13,9 +13,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from nasplat import Option, Pick, space
+from nasplat import Option, Pick, SpaceError, space
 from nasplat.blocks import ConvNormAct, InvertedResidual, divisible
-from nasplat.errors import SpaceError
 
 WIDTHS = (24, 40, 80, 112, 160)
 STRIDES = (2, 2, 2, 1, 2)

@@ -14,9 +14,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from nasplat import Option, Pick, block, space
+from nasplat import Option, Pick, SpaceError, block, space
 from nasplat.blocks import Classifier, ConvNormAct, chain, divisible
-from nasplat.errors import SpaceError
 
 WIDTHS = (256, 512, 1024, 2048)
 SHORTEST = (2, 2, 4, 2)

@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 
 from torch import nn
 
-from nasplat import Option, Pick, space
+from nasplat import Option, Pick, SpaceError, space
 from nasplat.blocks import Classifier, ConvNormAct, InvertedResidual, chain, divisible
-from nasplat.errors import SpaceError
 
 WIDTHS = (24, 40, 80, 96, 192, 320)
 STRIDES = (2, 2, 2, 1, 2, 1)

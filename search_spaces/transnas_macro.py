@@ -13,9 +13,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from nasplat import Option, Pick, block, space
+from nasplat import Option, Pick, SpaceError, block, space
 from nasplat.blocks import Classifier, ConvNormAct, chain
-from nasplat.errors import SpaceError
 
 HALVINGS, DOUBLINGS = (1, 4), (1, 3)
 

@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from nasplat import Option, Pick, block, space
+from nasplat import Option, Pick, SpaceError, block, space
 from nasplat.blocks import Classifier, ConvNormAct, FactorisedReduction, ReLUConvNorm, chain
-from nasplat.errors import SpaceError
 
 OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3")
 EDGES = tuple((source, target) for target in range(1, 4) for source in range(target))

@@ -15,9 +15,8 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
-from nasplat import Option, Pick, block, space
+from nasplat import Option, Pick, SpaceError, block, space
 from nasplat.blocks import ConvNormAct, Separable, chain
-from nasplat.errors import SpaceError
 
 MAIN = (
     "conv3x3",
