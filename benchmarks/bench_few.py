@@ -38,9 +38,9 @@ from families import load
 
 import nasplat
 from nasplat.features.view import with_proxies
+from nasplat.learners.boosted import BoostedSettings, grow_boosted
 from nasplat.predict.contract import counted
 from nasplat.predict.gennape import Gennape
-from nasplat.predict.trees import evaluate, grow
 from nasplat.predict.universal import Universal
 from nasplat.runs.runs import hardware, versions
 from nasplat.tables.metrics import kendall_tau, ndcg_at, spearman_rho
@@ -172,8 +172,8 @@ def run(family: str, data: Path, cache: Path, folder: Path, out: Path, only: lis
         return answer
 
     def boosted(source: Labelled) -> Callable[[list[int], list[int]], Any]:
-        x, y = counted(source.views), np.array(source.labels)
-        return lambda learn, test: evaluate(grow(x[learn], y[learn], 3, 200, 5, 0.06, 0), x[test]).mean(0)
+        x, y, settings = counted(source.views), np.array(source.labels), BoostedSettings(members=3, trees=200)
+        return lambda learn, test: grow_boosted(x[learn], y[learn], settings, 0).answers(x[test]).mean(0)
 
     def alone(learn: list[int], test: list[int]) -> Any:
         chosen = plain.take(learn)

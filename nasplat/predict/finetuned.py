@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from nasplat.errors import PredictorError
 from nasplat.features.view import View
-from nasplat.learners import forest
 from nasplat.learners.conformal import fewest, half_width
+from nasplat.learners.flat_trees import FlatTrees
+from nasplat.learners.forest import grow_forest
 from nasplat.learners.normal_scores import NormalScores
 from nasplat.learners.spread import moments, standard
 from nasplat.learners.support import Support
@@ -104,7 +105,7 @@ class Finetuned(AbstractPredictor):
         self.duals_, self.offsets_ = np.array([f[0] for f in found]), np.array([f[1] for f in found])
         left_out, self.forests_ = [f[2] for f in found], []
         for features in (described[0], described[-1]):
-            grown, unseen = forest.grow(features, target, TREES, seed=self.seed)
+            grown, unseen = grow_forest(features, target, TREES, seed=self.seed)
             self.forests_.append(grown)
             left_out.append(np.nan_to_num(unseen))
         agreement = np.nan_to_num([kendall_tau(answers, target) for answers in left_out], nan=-1.0)
@@ -135,7 +136,7 @@ class Finetuned(AbstractPredictor):
             for i, (dual, offset) in enumerate(zip(self.duals_, self.offsets_, strict=True))
         ]
         for grown, features in zip(self.forests_, (described[0], described[-1]), strict=True):
-            answers.append(forest.each(grown, features).mean(1))
+            answers.append(grown.answers(features).mean(1))
         return self.weights_ @ np.array(answers)
 
     def _scores(self, seen: Sequence[View]) -> list[float]:
@@ -165,7 +166,7 @@ class Finetuned(AbstractPredictor):
         for i, arrays in enumerate(self.sets_):
             own |= {f"set{i}_{name}": a for name, a in zip(("x", "mean", "scale"), arrays, strict=True)}
         for i, grown in enumerate(self.forests_):
-            own |= {f"forest{i}_{name}": a for name, a in grown.items()}
+            own |= grown.arrays(f"forest{i}_")
         own |= self.normal_.arrays() | self.support_.arrays()
         return own | {f"base/{k}": v for k, v in self.base._arrays().items()}
 
@@ -176,7 +177,7 @@ class Finetuned(AbstractPredictor):
         self.offsets_ = arrays.get("offsets", np.zeros(len(self.duals_)))
         count = len([k for k in arrays if k.startswith("set") and k.endswith("_x")])
         self.sets_ = [(arrays[f"set{i}_x"], arrays[f"set{i}_mean"], arrays[f"set{i}_scale"]) for i in range(count)]
-        self.forests_ = [{k: arrays[f"forest{i}_{k}"] for k in forest.ARRAYS} for i in range(2)]
+        self.forests_ = [FlatTrees.from_arrays(arrays, f"forest{i}_") for i in range(2)]
         self.normal_, self.support_ = NormalScores.of(arrays), Support.of(arrays)
         self.fitted_ = True
 

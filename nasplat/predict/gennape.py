@@ -23,9 +23,11 @@ from torch.nn import functional as F
 
 from nasplat.errors import PredictorError
 from nasplat.features.view import View
-from nasplat.learners import contrastive, forest, fuzzy
+from nasplat.learners import contrastive, fuzzy
 from nasplat.learners.conformal import fewest, half_width
 from nasplat.learners.encoder import Encoder, encode
+from nasplat.learners.flat_trees import FlatTrees
+from nasplat.learners.forest import grow_forest
 from nasplat.learners.normal_scores import NormalScores
 from nasplat.learners.support import Support
 from nasplat.predict.contract import AbstractPredictor, counted
@@ -199,7 +201,7 @@ class Gennape(AbstractPredictor):
         self.scales_[3] = order_only.mean(), order_only.std() + 1e-9
         self.names_ = list(views[0].statistics)
         scores = NormalScores.learn(y[grown]).forward(y[grown])
-        self.forest_ = forest.grow(self._described(learnt), scores, TREES, LEAF, seed=self.seed)[0]
+        self.forest_ = grow_forest(self._described(learnt), scores, TREES, LEAF, seed=self.seed)[0]
         self.fitted_ = True
         mean, spread = self._ensemble(self.embed([views[i] for i in held]), "label")
         self.floor_ = float(np.median(spread)) + 1e-6
@@ -342,7 +344,7 @@ class Gennape(AbstractPredictor):
             "label": self._ensemble(embedded, "label")[0],
             "scaled": (scaled - mean) / spread,
             "pairwise": (self._ensemble(embedded, "pairwise")[0] - middle) / apart,
-            "forest": forest.each(self.forest_, self._described(seen)).mean(1),
+            "forest": self.forest_.answers(self._described(seen)).mean(1),
             "flops": (np.log10([max(1, v.macs) for v in seen]) - size) / decade,
         }
 
@@ -380,8 +382,7 @@ class Gennape(AbstractPredictor):
             "reference": self.reference_,
             "names": np.frombuffer("\n".join(self.names_).encode(), np.uint8),
         }
-        grown = {f"forest_{k}": v for k, v in self.forest_.items()}
-        return learnt | own | grown | self.support_.arrays()
+        return learnt | own | self.forest_.arrays("forest_") | self.support_.arrays()
 
     def _restore(self, arrays: dict[str, NDArray[Any]], recipe: dict[str, Any]) -> None:
         self.encoder_ = self._encoder()
@@ -393,7 +394,7 @@ class Gennape(AbstractPredictor):
             }
             module.load_state_dict(state)
         self.encoder_.eval()
-        self.forest_ = {k: arrays[f"forest_{k}"] for k in forest.ARRAYS}
+        self.forest_ = FlatTrees.from_arrays(arrays, "forest_")
         self.centroids_, self.shift_, self.scales_ = arrays["centroids"], arrays["shift"], arrays["scales"]
         self.floor_, self.factor_ = (float(v) for v in arrays["interval"])
         self.reference_, self.support_ = arrays["reference"], Support.of(arrays)

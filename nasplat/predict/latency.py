@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from nasplat.errors import PredictorError
 from nasplat.features.view import View
 from nasplat.features.work import KINDS, TERMS
+from nasplat.learners.boosted import Boosted, BoostedSettings, grow_boosted
 from nasplat.learners.conformal import fewest, half_width
 from nasplat.predict.contract import AbstractPredictor
-from nasplat.predict.trees import evaluate, grow
 from nasplat.tables.metrics import kendall_tau
 
 Matrix = NDArray[np.float64]
@@ -29,6 +29,7 @@ SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Of the trees' correction, chosen by cross-validation."""
 FOLDS = 5
 RIDGE = 1e-3
+CORRECTION = BoostedSettings(members=3, trees=100, depth=3)
 BEYOND = 4.0
 """How many times more or fewer MACs than any timed network are still inside the support."""
 FOREIGN = 0.1
@@ -105,7 +106,7 @@ class LatencyPredictor(AbstractPredictor):
             held = folds == fold
             coefficients = _solve(x[~held], y[~held])
             sums[held] = _sum(x[held], coefficients)
-            ratios[held] = evaluate(self._correction(x[~held], s[~held], y[~held], coefficients), s[held]).mean(0)
+            ratios[held] = self._correction(x[~held], s[~held], y[~held], coefficients).answers(s[held]).mean(0)
         errors = [float(np.mean(np.abs(np.log(y / sums) - share * ratios))) for share in SHARES]
         best = int(np.argmin(errors))
         return errors[best], SHARES[best], sums * np.exp(SHARES[best] * ratios)
@@ -115,8 +116,8 @@ class LatencyPredictor(AbstractPredictor):
             return np.unique(np.asarray(families), return_inverse=True)[1]
         return np.random.default_rng(self.seed).permutation(n) % FOLDS
 
-    def _correction(self, x: Matrix, s: Matrix, y: Matrix, coefficients: Matrix) -> dict[str, NDArray[Any]]:
-        return grow(s, np.log(y / _sum(x, coefficients)), 3, 100, 3, 0.06, self.seed)
+    def _correction(self, x: Matrix, s: Matrix, y: Matrix, coefficients: Matrix) -> Boosted:
+        return grow_boosted(s, np.log(y / _sum(x, coefficients)), CORRECTION, self.seed)
 
     def _reason(self, seen: View) -> str:
         if seen.unknown_ops:
@@ -134,7 +135,7 @@ class LatencyPredictor(AbstractPredictor):
     def _answers(self, seen: Sequence[View]) -> Matrix:
         sums = _sum(self._terms(seen, self.prunes_), self.coefficients_)
         s = np.array([[v.statistics[n] for n in self.names_] for v in seen])
-        return sums * np.exp(self.share_ * evaluate(self.model_, s).mean(0))
+        return sums * np.exp(self.share_ * self.model_.answers(s).mean(0))
 
     def _estimates(self, seen: Sequence[View]) -> list[tuple[float, float, float]]:
         factor = float(np.exp(self.width_))
@@ -145,7 +146,7 @@ class LatencyPredictor(AbstractPredictor):
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         return {
-            **self.model_,
+            **self.model_.arrays(),
             "coefficients": self.coefficients_,
             "spread": np.array([self.width_, self.share_, float(self.prunes_)]),
             "range": self.range_,
@@ -155,7 +156,7 @@ class LatencyPredictor(AbstractPredictor):
         }
 
     def _restore(self, arrays: dict[str, NDArray[Any]], recipe: dict[str, Any]) -> None:
-        self.model_ = {k: arrays[k] for k in ("feature", "threshold", "left", "right", "value", "start")}
+        self.model_ = Boosted.from_arrays(arrays)
         self.coefficients_, self.range_, self.reference_ = arrays["coefficients"], arrays["range"], arrays["reference"]
         self.width_, self.share_, prunes = (float(v) for v in arrays["spread"])
         self.prunes_ = bool(prunes)

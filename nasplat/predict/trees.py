@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from nasplat.errors import PredictorError
 from nasplat.features.view import View
+from nasplat.learners.boosted import Boosted, BoostedSettings, grow_boosted
 from nasplat.learners.conformal import fewest, half_width
 from nasplat.learners.support import Support
 from nasplat.predict.contract import AbstractPredictor
 
 Matrix = NDArray[np.float64]
-LEAF = -1
 
 
 class Trees(AbstractPredictor):
@@ -67,8 +67,9 @@ class Trees(AbstractPredictor):
         order = rng.permutation(len(y))
         held = order[: max(len(y) // 5, fewest(self.level))]
         grown = order[len(held) :]
-        self.model_ = grow(x[grown], y[grown], self.members, self.trees, self.depth, self.lr, self.seed)
-        means = evaluate(self.model_, x[held])
+        settings = BoostedSettings(self.members, self.trees, self.depth, self.lr)
+        self.model_ = grow_boosted(x[grown], y[grown], settings, self.seed)
+        means = self.model_.answers(x[held])
         self.floor_ = max(1e-6, float(np.median(means.std(0))))
         difficulty = means.std(0) + self.floor_
         self.factor_ = half_width((y[held] - means.mean(0)) / difficulty, self.level)
@@ -86,14 +87,14 @@ class Trees(AbstractPredictor):
         return [tuple(row) for row in np.stack([mean, mean - half, mean + half], 1).tolist()]
 
     def _values(self, seen: Sequence[View]) -> Matrix:
-        return evaluate(self.model_, np.array([[v.statistics[n] for n in self.names_] for v in seen]))
+        return self.model_.answers(np.array([[v.statistics[n] for n in self.names_] for v in seen]))
 
     def _scores(self, seen: Sequence[View]) -> list[float]:
         return self._values(seen).mean(0).tolist()
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         return {
-            **self.model_,
+            **self.model_.arrays(),
             "factor": np.array([self.factor_, self.floor_]),
             **self.support_.arrays(),
             "reference": self.reference_,
@@ -101,80 +102,9 @@ class Trees(AbstractPredictor):
         }
 
     def _restore(self, arrays: dict[str, NDArray[Any]], recipe: dict[str, Any]) -> None:
-        self.model_ = {k: arrays[k] for k in ("feature", "threshold", "left", "right", "value", "start")}
+        self.model_ = Boosted.from_arrays(arrays)
         self.factor_, self.floor_ = (float(v) for v in arrays["factor"])
         self.support_ = Support.of(arrays)
         self.reference_ = arrays["reference"]
         self.names_ = arrays["names"].tobytes().decode().split("\n")
         self.fitted_ = True
-
-
-def grow(x: Matrix, y: Matrix, members: int, trees: int, depth: int, lr: float, seed: int) -> dict[str, NDArray[Any]]:
-    """Grow boosted models with scikit-learn and keep them as arrays.
-
-    Returns:
-        feature, threshold, left, right, value of shape (members, trees, nodes), leaves have left = -1; start (members,).
-    """
-    from sklearn.ensemble import GradientBoostingRegressor
-
-    fitted = []
-    for member in range(members):
-        model = GradientBoostingRegressor(
-            n_estimators=trees,
-            max_depth=depth,
-            learning_rate=lr,
-            subsample=0.6,
-            max_features=0.5,
-            min_samples_leaf=3,
-            random_state=seed * 1000 + member,
-        )
-        fitted.append(model.fit(x, y))
-    return as_arrays(fitted, lr)
-
-
-def as_arrays(models: Sequence[Any], lr: float) -> dict[str, NDArray[Any]]:
-    """Fitted `GradientBoostingRegressor`s as padded arrays."""
-    size = max(t.tree_.node_count for m in models for t in m.estimators_[:, 0])
-    shape = (len(models), len(models[0].estimators_), size)
-    out: dict[str, NDArray[Any]] = {
-        "feature": np.zeros(shape, np.int16),
-        "threshold": np.zeros(shape, np.float32),
-        "left": np.full(shape, LEAF, np.int16),
-        "right": np.full(shape, LEAF, np.int16),
-        "value": np.zeros(shape, np.float32),
-        "start": np.array([float(m.init_.constant_[0, 0]) for m in models]),
-    }
-    for i, model in enumerate(models):
-        for j, estimator in enumerate(model.estimators_[:, 0]):
-            tree, n = estimator.tree_, estimator.tree_.node_count
-            out["feature"][i, j, :n] = np.maximum(tree.feature, 0)
-            # float32 towards -inf keeps every comparison with float32 features as scikit-learn makes it
-            rounded = tree.threshold.astype(np.float32)
-            out["threshold"][i, j, :n] = np.where(
-                rounded > tree.threshold, np.nextafter(rounded, np.float32(-np.inf)), rounded
-            )
-            out["left"][i, j, :n] = tree.children_left
-            out["right"][i, j, :n] = tree.children_right
-            out["value"][i, j, :n] = tree.value[:, 0, 0] * lr
-    return out
-
-
-def evaluate(model: dict[str, NDArray[Any]], x: Matrix) -> Matrix:
-    """Answers of shape (members, n) for features of shape (n, f)."""
-    features32 = x.astype(np.float32)
-    members, trees, _ = model["feature"].shape
-    out = np.empty((members, len(x)))
-    for i, row in enumerate(features32):
-        node = np.zeros((members, trees, 1), np.int64)
-        while True:
-            left = np.take_along_axis(model["left"], node, 2)
-            if (left == LEAF).all():
-                break
-            goes_left = row[np.take_along_axis(model["feature"], node, 2)] <= np.take_along_axis(
-                model["threshold"], node, 2
-            )
-            child = np.where(goes_left, left, np.take_along_axis(model["right"], node, 2))
-            node = np.where(left == LEAF, node, child)
-        leaves = np.take_along_axis(model["value"], node, 2)[:, :, 0].astype(np.float64)
-        out[:, i] = model["start"] + leaves.sum(1)
-    return out

@@ -26,9 +26,11 @@ from torch.nn import functional as F
 
 from nasplat.errors import PredictorError
 from nasplat.features.view import View
-from nasplat.learners import contrastive, forest, fuzzy
+from nasplat.learners import contrastive, fuzzy
 from nasplat.learners.conformal import fewest, half_width
 from nasplat.learners.encoder import Encoder, encode
+from nasplat.learners.flat_trees import FlatTrees
+from nasplat.learners.forest import grow_forest
 from nasplat.learners.normal_scores import NormalScores
 from nasplat.learners.support import Support
 from nasplat.predict.contract import AbstractPredictor, counted
@@ -182,14 +184,14 @@ class Universal(AbstractPredictor):
         self.primary_ = np.array([self.families_.index(names[belongs == g][0]) for g in kinds])
         """Of each group, the family that stands for it: its first."""
         self.moments_ = np.array([_moments(both[belongs == g]) for g in kinds])
-        self.far_forest_ = forest.grow(relative, target, TREES, LEAF, seed=self.seed, weights=shares)[0]
+        self.far_forest_ = grow_forest(relative, target, TREES, LEAF, seed=self.seed, weights=shares)[0]
         self.scale_, self.doubt_ = 0.0, np.inf
         self.left_out_: dict[str, tuple[Matrix, Matrix]] = {}
         """Of each family targets (n,) and parts (n, 2) by a fit without its group; empty unless validated, and after loading."""
         if validate and len(everyone) > 2:
             for number, g in enumerate(everyone):
                 held = belongs == g
-                other = forest.grow(relative[~held], target[~held], TREES, LEAF, seed=self.seed, weights=shares[~held])[
+                other = grow_forest(relative[~held], target[~held], TREES, LEAF, seed=self.seed, weights=shares[~held])[
                     0
                 ]
                 for f in dict.fromkeys(names[held].tolist()):
@@ -233,8 +235,8 @@ class Universal(AbstractPredictor):
 
     def _near_models(
         self, x: Matrix, embedded: Matrix, target: Matrix, shares: Matrix, rng: np.random.Generator
-    ) -> tuple[forest.Forest, Heads]:
-        grown = forest.grow(x, target, TREES, LEAF, seed=self.seed, weights=shares)[0]
+    ) -> tuple[FlatTrees, Heads]:
+        grown = grow_forest(x, target, TREES, LEAF, seed=self.seed, weights=shares)[0]
         heads = Heads(len(self.centroids_), self.embedding)
         membership = torch.from_numpy(fuzzy.memberships(embedded, self.centroids_, self.fuzziness)).float()
         inputs, y, weights = (torch.from_numpy(a).float() for a in (embedded, target, shares))
@@ -260,12 +262,12 @@ class Universal(AbstractPredictor):
         """Standardised embeddings, shape (len(views), E)."""
         return (encode(self.encoder_, views).double().numpy() - self.shift_[0]) / self.shift_[1]
 
-    def _near(self, x: Matrix, embedded: Matrix, grown: forest.Forest, heads: Heads) -> Matrix:
+    def _near(self, x: Matrix, embedded: Matrix, grown: FlatTrees, heads: Heads) -> Matrix:
         """Normal scores inside families that were learnt."""
         membership = torch.from_numpy(fuzzy.memberships(embedded, self.centroids_, self.fuzziness)).float()
         with torch.no_grad():
             answers = heads(torch.from_numpy(embedded).float(), membership)[0].double().numpy()
-        return (answers + forest.each(grown, x).mean(1)) / 2
+        return (answers + grown.answers(x).mean(1)) / 2
 
     def _blend(self, found: Matrix) -> Matrix:
         """Answers inside a new family, before they are scaled, from `parts`."""
@@ -288,7 +290,7 @@ class Universal(AbstractPredictor):
         x = self._both(seen)
         moments = _moments(x)
         found = copy(self)
-        structure = forest.each(self.far_forest_, _relative(x, *moments)).mean(1)
+        structure = self.far_forest_.answers(_relative(x, *moments)).mean(1)
         shape = np.array([structure.mean(), max(structure.std(), 1e-9)])
         found.against_ = moments, Support.learn(self._counted(seen)[:, 2:], self.seed), shape
         return found
@@ -339,7 +341,7 @@ class Universal(AbstractPredictor):
         (mean, scale), _, (middle, spread) = self.against_
         relative = _relative(self._both(seen), mean, scale)
         return self._blend(
-            np.stack([(forest.each(self.far_forest_, relative).mean(1) - middle) / spread, relative[:, 0]], 1)
+            np.stack([(self.far_forest_.answers(relative).mean(1) - middle) / spread, relative[:, 0]], 1)
         )
 
     def _estimates(self, seen: Sequence[View]) -> list[tuple[float, float, float]]:
@@ -397,7 +399,7 @@ class Universal(AbstractPredictor):
             "families": _text(self.families_),
         }
         for where, grown in (("near", self.near_forest_), ("far", self.far_forest_)):
-            own |= {f"{where}_{k}": v for k, v in grown.items()}
+            own |= grown.arrays(f"{where}_")
         for number, support in enumerate(self.supports_):
             own |= {f"group{number}_{k}": v for k, v in support.arrays().items()}
         return learnt | own
@@ -411,7 +413,7 @@ class Universal(AbstractPredictor):
                 {k.removeprefix(name): torch.from_numpy(v.copy()) for k, v in arrays.items() if k.startswith(name)}
             )
             module.eval()
-        self.near_forest_, self.far_forest_ = ({k: arrays[f"{w}_{k}"] for k in forest.ARRAYS} for w in ("near", "far"))
+        self.near_forest_, self.far_forest_ = (FlatTrees.from_arrays(arrays, f"{w}_") for w in ("near", "far"))
         self.primary_, self.moments_ = arrays["primary"], arrays["moments"]
         self.scale_, self.doubt_ = (float(v) for v in arrays["doubt"])
         self.names_, self.families_ = _lines(arrays["names"]), _lines(arrays["families"])
@@ -424,9 +426,9 @@ class Universal(AbstractPredictor):
         self.fitted_ = True
 
 
-def parts(relative: Matrix, grown: forest.Forest) -> Matrix:
+def parts(relative: Matrix, grown: FlatTrees) -> Matrix:
     """Of a family's networks, shape (n, f), the forest's answers and log10 MACs, both standardised: shape (n, 2)."""
-    structure = forest.each(grown, relative).mean(1)
+    structure = grown.answers(relative).mean(1)
     return np.stack([(structure - structure.mean()) / max(structure.std(), 1e-9), relative[:, 0]], 1)
 
 

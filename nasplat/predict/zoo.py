@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from nasplat.errors import PredictorError
 from nasplat.features.view import View
-from nasplat.learners import forest
+from nasplat.learners.boosted import Boosted, BoostedSettings, grow_boosted
 from nasplat.learners.conformal import fewest, half_width
+from nasplat.learners.flat_trees import FlatTrees
+from nasplat.learners.forest import grow_forest
 from nasplat.learners.support import Support
 from nasplat.predict.contract import AbstractPredictor, counted
-from nasplat.predict.trees import evaluate, grow
 
 Matrix = NDArray[np.float64]
 SOURCES = ("in1k", "in22k", "web")
@@ -37,7 +38,7 @@ FOLDS = 10
 SHRINKAGE = 3.0
 """Checkpoints that a recipe's effect is shrunk by."""
 TREES, LEAF = 100, 3
-BOOSTED = {"members": 2, "trees": 300, "depth": 4, "lr": 0.05}
+BOOSTED = BoostedSettings(members=2, trees=300, depth=4, lr=0.05)
 
 
 def source(recipe: str) -> str:
@@ -180,13 +181,13 @@ class ModelZoo(AbstractPredictor):
 class _Model:
     """Forest and boosted trees on statistics, source, teacher and the recipe's effect; their mean."""
 
-    def __init__(self, effects: dict[str, float], grown: forest.Forest, boosted: dict[str, NDArray[Any]]) -> None:
+    def __init__(self, effects: dict[str, float], grown: FlatTrees, boosted: Boosted) -> None:
         self.effects, self.grown, self.boosted = effects, grown, boosted
 
     @staticmethod
     def learn(x: Matrix, y: Matrix, tags: list[str], seed: int) -> _Model:
         facts = _facts(tags)
-        plain = forest.grow(np.hstack([x[:, :3], facts]), y, TREES, 5, seed=seed)[
+        plain = grow_forest(np.hstack([x[:, :3], facts]), y, TREES, 5, seed=seed)[
             1
         ]  # counts and facts: what is left is the recipe's
         residuals: dict[str, list[float]] = {}
@@ -194,29 +195,28 @@ class _Model:
             residuals.setdefault(_tag(tag), []).append(residual)
         effects = {t: sum(r) / (len(r) + SHRINKAGE) for t, r in residuals.items() if len(r) > 1}
         table = _features(x, tags, effects)
-        return _Model(effects, forest.grow(table, y, TREES, LEAF, seed=seed)[0], grow(table, y, **BOOSTED, seed=seed))  # type: ignore[arg-type]
+        return _Model(effects, grow_forest(table, y, TREES, LEAF, seed=seed)[0], grow_boosted(table, y, BOOSTED, seed))
 
     def answers(self, x: Matrix, tags: list[str]) -> Matrix:
         table = _features(x, tags, self.effects)
-        return (forest.each(self.grown, table).mean(1) + evaluate(self.boosted, table).mean(0)) / 2
+        return (self.grown.answers(table).mean(1) + self.boosted.answers(table).mean(0)) / 2
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        out = {f"forest_{k}": v for k, v in self.grown.items()} | {f"boosted_{k}": v for k, v in self.boosted.items()}
-        return out | {
-            "effects": np.array(list(self.effects.values())),
-            "tags": np.frombuffer("\n".join(self.effects).encode(), np.uint8),
-        }
+        return (
+            self.grown.arrays("forest_")
+            | self.boosted.arrays("boosted_")
+            | {
+                "effects": np.array(list(self.effects.values())),
+                "tags": np.frombuffer("\n".join(self.effects).encode(), np.uint8),
+            }
+        )
 
     @staticmethod
     def of(arrays: dict[str, NDArray[Any]]) -> _Model:
         tags = arrays["tags"].tobytes().decode().split("\n")
         effects = dict(zip(tags, arrays["effects"].tolist(), strict=False))
-        grown = {k: arrays[f"forest_{k}"] for k in forest.ARRAYS}
-        return _Model(
-            effects,
-            grown,
-            {k: arrays[f"boosted_{k}"] for k in ("feature", "threshold", "left", "right", "value", "start")},
-        )
+        grown, boosted = FlatTrees.from_arrays(arrays, "forest_"), Boosted.from_arrays(arrays, "boosted_")
+        return _Model(effects, grown, boosted)
 
 
 def _facts(tags: Sequence[str]) -> Matrix:

@@ -10,11 +10,9 @@ import nasplat
 from nasplat.errors import InputError, PredictorError, TableError
 from nasplat.features.statistics import features
 from nasplat.features.view import view
-from nasplat.learners import forest
 from nasplat.learners.conformal import half_width
 from nasplat.learners.normal_scores import NormalScores
 from nasplat.predict import Trees, load
-from nasplat.predict import trees as trees_module
 from nasplat.predict.count import CountBaseline
 from nasplat.tables.metrics import interval_coverage, kendall_tau
 from nasplat.tables.table import Table
@@ -25,22 +23,6 @@ Data = tuple[list[nasplat.Graph], list[float]]
 
 def small_trees() -> Trees:
     return Trees(members=2, trees=30, depth=3)
-
-
-def test_arrays_answer_as_scikit_learn_does() -> None:
-    from sklearn.ensemble import GradientBoostingRegressor
-
-    rng = np.random.default_rng(0)
-    x, models = rng.normal(size=(200, 6)), []
-    y = x[:, 0] ** 2 + x[:, 1]
-    for seed in range(3):
-        models.append(
-            GradientBoostingRegressor(n_estimators=50, max_depth=4, subsample=0.6, random_state=seed).fit(x, y)
-        )
-    arrays = trees_module.as_arrays(models, 0.1)
-    fresh = rng.normal(size=(100, 6))
-    wanted = np.stack([m.predict(fresh) for m in models])
-    assert np.abs(trees_module.evaluate(arrays, fresh) - wanted).max() < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -244,20 +226,6 @@ def test_normal_scores_go_back_and_keep_order() -> None:
     many = NormalScores.learn(np.arange(5000.0))
     assert len(many.labels) <= 512
     assert np.abs(many.back(many.forward(np.arange(5000.0))) - np.arange(5000.0)).max() < 1.0
-
-
-def test_forest_answers_as_scikit_learn_does() -> None:
-    from sklearn.ensemble import ExtraTreesRegressor
-
-    rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(80, 6)).astype(np.float32).astype(np.float64), rng.normal(size=80)
-    grown, unseen = forest.grow(x, y, 20, leaf=2, seed=3)
-    model = ExtraTreesRegressor(
-        20, min_samples_leaf=2, max_features=0.4, bootstrap=True, oob_score=True, random_state=3
-    ).fit(x, y)
-    new = rng.normal(size=(50, 6))
-    assert np.allclose(forest.each(grown, new).mean(1), model.predict(new), atol=1e-5)
-    assert np.allclose(unseen, model.oob_prediction_, atol=1e-5, equal_nan=True)
 
 
 def test_a_useless_base_is_outvoted(labelled: Data) -> None:
