@@ -36,8 +36,9 @@ import nasplat
 from nasplat.runs.runs import hardware, versions
 from nasplat.supernet.processes import current, join, leave
 from nasplat.task import Split
-from nasplat.task.scenes import scene
-from nasplat.task.stereo import judge, varied
+from nasplat.task.stereo import varied
+from nasplat.task.stereo_loss import stereo_errors
+from nasplat.task.stereo_scenes import scene
 
 Answer = Callable[[Tensor], Tensor]
 LARGEST = 48
@@ -150,7 +151,7 @@ def run(data: str, task: nasplat.Task, seed: int, arguments: argparse.Namespace)
     parts = {data: task.test}
     if data == "real" and tuple(arguments.crop) != (128, 256):
         parts[f"real, {arguments.crop[0]} x {arguments.crop[1]}"] = larger.test
-    side = min((5, 9, 15), key=lambda s: judge(partial(matched, side=s), task.decide.to(device))["epe_px"])
+    side = min((5, 9, 15), key=lambda s: stereo_errors(partial(matched, side=s), task.decide.to(device))["epe_px"])
     mean = float(task.train.y[task.train.y > 0].mean())
     methods[f"block matching, window {side}"] = partial(matched, side=side)
     methods["mean of the training scenes"] = lambda x: torch.full_like(x[:, 0], mean)
@@ -158,7 +159,7 @@ def run(data: str, task: nasplat.Task, seed: int, arguments: argparse.Namespace)
     for part, split in parts.items():
         for method, answer in methods.items():
             started = time.perf_counter()
-            measured = judge(answer, split.to(device), 1)
+            measured = stereo_errors(answer, split.to(device), 1)
             pace = 1e3 * (time.perf_counter() - started) / len(split)
             epochs, took = spent.get(method, (0, 0.0))
             row = {"data": part, "method": method, "seed": seed, "pairs": len(split), "epochs": epochs}

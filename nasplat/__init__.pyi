@@ -56,7 +56,10 @@ from .supernet import Strategy as Strategy
 from .supernet import Supernet as Supernet
 from .supernet import TrainConfig as TrainConfig
 from .tables.table import Table as Table
+from .task import Split as Split
 from .task import Task as Task
+from .task.stereo_loss import stereo_errors as stereo_errors
+from .task.stereo_loss import stereo_loss as stereo_loss
 from .task.training import Budget as Budget
 from .testing import check_predictor as check_predictor
 from .testing import check_space as check_space

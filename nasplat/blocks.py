@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasplat.frontends import block
-from nasplat.task.stereo import Levels as Levels
+from nasplat.task.stereo_loss import DisparityMaps as DisparityMaps
 
 
 def divisible(value: float, by: int = 8) -> int:

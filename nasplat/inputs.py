@@ -27,10 +27,11 @@ from nasplat.predict.latency import LatencyPredictor
 from nasplat.probes.conditions import Conditions
 from nasplat.searchspace import Architecture, Space, list_spaces, load_space
 from nasplat.tables.table import Table, read_table
-from nasplat.task import Task, stereo
+from nasplat.task import Task
 from nasplat.task.derived import QUESTIONS, derived
 from nasplat.task.digits import digits
 from nasplat.task.files import from_folder
+from nasplat.task.stereo import stereo_folder, synthetic_stereo
 
 DEFAULT_INPUT = (1, 3, 224, 224)
 ZOO = "imagenet"
@@ -39,7 +40,7 @@ NAMED: dict[str, Callable[..., Task]] = {
     "digits-clutter": partial(digits, "digit"),
     "digits-mask": partial(digits, "mask"),
     "digits-place": partial(digits, "place"),
-    "stereo-synthetic": stereo.synthetic,
+    "stereo-synthetic": synthetic_stereo,
 }
 PAIRS = "stereo:"
 PAIRS = "stereo:"
@@ -286,7 +287,7 @@ def load_task(reference: str, **options: Any) -> Task:
             f"expected a task name ({', '.join(NAMED)}) or a folder of image files, got {reference!r}.\n  Check the spelling."
         )
     try:
-        return made(**options) if made else (stereo.folder if pairs else from_folder)(place, **options)
+        return made(**options) if made else (stereo_folder if pairs else from_folder)(place, **options)
     except TypeError as err:
         raise TaskError(f"task {reference!r} does not take these options: {err}.\n  Leave them out.") from err
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasplat import Pick, block, space
-from nasplat.blocks import InvertedResidual, Levels, chain, divisible
+from nasplat.blocks import DisparityMaps, InvertedResidual, chain, divisible
 
 WIDTHS = (24, 32, 64, 128)
 STRIDES = (3, 2, 2, 2)
@@ -295,7 +295,7 @@ class Stereo(nn.Module):
         if not self.training:
             return full[0]
         strides = [STRIDES[0] * 2**i for i in scales]
-        return Levels(full, [(v, stride, stride * self.spacing) for (_, v), stride in zip(told, strides, strict=True)])
+        return DisparityMaps(full, [(v, stride, stride * self.spacing) for (_, v), stride in zip(told, strides, strict=True)])
 
 
 def picked_pyramid(

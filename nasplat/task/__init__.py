@@ -1,8 +1,9 @@
-"""What a network is trained and judged on.
+"""What a network is trained and judged on: data, a loss and a metric.
 
-task.py    data in three splits, loss, metric      digits.py   the embedded task      files.py   IDX and npz image files
-derived.py other questions about a task's images   training.py a network trained for a few epochs
-stereo.py  pairs of views, with pairs.py, scenes.py and pictures.py
+task.py      data in three splits, loss, metric     settings.py  options checked by name, type and range
+digits.py    the embedded task of digits            files.py     IDX and npz files, folders of pictures
+derived.py   other questions about the same images  training.py  a network trained from its initial values
+stereo.py    tasks of stereo pairs, with stereo_loss.py, stereo_pairs.py, stereo_scenes.py and stereo_pictures.py
 """
 
 from nasplat.task.task import Split, Task

@@ -1,8 +1,9 @@
 """`digits-clutter`: real handwritten digits among clutter, made on the spot from scikit-learn's embedded scans.
 
-A 16x16 canvas holds one upright digit (the label), two distractors (other digits flipped upside down or mirrored, fainter),
-a random contrast and pixel noise. Train, decide and test are composed from disjoint source scans; training composites
-are fresh each epoch. `digits-mask` and `digits-place` ask other questions about the same images. Plain 8x8 digits are at their ceiling and cannot tell networks apart; this task can.
+A 16x16 canvas holds one upright digit (the label), two distractors (other digits flipped upside down or mirrored,
+fainter), a random contrast and pixel noise. Train, decide and test are composed from disjoint source scans; training
+composites are fresh each epoch. `digits-mask` and `digits-place` ask other questions about the same images. Plain 8x8
+digits are at their ceiling and cannot tell networks apart; this task can.
 Source of the scans: Alpaydin & Kaynak 1998, UCI Optical Recognition of Handwritten Digits, CC BY 4.0, via scikit-learn.
 """
 
@@ -19,12 +20,13 @@ from torch.nn import functional as F
 from nasplat.task.task import Split, Task, distance
 
 SIDE = 16
+"""Height and width of a composite, in pixels."""
 STROKE = 0.2
-"""Brightness from which a pixel belongs to what was drawn there."""
+"""Brightness above which a pixel belongs to the digit that was drawn there, for the mask."""
 MARGIN = 3
-"""Pixels the digit keeps from the border."""
+"""Distance that the digit keeps from the border, in pixels."""
 SOURCES = {"train": (0, 1000), "decide": (1000, 1400), "test": (1400, 1797)}
-"""Rows of the shuffled scans each split may use."""
+"""First row of the shuffled scans that a split uses, and the row after its last."""
 
 
 @cache
@@ -37,18 +39,19 @@ def _scans() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 
 
 def compose(split: str, n: int, seed: int, noise: float = 0.1, clutter: float = 0.7, target: str = "digit") -> Split:
-    """Composites of one split.
+    """Make images of one upright digit among clutter, from the scans of one split.
 
     Args:
-        split: train, decide or test: which scans may be used.
-        n: Number of composites.
-        seed: Same seed, same composites.
+        split: Split whose scans are used: 'train', 'decide' or 'test'.
+        n: Number of composites to make.
+        seed: Seed of the composites; equal seeds give equal ones.
         noise: Standard deviation of the pixel noise; strokes are at most 1.
         clutter: Largest brightness of distractors, relative to the digit.
-        target: digit: its class. mask: of each pixel 0 background, 1 the digit, 2 a distractor. place: row and column of its centre, in pixels.
+        target: What is asked: 'digit' for its class; 'mask' for 0, 1 or 2 at each pixel of background, digit and
+            distractor; 'place' for row and column of its centre, in pixels.
 
     Returns:
-        x of shape (n, 1, 16, 16), roughly standardised; y of shape (n,), (n, 16, 16) or (n, 2).
+        Images of shape (n, 1, 16, 16), roughly standardised; targets of shape (n,), (n, 16, 16) or (n, 2).
     """
     images, labels = _scans()
     low, high = SOURCES[split]
@@ -83,18 +86,22 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     "mask": {"metric_name": "pixel_accuracy_percent"},
     "place": {"loss": F.smooth_l1_loss, "metric": distance, "metric_name": "distance_px", "larger_is_better": False},
 }
-"""What may be asked about the composites, see `compose`; with what a task of it needs beside the targets."""
+"""Fields that a task needs beside the targets, for everything that `compose` can ask."""
 
 
 def digits(target: str = "digit", train: int = 4096, decide: int = 2048, test: int = 4096, seed: int = 0) -> Task:
-    """An embedded task: classification, segmentation (output (n, 3, 16, 16)) or regression (output (n, 2); less is better).
+    """Make an embedded task about digits among clutter, which needs no download.
 
     Args:
-        target: digit, mask or place.
-        train: Composites per epoch, fresh each epoch.
-        decide: Composites for decisions.
-        test: Composites for the report.
-        seed: Decides all composites.
+        target: What is asked: 'digit' for classification, 'mask' for segmentation (the network answers (n, 3, 16,
+            16)), or 'place' for regression (the network answers (n, 2), and less is better).
+        train: Composites of one epoch of training; each epoch has fresh ones.
+        decide: Composites that decisions rest on.
+        test: Composites that are reported on.
+        seed: Seed of all composites.
+
+    Returns:
+        The task, called digits-clutter, digits-mask or digits-place.
     """
     return Task(
         "digits-clutter" if target == "digit" else f"digits-{target}",

@@ -16,10 +16,17 @@ from nasplat.errors import MissingExtraError, TaskError
 from nasplat.task.task import Split, Task
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
+"""Endings of files that count as pictures."""
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """An array from an IDX file of bytes, gzipped or not.
+    """Read an array from an IDX file of unsigned bytes, the format of MNIST.
+
+    Args:
+        path: File to read; one that ends in .gz is unpacked.
+
+    Returns:
+        Array of the shape that the file states.
 
     Raises:
         TaskError: the file is missing, truncated, or of another type.
@@ -41,10 +48,11 @@ def unpredict(residual: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Undo median-edge prediction of images stored as residual planes (G, R-G, B-G).
 
     Args:
-        residual: Shape (3, n, h, w).
+        residual: Planes of shape (3, n, h, w), the differences from what the neighbours predict.
 
     Returns:
-        Shape (n, h, w, 3), RGB.
+        RGB images of shape (n, h, w, 3).
+
     Source: the LOCO-I predictor, Weinberger et al. 2000.
     """
     _, n, h, w = residual.shape
@@ -65,7 +73,14 @@ def unpredict(residual: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def read_npz(path: Path) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Images (n, h, w[, c]) and labels (n,) from an npz with `x`/`images`/`residual` and `y`/`label`/`labels`.
+    """Read images and class numbers from an npz file.
+
+    Args:
+        path: File with an array `x`, `images`, `image` or `residual` (see `unpredict`), and one of `y`, `label` or
+            `labels`.
+
+    Returns:
+        Images of shape (n, h, w) or (n, h, w, c), and class numbers of shape (n,).
 
     Raises:
         TaskError: the file is missing, broken, pickled, or lacks these arrays.
@@ -85,14 +100,15 @@ def read_npz(path: Path) -> tuple[NDArray[Any], NDArray[np.int64]]:
 
 
 def read_pictures(folder: Path, side: int | None = None) -> tuple[NDArray[np.uint8], NDArray[np.int64], list[str]]:
-    """Pictures that lie in one folder per class.
+    """Read pictures that lie in one folder per class.
 
     Args:
-        folder: Holds the folders of the classes, named as the classes are.
-        side: Resized to side × side pixels; default: as they are, all of one size.
+        folder: Folder that holds one folder for each class, named as the class is.
+        side: Height and width that pictures are resized to, in pixels; None leaves them, and they must be of one size.
 
     Returns:
-        Images (n, h, w) where all are grey, else (n, h, w, 3); labels (n,) in the order of the sorted names; the names.
+        Images of shape (n, h, w) where all are grey, else (n, h, w, 3); class numbers of shape (n,), in the order of
+        the sorted names; the names.
 
     Raises:
         TaskError: no pictures, one that cannot be read, or different sizes without `side`.
@@ -113,7 +129,8 @@ def read_pictures(folder: Path, side: int | None = None) -> tuple[NDArray[np.uin
     ]
     if not files:
         raise TaskError(
-            f"expected a folder of {', '.join(PICTURES)} files per class in {str(folder)!r}, got none.\n  Check the folder."
+            f"expected a folder of {', '.join(PICTURES)} files per class in {str(folder)!r}, got none.\n"
+            "  Check the folder."
         )
     images = []
     for file, _ in files:
@@ -127,8 +144,8 @@ def read_pictures(folder: Path, side: int | None = None) -> tuple[NDArray[np.uin
             raise TaskError(f"expected a picture, got {str(file)!r} ({err}).\n  Take it out of the folder.") from err
         if images[-1].shape[:2] != images[0].shape[:2]:
             raise TaskError(
-                f"expected pictures of one size, got {images[0].shape[1]}×{images[0].shape[0]} and {images[-1].shape[1]}×"
-                f"{images[-1].shape[0]} ({str(file)!r}).\n  Give a side: {folder.name}?side=32."
+                f"expected pictures of one size, got {images[0].shape[1]}×{images[0].shape[0]} and "
+                f"{images[-1].shape[1]}×{images[-1].shape[0]} ({str(file)!r}).\n  Give a side: {folder.name}?side=32."
             )
     if any(i.ndim == 3 for i in images):
         images = [i if i.ndim == 3 else np.repeat(i[..., None], 3, 2) for i in images]
@@ -136,7 +153,7 @@ def read_pictures(folder: Path, side: int | None = None) -> tuple[NDArray[np.uin
 
 
 def _both(folder: Path, side: int | None, seed: int) -> tuple[tuple[Any, Any], tuple[Any, Any]] | None:
-    """Training and test set of a folder, whatever form they have."""
+    """Training and test set of a folder, in whichever form it holds them; None where it holds neither."""
     idx, npz = sorted(folder.glob("*ubyte*")), sorted(folder.glob("*.npz"))
 
     def find(files: list[Path], *parts: str) -> Path | None:
@@ -155,7 +172,8 @@ def _both(folder: Path, side: int | None, seed: int) -> tuple[tuple[Any, Any], t
         tx, ty, others = read_pictures(folders.get("test", folders.get("val", folder)), side)
         if names != others:
             raise TaskError(
-                f"expected the same classes for training and test, got {', '.join(names[:6])} and {', '.join(others[:6])}.\n  Check the folders."
+                f"expected the same classes for training and test, got {', '.join(names[:6])} and "
+                f"{', '.join(others[:6])}.\n  Check the folders."
             )
         if x.ndim != tx.ndim:  # one of them has colours
             x, tx = (i if i.ndim == 4 else np.repeat(i[..., None], 3, 3) for i in (x, tx))
@@ -172,29 +190,32 @@ def _both(folder: Path, side: int | None, seed: int) -> tuple[tuple[Any, Any], t
 def from_folder(
     folder: Path, limit: int | None = None, decide: int = 2000, seed: int = 0, side: int | None = None
 ) -> Task:
-    """A classification task from a folder of IDX files (train-…, t10k-…), npz files (train…, test… or val…) or pictures.
+    """Make a classification task from a folder of IDX files, npz files or pictures.
 
-    Pictures lie in one folder per class, inside train and test (or val) folders, or without these: then a sixth is the test set.
+    IDX files are called train-… and t10k-…, npz files train… and test… or val….
+    Pictures lie in one folder per class, inside train and test (or val) folders, or without these: then a sixth is
+    the test set.
 
     Args:
-        folder: Holds one training and one test set.
-        limit: At most so many training images, after a seeded shuffle.
-        decide: Training images set aside for decisions.
-        seed: Decides the shuffle.
-        side: Pictures are resized to side × side pixels.
+        folder: Folder that holds a training and a test set.
+        limit: Largest number of training images, taken after a seeded shuffle; None for all.
+        decide: Number of training images that are set aside for decisions, at most a fifth.
+        seed: Seed of the shuffle.
+        side: Height and width that pictures are resized to, in pixels; None leaves them as they are.
 
     Returns:
-        Images as floats standardised per channel, shape (n, c, h, w).
+        The task; its images are floats of shape (n, c, h, w), standardised per channel.
 
     Raises:
-        TaskError: the folder holds nothing of these.
-        MissingExtraError: pictures without Pillow.
+        TaskError: the folder holds none of these forms.
+        MissingExtraError: it holds pictures, and Pillow is not installed.
     """
     found = _both(folder, side, seed)
     if found is None:
         raise TaskError(
-            f"expected IDX files (train-images…, train-labels…, t10k-…), train*.npz and test*.npz, or folders of pictures in {str(folder)!r}, "
-            f"got {', '.join(sorted(p.name for p in folder.glob('*'))) or 'nothing'}.\n  Check the folder."
+            "expected IDX files (train-images…, train-labels…, t10k-…), train*.npz and test*.npz, or folders of pictures in "
+            f"{str(folder)!r}, got {', '.join(sorted(p.name for p in folder.glob('*'))) or 'nothing'}.\n"
+            "  Check the folder."
         )
     (x, y), (tx, ty) = found
     order = np.random.default_rng(seed).permutation(len(x))
@@ -215,7 +236,16 @@ def from_folder(
 
 
 def flip_and_shift(x: torch.Tensor, generator: torch.Generator, pad: int = 2) -> torch.Tensor:
-    """Mirror half of the images and shift each by up to `pad` pixels; shape (n, c, h, w) in and out."""
+    """Mirror half of the images and shift each at random.
+
+    Args:
+        x: Images of shape (n, c, h, w).
+        generator: Random generator on the device of the images.
+        pad: Largest shift in either direction, in pixels; what comes in at the border is 0.
+
+    Returns:
+        Changed images of the same shape.
+    """
     n, _, h, w = x.shape
     mirrored = torch.rand(n, generator=generator, device=x.device) < 0.5
     x = torch.where(mirrored[:, None, None, None], x.flip(3), x)

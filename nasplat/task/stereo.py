@@ -1,275 +1,199 @@
-"""Stereo matching: losses, metrics, and tasks of synthetic scenes or of folders.
+"""Tasks of stereo matching: pairs of views with the disparity of the left one, rendered or read from a folder.
 
-Sources: Wang et al., ECCV 2022, arXiv:2207.09796 (losses and weights, as its code has them); Tulyakov et al., NeurIPS 2018, arXiv:1806.01677
-(cross-entropy of a volume); KITTI (D1). Errors are counted over pixels whose
-disparity is known and below the largest, per pixel of a whole split in `judge`; a task's own metric is the mean over pairs.
+Inputs hold both views, left first, (n, 6, H, W), 0 to 1; targets are disparities in pixels, (n, H, W), 0 where unknown.
+Losses and errors stand in stereo_loss, the rendered scenes in stereo_scenes, the folders' layouts in stereo_pairs, the
+pictures of a report in stereo_pictures. Source of the random changes of training pairs: Wang et al., ECCV 2022,
+arXiv:2207.09796.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from nasplat.errors import TaskError
-from nasplat.task.pairs import Pair, find_pairs, listed_pairs, read_pair
-from nasplat.task.pictures import stereo_pictures
-from nasplat.task.scenes import scenes
+from nasplat.task.settings import overridden
+from nasplat.task.stereo_loss import LIKELIHOOD, epe, with_likelihood
+from nasplat.task.stereo_pairs import Pair, find_pairs, listed_pairs, read_pair
+from nasplat.task.stereo_pictures import stereo_pictures
+from nasplat.task.stereo_scenes import scenes
 from nasplat.task.task import Split, Task
 
-WEIGHTS = {6: (1 / 3, 2 / 3, 1.0, 1.0, 1.0, 1.0), 5: (1 / 3, 2 / 3, 1.0, 1.0, 1.0), 4: (1 / 3, 2 / 3, 1.0, 1.0)}
-"""Of the maps from coarse to fine, by their number; others count 1 but for the two coarsest of more than two."""
-THRESHOLDS = (1.0, 2.0, 3.0)
-
-
-SHARP = 0.4
-"""Scale of the Laplace distribution that a volume should have, in candidates."""
-LIKELIHOOD = 2.0
-"""Weight of the volumes' cross-entropy beside the published loss."""
-
-
 CHUNK = 32
-"""Pairs whose colours change at once."""
-
-
-class Levels(list[Tensor]):
-    """Maps of a network in training, coarse to fine, with the volumes that they come from."""
-
-    def __init__(self, maps: Sequence[Tensor], volumes: Sequence[tuple[Tensor, int, int]]) -> None:
-        """Args:
-        maps: Shape (B, H, W) each, pixels.
-        volumes: (similarities before the softmax, shape (B, D, h, w); pixels between its places; pixels between its candidates).
-        """
-        super().__init__(maps)
-        self.volumes = tuple(volumes)
-
-
-def weights(maps: int) -> tuple[float, ...]:
-    """Weight of each map, coarse to fine."""
-    return WEIGHTS.get(maps, (2 / 3, *([1.0] * (maps - 1))) if maps > 1 else (1.0,))
-
-
-def stereo_loss(output: Tensor | Sequence[Tensor], target: Tensor) -> Tensor:
-    """Weighted sum over maps of the smooth L1 error, mean over known pixels.
-
-    Args:
-        output: One map (B, H, W), or several, coarse to fine.
-        target: Shape (B, H, W), pixels; 0 where unknown.
-
-    Returns:
-        A scalar; 0 where nothing is known.
-    """
-    maps = [output] if isinstance(output, Tensor) else list(output)
-    known = target > 0
-    count = known.sum().clamp_min(1)
-    errors = [(F.smooth_l1_loss(m.float(), target, reduction="none") * known).sum() / count for m in maps]
-    return torch.stack([e * w for e, w in zip(errors, weights(len(maps)), strict=True)]).sum()
-
-
-def likelihood(output: Tensor | Sequence[Tensor], target: Tensor) -> Tensor:
-    """Cross-entropy of the volumes, summed over them, against a narrow Laplace distribution around the disparity at each place's middle pixel.
-
-    A mean disparity can be right while the volume has two peaks; this asks for one, and teaches matching several times sooner.
-
-    Args:
-        output: `Levels`; anything else has no volumes, and costs 0.
-        target: Shape (B, H, W), pixels; 0 where unknown.
-    """
-    found = target.new_zeros(())
-    for similarities, stride, spacing in getattr(output, "volumes", ()):
-        height, width = similarities.shape[2:]
-        padded = F.pad(target, (0, width * stride - target.shape[2], 0, height * stride - target.shape[1]))
-        middle = padded[:, stride // 2 :: stride, stride // 2 :: stride]
-        candidates = torch.arange(similarities.shape[1], device=target.device)[:, None, None]
-        wanted = F.softmax(-(candidates - middle[:, None] / spacing).abs() / SHARP, 1)
-        entropy = -(wanted * F.log_softmax(similarities.float(), 1)).sum(1)
-        known = middle > 0
-        found = found + (entropy * known).sum() / known.sum().clamp_min(1)
-    return found
-
-
-def learnt(weight: float) -> Callable[[Any, Tensor], Tensor]:
-    """The published loss, and so many times the volumes' cross-entropy."""
-    if not weight:
-        return stereo_loss
-    return lambda output, target: stereo_loss(output, target) + weight * likelihood(output, target)
-
-
-def epe(output: Tensor | Sequence[Tensor], target: Tensor) -> Tensor:
-    """End-point error of each pair, pixels: mean |error| over known pixels, shape (B,)."""
-    final = output if isinstance(output, Tensor) else output[-1]
-    known = target > 0
-    return ((final.float() - target).abs() * known).flatten(1).sum(1) / known.flatten(1).sum(1).clamp_min(1)
-
-
-def errors(predicted: Tensor, target: Tensor) -> dict[str, float]:
-    """Errors counted per pixel.
-
-    Args:
-        predicted: Any shape, pixels.
-        target: The same shape; 0 where unknown.
-
-    Returns:
-        epe_px; bad1_percent, bad2_percent, bad3_percent (|error| above 1, 2, 3 px); d1_percent (above 3 px and above 5 %); pixels.
-
-    Raises:
-        TaskError: shapes differ, or nothing is known.
-    """
-    if predicted.shape != target.shape or not (target > 0).any():
-        raise TaskError(
-            f"expected disparities of the target's shape {tuple(target.shape)} with some known pixels, got "
-            f"{tuple(predicted.shape)} and {int((target > 0).sum())} known.\n  Check the pair."
-        )
-    known = target > 0
-    error, truth = (predicted.double()[known] - target[known]).abs(), target[known]
-    found = {"epe_px": float(error.mean())}
-    found |= {f"bad{t:.0f}_percent": float((error > t).double().mean()) * 100 for t in THRESHOLDS}
-    found["d1_percent"] = float(((error > 3) & (error > 0.05 * truth)).double().mean()) * 100
-    return found | {"pixels": float(known.sum())}
-
-
-@torch.inference_mode()
-def judge(answer: Callable[[Tensor], Tensor], split: Split, batch_size: int = 8) -> dict[str, float]:
-    """Errors of a network (or any function of views) over a whole split, counted per pixel; see `errors`.
-
-    Args:
-        answer: Views (B, 6, H, W) to disparities (B, H, W); a module is put into eval mode.
-        split: Of a stereo task.
-        batch_size: Pairs at once.
-    """
-    training = isinstance(answer, nn.Module) and answer.training
-    if isinstance(answer, nn.Module):
-        answer.eval()
-    starts = range(0, len(split), batch_size)
-    predicted = torch.cat([answer(split.x[i : i + batch_size]) for i in starts])
-    if isinstance(answer, nn.Module):
-        answer.train(training)
-    return errors(predicted, split.y)
-
-
+"""Pairs whose colours change at once; more of them would need much memory beside the split."""
 MEASURES: dict[str, Any] = {
     "metric": epe,
     "metric_name": "epe_px",
     "larger_is_better": False,
     "show": stereo_pictures,
 }
+"""Fields that every stereo task has."""
 
 
-def synthetic(
-    height: int = 128,
-    width: int = 256,
-    largest: float = 48,
-    train: int = 256,
-    decide: int = 64,
-    test: int = 128,
-    fresh: bool = True,
-    likelihood: float = LIKELIHOOD,
-    seed: int = 0,
-) -> Task:
-    """The embedded stereo task, see `nasplat.task.scenes`; decided and tested on textures that training never shows.
+@dataclass(frozen=True)
+class SyntheticStereo:
+    """Settings of `stereo-synthetic`, the stereo task whose scenes are rendered on the spot."""
+
+    height: int = 128
+    """Height of a view, in pixels."""
+    width: int = 256
+    """Width of a view, in pixels; at least twice the largest disparity."""
+    largest: float = 48
+    """Largest disparity that occurs, in pixels."""
+    train: int = 256
+    """Pairs of one epoch of training."""
+    decide: int = 64
+    """Pairs that decisions rest on."""
+    test: int = 128
+    """Pairs that are reported on."""
+    fresh: bool = True
+    """Whether each epoch renders new training pairs; otherwise the same ones appear in other colours, which is
+    faster."""
+    likelihood: float = LIKELIHOOD
+    """Weight of the volumes' cross-entropy in the loss; 0 leaves the published loss."""
+    seed: int = 0
+    """Seed of all scenes."""
+
+
+@dataclass(frozen=True)
+class StereoFolder:
+    """Settings of `stereo:FOLDER`, the task of a folder of stereo pairs."""
+
+    crop: tuple[int, int] = (128, 256)
+    """Height and width, in pixels, of the random training crops and of the centre parts that are decided and tested
+    on."""
+    largest: float = 192
+    """Disparity in pixels from which on a pixel counts as unknown."""
+    shares: tuple[float, float] = (0.6, 0.2)
+    """Share of the scenes for training and for decisions, each between 0 and 1; the rest tests."""
+    crops: int = 4
+    """Random crops of each training pair in an epoch."""
+    mirror: bool = False
+    """Whether each training pair is also shown mirrored with its views swapped; needs `disp_right.png` beside the
+    disparity."""
+    files: str | None = None
+    """Path of a list of pairs as Scene Flow's, one pair a line; by default the folder is searched for a known
+    layout."""
+    likelihood: float = LIKELIHOOD
+    """Weight of the volumes' cross-entropy in the loss; 0 leaves the published loss."""
+    contiguous: bool = False
+    """Whether each folder of scenes is split into blocks in the order of their names, for frames of one drive;
+    otherwise
+    all scenes are split at random."""
+    seed: int = 0
+    """Seed of the split and of the crops."""
+
+
+def synthetic_stereo(settings: SyntheticStereo | None = None, **overrides: Any) -> Task:
+    """Make the embedded stereo task, whose decide and test splits show textures that training never shows.
 
     Args:
-        height: Of a view, pixels.
-        width: Likewise.
-        largest: Disparity, pixels.
-        train: Pairs of an epoch.
-        decide: Pairs for decisions.
-        test: Pairs for the report.
-        fresh: Render new training pairs each epoch, instead of changing the colours of the same.
-        likelihood: Weight of the volumes' cross-entropy; 0 is the published loss.
-        seed: Decides all scenes.
-    """
+        settings: Sizes and seed of the task; None for the defaults.
+        overrides: Fields of `SyntheticStereo` that replace those of the settings, such as height=48.
 
-    def made(n: int, split: str, seed: int) -> Split:
-        views, disparity, _ = scenes(n, height, width, largest, seed, split)
-        return Split(views, disparity)
-
-    first = made(train, "train", seed)
-
-    def renew(epoch: int) -> Split:
-        source = made(train, "train", (seed * 7_919 + epoch) % 2**31) if fresh else first
-        return varied(source, epoch)
-
-    splits = (first, made(decide, "decide", seed), made(test, "test", seed))
-    return Task("stereo-synthetic", *splits, loss=learnt(likelihood), renew=renew, **MEASURES)
-
-
-def folder(
-    path: Path,
-    crop: tuple[int, int] = (128, 256),
-    largest: float = 192,
-    shares: tuple[float, float] = (0.6, 0.2),
-    crops: int = 4,
-    mirror: bool = False,
-    files: str | None = None,
-    likelihood: float = LIKELIHOOD,
-    contiguous: bool = False,
-    seed: int = 0,
-) -> Task:
-    """A task of a folder of pairs, split by scene; a pair that cannot be read is left out and listed in the task's `notes`.
-
-    Args:
-        path: See `nasplat.task.pairs.find_pairs`.
-        crop: Height and width of training crops and of the centre parts that are decided and tested on.
-        largest: Disparities from here on count as unknown, pixels.
-        shares: Of the scenes, for training and for decisions; the rest tests.
-        crops: Random crops of each training pair in an epoch.
-        mirror: Add each training pair mirrored with the views swapped; needs `disp_right.png` beside the disparity.
-        files: List of pairs as Scene Flow's, instead of searching.
-        likelihood: Weight of the volumes' cross-entropy; 0 is the published loss.
-        contiguous: Split each folder of scenes into blocks in the order of their names, instead of all scenes at random: for frames of one drive.
-        seed: Decides the split and the crops.
+    Returns:
+        The task; see `nasplat.task.stereo_scenes` for what its scenes hold.
 
     Raises:
-        TaskError: no pairs, fewer than three scenes that can be read, or pairs smaller than the crop.
+        TaskError: an override is no field of the settings, or the views are too narrow for the largest disparity.
+        MissingExtraError: Pillow is not installed.
     """
-    pairs = listed_pairs(Path(files), path) if files else find_pairs(path)
-    read, notes = _readable(pairs, crop, largest, mirror)
-    names = sorted({scene for scene, _, _, _ in read})
+    made = overridden(settings or SyntheticStereo(), overrides, TaskError)
+
+    def render(n: int, split: str, seed: int) -> Split:
+        views, disparity, _ = scenes(n, made.height, made.width, made.largest, seed, split)
+        return Split(views, disparity)
+
+    first = render(made.train, "train", made.seed)
+
+    def renew(epoch: int) -> Split:
+        source = render(made.train, "train", (made.seed * 7_919 + epoch) % 2**31) if made.fresh else first
+        return varied(source, epoch)
+
+    splits = (first, render(made.decide, "decide", made.seed), render(made.test, "test", made.seed))
+    return Task("stereo-synthetic", *splits, loss=with_likelihood(made.likelihood), renew=renew, **MEASURES)
+
+
+def stereo_folder(path: Path, settings: StereoFolder | None = None, **overrides: Any) -> Task:
+    """Make a task of a folder of stereo pairs, split by scene.
+
+    Args:
+        path: Folder in one of the layouts that `nasplat.task.stereo_pairs.find_pairs` knows.
+        settings: How the pairs are split and cropped; None for the defaults.
+        overrides: Fields of `StereoFolder` that replace those of the settings, such as crops=2.
+
+    Returns:
+        The task; its `notes` list the pairs that could not be read, which are left out.
+
+    Raises:
+        TaskError: an override is no field of the settings; or there are no pairs, fewer than three scenes that can be
+            read, or pairs smaller than the crop.
+        MissingExtraError: pictures without Pillow.
+    """
+    chosen = overridden(settings or StereoFolder(), overrides, TaskError)
+    crop = chosen.crop
+    pairs = listed_pairs(Path(chosen.files), path) if chosen.files else find_pairs(path)
+    read, notes = _readable(pairs, crop, chosen.largest, chosen.mirror)
+    names = sorted({found.scene for found in read})
     if len(names) < 3:
         raise TaskError(
-            f"expected at least 3 scenes of pairs of {crop[0]} x {crop[1]} pixels or more below {str(path)!r}, got {len(names)}"
+            f"expected at least 3 scenes of pairs of {crop[0]} x {crop[1]} pixels or more below {str(path)!r}, "
+            f"got {len(names)}"
             + "".join(f"\n  left out: {n}" for n in notes[:5])
             + "\n  Bring more scenes, or choose a smaller crop."
         )
-    if contiguous:
-        groups = _blocks(pairs, names, shares)
+    if chosen.contiguous:
+        groups = _blocks(pairs, names, chosen.shares)
     else:
-        random.Random(f"stereo {seed}").shuffle(names)
-        cut = [max(1, round(len(names) * shares[0])), max(1, round(len(names) * shares[1]))]
-        cut[0] = min(cut[0], len(names) - cut[1] - 1)
-        groups = (names[: cut[0]], names[cut[0] : sum(cut)], names[sum(cut) :])
-    parts = [
-        [(v, d) for scene, v, d, extra in read if scene in group and (not extra or group is groups[0])]
-        for group in groups
-    ]
+        groups = _shuffled(names, chosen.shares, chosen.seed)
+    train, decide, test = (
+        [r for r in read if r.scene in group and (not r.is_mirrored or group is groups[0])] for group in groups
+    )
 
     def cropped(epoch: int) -> Split:
-        chance = random.Random(f"crops {seed} {epoch}")
-        rows = [_crop(v, d, crop, chance) for v, d in parts[0] for _ in range(crops)]
-        return Split(torch.stack([v for v, _ in rows]), torch.stack([d for _, d in rows]))
-
-    def centre(part: list[tuple[Tensor, Tensor]]) -> Split:
-        rows = [_crop(v, d, crop, None) for v, d in part]
-        return Split(torch.stack([v for v, _ in rows]), torch.stack([d for _, d in rows]))
-
-    splits = (cropped(0), centre(parts[1]), centre(parts[2]))
+        chance = random.Random(f"crops {chosen.seed} {epoch}")
+        return _joined([_crop(r, crop, chance) for r in train for _ in range(chosen.crops)])
 
     def renew(epoch: int) -> Split:
         return varied(cropped(epoch), epoch)
 
-    return Task(f"stereo:{path.name}", *splits, loss=learnt(likelihood), renew=renew, notes=tuple(notes), **MEASURES)
+    decided, tested = (_joined([_crop(r, crop, None) for r in part]) for part in (decide, test))
+    loss = with_likelihood(chosen.likelihood)
+    return Task(
+        f"stereo:{path.name}", cropped(0), decided, tested, loss=loss, renew=renew, notes=tuple(notes), **MEASURES
+    )
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A pair in memory."""
+
+    scene: str
+    views: Tensor
+    """Both views, left first, shape (6, H, W), 0 to 1."""
+    disparity: Tensor
+    """Shape (H, W), in pixels; 0 where unknown."""
+    is_mirrored: bool = False
+
+
+def _shuffled(names: list[str], shares: tuple[float, float], seed: int) -> tuple[list[str], list[str], list[str]]:
+    """Scenes for training, decisions and the test, at random; each gets one at least."""
+    random.Random(f"stereo {seed}").shuffle(names)
+    cut = [max(1, round(len(names) * shares[0])), max(1, round(len(names) * shares[1]))]
+    cut[0] = min(cut[0], len(names) - cut[1] - 1)
+    return names[: cut[0]], names[cut[0] : sum(cut)], names[sum(cut) :]
 
 
 def _blocks(
     pairs: Sequence[Pair], names: list[str], shares: tuple[float, float]
 ) -> tuple[list[str], list[str], list[str]]:
-    """Scenes for training, decisions and the test: blocks of each folder that holds scenes; a folder of one or two trains."""
+    """Scenes for training, decisions and the test: a block of every folder of scenes; a folder of one or two trains."""
     places: dict[Path, list[str]] = {}
     for pair in sorted(pairs, key=lambda p: str(p.left)):
         if pair.scene in names and not any(pair.scene in found for found in places.values()):
@@ -282,39 +206,44 @@ def _blocks(
             part += some
     if not all(parts):
         raise TaskError(
-            "contiguous=true expected a folder with three scenes or more, got none.\n  Leave it out, or bring more scenes."
+            "contiguous=true expected a folder with three scenes or more, got none.\n"
+            "  Leave it out, or bring more scenes."
         )
     return parts
 
 
 def _readable(
     pairs: Sequence[Pair], crop: tuple[int, int], largest: float, mirror: bool
-) -> tuple[list[tuple[str, Tensor, Tensor, bool]], list[str]]:
-    """Scene, views, disparity and whether it is a mirrored copy, of what can be read; and why the rest cannot."""
-    read: list[tuple[str, Tensor, Tensor, bool]] = []
+) -> tuple[list[_Read], list[str]]:
+    """What can be read and is large enough for the crop, mirrored copies among it; and why the rest cannot be used."""
+    read: list[_Read] = []
     notes = []
     for pair in pairs:
         try:
             views, disparity = (torch.from_numpy(a) for a in read_pair(pair))
             if disparity.shape[0] < crop[0] or disparity.shape[1] < crop[1]:
                 raise TaskError(
-                    f"{str(pair.left)!r} has {tuple(disparity.shape)} pixels, the crop {crop}.\n  Choose a smaller crop."
+                    f"{str(pair.left)!r} has {tuple(disparity.shape)} pixels, the crop {crop}.\n"
+                    "  Choose a smaller crop."
                 )
-            read.append((pair.scene, views, torch.where(disparity < largest, disparity, 0), False))
+            read.append(_Read(pair.scene, views, torch.where(disparity < largest, disparity, 0)))
             other = pair.disparity.with_name("disp_right.png")
             if mirror and other.exists():
                 swapped, known = read_pair(Pair(pair.right, pair.left, other, pair.scene))
                 views, disparity = torch.from_numpy(swapped).flip(2), torch.from_numpy(known).flip(1)
-                read.append((pair.scene, views, torch.where(disparity < largest, disparity, 0), True))
+                read.append(_Read(pair.scene, views, torch.where(disparity < largest, disparity, 0), True))
         except TaskError as err:
             notes.append(str(err).splitlines()[0])
     return read, notes
 
 
-def _crop(
-    views: Tensor, disparity: Tensor, size: tuple[int, int], chance: random.Random | None
-) -> tuple[Tensor, Tensor]:
+def _joined(parts: Sequence[tuple[Tensor, Tensor]]) -> Split:
+    return Split(torch.stack([views for views, _ in parts]), torch.stack([disparity for _, disparity in parts]))
+
+
+def _crop(pair: _Read, size: tuple[int, int], chance: random.Random | None) -> tuple[Tensor, Tensor]:
     """A part with some known pixels, at random or from the centre; the same place in both views."""
+    views, disparity = pair.views, pair.disparity
     room = [have - want for have, want in zip(disparity.shape, size, strict=True)]
     for _ in range(20):
         top, left = ((chance.randint(0, r) if chance else r // 2) for r in room)
@@ -325,9 +254,16 @@ def _crop(
 
 
 def varied(split: Split, seed: int) -> Split:
-    """Pairs with the same change of contrast, gamma, brightness and colour balance in both views, and some turned upside down.
+    """Change contrast, gamma, brightness and colour balance of each pair, in both views alike; turn some upside down.
 
     Ranges are those of the source; hue and saturation are one balance of colours here.
+
+    Args:
+        split: Pairs of a stereo task.
+        seed: Seed of the changes; equal seeds change alike.
+
+    Returns:
+        As many pairs with the same disparities, turned along with their views.
     """
     chance = torch.Generator().manual_seed(seed % 2**63)
     n = len(split)

@@ -1,9 +1,10 @@
-"""`Task`: three splits (train, decide, test), a loss and a metric. Search sees train and decide, never test."""
+"""`Task`: data in three splits, a loss and a metric; a search sees the splits train and decide, never test."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from html import escape
 from typing import Any
 
 import torch
@@ -13,29 +14,46 @@ from torch.nn import functional as F
 from nasplat.errors import TaskError
 
 Loss = Callable[[Any, Tensor], Tensor]
+"""Maps a network's output and the targets of a batch to a scalar that training makes small."""
 ELEMENTS = 2**22
-"""Numbers in a batch that is evaluated, at most."""
+"""Largest number of elements in a batch that is evaluated, so that large images fit into memory."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Inputs and targets of one split."""
+    """Inputs and targets of one part of a task's data."""
 
     x: Tensor
-    """Shape (n, …), float."""
+    """Inputs of shape (n, …), floating-point."""
     y: Tensor
-    """Shape (n, …); class numbers are int64."""
+    """Targets of shape (n, …); class numbers are int64."""
 
     def __len__(self) -> int:
+        """Return the number of examples."""
         return len(self.x)
 
     def to(self, device: torch.device | str) -> Split:
-        """The same split on a device."""
+        """Copy the split to a device.
+
+        Args:
+            device: Torch device that the tensors go to, such as 'cuda:0'.
+
+        Returns:
+            A split with its tensors there; this one where they are there already.
+        """
         return Split(self.x.to(device), self.y.to(device))
 
 
 def accuracy(output: Tensor, target: Tensor) -> Tensor:
-    """Correctness in percent of each example, shape (n,); output (n, classes, …), target (n, …): over places, where there are any."""
+    """Measure how often the largest of a network's class scores names the right class.
+
+    Args:
+        output: Class scores of shape (n, classes, …); further axes are places, such as pixels.
+        target: Class numbers of shape (n, …).
+
+    Returns:
+        Accuracy of each example in percent, shape (n,): 0 or 100, or the share of its places.
+    """
     return (
         (output.argmax(1) == target).float().flatten(1).mean(1) * 100.0
         if target.dim() > 1
@@ -44,46 +62,69 @@ def accuracy(output: Tensor, target: Tensor) -> Tensor:
 
 
 def distance(output: Tensor, target: Tensor) -> Tensor:
-    """Euclidean distance of each example, shape (n,), in the targets' unit; output and target (n, …)."""
+    """Measure how far each output lies from its target.
+
+    Args:
+        output: Predicted values of shape (n, …).
+        target: True values of the same shape.
+
+    Returns:
+        Euclidean distance of each example in the targets' unit, shape (n,).
+    """
     return (output - target).flatten(1).norm(dim=1)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """Something to look at."""
+    """A picture of an example or of what a network answers, for a report."""
 
     caption: str
+    """Sentence that stands below the picture."""
     pixels: Any
-    """Shape (H, W, 3), uint8 array."""
+    """Array of colours of shape (H, W, 3), uint8."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """Data, loss and metric; immutable and free of randomness except through seeds."""
+    """What a network is trained and judged on: data in three splits, a loss and a metric.
+
+    A task is immutable, and random only through the seeds that are passed in. `Task.from_arrays` and
+    `Task.from_loader` make one of your own data, `nasplat.load_task` one by name or from a folder.
+
+    Example:
+        >>> import numpy as np
+        >>> x, y = np.random.default_rng(0).random((30, 1, 4, 4)), np.arange(30) % 3
+        >>> Task.from_arrays((x[:20], y[:20]), (x[20:], y[20:]), name="noise")
+        Task(noise: 20 train, 10 decide, 10 test of shape (1, 4, 4), accuracy_percent)
+    """
 
     name: str
+    """Name of the task, as it stands in reports."""
     train: Split
+    """Examples that networks are trained on."""
     decide: Split
-    """What searches and early stopping look at."""
+    """Examples that searches and early stopping look at."""
     test: Split
-    """What is reported, once."""
+    """Examples that only the final report looks at."""
     loss: Loss = F.cross_entropy
-    """(output, target) -> scalar."""
+    """Maps a network's output and the targets of a batch to a scalar."""
     metric: Callable[[Any, Tensor], Tensor] = accuracy
-    """(output, target) -> value of each example, shape (n,)."""
+    """Maps a network's output and the targets of a batch to the value of each example, shape (n,)."""
     metric_name: str = "accuracy_percent"
+    """Name of the metric with its unit, as columns of tables are called."""
     larger_is_better: bool = True
+    """Whether larger values of the metric are better."""
     renew: Callable[[int], Split] | None = None
-    """Fresh training data for an epoch's seed, where the task can make it."""
+    """Makes fresh training data from an epoch's seed; None where every epoch shows the same."""
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None
-    """Random changes of a training batch; the generator is on the batch's device."""
+    """Changes a training batch at random; the generator is on the batch's device."""
     notes: tuple[str, ...] = ()
-    """What was left out of the data, and why."""
+    """What was left out of the data and why, a sentence each."""
     show: Callable[[Tensor, Tensor, Tensor], list[Picture]] | None = None
-    """(one input, its target, what a network answers) -> pictures for the report."""
+    """Makes a report's pictures from one input, its target and what a network answers."""
 
     def __post_init__(self) -> None:
-        """Check the splits."""
+        """Refuse splits whose lengths or shapes do not fit together."""
         for name in ("train", "decide", "test"):
             split = getattr(self, name)
             if len(split.x) != len(split.y) or not len(split.x):
@@ -93,8 +134,8 @@ class Task:
                 )
             if split.x.shape[1:] != self.train.x.shape[1:]:
                 raise TaskError(
-                    f"split {name!r} of task {self.name!r} expected inputs of shape {tuple(self.train.x.shape[1:])}, got "
-                    f"{tuple(split.x.shape[1:])}.\n  Resize them."
+                    f"split {name!r} of task {self.name!r} expected inputs of shape {tuple(self.train.x.shape[1:])}, "
+                    f"got {tuple(split.x.shape[1:])}.\n  Resize them."
                 )
 
     @property
@@ -103,44 +144,68 @@ class Task:
         return 1.0 if self.larger_is_better else -1.0
 
     def __repr__(self) -> str:
+        """Describe the task in one line; stored studies are told apart by it, so its form is fixed."""
         return (
             f"Task({self.name}: {len(self.train)} train, {len(self.decide)} decide, {len(self.test)} test of shape "
             f"{self.input_shape}, {self.metric_name})"
         )
 
+    def _repr_html_(self) -> str:
+        """Describe the task in a small table, for notebooks."""
+        target = tuple(self.train.y.shape[1:])
+        rows = {
+            "examples": f"{len(self.train):,} train, {len(self.decide):,} decide, {len(self.test):,} test",
+            "input": " × ".join(map(str, self.input_shape)),
+            "target": " × ".join(map(str, target)) or f"one of {self.classes} classes",
+            "metric": f"{self.metric_name}, {'larger' if self.larger_is_better else 'smaller'} is better",
+        }
+        if target == () and self.train.y.is_floating_point():
+            rows["target"] = "a number"
+        cells = "".join(f"<tr><th>{k}</th><td>{escape(v)}</td></tr>" for k, v in rows.items())
+        return f"<table><caption>{escape(self.name)}</caption>{cells}</table>"
+
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one example."""
+        """Shape of one example, without the batch axis, such as (1, 16, 16)."""
         return tuple(self.train.x.shape[1:])
 
     @property
     def chance(self) -> float | None:
-        """Accuracy in percent of always naming the commonest class of the decide split; None for other metrics."""
+        """Accuracy, in percent, of always naming the commonest class of the decide split; None for other metrics."""
         if self.metric is not accuracy:
             return None
         return float(self.decide.y.flatten().bincount().max()) / self.decide.y.numel() * 100.0
 
     @property
     def classes(self) -> int:
-        """Number of classes, for class targets."""
+        """Number of classes, where targets are class numbers."""
         return int(self.train.y.max()) + 1
 
     def split(self, name: str) -> Split:
-        """A split by name.
+        """Find a split by its name.
+
+        Args:
+            name: Name of the split: 'train', 'decide' or 'test'.
+
+        Returns:
+            The split, with its tensors where they are.
 
         Raises:
-            TaskError: not train, decide or test.
+            TaskError: the name is none of the three.
         """
         if name not in {"train", "decide", "test"}:
             raise TaskError(f"expected split 'train', 'decide' or 'test', got {name!r}.\n  Use one of these.")
         return getattr(self, name)
 
     def epoch(self, seed: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Shuffled training batches of one epoch; the same seed gives the same batches.
+        """Yield the shuffled training batches of one epoch; equal seeds give equal batches.
 
         Args:
-            seed: Decides order, fresh data and augmentation.
+            seed: Seed of the order, of fresh data where the task makes it, and of the augmentation.
             batch_size: Examples per batch; a last incomplete batch is dropped unless it is the only one.
+
+        Yields:
+            Inputs of shape (batch_size, …) and their targets.
         """
         device = self.train.x.device
         data = self.renew(seed).to(device) if self.renew else self.train
@@ -153,14 +218,34 @@ class Task:
             yield (self.augment(x, generator) if self.augment else x), data.y[rows]
 
     def batches_per_epoch(self, batch_size: int) -> int:
-        """Number of batches `epoch` yields."""
+        """Count the batches that `epoch` yields.
+
+        Args:
+            batch_size: Examples per batch, as for `epoch`.
+
+        Returns:
+            Number of batches, at least 1.
+        """
         return max(1, len(self.train) // batch_size)
 
     @torch.inference_mode()
     def evaluate(
         self, module: torch.nn.Module, split: str = "decide", batch_size: int = 512, limit: int | None = None
     ) -> float:
-        """Mean metric of a module in eval mode over a split, or over `limit` examples spread over it, in the metric's unit."""
+        """Average the metric of a module, in eval mode, over a split.
+
+        Args:
+            module: Network that takes the task's inputs, on the device of the data; its mode is put back afterwards.
+            split: Name of the split; decisions rest on 'decide'.
+            batch_size: Examples at once at most; fewer where they are large.
+            limit: Number of examples to look at, spread over the split; None for all.
+
+        Returns:
+            Mean metric in its own unit.
+
+        Raises:
+            TaskError: there is no split of that name.
+        """
         data = self.split(split)
         if limit is not None and limit < len(data):
             rows = torch.arange(limit, device=data.x.device) * len(data) // limit
@@ -176,9 +261,14 @@ class Task:
         return float(total) / len(data)
 
     def to(self, device: torch.device | str) -> Task:
-        """The same task with its data on a device."""
-        from dataclasses import replace
+        """Copy the task's data to a device.
 
+        Args:
+            device: Torch device that the data go to, such as 'cuda:0'; training runs where the data lie.
+
+        Returns:
+            The same task with its three splits there.
+        """
         return replace(self, train=self.train.to(device), decide=self.decide.to(device), test=self.test.to(device))
 
     @staticmethod
@@ -190,17 +280,27 @@ class Task:
         name: str = "arrays",
         **options: Any,
     ) -> Task:
-        """A task of your own.
+        """Make a task of your own arrays.
 
         Args:
-            train: (x, y) arrays or tensors; x of shape (n, …), y class numbers of shape (n,) or any target.
-            decide: The same, for decisions.
-            test: The same, for the report; decide stands in when it is missing.
-            name: Shown in reports.
-            options: Fields of `Task`: loss, metric, metric_name, larger_is_better, augment.
+            train: Inputs of shape (n, …) and their targets, as arrays or tensors. Inputs of bytes are divided by 255;
+                whole numbers as targets are class numbers.
+            decide: Inputs and targets that decisions rest on.
+            test: Inputs and targets for the final report; None lets those of decide stand in.
+            name: Name of the task in reports.
+            options: Further fields of `Task`, such as loss, metric, metric_name, larger_is_better and augment.
+
+        Returns:
+            The task, by default with cross-entropy as loss and accuracy in percent as metric.
 
         Raises:
-            TaskError: lengths or shapes disagree.
+            TaskError: lengths or shapes do not fit together.
+
+        Example:
+            >>> import numpy as np
+            >>> x, y = np.zeros((6, 3, 8, 8)), np.arange(6) % 2
+            >>> Task.from_arrays((x[:4], y[:4]), (x[4:], y[4:])).input_shape
+            (3, 8, 8)
         """
         made = [Split(*_tensors(pair)) for pair in (train, decide, test or decide)]
         return Task(name, made[0], made[1], made[2], **options)
@@ -209,10 +309,25 @@ class Task:
     def from_loader(
         train: Iterable[Any], decide: Iterable[Any], test: Iterable[Any] | None = None, **options: Any
     ) -> Task:
-        """A task from iterables of (x, y) batches, such as torch DataLoaders; each is read once into memory.
+        """Make a task from iterables of batches, such as torch DataLoaders; each is read once into memory.
+
+        Args:
+            train: Batches of inputs and targets to train on.
+            decide: Batches of inputs and targets that decisions rest on.
+            test: Batches for the final report; None lets those of decide stand in.
+            options: Name and further fields, as for `from_arrays`.
+
+        Returns:
+            The task with all its data in memory.
 
         Raises:
-            TaskError: a loader yields nothing or something else.
+            TaskError: a loader yields nothing, or something else than pairs of inputs and targets.
+
+        Example:
+            >>> import torch
+            >>> batches = [(torch.zeros(4, 3, 8, 8), torch.tensor([0, 1, 0, 1]))]
+            >>> len(Task.from_loader(batches, batches).train)
+            4
         """
 
         def read(loader: Iterable[Any]) -> tuple[Tensor, Tensor]:

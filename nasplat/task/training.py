@@ -1,4 +1,4 @@
-"""Short training of one network from scratch: the honest label of an architecture."""
+"""Short training of one network from its initial values: the label of an architecture that nothing is estimated in."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import cos, pi
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -15,18 +16,26 @@ from nasplat.task.settings import Check
 from nasplat.task.task import Task
 
 
+class _Buildable(Protocol):
+    """Describes a network that has not been built yet, as an architecture does."""
+
+    def build(self) -> nn.Module:
+        """Make the network with initial values of torch's random state."""
+        ...
+
+
 @dataclass(frozen=True)
 class Budget:
     """How long and how a network is trained."""
 
     epochs: int = 6
-    """Passes over the training split (or as many fresh examples)."""
+    """Passes over the training split, or over as many fresh examples where the task makes them."""
     batch_size: int = 64
-    """Examples per step."""
+    """Examples in each step of the optimiser."""
     lr: float = 3e-3
     """Peak learning rate of AdamW; linear warm-up over the first tenth, then cosine to zero."""
     weight_decay: float = 0.01
-    """Decoupled weight decay."""
+    """Decoupled weight decay of AdamW."""
 
     def __post_init__(self) -> None:
         """Refuse values of the wrong type or outside their range, by name."""
@@ -36,7 +45,16 @@ class Budget:
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
-    """Linear warm-up over the first tenth of the steps, then cosine to zero."""
+    """Follow a linear warm-up over the first tenth of the steps, then a cosine to zero.
+
+    Args:
+        step: Number of the step, from 0.
+        steps: Number of steps of the whole training.
+        peak: Largest learning rate, reached at the end of the warm-up.
+
+    Returns:
+        Learning rate of that step.
+    """
     warm = max(1, steps // 10)
     if step < warm:
         return peak * (step + 1) / warm
@@ -44,33 +62,35 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A trained network with what it reached."""
+class Training:
+    """A training that has ended: the network and what it reached."""
 
     module: nn.Module
+    """The trained network, in eval mode."""
     decide: float
     """Metric on the decide split, in the task's unit."""
     test: float
     """Metric on the test split, in the task's unit."""
     seconds: float
-    """Wall time of the training."""
+    """Wall-clock seconds of the training, without the last evaluations."""
 
 
 AfterEpoch = Callable[[int, float], None]
-"""Called with (epochs done, metric on the decide split); what it raises ends the training."""
+"""Called with the number of epochs done and the metric on the decide split; an exception it raises ends the
+training."""
 
 
 def train(
     module: nn.Module, task: Task, budget: Budget | None = None, seed: int = 0, after: AfterEpoch | None = None
-) -> Trained:
-    """Train a module in place.
+) -> Training:
+    """Train a module in place with AdamW.
 
     Args:
-        module: Any module that takes the task's inputs.
-        task: Data, loss and metric.
-        budget: How long; the default takes seconds on `digits-clutter`.
-        seed: Decides the order of the data. (Initial values are the module's.)
-        after: Called after each epoch, which is then evaluated: makes a learning curve.
+        module: Network that takes the task's inputs, on the device of the data; training starts from its values.
+        task: Data, loss and metric of the training.
+        budget: How long and how it is trained; the default takes seconds on `digits-clutter`.
+        seed: Seed of the order of the data.
+        after: Called after each epoch, which is then evaluated on the decide split; this makes a learning curve.
 
     Returns:
         The module in eval mode with its metrics.
@@ -105,20 +125,26 @@ def train(
     seconds = time.perf_counter() - started
     if after is None:
         decide = task.evaluate(module, "decide")
-    return Trained(module, decide, task.evaluate(module, "test"), seconds)
+    return Training(module, decide, task.evaluate(module, "test"), seconds)
 
 
 def train_architecture(
-    architecture, task: Task, budget: Budget | None = None, seed: int = 0, after: AfterEpoch | None = None
-) -> Trained:
+    architecture: _Buildable, task: Task, budget: Budget | None = None, seed: int = 0, after: AfterEpoch | None = None
+) -> Training:
     """Build an architecture with initial values of the seed and train it.
 
     Args:
-        architecture: Anything with `build()`.
-        task: Data, loss and metric.
-        budget: How long.
-        seed: Decides initial values and the order of the data.
-        after: Called after each epoch, which is then evaluated: makes a learning curve.
+        architecture: Architecture of a space, or anything else with a method `build` that gives a module.
+        task: Data, loss and metric of the training.
+        budget: How long and how it is trained; None for the default budget.
+        seed: Seed of the initial values and of the order of the data.
+        after: Called after each epoch, which is then evaluated on the decide split; this makes a learning curve.
+
+    Returns:
+        The module in eval mode with its metrics.
+
+    Raises:
+        TaskError: the loss became infinite or NaN.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -25,7 +25,7 @@ from nasplat.errors import SupernetError
 from nasplat.searchspace import Architecture
 from nasplat.supernet.supernet import Supernet
 from nasplat.task import Task
-from nasplat.task.stereo import epe
+from nasplat.task.stereo_loss import epe
 from nasplat.task.task import accuracy
 from nasplat.task.training import Budget, train
 

@@ -13,10 +13,20 @@ import torch
 import nasplat
 from nasplat.errors import TaskError
 from nasplat.task import Split
-from nasplat.task.pairs import Pair, find_pairs, listed_pairs, read_disparity, read_pair, read_pfm, write_pfm
-from nasplat.task.pictures import ERRORS, FAR_TO_NEAR, UNKNOWN, stereo_pictures
-from nasplat.task.scenes import scene, scenes
-from nasplat.task.stereo import Levels, epe, errors, judge, learnt, likelihood, stereo_loss, varied, weights
+from nasplat.task.stereo import varied
+from nasplat.task.stereo_loss import (
+    DisparityMaps,
+    disparity_errors,
+    epe,
+    likelihood,
+    map_weights,
+    stereo_errors,
+    stereo_loss,
+    with_likelihood,
+)
+from nasplat.task.stereo_pairs import Pair, find_pairs, listed_pairs, read_disparity, read_pair, read_pfm, write_pfm
+from nasplat.task.stereo_pictures import ERRORS, FAR_TO_NEAR, UNKNOWN, stereo_pictures
+from nasplat.task.stereo_scenes import scene, scenes
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -59,7 +69,7 @@ def test_scenes_have_slants_thin_things_and_hidden_places() -> None:
 def test_errors_are_counted_per_known_pixel() -> None:
     target = torch.tensor([[[0.0, 10.0, 100.0, 100.0, 20.0]]])
     predicted = torch.tensor([[[99.0, 10.5, 104.0, 106.0, 17.5]]])  # errors .5, 4, 6, 2.5 on known pixels
-    found = errors(predicted, target)
+    found = disparity_errors(predicted, target)
     assert found == pytest.approx(
         {
             "epe_px": 13 / 4,
@@ -72,20 +82,20 @@ def test_errors_are_counted_per_known_pixel() -> None:
     )
     assert float(epe(predicted, target)) == pytest.approx(13 / 4)
     two = Split(torch.zeros(2, 6, 1, 5), torch.cat([target, torch.tensor([[[0, 0, 0, 0, 3.0]]])]))
-    assert judge(lambda x: torch.zeros_like(x[:, 0]), two, 1)["epe_px"] == pytest.approx(
+    assert stereo_errors(lambda x: torch.zeros_like(x[:, 0]), two, 1)["epe_px"] == pytest.approx(
         233 / 5
     )  # not the mean of 57.5 and 3
     for wrong in (torch.zeros(1, 2, 5), torch.zeros(1, 1, 4)):
         with pytest.raises(TaskError, match="target's shape"):
-            errors(wrong, target)
+            disparity_errors(wrong, target)
     with pytest.raises(TaskError, match="0 known"):
-        errors(predicted, torch.zeros_like(target))
+        disparity_errors(predicted, torch.zeros_like(target))
 
 
 def test_the_loss_weighs_maps_from_coarse_to_fine() -> None:
-    assert weights(6) == (1 / 3, 2 / 3, 1, 1, 1, 1)
-    assert weights(5) == (1 / 3, 2 / 3, 1, 1, 1)
-    assert weights(4) == (1 / 3, 2 / 3, 1, 1)
+    assert map_weights(6) == (1 / 3, 2 / 3, 1, 1, 1, 1)
+    assert map_weights(5) == (1 / 3, 2 / 3, 1, 1, 1)
+    assert map_weights(4) == (1 / 3, 2 / 3, 1, 1)
     target = torch.tensor([[[0.0, 4.0]]])
     near, far = torch.tensor([[[9.0, 4.5]]]), torch.tensor([[[9.0, 6.0]]])  # smooth L1 .125 and 1.5
     assert float(stereo_loss(near, target)) == pytest.approx(0.125)
@@ -232,6 +242,8 @@ def test_a_folder_becomes_a_task_and_bad_pairs_are_listed(tmp_path: Path) -> Non
     assert not torch.equal(first, second)
     with pytest.raises(TaskError, match="at least 3 scenes"):
         nasplat.load_task(f"stereo:{tmp_path}", crop=(64, 128))
+    with pytest.raises(TaskError, match="the nearest is crops"):
+        nasplat.load_task(f"stereo:{tmp_path}?crps=2")
 
 
 def test_the_small_space_learns_synthetic_scenes() -> None:
@@ -239,7 +251,7 @@ def test_the_small_space_learns_synthetic_scenes() -> None:
     space = nasplat.load_space("easnet-small", disparity=24, height=48, width=96)
     torch.manual_seed(0)
     module = space.extreme(False).build()
-    before = judge(module, task.test)["epe_px"]
+    before = stereo_errors(module, task.test)["epe_px"]
     optimiser = torch.optim.Adam(module.parameters(), 3e-3)
     module.train()
     for epoch in range(14):
@@ -247,7 +259,7 @@ def test_the_small_space_learns_synthetic_scenes() -> None:
             optimiser.zero_grad()
             stereo_loss(module(x), y).backward()
             optimiser.step()
-    assert judge(module, task.test)["epe_px"] < 0.8 * before
+    assert stereo_errors(module, task.test)["epe_px"] < 0.8 * before
 
 
 def test_listed_pairs_follow_the_list(tmp_path: Path) -> None:
@@ -291,7 +303,7 @@ def test_volumes_should_peak_where_the_disparity_is() -> None:
     target = torch.zeros(1, 6, 9)
     target[0, 1, 1], target[0, 1, 7] = 6.0, 3.0  # middles of two blocks of 3 x 3; the other four are unknown
     similarities = torch.zeros(1, 4, 2, 3)
-    flat = Levels([target], [(similarities, 3, 3)])
+    flat = DisparityMaps([target], [(similarities, 3, 3)])
     assert float(likelihood(flat, target)) == pytest.approx(math.log(4))
     similarities = similarities.clone()
     similarities[0, 2, 0, 0], similarities[0, 1, 0, 2], similarities[0, 3, 1, 1] = (
@@ -299,12 +311,12 @@ def test_volumes_should_peak_where_the_disparity_is() -> None:
         9.0,
         50.0,
     )  # the last at an unknown place
-    peaked = Levels([target], [(similarities, 3, 3)])
+    peaked = DisparityMaps([target], [(similarities, 3, 3)])
     wanted = torch.softmax(-(torch.arange(4) - torch.tensor([[2.0], [1.0]])).abs() / 0.4, 1)
     told = torch.log_softmax(torch.tensor([[0.0, 0, 9, 0], [0, 9, 0, 0]]), 1)
     assert float(likelihood(peaked, target)) == pytest.approx(float(-(wanted * told).sum(1).mean()))
-    assert float(learnt(2.0)(peaked, target)) == pytest.approx(2 * float(likelihood(peaked, target)))
-    assert learnt(0.0) is stereo_loss
+    assert float(with_likelihood(2.0)(peaked, target)) == pytest.approx(2 * float(likelihood(peaked, target)))
+    assert with_likelihood(0.0) is stereo_loss
     assert float(likelihood([target], target)) == 0.0
     assert float(likelihood(flat, torch.zeros_like(target))) == 0.0
 

@@ -192,3 +192,14 @@ def test_a_part_of_a_split_is_spread_over_it() -> None:
     x, y = torch.arange(100.0)[:, None], torch.zeros(100, dtype=torch.long)
     task = nasplat.Task.from_arrays((x, y), (x, y), metric=lambda output, target: output[:, 0])
     assert task.evaluate(nn.Identity(), limit=4) == (0 + 25 + 50 + 75) / 4
+
+
+def test_a_task_prints_in_one_line_and_as_a_small_table() -> None:
+    x = np.zeros((6, 3, 8, 8))
+    task = nasplat.Task.from_arrays((x, np.arange(6) % 2), (x, np.arange(6) % 2), name="<mine>")
+    assert repr(task) == "Task(<mine>: 6 train, 6 decide, 6 test of shape (3, 8, 8), accuracy_percent)"
+    shown = task._repr_html_()
+    assert "&lt;mine&gt;" in shown
+    assert "3 × 8 × 8" in shown
+    assert "one of 2 classes" in shown
+    assert "a number" in nasplat.Task.from_arrays((x, np.zeros(6)), (x, np.zeros(6)))._repr_html_()

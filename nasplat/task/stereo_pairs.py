@@ -1,8 +1,9 @@
-"""Folders of stereo pairs become views and disparities: Scene Flow, KITTI 2012 and 2015, Sintel, Middlebury, and plain scene folders.
+"""Folders of stereo pairs become views and disparities.
 
-A disparity is in pixels of the stored image, 0 or not finite where unknown: (x, y) of the left image is seen at (x − d, y) in the right one.
-Sources: Mayer et al., CVPR 2016 (Scene Flow, PFM); Menze & Geiger, CVPR 2015 (KITTI, 16-bit PNG / 256); Butler et al., ECCV 2012 (Sintel, three
-bytes); Scharstein et al., GCPR 2014 (Middlebury).
+Known layouts are Scene Flow, KITTI 2012 and 2015, Sintel, Middlebury, and plain folders of scenes.
+A disparity is in pixels of the stored image, 0 or not finite where unknown: (x, y) of the left image is seen at (x −
+d, y) in the right one. Sources: Mayer et al., CVPR 2016 (Scene Flow, PFM); Menze & Geiger, CVPR 2015 (KITTI, 16-bit
+PNG / 256); Butler et al., ECCV 2012 (Sintel, three bytes); Scharstein et al., GCPR 2014 (Middlebury).
 """
 
 from __future__ import annotations
@@ -19,28 +20,36 @@ from numpy.typing import NDArray
 from nasplat.errors import MissingExtraError, TaskError
 
 Pixels = NDArray[np.float32]
+"""Values of an image's pixels."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Files of one pair."""
+    """Files of one stereo pair."""
 
     left: Path
+    """Picture that the left camera took."""
     right: Path
+    """Picture that the right camera took."""
     disparity: Path
+    """True disparities of the left picture, as PFM or PNG."""
     scene: str
-    """Pairs of one scene never straddle splits."""
+    """Name of the scene; pairs of one scene never straddle splits."""
 
 
 def find_pairs(folder: Path) -> list[Pair]:
-    """Pairs below a folder, by the layout that it has.
+    """Find the stereo pairs below a folder, by the layout that it has.
 
     Args:
-        folder: Root of Scene Flow (`frames_cleanpass` or `frames_finalpass`, with `disparity`), KITTI (`image_2` or `colored_0`), Sintel
-            (`final_left` or `clean_left`), Middlebury (scene folders with `im0.png`), or folders with left.png, right.png and disp.png.
+        folder: Root of Scene Flow (`frames_cleanpass` or `frames_finalpass`, with `disparity`), KITTI (`image_2` or
+            `colored_0`), Sintel (`final_left` or `clean_left`), Middlebury (scene folders with `im0.png`), or folders
+            with left.png, right.png and disp.png.
+
+    Returns:
+        The pairs of the first of these layouts that is there, in the order of their left files.
 
     Raises:
-        TaskError: none of these layouts.
+        TaskError: the folder has none of these layouts.
     """
     for layout in (_kitti, _sceneflow, _sintel, _middlebury, _plain):
         found = sorted(layout(folder), key=lambda p: str(p.left))
@@ -48,12 +57,20 @@ def find_pairs(folder: Path) -> list[Pair]:
             return found
     raise TaskError(
         f"expected a folder of stereo pairs, got {str(folder)!r} with none.\n"
-        "  Known are Scene Flow, KITTI 2012 and 2015, Sintel, Middlebury, and folders with left.png, right.png and disp.png."
+        "  Known are Scene Flow, KITTI 2012 and 2015, Sintel, Middlebury, and folders with left.png, right.png and "
+        "disp.png."
     )
 
 
 def listed_pairs(file: Path, root: Path) -> list[Pair]:
-    """Pairs of a list as Scene Flow's are: each line holds left image, right image and disparity, relative to a root.
+    """Read a list of pairs as Scene Flow's are: each line names left image, right image and disparity.
+
+    Args:
+        file: List to read; empty lines are skipped.
+        root: Folder that the names are relative to.
+
+    Returns:
+        The pairs in the order of the list; the left image's folder is the scene.
 
     Raises:
         TaskError: a line does not name three files.
@@ -120,20 +137,25 @@ def _plain(folder: Path) -> Iterator[Pair]:
 
 
 def read_pair(pair: Pair) -> tuple[Pixels, Pixels]:
-    """Views and disparity.
+    """Read the pictures and the disparities of a pair.
+
+    Args:
+        pair: Files to read.
 
     Returns:
-        Both views, left first, shape (6, H, W), 0 to 1; disparity of shape (H, W), 0 where unknown.
+        Both views, left first, of shape (6, H, W), 0 to 1; disparities in pixels of shape (H, W), 0 where unknown.
 
     Raises:
         TaskError: a file is missing or broken, sizes differ, or no pixel has a disparity.
+        MissingExtraError: Pillow is not installed.
     """
     left, right = (read_picture(f) for f in (pair.left, pair.right))
     disparity = read_disparity(pair.disparity)
     for file, got in ((pair.right, right.shape[1:]), (pair.disparity, disparity.shape)):
         if got != left.shape[1:]:
             raise TaskError(
-                f"expected {str(file)!r} to have the left image's size {left.shape[1:]}, got {got}.\n  Is it of another scene?"
+                f"expected {str(file)!r} to have the left image's size {left.shape[1:]}, got {got}.\n"
+                "  Is it of another scene?"
             )
     if not (disparity > 0).any():
         raise TaskError(f"expected some known disparity in {str(pair.disparity)!r}, got none.\n  Leave the pair out.")
@@ -141,10 +163,16 @@ def read_pair(pair: Pair) -> tuple[Pixels, Pixels]:
 
 
 def read_picture(file: Path) -> Pixels:
-    """A picture as RGB, shape (3, H, W), 0 to 1.
+    """Read a picture as RGB.
+
+    Args:
+        file: Picture in any format that Pillow reads.
+
+    Returns:
+        Colours of shape (3, H, W), 0 to 1.
 
     Raises:
-        TaskError: missing or broken.
+        TaskError: the file is missing or broken.
         MissingExtraError: Pillow is not installed.
     """
     return np.asarray(_opened(file, lambda image: image.convert("RGB")), np.float32).transpose(2, 0, 1) / np.float32(
@@ -153,11 +181,17 @@ def read_picture(file: Path) -> Pixels:
 
 
 def read_disparity(file: Path) -> Pixels:
-    """Disparities from PFM, 16-bit PNG (value / 256) or Sintel's three bytes; 0 where unknown, shape (H, W).
+    """Read disparities from PFM, 16-bit PNG (value / 256) or Sintel's three bytes.
+
+    Args:
+        file: File to read; its ending tells PFM from pictures.
+
+    Returns:
+        Disparities in pixels of shape (H, W); 0 where unknown.
 
     Raises:
-        TaskError: missing, broken or of another kind.
-        MissingExtraError: a PNG without Pillow.
+        TaskError: the file is missing, broken or of another kind.
+        MissingExtraError: the file is a picture, and Pillow is not installed.
     """
     if file.suffix.lower() == ".pfm":
         found = read_pfm(file)
@@ -169,17 +203,24 @@ def read_disparity(file: Path) -> Pixels:
             found = raw / 256.0
         else:
             raise TaskError(
-                f"expected disparities as PFM, 16-bit PNG or Sintel's RGB in {str(file)!r}, got {raw.dtype} of shape {raw.shape}.\n"
+                f"expected disparities as PFM, 16-bit PNG or Sintel's RGB in {str(file)!r}, got {raw.dtype} of shape "
+                f"{raw.shape}.\n"
                 "  Eight-bit maps have lost their scale: convert them."
             )
     return np.where(np.isfinite(found) & (found > 0), found, 0).astype(np.float32)
 
 
 def read_pfm(file: Path) -> Pixels:
-    """A portable float map, rows from the top, shape (H, W); of colours the first. Either byte order, blanks after the size.
+    """Read a portable float map, of either byte order, with or without blanks after the size.
+
+    Args:
+        file: File to read; of a map in colours only the first channel is kept.
+
+    Returns:
+        Values of shape (H, W), rows from the top.
 
     Raises:
-        TaskError: missing, truncated, or no PFM.
+        TaskError: the file is missing, truncated, or no PFM.
     """
     try:
         raw = file.read_bytes()
@@ -200,7 +241,12 @@ def read_pfm(file: Path) -> Pixels:
 
 
 def write_pfm(file: Path, values: Pixels) -> None:
-    """A portable float map of one channel, little-endian, rows from the bottom; values of shape (H, W)."""
+    """Write a portable float map of one channel, little-endian, rows from the bottom as the format asks.
+
+    Args:
+        file: File to write; what it held before is replaced.
+        values: Values of shape (H, W), rows from the top.
+    """
     height, width = values.shape
     file.write_bytes(f"Pf\n{width} {height}\n-1.0\n".encode() + np.ascontiguousarray(values[::-1], "<f4").tobytes())
 

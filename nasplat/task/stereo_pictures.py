@@ -18,21 +18,25 @@ FAR_TO_NEAR = (
     (238, 120, 48),
     (160, 24, 34),
 )
-"""Colours of disparities from 0 to the largest."""
+"""Colours for disparities, from 0 to the largest."""
 ERRORS = ((244, 246, 250), (255, 214, 120), (240, 110, 50), (120, 10, 30))
-"""Colours of errors from 0 to `WORST`."""
+"""Colours for errors, from 0 to `WORST`."""
 WORST = 6.0
-"""Pixels of error from which the colour no longer changes."""
+"""Error, in pixels, from which on the colour no longer changes."""
 UNKNOWN = (96, 100, 106)
+"""Colour of pixels whose true disparity is not known."""
 
 
 def stereo_pictures(x: Tensor, y: Tensor, output: Tensor) -> list[Picture]:
-    """Four pictures of one pair.
+    """Show what a stereo network answers on one pair.
 
     Args:
-        x: Views, shape (6, H, W), left first, 0 to 1.
-        y: Disparity, shape (H, W), pixels; 0 where unknown.
-        output: Predicted disparity, shape (H, W), pixels.
+        x: Both views, left first, of shape (6, H, W), 0 to 1.
+        y: True disparities of shape (H, W), in pixels; 0 where unknown.
+        output: Predicted disparities of shape (H, W), in pixels.
+
+    Returns:
+        Four pictures: the left view, the true disparities, the predicted ones, and the error.
     """
     known = y > 0
     largest = float(torch.cat([y[known], output.flatten()]).quantile(0.995)) if known.any() else float(output.max())
@@ -53,7 +57,15 @@ def stereo_pictures(x: Tensor, y: Tensor, output: Tensor) -> list[Picture]:
 
 
 def coloured(values: Tensor, ramp: tuple[tuple[int, int, int], ...]) -> NDArray[np.uint8]:
-    """Values (H, W) from 0 to 1 in colours between those of a ramp, shape (H, W, 3)."""
+    """Show values as colours.
+
+    Args:
+        values: Values of shape (H, W); those outside 0 to 1 get the first or the last colour.
+        ramp: Colours at evenly spaced values from 0 to 1; what lies between is mixed.
+
+    Returns:
+        Colours of shape (H, W, 3), uint8.
+    """
     at = values.clamp(0, 1).numpy() * (len(ramp) - 1)
     places = np.arange(len(ramp))
     return np.stack([np.interp(at, places, [c[k] for c in ramp]) for k in range(3)], -1).round().astype(np.uint8)
