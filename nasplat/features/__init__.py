@@ -1,6 +1,8 @@
 """Graphs become numbers that predictors read.
 
-view.py        all of them, as arrays of one network    views_on_disk.py  views of many networks in one file
-arrays.py      columns per operation                   statistics.py     named statistics of a whole graph
-work.py        multiplications and bytes that a runtime executes
+arrays.py      one row per operation, and the spectrum of the graph
+statistics.py  named statistics of a whole graph
+work.py        sums over what a runtime executes, by kind of operation
+view.py        all of these, as a predictor sees one network
+views_on_disk.py  the views of many networks in one file
 """

@@ -1,7 +1,9 @@
-"""A Graph becomes arrays: what every predictor, statistic and plot of graphs starts from. What is folded is an option of this view.
+"""A Graph becomes arrays: what every predictor, statistic and plot of graphs starts from.
 
-Source of the spectral features: GENNAPE, Mills et al., AAAI 2023, arXiv:2211.17226 (21 eigenvalues); Dwivedi & Bresson 2021,
-arXiv:2012.09699 (eigenvectors as positions).
+What is folded is an option of `arrays`, never of the graph.
+
+Source of the spectral features: GENNAPE, Mills et al., AAAI 2023, arXiv:2211.17226 (21 eigenvalues); Dwivedi & Bresson
+2021, arXiv:2012.09699 (eigenvectors as positions).
 """
 
 from __future__ import annotations
@@ -12,16 +14,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_matrix, diags
+from scipy.sparse.linalg import eigsh
 
 from nasplat.graph import ops
 from nasplat.graph.columns import Shape
 from nasplat.graph.graph import Graph
 
 IDS = {name: i for i, name in enumerate(ops.OPS)}
+"""Id of each operation of the vocabulary."""
 UNKNOWN = len(ops.OPS)
 """Id of every operation outside the vocabulary."""
 SPECTRUM = 21
-"""Smallest Laplacian eigenvalues that describe a graph's shape."""
+"""Number of smallest Laplacian eigenvalues that describe a graph's shape, as in GENNAPE."""
 DENSE = 512
 """Up to this many nodes all eigenvalues are computed at once; beyond, only the wanted ones, on a sparse matrix."""
 
@@ -43,7 +48,7 @@ class Arrays:
     dilation: NDArray[np.int64]
     """Shape (N, 2): the first and last axis."""
     groups: NDArray[np.int64]
-    """Shape (N,)."""
+    """Shape (N,): groups of a convolution, 1 where there are none."""
     flags: NDArray[np.bool_]
     """Shape (N, 2): has a bias, is transposed."""
     macs: NDArray[np.float64]
@@ -60,11 +65,21 @@ class Arrays:
     """For each row its number in the graph that `prepared` gives."""
 
     def __len__(self) -> int:
+        """Count the rows N."""
         return len(self.op)
 
 
 def prepared(graph: Graph, fold_views: bool = True, fold_batchnorm: bool = True) -> Graph:
-    """The graph that `arrays` describes: dead code and zeros gone, and what the options say."""
+    """Fold a graph into the one that `arrays` describes.
+
+    Args:
+        graph: Any graph; dead code, copies and additions of zeros go in any case.
+        fold_views: Leave out views, casts and silent modules; their operand takes their place.
+        fold_batchnorm: Leave out batch normalisation, which exporters fold into convolutions.
+
+    Returns:
+        The folded graph; with both options its `bare` form, which is cached.
+    """
     if fold_views and fold_batchnorm:
         return graph.bare
     hidden = (*(ops.HIDDEN if fold_views else ("copy", "identity")), *(("batchnorm",) if fold_batchnorm else ()))
@@ -72,22 +87,36 @@ def prepared(graph: Graph, fold_views: bool = True, fold_batchnorm: bool = True)
 
 
 def arrays(graph: Graph, fold_views: bool = True, fold_batchnorm: bool = True, keep: list[int] | None = None) -> Arrays:
-    """Columns of a graph.
+    """Turn a graph into arrays.
 
     Args:
-        graph: Any graph.
+        graph: Any graph; dead code, copies and additions of zeros are folded first.
         fold_views: Leave out views, casts and silent modules; their operand takes their place.
         fold_batchnorm: Leave out batch normalisation, which exporters fold into convolutions.
-        keep: Describe these rows of the prepared graph only, edges among them.
+        keep: Numbers of the nodes of the prepared graph to describe, with the edges among them; None describes all.
 
     Returns:
-        One row per node that is left, in execution order; time and memory linear in nodes and edges.
+        One row per node that is left, in execution order; time and memory are linear in nodes and edges.
+
+    Example:
+        >>> from nasplat.graph import Graph, Node
+        >>> graph = Graph((Node("input", shapes=((1, 4),)), Node("relu", shapes=((1, 4),))), ((0, 0, 1, 0),))
+        >>> arrays(graph).edges.tolist(), arrays(graph).depth.tolist()
+        ([[0], [1]], [0, 1])
     """
     return unfolded_arrays(prepared(graph, fold_views, fold_batchnorm), keep)
 
 
 def unfolded_arrays(g: Graph, keep: list[int] | None = None) -> Arrays:
-    """Columns of a graph as it stands, nothing folded."""
+    """Turn a graph into arrays as it stands, nothing folded.
+
+    Args:
+        g: Graph to describe.
+        keep: Numbers of the nodes to describe, with the edges among them; None describes all.
+
+    Returns:
+        One row per node, in execution order.
+    """
     rows = list(range(len(g.nodes))) if keep is None else keep
     nodes = [g.nodes[i] for i in rows]
     inputs = [g.input_shapes(i) for i in rows]
@@ -118,7 +147,7 @@ def unfolded_arrays(g: Graph, keep: list[int] | None = None) -> Arrays:
 
 
 def _pairs(get: list[dict[str, Any]], name: str) -> NDArray[np.int64]:
-    """First axes multiplied together, and the last one."""
+    """Read a window attribute: its first axes multiplied together, and its last one."""
     found = [a.get(name) for a in get]
     return np.array(
         [(prod(v[:-1]), v[-1]) if isinstance(v, tuple) and len(v) else (1, 1) for v in found], np.int64
@@ -126,7 +155,7 @@ def _pairs(get: list[dict[str, Any]], name: str) -> NDArray[np.int64]:
 
 
 def _size(shape: Shape) -> tuple[int, int, int]:
-    """(height, width, channels): (B, C, …, H, W) images, (B, tokens, C) sequences of width 1, (B, C) vectors of side 1."""
+    """Give (height, width, channels) of (B, C, …, H, W) images, (B, tokens, C) sequences and (B, C) vectors."""
     if len(shape) >= 4:
         return prod(shape[2:-1]), shape[-1], shape[1]
     if len(shape) == 3:
@@ -135,7 +164,19 @@ def _size(shape: Shape) -> tuple[int, int, int]:
 
 
 def depths(n: int, edges: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Longest way from a source to each of n nodes that stand in execution order."""
+    """Find the longest way from a source to each node.
+
+    Args:
+        n: Number of nodes; they stand in execution order.
+        edges: Source and target of each edge, shape (2, M).
+
+    Returns:
+        Shape (n,): number of edges on the way; 0 for sources.
+
+    Example:
+        >>> depths(3, np.array([[0, 0, 1], [1, 2, 2]])).tolist()
+        [0, 1, 2]
+    """
     depth = [0] * n
     order = np.argsort(edges[1], kind="stable")
     for s, t in edges[:, order].T.tolist():
@@ -145,17 +186,17 @@ def depths(n: int, edges: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def spectrum(n: int, edges: NDArray[np.int64], size: int = SPECTRUM, vectors: bool = False) -> Any:
-    """Smallest eigenvalues of the normalised Laplacian of the undirected graph.
+    """Compute the smallest eigenvalues of the normalised Laplacian of the undirected graph.
 
     Args:
         n: Number of nodes.
-        edges: Shape (2, M).
-        size: How many.
-        vectors: Return eigenvectors too.
+        edges: Source and target of each edge, shape (2, M).
+        size: Number of eigenvalues; the default is GENNAPE's 21.
+        vectors: Return eigenvectors too, as positions of the nodes.
 
     Returns:
-        Shape (size,), ascending, padded with the largest where n < size; with `vectors` also shape (n, size), padded with zeros,
-        the entry of largest magnitude of each made positive.
+        Shape (size,), ascending, padded with the largest where n < size; with `vectors` also shape (n, size), padded
+        with zeros, the entry of largest magnitude of each made positive.
     """
     if n > DENSE:
         values, found = _sparse(n, edges, size)
@@ -178,10 +219,7 @@ def spectrum(n: int, edges: NDArray[np.int64], size: int = SPECTRUM, vectors: bo
 
 
 def _sparse(n: int, edges: NDArray[np.int64], size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Shift and invert: networks are long and thin, so the factors stay sparse."""
-    from scipy.sparse import coo_matrix, diags
-    from scipy.sparse.linalg import eigsh
-
+    """Compute eigenvalues and vectors by shift and invert: networks are long and thin, so factors stay sparse."""
     both = np.unique(np.concatenate([edges, edges[::-1]], axis=1), axis=1)
     adjacency = coo_matrix((np.ones(both.shape[1]), (both[0], both[1])), shape=(n, n)).tocsc()
     degree = np.asarray(adjacency.sum(1)).ravel()

@@ -1,7 +1,7 @@
 """Fixed-length features of a graph for tree and linear predictors; every feature has a name.
 
-They describe the folded graph without views and without batch normalisation (which exporters fold into convolutions), never
-the space it came from.
+They describe the folded graph without views and without batch normalisation (which exporters fold into convolutions),
+never the space it came from.
 """
 
 from __future__ import annotations
@@ -31,16 +31,25 @@ _GROUPS = {
 
 @lru_cache(maxsize=1 << 14)
 def _groups(op: str, attributes: Attributes) -> tuple[str, ...]:
-    """Groups that an operation belongs to; networks repeat theirs."""
+    """Name the groups that an operation belongs to; cached, since networks repeat their operations."""
     node = Node(op, attributes)
     return tuple(name for name, belongs in _GROUPS.items() if belongs(node))
 
 
 def features(graph: Graph) -> dict[str, float]:
-    """Named statistics: costs, op counts, path lengths, and how much of the work sits where.
+    """Compute named statistics: costs, op counts, path lengths, and how much of the work sits where.
+
+    Args:
+        graph: Any graph with at least one node; its `bare` form is described.
 
     Returns:
         The same names in the same order for every graph; costs as log10.
+
+    Example:
+        >>> from nasplat.graph import Graph, Node
+        >>> found = features(Graph((Node("input", shapes=((1, 4),)), Node("relu", shapes=((1, 4),))), ((0, 0, 1, 0),)))
+        >>> found["nodes"], found["count.activation"]
+        (2.0, 1.0)
     """
     g = graph.bare
     macs, params = g.node_macs, g.params
@@ -85,13 +94,14 @@ _SETS = {
     "window": {"conv3", "conv5+", "depthwise3", "depthwise5+", "pool"},
     "act": {"activation"},
 }
-"""Operations whose number along the ways from input to output is told."""
+"""Sets of groups whose number along the ways from input to output is a statistic."""
 
 
 def _lengths(g: Graph, groups: list[tuple[str, ...]]) -> dict[str, float]:
-    """How many operations of a set the ways from input to output meet: at most, at least, and on average.
+    """Count how many operations of a set the ways from input to output meet: at most, at least, and on average.
 
-    The average is over walks from the output that choose among operands evenly; it stays finite however many ways there are.
+    The average is over walks from the output that choose among operands evenly; it stays finite however many ways there
+    are.
     """
     last = next((i for i, n in enumerate(g.nodes) if n.op == "output"), len(g.nodes) - 1)
     sources = [tuple({s for s, _ in operands}) for operands in g.operands]
@@ -115,7 +125,7 @@ def _lengths(g: Graph, groups: list[tuple[str, ...]]) -> dict[str, float]:
 
 
 def _paths(g: Graph, weighted: list[bool]) -> dict[str, float]:
-    """Longest and shortest way from input to output, in weighted ops; number of ways; what the convolutions see."""
+    """Measure the ways from input to output in weighted ops, count them, and find what the convolutions see."""
     longest = [0] * len(g.nodes)
     shortest = [0] * len(g.nodes)
     wide = [0] * len(g.nodes)

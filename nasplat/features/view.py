@@ -1,10 +1,10 @@
-"""What a graph predictor sees: a Graph becomes arrays, with convolution, normalisation and activation folded into one node.
+"""What a graph predictor sees: a Graph becomes arrays, convolution, normalisation and activation folded into one node.
 
-Views and copies carry no node, nor do batch normalisation and biases, which exporters fold into one another. An activation or
-another normalisation joins the weighted operation before it (or, before a pre-activated convolution, the one after it); a sum
-read by one node alone joins its reader (messages are summed anyway), a concatenation read by a sum alone takes the sum in.
-Sizes are relative to the network's own input and widest layer, so that one predictor reads networks of
-different scale; absolute cost enters through the target's transform alone.
+Views and copies carry no node, nor do batch normalisation and biases, which exporters fold into one another. An
+activation or another normalisation joins the weighted operation before it (or, before a pre-activated convolution, the
+one after it); a sum read by one node alone joins its reader (messages are summed anyway), a concatenation read by a sum
+alone takes the sum in. Sizes are relative to the network's own input and widest layer, so that one predictor reads
+networks of different scale; absolute cost enters through the target's transform alone.
 """
 
 from __future__ import annotations
@@ -22,74 +22,22 @@ from nasplat.features.statistics import features
 from nasplat.features.work import executed
 from nasplat.graph import Graph, ops
 
-VOCABULARY = (
-    *(
-        "input",
-        "output",
-        "constant",
-        "zeros",
-        "conv",
-        "depthwise",
-        "linear",
-        "embedding",
-        "recurrent",
-        "matmul",
-        "attention",
-    ),
-    *(
-        "batchnorm",
-        "layernorm",
-        "groupnorm",
-        "instancenorm",
-        "rmsnorm",
-        "relu",
-        "relu6",
-        "leakyrelu",
-        "elu",
-        "silu",
-        "gelu",
-    ),
-    *(
-        "sigmoid",
-        "tanh",
-        "hardswish",
-        "hardsigmoid",
-        "softplus",
-        "softmax",
-        "add",
-        "sub",
-        "mul",
-        "div",
-        "pow",
-        "neg",
-        "exp",
-    ),
-    *(
-        "log",
-        "sqrt",
-        "abs",
-        "clamp",
-        "compare",
-        "where",
-        "maxpool",
-        "avgpool",
-        "adaptivepool",
-        "mean",
-        "sum",
-        "max",
-        "argmax",
-    ),
-    *("concat", "pad", "resize", "gather", "copy", "shift", "pixelshuffle", "deform", "gridsample", "cumsum", "other"),
+VOCABULARY: tuple[str, ...] = tuple(
+    "input output constant zeros conv depthwise linear embedding recurrent matmul attention batchnorm "
+    "layernorm groupnorm instancenorm rmsnorm relu relu6 leakyrelu elu silu gelu sigmoid tanh hardswish "
+    "hardsigmoid softplus softmax add sub mul div pow neg exp log sqrt abs clamp compare where maxpool avgpool "
+    "adaptivepool mean sum max argmax concat pad resize gather copy shift pixelshuffle deform gridsample "
+    "cumsum other".split()
 )
-"""Ids of the view's operations, those that the shipped predictors learnt; a new vocabulary needs newly trained predictors.
-Names the vocabulary of graphs gained since share the id of `other`."""
+"""Ids of the view's operations, those that the shipped predictors learnt; a new vocabulary needs newly trained
+predictors. Names the vocabulary of graphs gained since share the id of `other`."""
 
 FEATURES = (
     *("kernel", "stride", "groups", "transposed", "norms", "activations"),
     *("width_in", "width_out", "widening", "side_in", "side_out"),
     *("macs_relative", "params_relative", "position", "fan_in", "fan_out"),
 )
-"""Of a node; costs are relative to the mean node, widths to the widest layer, sides to the input."""
+"""Columns of `View.features`; costs are relative to the mean node, widths to the widest layer, sides to the input."""
 KINDS = tuple(
     next(
         (
@@ -103,8 +51,8 @@ KINDS = tuple(
     )
     for name in VOCABULARY
 )
-"""For each id its kind (weighted, matmul, normalisation, activation, pointwise, pooling, movement, terminal): what an operation
-that training never showed has in common with those it did."""
+"""For each id its kind (weighted, matmul, normalisation, activation, pointwise, pooling, movement, terminal): what an
+operation that training never showed has in common with those it did."""
 
 _ID = {name: i for i, name in enumerate(VOCABULARY)}
 _HOSTS = frozenset(ops.WEIGHTED)
@@ -116,24 +64,28 @@ class View:
     """All that a predictor sees of one graph; N nodes, M edges."""
 
     op: NDArray[np.int64]
-    """Shape (N,), ids of `VOCABULARY`."""
+    """Shape (N,): place of each node's operation in `VOCABULARY`."""
     features: NDArray[np.float32]
-    """Shape (N, len(FEATURES))."""
+    """Shape (N, len(FEATURES)): the columns that `FEATURES` names."""
     work: NDArray[np.float32]
     """Shape (N,): share of the network's MACs."""
     edges: NDArray[np.int64]
     """Shape (2, M): source and target of each edge."""
     executed: NDArray[np.float64]
-    """Shape (2, len(KINDS), len(TERMS)) of `nasplat.features.work`: what an eager runtime executes, and what a compiler keeps."""
+    """Shape (2, len(KINDS), len(TERMS)) of `nasplat.features.work`: what an eager runtime executes, and what a compiler
+    keeps."""
     statistics: dict[str, float]
     """Named statistics, see `nasplat.features.statistics`."""
     macs: int
+    """Multiply-accumulates of the whole network."""
     params: int
+    """Elements of all trained tensors in use."""
     unknown_ops: tuple[str, ...] = ()
+    """Sorted framework names of operations outside the vocabulary of graphs."""
     inputs: int = 0
     """Values of the first input without the batch axis; 0 where it is not known."""
     outputs: int = 0
-    """Values of the first output, likewise."""
+    """Values of the first output without the batch axis; 0 where it is not known."""
 
     @property
     def gigaflops(self) -> float:
@@ -152,17 +104,24 @@ class View:
         return spectrum(len(self), self.edges, size)
 
     def __len__(self) -> int:
+        """Count the nodes N."""
         return len(self.op)
 
 
 def view(graph: Graph) -> View:
-    """Arrays of a graph as predictors see it.
+    """Turn a graph into what predictors see of it.
 
     Args:
         graph: Any graph; dead code, additions of zeros, views and batch normalisation are folded first.
 
     Returns:
-        At least one node; unknown operations share the id of `other`.
+        Arrays of at least one node; unknown operations share the id of `other`.
+
+    Example:
+        >>> import torch, nasplat
+        >>> seen = view(nasplat.capture(torch.nn.Sequential(torch.nn.Linear(4, 2), torch.nn.ReLU()), (1, 4)))
+        >>> [VOCABULARY[i] for i in seen.op], seen.macs  # the activation joins the linear layer
+        (['input', 'linear', 'output'], 8)
     """
     g = prepared(graph)
     host, guests, name = _fold(g)
@@ -211,18 +170,24 @@ def view(graph: Graph) -> View:
 
 
 def with_proxies(views: Sequence[View], values: Sequence[Mapping[str, float]]) -> list[View]:
-    """Views whose statistics also hold zero-cost proxies, as `proxy.<name>`: predictors fitted on such views use them, and ask for them.
+    """Add zero-cost proxies to the statistics of views, as `proxy.<name>`.
+
+    Predictors fitted on such views use the proxies, and ask for them when they predict.
 
     Args:
-        views: Any.
-        values: Proxies of each, see `nasplat.proxies`; the same names for all. What is not finite becomes 0.
+        views: Views of any networks.
+        values: Proxies of each network in the same order, see `nasplat.proxies`; the same names for all. A value that
+            is not finite becomes 0.
+
+    Returns:
+        Copies of the views with more statistics.
     """
     finite = [{f"proxy.{k}": float(v) if np.isfinite(v) else 0.0 for k, v in row.items()} for row in values]
     return [replace(v, statistics=v.statistics | row) for v, row in zip(views, finite, strict=True)]
 
 
 def _fold(g: Graph) -> tuple[list[int], list[tuple[int, int]], list[str]]:
-    """For each node the node it joins, how many normalisations and activations it holds, and its operation."""
+    """Find for each node the node it joins, how many normalisations and activations it holds, and its operation."""
     readers: list[list[int]] = [[] for _ in g.nodes]
     for s, _, t, _ in g.edges:
         readers[s].append(t)
@@ -253,13 +218,14 @@ def _fold(g: Graph) -> tuple[list[int], list[tuple[int, int]], list[str]]:
 
 
 def _ratio(a: Any, b: Any, scale: float) -> NDArray[np.float64]:
+    """Divide sizes on a log2 scale; sizes below 1 count as 1."""
     return np.log2(np.maximum(1, a) / np.maximum(1, b)) / scale
 
 
 def _width_and_side(
     sizes: NDArray[np.int64], rank: Any, own: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Channels and spatial side: images have both, of sequences the side is the root of the tokens, of vectors 1."""
+    """Give channels and spatial side; the side of a sequence is the root of its tokens, that of a vector 1."""
     ranks = np.where(np.asarray(rank) < 0, own, np.asarray(rank))
     places = (sizes[:, 0] * sizes[:, 1]).astype(np.float64)
     side = np.round(places ** (1 / np.maximum(2, ranks - 2)))

@@ -12,15 +12,16 @@ from nasplat.errors import PredictorError
 from nasplat.features.view import FEATURES, VOCABULARY, View
 
 VERSION = f"views-1 {len(VOCABULARY)} {len(FEATURES)}"
+"""First line of every file; a file of another vocabulary or other features is refused."""
 _COLUMNS = ("op", "features", "work", "edges")
 
 
 def save_views(path: str | Path, views: Sequence[View]) -> None:
-    """Write views.
+    """Write the views of many networks into one file.
 
     Args:
-        path: An .npz file.
-        views: At least one; all with the same statistics.
+        path: File to write, ending in '.npz'.
+        views: At least one view; all need the same statistics.
     """
     names = list(views[0].statistics)
     rest = {
@@ -45,6 +46,12 @@ def save_views(path: str | Path, views: Sequence[View]) -> None:
 
 def load_views(path: str | Path) -> list[View]:
     """Read what `save_views` wrote.
+
+    Args:
+        path: File to read; nothing in it is executed.
+
+    Returns:
+        One view per network, in the order in which they were written.
 
     Raises:
         PredictorError: the file is missing, broken, or of another version.

@@ -1,7 +1,7 @@
 """What a runtime executes: sums over a graph's operations, by kind. Latency predictors are linear in them.
 
-An eager runtime executes dead code and adds zeros; a compiler does not. Both sums are cheap, and which one a device follows is found
-out from its timings.
+An eager runtime executes dead code and adds zeros; a compiler does not. Both sums are cheap, and which one a device
+follows is found out from its timings.
 """
 
 from __future__ import annotations
@@ -16,38 +16,14 @@ from nasplat.graph import ops
 from nasplat.graph.columns import Attributes, Node, Shape
 from nasplat.graph.graph import Graph
 
-KINDS = (
-    *(
-        "conv1x1",
-        "conv3x3",
-        "conv5x5+",
-        "depthwise3x3",
-        "depthwise5x5+",
-        "grouped",
-        "linear",
-        "recurrent",
-        "matmul",
-        "attention",
-    ),
-    *(
-        "maxpool",
-        "avgpool",
-        "reduce",
-        "add",
-        "concat",
-        "norm",
-        "layernorm",
-        "relu",
-        "activation",
-        "pointwise",
-        "movement",
-        "other",
-    ),
+KINDS: tuple[str, ...] = tuple(
+    "conv1x1 conv3x3 conv5x5+ depthwise3x3 depthwise5x5+ grouped linear recurrent matmul attention maxpool "
+    "avgpool reduce add concat norm layernorm relu activation pointwise movement other".split()
 )
-"""Operations whose time follows different laws."""
+"""Kinds of operations whose time follows different laws."""
 TERMS = ("calls", "work", "weights", "read", "written", "work / channels_in", "work / channels_out")
-"""What the time of a kind may be linear in: multiply-accumulates (of pooling: outputs times window), also over channels; elements of
-weights, operands and outputs."""
+"""Quantities that the time of a kind may be linear in: multiply-accumulates (of pooling: outputs times window), also
+over channels; elements of weights, operands and outputs."""
 _SILENT = frozenset({"input", "output", "constant", "identity", "copy", "view"})
 _KIND = {
     **dict.fromkeys(ops.NORMALISATION, "norm"),
@@ -65,11 +41,14 @@ WINDOW = 9
 
 
 def kind_of(node: Node, channels: int = 0) -> str:
-    """Name in `KINDS`; empty for what runs nothing.
+    """Name the kind of an operation.
 
     Args:
-        node: Any operation.
-        channels: Of its first operand.
+        node: Operation of any graph.
+        channels: Channels of the operation's first operand; they tell depthwise from grouped convolutions.
+
+    Returns:
+        A name from `KINDS`; '' for an operation that executes nothing, such as a view.
     """
     if node.op in _SILENT or node.is_alias:
         return ""
@@ -85,13 +64,15 @@ def kind_of(node: Node, channels: int = 0) -> str:
 
 
 def executed(graph: Graph) -> NDArray[np.float64]:
-    """Sums over all operations, dead ones included; `executed(graph.folded)` are those that a compiler keeps.
+    """Sum calls, work and bytes over all operations, dead ones included.
+
+    `executed(graph.folded)` sums what a compiler keeps.
 
     Args:
         graph: Any graph; its batch axis counts as it stands.
 
     Returns:
-        Shape (len(KINDS), len(TERMS)).
+        Shape (len(KINDS), len(TERMS)): counts of calls, multiply-accumulates and elements.
     """
     sizes = [w.size for w in graph.weights]
     rows = []
@@ -112,7 +93,7 @@ def executed(graph: Graph) -> NDArray[np.float64]:
 def _row(
     op: str, attributes: Attributes, shapes: tuple[Shape, ...], inputs: tuple[Shape, ...], work: int, weights: int
 ) -> tuple[int, tuple[float, ...]]:
-    """Place in `KINDS` and the terms of one operation; networks repeat theirs."""
+    """Compute kind and terms of one operation; cached, since networks repeat their operations."""
     node = Node(op, attributes, shapes)
     channels = _channels(inputs[0] if inputs else ())
     kind = kind_of(node, channels)
@@ -123,4 +104,5 @@ def _row(
 
 
 def _channels(shape: tuple[int, ...]) -> int:
+    """Read the channels off a shape; 1 for a scalar."""
     return max(1, shape[1] if len(shape) >= 4 else shape[-1] if shape else 1)

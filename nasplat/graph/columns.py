@@ -39,8 +39,8 @@ class Node:
     op: str
     """Name from `nasplat.graph.ops`, or `other:<framework name>`."""
     attributes: Attributes = ()
-    """Sorted (name, value) pairs: kernel, stride, padding, dilation, groups, bias, …; values are ints, floats, strings or
-    tuples of them."""
+    """Sorted (name, value) pairs: kernel, stride, padding, dilation, groups, bias, …; values are ints, floats, strings
+    or tuples of them."""
     shapes: tuple[Shape, ...] = ()
     """Shape of each output."""
     itemsize: int = 4
@@ -106,7 +106,8 @@ class Columns:
     weights: tuple[Weight, ...] = ()
     """Trained tensors; nodes name rows of this table."""
     notes: tuple[str, ...] = ()
-    """What the capture had to assume: guessed branches, bounded sizes; unknown operations with module and source line."""
+    """What the capture had to assume: guessed branches, bounded sizes; unknown operations with module and source
+    line."""
     rung: str = "meta"
     """How it was captured: `meta`, `escapes`, `decomposed`, `fake` or `real` run of a module; `onnx`; `published`."""
     program: Program | None = field(default=None, compare=False, repr=False)

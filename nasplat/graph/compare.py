@@ -1,31 +1,37 @@
 """Two graphs side by side: what survives an export, and what changed between two networks.
 
-The changes come from aligning the two execution orders, compared by operation, attributes, shape and the sizes of the weights;
-names do not count.
+The changes come from aligning the two execution orders, compared by operation, attributes, shape and the sizes of the
+weights; names do not count.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from math import prod
 
 from nasplat.graph import ops
 from nasplat.graph.columns import Node
-from nasplat.graph.cost import node_macs
 from nasplat.graph.graph import Graph
 
 _FOLDED = ("batchnorm",)
-"""What exporters fold into the operation before."""
+"""Operations that exporters fold into the operation before."""
 
 
 def comparable(graph: Graph) -> Graph:
-    """What is left of a graph once it has been through an exporter.
+    """Leave out of a graph what exporters change.
 
-    Views, copies, casts and silent modules go; batch normalisation goes with the biases it is folded into; attention that was
-    written out is one node; a mean over all places is a pool; element types and paths do not count. Two captures of one network,
-    from torch and from its ONNX file, should agree in this.
+    Views, copies, casts and silent modules go; batch normalisation goes with the biases it is folded into; attention
+    that was written out is one node; a mean over all places is a pool; element types and paths do not count. Two
+    captures of one network, from torch and from its ONNX file, should agree in this.
+
+    Args:
+        graph: Capture from any source.
+
+    Returns:
+        Graph to compare by its `key` with another comparable graph; it has no weights and no costs of its own.
     """
     g = graph.folded.without((*ops.HIDDEN, *_FOLDED))
     g = _gathered_attention(g)
@@ -33,6 +39,7 @@ def comparable(graph: Graph) -> Graph:
 
 
 def _plain(node: Node) -> Node:
+    """Drop what exporters change from one node."""
     dropped = {"bias", "function"} if node.op in ops.WEIGHTED else {"causal"} if node.op == "attention" else set()
     attributes = tuple((k, v) for k, v in node.attributes if k not in dropped)
     if node.op == "mean" and node.get("keepdim") and node.get("dim") == tuple(range(2, len(node.shape))):
@@ -41,7 +48,7 @@ def _plain(node: Node) -> Node:
 
 
 def _gathered_attention(g: Graph) -> Graph:
-    """softmax(q kᵀ) v in three nodes becomes one; scalings and masks on the way are part of it."""
+    """Make one node of softmax(q kᵀ) v written in three; scalings and masks on the way are part of it."""
     readers: list[list[int]] = [[] for _ in g.nodes]
     for source, _, target, _ in g.edges:
         readers[source].append(target)
@@ -88,18 +95,18 @@ def _gathered_attention(g: Graph) -> Graph:
 
 @dataclass(frozen=True)
 class Change:
-    """One stretch of nodes that differs."""
+    """One stretch of nodes in which two networks differ."""
 
     kind: str
-    """`added`, `removed` or `changed`."""
+    """Kind of the difference: `added`, `removed` or `changed`."""
     before: tuple[int, ...]
-    """Nodes of the first graph."""
+    """Numbers of the nodes in the first graph; empty where nodes were added."""
     after: tuple[int, ...]
-    """Nodes of the second graph."""
+    """Numbers of the nodes in the second graph; empty where nodes were removed."""
 
 
 def changes(first: Graph, second: Graph) -> list[Change]:
-    """What changed from one network to another, in execution order.
+    """List what changed from one network to another, in execution order.
 
     Args:
         first: The network before; views included.
@@ -130,7 +137,7 @@ _Stretch = tuple[str, int, int, int, int]
 def _aligned(
     left: list[int], right: list[int], a: list[tuple[int, int]], b: list[tuple[int, int]], ends: tuple[int, int]
 ) -> Iterator[_Stretch]:
-    """Stretches that differ: whole modules first, then node by node inside those that have no like.
+    """Align whole modules first, then node by node inside those that have no like, and yield what differs.
 
     So long networks of equal blocks take little time.
     """
@@ -154,7 +161,7 @@ LONG = 5_000
 
 
 def _runs(graph: Graph, start: int, end: int) -> list[tuple[int, int]]:
-    """Stretches of the execution order that ran in one module (two names of its path told apart)."""
+    """Cut the execution order into stretches that ran in one module (two names of its path told apart)."""
     found: list[tuple[int, int]] = []
     last: object = None
     for i in range(start, end):
@@ -168,28 +175,37 @@ def _runs(graph: Graph, start: int, end: int) -> list[tuple[int, int]]:
 
 
 def _signatures(graph: Graph) -> list[object]:
+    """Describe each node by what it computes, its name aside."""
     return [(n.op, n.attributes, n.shapes, tuple(graph.weights[w].shape for w in n.weights)) for n in graph.nodes]
 
 
 @dataclass(frozen=True)
 class ModuleRow:
-    """One row of a table by module."""
+    """Costs of one module, a row of the table that `by_module` gives."""
 
     path: str
+    """Qualified name of the module; '(root)' for operations outside all submodules."""
     nodes: int
+    """Number of operations that ran in it."""
     macs: int
+    """Multiply-accumulates of these operations."""
     params: int
+    """Elements of the trained tensors that it is the first to use."""
     activation_bytes: int
     """Bytes of all outputs made inside, alive together or not."""
     ops: tuple[tuple[str, int], ...]
+    """Operations with their number, the most frequent first."""
 
 
 def by_module(graph: Graph, depth: int = 1) -> list[ModuleRow]:
-    """Costs by module, in the order they first run; shared weights count where they are first used.
+    """Sum costs by module; shared weights count where they are first used.
 
     Args:
-        graph: Any graph.
-        depth: How many names of the module path are told apart.
+        graph: Graph whose nodes have paths, as captures of modules and of ONNX files have.
+        depth: Number of leading names of the module path that are told apart; 1 gives the network's direct children.
+
+    Returns:
+        One row per module, in the order in which they first run; inputs and outputs are left out.
     """
     rows: dict[str, list[int]] = {}
     count: dict[str, Counter[str]] = {}
@@ -200,16 +216,9 @@ def by_module(graph: Graph, depth: int = 1) -> list[ModuleRow]:
         path = ".".join(node.path.split(".")[:depth]) if node.path else "(root)"
         row = rows.setdefault(path, [0, 0, 0, 0])
         row[0] += 1
-        row[1] += node_macs(node, graph.input_shapes(i))
+        row[1] += graph.node_macs[i]
         row[2] += sum(graph.weights[w].size for w in set(node.weights) - seen)
-        row[3] += 0 if node.is_alias else sum(_size(s) for s in node.shapes) * node.itemsize
+        row[3] += 0 if node.is_alias else sum(prod(s) for s in node.shapes) * node.itemsize
         seen.update(node.weights)
         count.setdefault(path, Counter())[node.op] += 1
     return [ModuleRow(path, r[0], r[1], r[2], r[3], tuple(count[path].most_common())) for path, r in rows.items()]
-
-
-def _size(shape: Sequence[int]) -> int:
-    n = 1
-    for s in shape:
-        n *= s
-    return n

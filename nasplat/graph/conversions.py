@@ -16,7 +16,7 @@ from nasplat.graph.columns import Columns, Node, Weight
 from nasplat.graph.store import as_tuples
 
 if TYPE_CHECKING:
-    import networkx
+    from networkx import MultiDiGraph
     from torch_geometric.data import Data
 
 C = TypeVar("C", bound=Columns)
@@ -32,7 +32,7 @@ _LISTS = {"weights": "weight_rows"}
 _IDS = {name: i for i, name in enumerate(ops.OPS)}
 
 
-def to_networkx(columns: Columns) -> networkx.MultiDiGraph[int]:
+def to_networkx(columns: Columns) -> MultiDiGraph[int]:
     """Convert to a networkx multigraph, see `nasplat.graph.Graph.to_networkx`.
 
     Args:
@@ -41,9 +41,9 @@ def to_networkx(columns: Columns) -> networkx.MultiDiGraph[int]:
     Returns:
         Nodes with the fields of `Node`, edges with `slot` and `operand`, and `weights`, `notes`, `rung` of the graph.
     """
-    import networkx
+    from networkx import MultiDiGraph
 
-    found = networkx.MultiDiGraph(weights=columns.weights, notes=columns.notes, rung=columns.rung)
+    found = MultiDiGraph(weights=columns.weights, notes=columns.notes, rung=columns.rung)
     for i, node in enumerate(columns.nodes):
         found.add_node(i, **{name: getattr(node, name) for name in _FIELDS})
     for source, slot, target, position in columns.edges:
@@ -51,7 +51,7 @@ def to_networkx(columns: Columns) -> networkx.MultiDiGraph[int]:
     return found
 
 
-def from_networkx(found: networkx.MultiDiGraph, kind: type[C]) -> C:
+def from_networkx(found: MultiDiGraph, kind: type[C]) -> C:
     """Read a networkx multigraph, see `nasplat.graph.Graph.from_networkx`.
 
     Args:

@@ -1,8 +1,8 @@
 """The one counter: MACs, other arithmetic, parameters, weight bytes and activation memory of a graph.
 
 Convention: convolutions, linear layers, matrix products, attention, recurrent cells, distances and bilinear forms count
-multiply-accumulates (1 MAC = 2 FLOP); a bias adds nothing. Everything else (normalisation, activations, pooling, pointwise
-arithmetic, interpolation, transforms) is kept apart as `other_flops`, as the field's tables keep to MACs.
+multiply-accumulates (1 MAC = 2 FLOP); a bias adds nothing. Everything else (normalisation, activations, pooling,
+pointwise arithmetic, interpolation, transforms) is kept apart as `other_flops`, as the field's tables keep to MACs.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class Cost:
     is_lower_bound: bool
     """True when an operation outside the vocabulary took part."""
     other_flops: int = 0
-    """Floating-point operations outside matrix products: normalisation, activations, pooling, interpolation, transforms."""
+    """Floating-point operations outside matrix products: normalisation, activations, pooling, interpolation,
+    transforms."""
     weight_bytes: tuple[tuple[str, int], ...] = ()
     """(dtype, bytes) of the trained tensors in use, sorted by dtype."""
 
@@ -154,8 +155,8 @@ _FLOPS: dict[str, Callable[[Node, int, int], int]] = {
 def peak_activation_bytes(graph: Columns) -> int:
     """Find the largest sum of live activation bytes over the recorded order.
 
-    A tensor lives from the node that makes it to the last that reads it; views and in-place results live in the storage of
-    their source.
+    A tensor lives from the node that makes it to the last that reads it; views and in-place results live in the storage
+    of their source.
 
     Args:
         graph: Any graph; its order of nodes is the order of execution.

@@ -1,7 +1,9 @@
-"""A Graph becomes an SVG: boxes are modules, opened as far as the picture stays readable; of what recurs, one is opened beside.
+"""A Graph becomes an SVG: boxes are modules, opened as far as the picture stays readable.
 
-A box is an interval of the execution order that ran in one module, so the folded graph has no cycles whatever the network does.
-Layers are networkx's topological generations; within a layer boxes stand below the boxes they read.
+Of a kind of box that recurs, one example is opened beside the overview.
+
+A box is an interval of the execution order that ran in one module, so the folded graph has no cycles whatever the
+network does. Layers are networkx's topological generations; within a layer boxes stand below the boxes they read.
 """
 
 from __future__ import annotations
@@ -10,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
-from math import prod
 from pathlib import Path
 from zlib import crc32
 
@@ -18,11 +19,11 @@ import networkx
 
 from nasplat.graph import Graph, ops
 from nasplat.graph.compare import changes
-from nasplat.graph.cost import node_macs
 
 INSETS = 2
-"""Kinds of recurring boxes that are opened beside the overview."""
+"""Largest number of kinds of recurring boxes that are opened beside the overview."""
 WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN, SIDE = 176, 46, 22, 30, 16, 90
+"""Sizes in pixels: a box, the gaps between boxes, the rim of the picture, the room for shortcuts beside the boxes."""
 COLOURS = {
     "conv": "#d7e8fb",
     "depthwise": "#d9f1ee",
@@ -32,6 +33,7 @@ COLOURS = {
     "other": "#eef0f2",
     "terminal": "#ffffff",
 }
+"""Fill of a box by its main operation."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Box:
     """Nodes of one module that ran one after another."""
 
     nodes: tuple[int, ...]
+    """Numbers of the nodes in the graph, in execution order."""
     path: str
     """Module path that all of them share."""
     times: int = 1
@@ -46,15 +49,16 @@ class Box:
 
 
 def draw(graph: Graph, path: str | Path | None = None, boxes: int = 28) -> str:
-    """Draw a graph.
+    """Draw a graph as an SVG in which boxes are modules.
 
     Args:
-        graph: Any graph; views are left out, weights are not shown.
-        path: Where to write the SVG, if anywhere.
-        boxes: At most so many boxes in the overview and in each inset, as far as the module tree allows.
+        graph: Any graph; views and constants are left out, weights are not shown.
+        path: File to write the SVG to; None writes none.
+        boxes: Largest number of boxes in the overview and in each inset, as far as the module tree allows; 28 fit on
+            one screen.
 
     Returns:
-        The SVG as text.
+        The SVG as text, to write to a file or to show in a page.
 
     Example:
         >>> import torch, nasplat
@@ -62,7 +66,7 @@ def draw(graph: Graph, path: str | Path | None = None, boxes: int = 28) -> str:
         True
     """
     shown = _visible(graph)
-    macs = [node_macs(n, shown.input_shapes(i)) for i, n in enumerate(shown.nodes)]
+    macs = list(shown.node_macs)
     overview = open_boxes(shown, list(_intervals(shown, range(len(shown.nodes)), 0)), boxes)
     panels = [("", overview)]
     kinds = Counter(_kind(shown, b) for b in overview for _ in range(b.times) if len(b.nodes) > 1)
@@ -78,16 +82,23 @@ def draw(graph: Graph, path: str | Path | None = None, boxes: int = 28) -> str:
 
 
 def draw_diff(first: Graph, second: Graph, path: str | Path | None = None, boxes: int = 40) -> str:
-    """Draw two networks side by side, what differs outlined.
+    """Draw two networks side by side and outline in what they differ.
 
     Args:
-        first: The network before.
-        second: The network after.
-        path: Where to write the SVG, if anywhere.
-        boxes: At most so many boxes on each side; boxes that hold a difference are opened first.
+        first: Graph of the network before.
+        second: Graph of the network after.
+        path: File to write the SVG to; None writes none.
+        boxes: Largest number of boxes on each side; boxes that hold a difference are opened first.
 
     Returns:
-        The SVG as text.
+        The SVG as text, to write to a file or to show in a page.
+
+    Example:
+        >>> import torch, nasplat
+        >>> plain = nasplat.capture(torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.ReLU()), (1, 4))
+        >>> other = nasplat.capture(torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.GELU()), (1, 4))
+        >>> "1 of 4 operations differ" in draw_diff(plain, other)
+        True
     """
     shown = [_visible(g) for g in (first, second)]
     found = changes(*shown)
@@ -96,10 +107,9 @@ def draw_diff(first: Graph, second: Graph, path: str | Path | None = None, boxes
         ("before", shown[0], frozenset(i for c in found for i in c.before)),
         ("after", shown[1], frozenset(i for c in found for i in c.after)),
     ):
-        macs = [node_macs(n, g.input_shapes(i)) for i, n in enumerate(g.nodes)]
         content = open_boxes(g, list(_intervals(g, range(len(g.nodes)), 0)), boxes, marks)
         count = f"{len(marks)} of {len(g.nodes)} operations differ"
-        panels.append((f"{title}: {count}", *_panel(g, content, macs, marks)))
+        panels.append((f"{title}: {count}", *_panel(g, content, list(g.node_macs), marks)))
     text = _compose(panels)
     if path is not None:
         Path(path).write_text(text, encoding="utf-8")
@@ -107,7 +117,7 @@ def draw_diff(first: Graph, second: Graph, path: str | Path | None = None, boxes
 
 
 def _visible(graph: Graph) -> Graph:
-    """Without views and without constants, which stand at no place of their own."""
+    """Leave out views, and constants, which stand at no place of their own."""
     bare = graph.without(ops.HIDDEN)
     return bare.subset([i for i, n in enumerate(bare.nodes) if n.op != "constant"])
 
@@ -116,6 +126,15 @@ def open_boxes(graph: Graph, found: list[Box], limit: int, marks: frozenset[int]
     """Open the fullest box again and again while there are at most `limit`; boxes of which there are several stay shut.
 
     Boxes of which a part is marked are opened first, however many there are of their kind.
+
+    Args:
+        graph: Graph that the boxes belong to.
+        found: Boxes to start from, in execution order.
+        limit: Largest number of boxes.
+        marks: Numbers of nodes that should be seen.
+
+    Returns:
+        Boxes in execution order; equal boxes in a row are one.
     """
     shut: set[tuple[int, ...]] = set()
     while True:
@@ -137,12 +156,12 @@ def open_boxes(graph: Graph, found: list[Box], limit: int, marks: frozenset[int]
 
 
 def _kind(graph: Graph, box: Box) -> tuple[str, ...]:
-    """What a box computes, sizes aside."""
+    """Name what a box computes, sizes aside."""
     return tuple(graph.nodes[i].op for i in box.nodes[: len(box.nodes) // box.times])
 
 
 def _intervals(graph: Graph, nodes: range | tuple[int, ...], depth: int) -> Iterator[Box]:
-    """Runs of nodes whose module paths agree on the first depth + 1 names."""
+    """Cut nodes into runs whose module paths agree on the first depth + 1 names."""
     run: list[int] = []
     last: str | None = None
     for i in nodes:
@@ -158,7 +177,7 @@ def _intervals(graph: Graph, nodes: range | tuple[int, ...], depth: int) -> Iter
 
 
 def _open(graph: Graph, box: Box) -> list[Box]:
-    """A box as the boxes inside it: of its submodules, or its single nodes."""
+    """Replace a box by the boxes inside it: those of its submodules, or its single nodes."""
     longest = max(len(graph.nodes[i].path.split(".")) for i in box.nodes)
     for depth in range(len(box.path.split(".")), longest):
         found = list(_intervals(graph, box.nodes, depth))
@@ -168,7 +187,7 @@ def _open(graph: Graph, box: Box) -> list[Box]:
 
 
 def _merge(graph: Graph, found: list[Box]) -> list[Box]:
-    """Equal boxes in a row, each reading only the one before, become one."""
+    """Make one box of equal boxes in a row, each of which reads only the one before."""
     owner = {i: number for number, box in enumerate(found) for i in box.nodes}
     reads = [
         {owner.get(s, -1) for i in box.nodes for s, _ in graph.operands[i] if owner.get(s) != number}
@@ -192,19 +211,21 @@ def _merge(graph: Graph, found: list[Box]) -> list[Box]:
 
 
 def _signature(graph: Graph, box: Box) -> tuple[object, ...]:
+    """Name what a box computes, sizes and inner edges included."""
     first = box.nodes[0]
     inner = [tuple(s - first if s >= first else -1 for s, _ in graph.operands[i]) for i in box.nodes]
     return tuple((graph.nodes[i].op, graph.nodes[i].attributes, graph.nodes[i].shapes) for i in box.nodes), tuple(inner)
 
 
 def _compose(panels: list[tuple[str, list[str], float, float]]) -> str:
+    """Set panels of (title, SVG parts, width, height) side by side."""
     width = sum(w for _, _, w, _ in panels) + 2 * MARGIN
     height = max(h for _, _, _, h in panels) + 2 * MARGIN + 26
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '
         f'height="{height:.0f}" font-family="system-ui, sans-serif" font-size="12">',
-        '<defs><marker id="arrow-head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
-        '<path d="M0 0 L8 4 L0 8 z" fill="#8a949e"/></marker></defs>',
+        '<defs><marker id="arrow-head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
+        'orient="auto"><path d="M0 0 L8 4 L0 8 z" fill="#8a949e"/></marker></defs>',
         '<rect width="100%" height="100%" fill="#ffffff"/>',
     ]
     x = float(MARGIN)
@@ -224,7 +245,7 @@ def _compose(panels: list[tuple[str, list[str], float, float]]) -> str:
 def _panel(
     graph: Graph, folded: list[Box], macs: list[int], marks: frozenset[int] = frozenset()
 ) -> tuple[list[str], float, float]:
-    """SVG parts around x = 0, width and height."""
+    """Draw boxes and arrows around x = 0; return the SVG parts, the width and the height."""
     owner = {i: number for number, box in enumerate(folded) for i in box.nodes}
     arrows = {(owner[s], owner[t]) for s, _, t, _ in graph.edges if s in owner and t in owner and owner[s] != owner[t]}
     directed = networkx.DiGraph()
@@ -246,6 +267,7 @@ def _panel(
 
 
 def _arrow(start: tuple[float, float], end: tuple[float, float], width: float) -> str:
+    """Draw an arrow from the foot of one box to the head of another."""
     (x0, y0), (x1, y1) = (start[0], start[1] + HEIGHT), end
     span = y1 - y0
     if span > HEIGHT + 2 * GAP_Y and abs(x0 - x1) < WIDTH / 2:  # a shortcut runs beside what it skips
@@ -259,6 +281,7 @@ def _arrow(start: tuple[float, float], end: tuple[float, float], width: float) -
 def _box(
     graph: Graph, box: Box, where: tuple[float, float], macs: list[int], total: int, marks: frozenset[int] = frozenset()
 ) -> str:
+    """Draw one box with its title, its output's size and its share of the MACs."""
     x, y = where[0] - WIDTH / 2, where[1]
     nodes = [graph.nodes[i] for i in box.nodes]
     share = sum(macs[i] for i in box.nodes) / total
@@ -276,10 +299,13 @@ def _box(
     stroke = stroke or f'"#5b6670" stroke-width="{2.2 if box.times > 1 else 1}"'
     inside = ", ".join(f"{c} {op}" for op, c in count.most_common(8))
     note = f"; {differs} of {len(box.nodes)} differ" if differs else ""
-    tip = f"{box.path or '(root)'}{times}: {inside}; {sum(prod(graph.weights[w].shape) for n in nodes for w in n.weights):,} parameters{note}"
+    params = sum(graph.weights[w].size for n in nodes for w in n.weights)
+    tip = f"{box.path or '(root)'}{times}: {inside}; {params:,} parameters{note}"
     return (
         f'<g><title>{escape(tip)}</title><rect x="{x}" y="{y}" width="{WIDTH}" height="{HEIGHT}" rx="7" '
         f'fill="{COLOURS.get(kind, COLOURS["other"])}" stroke={stroke}/>'
-        f'<text x="{where[0]}" y="{y + 19}" text-anchor="middle" font-weight="600">{escape((title + times)[:26])}</text>'
-        f'<text x="{where[0]}" y="{y + 36}" text-anchor="middle" fill="#46505a" font-size="11">{escape(line)}</text></g>'
+        f'<text x="{where[0]}" y="{y + 19}" text-anchor="middle" font-weight="600">'
+        f"{escape((title + times)[:26])}</text>"
+        f'<text x="{where[0]}" y="{y + 36}" text-anchor="middle" fill="#46505a" font-size="11">'
+        f"{escape(line)}</text></g>"
     )

@@ -6,24 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nasplat.graph import conversions, ops, store, summary
 from nasplat.graph.columns import Columns
 from nasplat.graph.cost import Cost, node_macs, total_cost
 from nasplat.graph.key import canonical_key, fold_dead_code
 
-if TYPE_CHECKING:
-    import networkx
-    from torch_geometric.data import Data
-
 
 @dataclass(frozen=True, repr=False)
 class Graph(Columns):
     """A directed acyclic graph of operations; equal computations have equal `key`s.
 
-    `nasplat.capture` makes one from a module, an ONNX file or an architecture. The columns (`nodes`, `edges`, `weights`,
-    `notes`, `rung`, `program`) are described in `nasplat.graph.columns`.
+    `nasplat.capture` makes one from a module, an ONNX file or an architecture. The columns (`nodes`, `edges`,
+    `weights`, `notes`, `rung`, `program`) are described in `nasplat.graph.columns`.
 
     Example:
         >>> from nasplat.graph import Graph, Node
@@ -75,7 +70,7 @@ class Graph(Columns):
 
     @cached_property
     def bare(self) -> Graph:
-        """The folded graph without views, copies and batch normalisation, which most predictors and statistics describe."""
+        """The folded graph without views, copies and batch normalisation: what predictors and statistics describe."""
         return self.folded.without((*ops.HIDDEN, "batchnorm"))
 
     def to_json(self) -> str:
@@ -124,13 +119,13 @@ class Graph(Columns):
         """
         return store.load_npz(path, Graph)
 
-    def to_networkx(self) -> networkx.MultiDiGraph[int]:
+    def to_networkx(self) -> conversions.MultiDiGraph[int]:
         """Convert to networkx, for its algorithms and drawings.
 
         Returns:
-            A multigraph whose nodes 0 … N-1 stand in execution order and carry the fields of `Node` (`op`, `attributes`,
-            `shapes`, `itemsize`, `weights`, `path`, `is_alias`); its edges carry `slot` and `operand`; `weights`, `notes`
-            and `rung` are graph attributes. The program is not carried.
+            A multigraph whose nodes 0 … N-1 stand in execution order and carry the fields of `Node` (`op`,
+            `attributes`, `shapes`, `itemsize`, `weights`, `path`, `is_alias`); its edges carry `slot` and `operand`;
+            `weights`, `notes` and `rung` are graph attributes. The program is not carried.
 
         Example:
             >>> from nasplat.graph import Graph, Node
@@ -141,7 +136,7 @@ class Graph(Columns):
         return conversions.to_networkx(self)
 
     @staticmethod
-    def from_networkx(found: networkx.MultiDiGraph) -> Graph:
+    def from_networkx(found: conversions.MultiDiGraph) -> Graph:
         """Read a networkx graph that carries the attributes `to_networkx` writes.
 
         Args:
@@ -156,15 +151,15 @@ class Graph(Columns):
         """
         return conversions.from_networkx(found, Graph)
 
-    def to_pyg(self) -> Data:
+    def to_pyg(self) -> conversions.Data:
         """Convert to torch-geometric, to train a graph network of one's own on it.
 
         Returns:
             A `Data` of N nodes and M edges: `x`, float32 of shape (N, 9), the columns that
             `nasplat.graph.conversions.X_COLUMNS` names; `edge_index`, int64 of shape (2, M), source and target;
-            `edge_attr`, int64 of shape (M, 2), output slot and operand position; then lists of one entry per node (`op`,
-            `attributes`, `shapes`, `itemsize`, `weight_rows`, `path`, `is_alias`), the table `weight_table` of (name,
-            shape, dtype), `notes` and `rung`. The program is not carried.
+            `edge_attr`, int64 of shape (M, 2), output slot and operand position; then lists of one entry per node
+            (`op`, `attributes`, `shapes`, `itemsize`, `weight_rows`, `path`, `is_alias`), the table `weight_table` of
+            (name, shape, dtype), `notes` and `rung`. The program is not carried.
 
         Example:
             >>> from nasplat.graph import Graph, Node
@@ -176,7 +171,7 @@ class Graph(Columns):
         return conversions.to_pyg(self, self.node_macs)
 
     @staticmethod
-    def from_pyg(data: Data) -> Graph:
+    def from_pyg(data: conversions.Data) -> Graph:
         """Read a torch-geometric `Data` that carries the attributes `to_pyg` writes.
 
         Args:

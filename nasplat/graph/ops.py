@@ -1,7 +1,7 @@
 """The op vocabulary: one name per kind of computation, whichever framework it came from.
 
-Kinds that many operators share carry the operator as attribute `function` (`unary` sin, `reduce` var, `scatter` index_add …).
-Anything else is `other:<framework name>`: the graph stays whole and costs become lower bounds.
+Kinds that many operators share carry the operator as attribute `function` (`unary` sin, `reduce` var, `scatter`
+index_add …). Anything else is `other:<framework name>`: the graph stays whole and costs become lower bounds.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ OPS_VERSION = 2
 """Part of every graph key; raised when a name is added, split or merged."""
 
 WEIGHTED = ("conv", "depthwise", "linear", "embedding", "recurrent", "bilinear")
-"""Ops that multiply an input by weights."""
+"""Operations that multiply an input by weights."""
 
 MATMUL = ("matmul", "attention", "distance")
-"""Ops that multiply two inputs."""
+"""Operations that multiply two inputs."""
 
 NORMALISATION = ("batchnorm", "layernorm", "groupnorm", "instancenorm", "rmsnorm")
+"""Operations that shift and scale by statistics."""
 
 ACTIVATION = (
     "relu",
@@ -33,6 +34,7 @@ ACTIVATION = (
     "mish",
     "glu",
 )
+"""Nonlinear functions, element by element or (softmax, glu) along one axis."""
 
 POINTWISE = (
     "add",
@@ -51,8 +53,10 @@ POINTWISE = (
     "unary",
     "binary",
 )
+"""Arithmetic element by element."""
 
 POOLING = ("maxpool", "avgpool", "adaptivepool", "mean", "sum", "max", "argmax", "reduce")
+"""Reductions over windows or axes."""
 
 MOVEMENT = (
     "concat",
@@ -72,18 +76,21 @@ MOVEMENT = (
     "unpool",
     "roi",
 )
-"""`select` has outputs whose size depends on data (nonzero, boolean indexing, unique, nms); `patches` is im2col and back."""
+"""Operations that move values: `select` has outputs whose size depends on data (nonzero, boolean indexing, unique,
+nms); `patches` is im2col and back."""
 
 TRANSFORM = ("fft", "algebra")
 """Fourier transforms; decompositions and solvers of linear algebra."""
 
 VIEW = ("view", "permute", "slice", "expand")
-"""Carry data flow, cost nothing, and are hidden in the predictor's view."""
+"""Operations that carry the data flow, cost nothing, and are hidden in the predictor's view."""
 
 SILENT = ("identity", "cast")
-"""Leave the values as they are: modules without an operation (identity, dropout at inference), changes of precision."""
+"""Operations that leave the values as they are: modules without an operation (identity, dropout at inference), changes
+of precision."""
 
 TERMINAL = ("input", "output", "constant", "zeros", "random")
+"""Sources and sinks of the graph."""
 
 OPS = (
     *TERMINAL,
@@ -98,15 +105,28 @@ OPS = (
     *VIEW,
     *SILENT,
 )
+"""All names of the vocabulary; their order gives the ids of `nasplat.features.arrays` and of `Graph.to_pyg`."""
 
 HIDDEN = (*VIEW, *SILENT, "copy")
-"""What drawings and predictors leave out."""
+"""Operations that drawings and predictors leave out."""
 
 COMMUTATIVE = frozenset({"add", "mul"})
+"""Operations whose operands the key does not order."""
 
 
 def is_known(op: str) -> bool:
-    """True for names of the vocabulary, False for `other:…`."""
+    """Tell names of the vocabulary from `other:…`.
+
+    Args:
+        op: Name of an operation, as in `Node.op`.
+
+    Returns:
+        True for names of the vocabulary.
+
+    Example:
+        >>> is_known("conv"), is_known("other:fold_fft")
+        (True, False)
+    """
     return op in _KNOWN
 
 

@@ -1,8 +1,8 @@
 """`Program`: the calls behind a captured torch network, as data, so that it can be rebuilt without its Python.
 
-A value in a call is a plain number, string, None or list of values, or a tagged tuple: ("reg", n) an earlier result, ("weight",
-name) a parameter or buffer, ("const", n) a stored array, ("batch", c, k) the number c + k · batch, ("dtype", name),
-("device",) the inputs' device, ("format", name) a memory format, ("complex", re, im).
+A value in a call is a plain number, string, None or list of values, or a tagged tuple: ("reg", n) an earlier result,
+("weight", name) a parameter or buffer, ("const", n) a stored array, ("batch", c, k) the number c + k · batch, ("dtype",
+name), ("device",) the inputs' device, ("format", name) a memory format, ("complex", re, im).
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Call:
-    """One operator call."""
+    """One call of a torch operator."""
 
     op: str
     """Qualified overload, such as `aten.add.Tensor`."""
     args: tuple[Any, ...]
+    """Positional arguments as values (see the head of this file)."""
     kwargs: tuple[tuple[str, Any], ...]
+    """Keyword arguments as (name, value) pairs."""
     results: tuple[int, ...]
     """Registers of the tensors returned, in order."""
 
@@ -32,10 +34,11 @@ class Constant:
     """A tensor the network computed from nothing but itself (masks, position indices)."""
 
     value: NDArray[Any]
+    """The stored numbers."""
     dtype: str
     """Torch's name of the type; bfloat16 values are stored as float32."""
     tiled: tuple[int, ...] = ()
-    """Axes along which the value is repeated once per sample; stored once."""
+    """Axes along which the value is repeated once per sample of a batch; one copy is stored."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +48,26 @@ class Program:
     inputs: tuple[int, ...]
     """Registers of the input tensors, in the order of the flattened example input."""
     calls: tuple[Call, ...]
+    """Operator calls in the order they ran."""
     outputs: Any
-    """Nested lists and dicts of values."""
+    """Nested lists and dicts of values that the network returns."""
     constants: tuple[Constant, ...]
+    """Stored arrays; ("const", n) names one by its place."""
     batch: int
-    """Batch of the capture."""
+    """Batch size of the example input that was captured."""
     fixed: str = ""
     """Why the batch cannot change; empty when it can."""
 
 
 def to_plain(program: Program) -> dict[str, Any]:
-    """JSON-able form; constants as base64."""
+    """Turn a program into lists, dicts, strings and numbers that JSON can hold.
+
+    Args:
+        program: Calls that a capture recorded.
+
+    Returns:
+        One entry per field; constants as base64 of their bytes with type and shape.
+    """
     return {
         "inputs": program.inputs,
         "calls": [[c.op, c.args, c.kwargs, c.results] for c in program.calls],
@@ -76,7 +88,14 @@ def to_plain(program: Program) -> dict[str, Any]:
 
 
 def from_plain(data: dict[str, Any]) -> Program:
-    """Read what `to_plain` wrote, after a round through JSON."""
+    """Read what `to_plain` wrote, after a round through JSON.
+
+    Args:
+        data: One entry per field of `Program`.
+
+    Returns:
+        The program, equal to the one written.
+    """
     calls = tuple(Call(op, _value(a), tuple((k, _value(v)) for k, v in kw), tuple(r)) for op, a, kw, r in data["calls"])
     constants = tuple(
         Constant(np.frombuffer(base64.b64decode(raw), np.dtype(kind)).reshape(shape).copy(), dtype, tuple(tiled))
@@ -88,6 +107,7 @@ def from_plain(data: dict[str, Any]) -> Program:
 
 
 def _value(value: Any) -> Any:
+    """Turn the lists that JSON makes of tuples back into tuples, and keep dicts."""
     if isinstance(value, list):
         return tuple(_value(v) for v in value)
     if isinstance(value, dict):

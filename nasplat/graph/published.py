@@ -1,12 +1,15 @@
 """The computation graphs that GENNAPE and AIO-P publish: 32 operations, sizes before and after each node, no views.
 
-`published` is one view of our richer graph: views vanish, constants and sums of one term too, hard activations are written out as
-TensorFlow writes them, edges are a set. `graph_from_published` goes the other way. The FLOPs are the publications' own count.
-Source: GENNAPE, Mills et al., AAAI 2023, arXiv:2211.17226; AIO-P, Mills et al., AAAI 2023, arXiv:2211.17228; their graph format.
+`published` is one view of our richer graph: views vanish, constants and sums of one term too, hard activations are
+written out as TensorFlow writes them, edges are a set. `graph_from_published` goes the other way. The FLOPs are the
+publications' own count.
+Source: GENNAPE, Mills et al., AAAI 2023, arXiv:2211.17226; AIO-P, Mills et al., AAAI 2023, arXiv:2211.17228; their
+graph format.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -16,37 +19,14 @@ from nasplat.errors import GraphError
 from nasplat.graph.columns import Node, Shape, Weight
 from nasplat.graph.graph import Graph
 
-VOCABULARY = (
-    *(
-        "<OOV>",
-        "input",
-        "output",
-        "conv",
-        "depthwise",
-        "batchnorm",
-        "relu",
-        "relu6",
-        "matmul",
-        "add",
-        "mul",
-        "concat",
-        "maxpool",
-    ),
-    *(
-        "avgpool",
-        "sigmoid",
-        "tanh",
-        "swish",
-        "gelu",
-        "paddings",
-        "mean",
-        "spacetobatchnd",
-        "batchtospacend",
-        "spacetodepthnd",
-    ),
-    *("depthtospacend", "global", "identity", "zero", "reserved1", "reserved2", "reserved3", "reserved4", "reserved5"),
+VOCABULARY: tuple[str, ...] = tuple(
+    "<OOV> input output conv depthwise batchnorm relu relu6 matmul add mul concat maxpool avgpool sigmoid tanh "
+    "swish gelu paddings mean spacetobatchnd batchtospacend spacetodepthnd depthtospacend global identity zero "
+    "reserved1 reserved2 reserved3 reserved4 reserved5".split()
 )
+"""Names of the 32 operations; a name's place is its published id."""
 WEIGHTED = frozenset({"conv", "depthwise", "matmul"})
+"""Operations with weights, which the published files list first."""
 _POINTWISE = frozenset("relu relu6 sigmoid tanh swish add mul mean global maxpool avgpool".split())
 
 Resolution = tuple[int, int, int, int, int, int]
@@ -55,34 +35,43 @@ Resolution = tuple[int, int, int, int, int, int]
 
 @dataclass(frozen=True)
 class PublishedNode:
-    """One of the 32 operations."""
+    """One node of a published graph."""
 
     op: str
+    """Name from `VOCABULARY`."""
     resolution: Resolution
+    """Height before and after, width before and after, channels before and after."""
     kernel: tuple[int, int] = (0, 0)
-    """Of weighted nodes; (0, 0) for fully connected ones."""
+    """Height and width of the window of convolutions and pools; (0, 0) for every other node."""
     bias: bool = False
+    """True for a weighted node with a bias."""
     strides: tuple[int, int] = (1, 1)
+    """Steps of the window along height and width."""
     dilation: tuple[int, int] = (1, 1)
+    """Spacing of the window's elements along height and width."""
     pads_same: bool = True
+    """True for padding 'same', False for 'valid'."""
     path: str = ""
+    """Name in the original network, dots between its parts."""
 
 
 @dataclass(frozen=True)
 class PublishedGraph:
-    """Weighted nodes first, then the regular ones, each in the order they run."""
+    """A graph under the published conventions."""
 
     name: str
+    """Name in the file, or ''."""
     nodes: tuple[PublishedNode, ...]
+    """Weighted nodes first, then the regular ones, each in the order they run."""
     edges: tuple[tuple[int, int], ...]
     """Sorted (source, target); a set, so that doubled edges are one."""
 
     @property
     def flops(self) -> int:
-        """The published count: twice the multiply-accumulates, with what the publications add for other nodes.
+        """FLOPs by the published count: twice the multiply-accumulates, and what the publications add for other nodes.
 
-        Batch normalisation, activations, sums and pools count per element (and per operand); biases count, those of matrix
-        products always.
+        Batch normalisation, activations, sums and pools count per element (and per operand); biases count, those of
+        matrix products always.
         """
         into = [0] * len(self.nodes)
         for _, target in self.edges:
@@ -107,7 +96,7 @@ class PublishedGraph:
 
     @property
     def histogram(self) -> dict[str, int]:
-        """Nodes per operation, in the vocabulary's order."""
+        """Number of nodes per operation, in the vocabulary's order; operations without nodes are left out."""
         count = dict.fromkeys(VOCABULARY, 0)
         for n in self.nodes:
             count[n.op] += 1
@@ -115,6 +104,7 @@ class PublishedGraph:
 
 
 def _work(n: PublishedNode) -> int:
+    """Count the multiply-accumulates, or the elements worked on, of one node and one operand."""
     h_in, h, w_in, w, before, after = n.resolution
     if n.op == "conv":
         return prod(n.kernel) * before * after * h * w + n.bias * after * h * w
@@ -127,53 +117,33 @@ def _work(n: PublishedNode) -> int:
     return h * w * after if n.op in _POINTWISE else 0
 
 
-# -- our graph -> published ---------------------------------------------------------------------------------------------
+# -- our graph -> published
+# ---------------------------------------------------------------------------------------------
 
 _SAME = {
-    **{
-        op: op
-        for op in (
-            "input",
-            "output",
-            "conv",
-            "depthwise",
-            "batchnorm",
-            "relu",
-            "relu6",
-            "matmul",
-            "add",
-            "mul",
-            "concat",
-        )
-    },
-    **{op: op for op in ("maxpool", "avgpool", "sigmoid", "tanh", "gelu", "mean", "identity")},
-    **{
-        "linear": "matmul",
-        "silu": "swish",
-        "pad": "paddings",
-        "hardsigmoid": "relu6",
-        "resize": "identity",
-        "attention": "matmul",
-    },
-    **{"pixelshuffle": "depthtospacend"},
+    **{op: op for op in "input output conv depthwise batchnorm relu relu6 matmul add mul concat".split()},
+    **{op: op for op in "maxpool avgpool sigmoid tanh gelu mean identity".split()},
+    **{"linear": "matmul", "silu": "swish", "pad": "paddings", "hardsigmoid": "relu6", "resize": "identity"},
+    **{"attention": "matmul", "pixelshuffle": "depthtospacend"},
 }
+"""Published names of our operations; those that need a look at their attributes are in `_published_op`."""
 
 
 def published(graph: Graph, name: str = "") -> PublishedGraph:
-    """A graph under the published conventions.
+    """Convert a graph of ours to the published conventions.
 
     Args:
-        graph: Captured from any source.
-        name: Kept in the result.
+        graph: Capture from any source, batch of one.
+        name: Name that the result carries; it has no effect.
 
     Returns:
-        Its view in 32 operations. An n-ary sum is one node where it was written as one (`stack` and `sum`).
+        The graph in 32 operations. An n-ary sum is one node where it was written as one (`stack` and `sum`).
     """
     alive = _alive(graph)
     made: list[PublishedNode] = []
     parents: list[set[int]] = []
     result: dict[int, set[int]] = {}
-    """For each node of ours the published nodes that stand for its output."""
+    # for each node of ours the published nodes that stand for its output
 
     def new(op: str, resolution: Resolution, sources: set[int], **more: Any) -> set[int]:
         made.append(PublishedNode(op, resolution, **more))
@@ -200,7 +170,7 @@ def published(graph: Graph, name: str = "") -> PublishedGraph:
 
 
 def _alive(graph: Graph) -> set[int]:
-    """Nodes that an output depends on."""
+    """Find the nodes that an output depends on."""
     found: set[int] = set()
     stack = [i for i, n in enumerate(graph.nodes) if n.op == "output"] or [len(graph.nodes) - 1]
     while stack:
@@ -212,6 +182,7 @@ def _alive(graph: Graph) -> set[int]:
 
 
 def _published_op(graph: Graph, i: int) -> str | None:
+    """Name a node in the published vocabulary; None for one that has no place there."""
     node = graph.nodes[i]
     if node.op == "hardswish":
         return "mul"
@@ -232,6 +203,7 @@ def _published_op(graph: Graph, i: int) -> str | None:
 
 
 def _details(node: Node, op: str) -> dict[str, Any]:
+    """Collect path, bias, kernel, strides and dilation of a node."""
     more: dict[str, Any] = {"path": node.path, "bias": bool(node.get("bias"))}
     kernel = node.get("kernel")
     if isinstance(kernel, tuple) and op in WEIGHTED:
@@ -244,6 +216,7 @@ def _details(node: Node, op: str) -> dict[str, Any]:
 
 
 def _resolution(graph: Graph, i: int) -> Resolution:
+    """Read sizes before and after a node off its shapes."""
     node = graph.nodes[i]
     inputs = graph.input_shapes(i)
     if node.op == "sum" and graph.operands[i] and len(inputs[0]) > len(node.shape):
@@ -254,7 +227,7 @@ def _resolution(graph: Graph, i: int) -> Resolution:
 
 
 def _sizes(shape: Shape) -> tuple[int, int, int]:
-    """(height, width, channels) of a batch; flat vectors have height and width 1, tokens width 1."""
+    """Give (height, width, channels) of a batch; flat vectors have height and width 1, tokens width 1."""
     if len(shape) >= 4:
         return shape[-2], shape[-1], shape[1]
     if len(shape) == 3:
@@ -262,15 +235,20 @@ def _sizes(shape: Shape) -> tuple[int, int, int]:
     return 1, 1, shape[-1] if shape else 1
 
 
-# -- published -> our graph ---------------------------------------------------------------------------------------------
+# -- published -> our graph
+# ---------------------------------------------------------------------------------------------
 
 
 def from_fields(data: Mapping[str, Any], name: str = "") -> PublishedGraph:
-    """A published graph from its fields, as the publications' JSON and objects hold them.
+    """Make a published graph of its fields, as the publications' JSON and objects hold them.
 
     Args:
-        data: With `edge_pairs`, `weighted_nodes`, `regular_nodes`; every node a mapping with `op_type_idx` and `resolution`.
-        name: If the fields have none.
+        data: Fields `edge_pairs`, `weighted_nodes`, `regular_nodes`; every node a mapping with `op_type_idx` and
+            `resolution`.
+        name: Name to use where the fields have none.
+
+    Returns:
+        The graph with sorted edges, doubled ones dropped.
 
     Raises:
         GraphError: fields are missing or contradict each other.
@@ -292,10 +270,12 @@ def from_fields(data: Mapping[str, Any], name: str = "") -> PublishedGraph:
 
 
 def _keys(data: Any) -> str:
+    """Name the first fields of a mapping, or the type of what is none."""
     return ", ".join(sorted(map(str, data))[:12]) if isinstance(data, Mapping) else type(data).__name__
 
 
 def _node(n: Mapping[str, Any], weighted: bool) -> PublishedNode:
+    """Make a node of its published fields."""
     metadata = n.get("metadata") or {}
     size = tuple(round(float(v)) for v in n["resolution"])
     if len(size) != 6:
@@ -325,37 +305,23 @@ def _node(n: Mapping[str, Any], weighted: bool) -> PublishedNode:
 
 
 _OURS = {
-    **{
-        op: op
-        for op in (
-            "input",
-            "output",
-            "conv",
-            "depthwise",
-            "batchnorm",
-            "relu",
-            "relu6",
-            "add",
-            "mul",
-            "concat",
-            "maxpool",
-        )
-    },
-    **{op: op for op in ("avgpool", "sigmoid", "tanh", "gelu", "identity")},
-    **{
-        "matmul": "linear",
-        "swish": "silu",
-        "paddings": "pad",
-        "mean": "adaptivepool",
-        "global": "adaptivepool",
-        "zero": "zeros",
-    },
-    **{"spacetodepthnd": "pixelshuffle", "depthtospacend": "pixelshuffle"},
+    **{op: op for op in "input output conv depthwise batchnorm relu relu6 add mul concat maxpool".split()},
+    **{op: op for op in "avgpool sigmoid tanh gelu identity".split()},
+    **{"matmul": "linear", "swish": "silu", "paddings": "pad", "zero": "zeros"},
+    **dict.fromkeys(("mean", "global"), "adaptivepool"),
+    **dict.fromkeys(("spacetodepthnd", "depthtospacend"), "pixelshuffle"),
 }
+"""Our names of the published operations; any other becomes `other:<name>`."""
 
 
 def graph_from_published(found: PublishedGraph) -> Graph:
-    """A published graph in our vocabulary, batch of one; costs follow our conventions from here on.
+    """Convert a published graph to our vocabulary; costs follow our conventions from here on.
+
+    Args:
+        found: Graph under the published conventions.
+
+    Returns:
+        A graph at batch 1 whose `rung` is 'published'; it has no program.
 
     Raises:
         GraphError: the edges run in a circle.
@@ -382,6 +348,7 @@ def graph_from_published(found: PublishedGraph) -> Graph:
 
 
 def _weights_of(n: PublishedNode) -> tuple[tuple[tuple[str, object], ...], list[tuple[str, Shape]]]:
+    """Derive our attributes of a node, and its tensors as (kind, shape)."""
     c_in, c = n.resolution[4], n.resolution[5]
     bias: list[tuple[str, Shape]] = [("bias", (c,))] if n.bias else []
     if n.op in {"conv", "depthwise"}:
@@ -403,9 +370,7 @@ def _weights_of(n: PublishedNode) -> tuple[tuple[tuple[str, object], ...], list[
 
 
 def _sorted(operands: Sequence[Sequence[int]], name: str) -> list[int]:
-    """Topological order, earlier nodes first where there is a choice."""
-    import heapq
-
+    """Find the topological order, earlier nodes first where there is a choice."""
     waiting = [len(o) for o in operands]
     readers: list[list[int]] = [[] for _ in operands]
     for t, sources in enumerate(operands):

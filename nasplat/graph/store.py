@@ -20,7 +20,7 @@ def as_tuples(value: Any) -> Any:
     """Turn nested lists, as JSON and copies of `Data` hold them, into the tuples that graphs hold.
 
     Args:
-        value: Anything.
+        value: Value that JSON gave, lists nested to any depth.
 
     Returns:
         Nested tuples for nested lists and tuples; any other value unchanged.
