@@ -17,16 +17,21 @@ from types import ModuleType
 from nasplat.errors import ContentError
 
 KINDS = ("search_spaces", "predictors", "benchmarks/tables")
+"""Content folders, as paths from the root of a checkout."""
 
 
 def folder(kind: str) -> Path:
-    """The folder that holds content of a kind.
+    """Find the folder that holds content of a kind.
 
     Args:
-        kind: One of `KINDS`.
+        kind: Kind of content, one of `KINDS`.
 
     Returns:
-        An existing or not yet existing folder.
+        The folder inside the installed package, or beside it in a checkout; it need not exist.
+
+    Example:
+        >>> folder("search_spaces").name
+        'search_spaces'
     """
     package = Path(__file__).resolve().parent
     inside = package / "_content" / kind
@@ -34,7 +39,18 @@ def folder(kind: str) -> Path:
 
 
 def names(kind: str) -> list[str]:
-    """Sorted names of what a content folder holds."""
+    """List what a content folder holds.
+
+    Args:
+        kind: Kind of content, one of `KINDS`.
+
+    Returns:
+        Sorted names: stems of space files, names of predictors' folders, file names of tables.
+
+    Example:
+        >>> "vit" in names("search_spaces")
+        True
+    """
     root = folder(kind)
     if not root.exists():
         return []
@@ -46,14 +62,14 @@ def names(kind: str) -> list[str]:
 
 
 def locate(kind: str, reference: str) -> Path:
-    """Path of a content item given by name or by path.
+    """Find a content item given by name or by path.
 
     Args:
-        kind: One of `KINDS`.
-        reference: A name from `names(kind)` or a path to a file (spaces, tables) or folder (predictors).
+        kind: Kind of content, one of `KINDS`.
+        reference: Name from `names(kind)` or a path to a file (spaces, tables) or folder (predictors).
 
     Returns:
-        An existing path.
+        An existing path; that of a user's own file or folder is absolute.
 
     Raises:
         ContentError: nothing has that name and no such path exists; the message lists what there is.
@@ -78,6 +94,12 @@ def locate(kind: str, reference: str) -> Path:
 def load_module(path: Path) -> ModuleType:
     """Import a Python file by path; loading one file twice gives one module, a changed file a new one.
 
+    Args:
+        path: Python file, such as that of a search space; it is executed.
+
+    Returns:
+        The imported module.
+
     Raises:
         ContentError: the file is missing, has a syntax error, or raises while it is imported.
     """
@@ -88,6 +110,7 @@ def load_module(path: Path) -> ModuleType:
 
 @cache
 def _load_module(path: Path, modified_ns: int) -> ModuleType:
+    """Import a file once per time of its last change."""
     name = f"nasplat_content_{path.stem}_{abs(hash((str(path), modified_ns))):x}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:

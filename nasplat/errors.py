@@ -1,71 +1,121 @@
 """Every error nasplat raises on purpose; all derive from `NasplatError`.
 
 A message says what was expected, what came, and what to do. The second base (ValueError, LookupError …) lets callers
-catch them without knowing nasplat.
+catch an error without knowing nasplat.
 """
 
 from __future__ import annotations
 
 
 class NasplatError(Exception):
-    """Base of every error raised on purpose."""
+    """Base of every error that nasplat raises on purpose; catching it catches all of them.
+
+    It is never raised itself. Its base is Exception.
+    """
 
 
 class InputError(NasplatError, ValueError):
-    """What the caller passed names no network, table or option."""
+    """Raised when what the caller passed names no network, task or option, or is of a kind that the call cannot use.
+
+    `nasplat.capture("resnet")`, for instance, names no file, no space and no `timm:` model. It is a NasplatError and a
+    ValueError.
+    """
 
 
 class ContentError(NasplatError, LookupError):
-    """A space, predictor or table was not found, or its file is broken."""
+    """Raised when a space, predictor or table is not found by its name or path, or its file is broken.
+
+    The message lists the known names. It is a NasplatError and a LookupError.
+    """
 
 
 class SpaceError(NasplatError, ValueError):
-    """A search space breaks its rules, or an architecture does not belong to it."""
+    """Raised when a search space breaks the rules of `pick`, or an architecture does not belong to its space.
+
+    A choice outside the options and a `pick` after the first module are two cases. It is a NasplatError and a
+    ValueError.
+    """
 
 
 class CaptureError(NasplatError, RuntimeError):
-    """A network could not be run on meta tensors."""
+    """Raised when a module cannot be run on its example input, or an ONNX file cannot be read as a graph.
+
+    An example input of the wrong shape is the usual cause. It is a NasplatError and a RuntimeError.
+    """
 
 
 class GraphError(NasplatError, ValueError):
-    """A graph's columns contradict each other, or its file is broken."""
+    """Raised when a graph's columns contradict each other, or a file or text holds no graph.
+
+    An edge from a later to an earlier node is one case. It is a NasplatError and a ValueError.
+    """
 
 
 class TableError(NasplatError, ValueError):
-    """A table lacks a column, a row or agreement with another table."""
+    """Raised when a table lacks a column, a row or a label, or does not agree with another table or space.
+
+    It is a NasplatError and a ValueError.
+    """
 
 
 class ShapeError(NasplatError, ValueError):
-    """Arrays of unequal or too small shape."""
+    """Raised when arrays that belong together differ in length, or are too small to compute with.
+
+    It is a NasplatError and a ValueError.
+    """
 
 
 class PredictorError(NasplatError, ValueError):
-    """A predictor is unfitted, or its folder is incomplete or altered."""
+    """Raised when a predictor is not fitted, or its folder is incomplete, altered or of another version.
+
+    It is a NasplatError and a ValueError.
+    """
 
 
 class TaskError(NasplatError, ValueError):
-    """Data, loss or metric do not fit together."""
+    """Raised when the data, loss and metric of a task do not fit together, or its files cannot be read.
+
+    It is a NasplatError and a ValueError.
+    """
 
 
 class SupernetError(NasplatError, ValueError):
-    """A space cannot share weights as asked, or a checkpoint does not belong to the supernet."""
+    """Raised when a space cannot share weights as asked, or a checkpoint does not belong to the supernet.
+
+    It is a NasplatError and a ValueError.
+    """
 
 
 class SupernetWarning(UserWarning):
-    """A supernet's training looks wrong, and goes on."""
+    """Warned when a supernet's training looks wrong but can go on.
+
+    Its base is UserWarning, so that `warnings.filterwarnings` can silence it or turn it into an error.
+    """
 
 
 class SearchError(NasplatError, ValueError):
-    """Objectives, limits and storage of a search contradict each other, or a limit cannot be met."""
+    """Raised when objectives, limits and storage of a search contradict each other, or a limit cannot be met.
+
+    It is a NasplatError and a ValueError.
+    """
 
 
 class EditError(NasplatError, ValueError):
-    """An edit makes no network that can be built."""
+    """Raised when a network cannot be edited, or an edit of it makes no network that can be built.
+
+    It is a NasplatError and a ValueError.
+    """
 
 
 class ExportError(NasplatError, RuntimeError):
-    """The exported file does not compute what the module computes; nothing was written."""
+    """Raised when the exported file does not compute what the module computes; no file is written then.
+
+    It is a NasplatError and a RuntimeError.
+    """
 
 
 class MissingExtraError(NasplatError, ImportError):
-    """An optional dependency is needed for the named feature."""
+    """Raised when a feature needs an optional dependency that cannot be imported; the message names the extra.
+
+    It is a NasplatError and an ImportError.
+    """
