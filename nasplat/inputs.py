@@ -1,8 +1,8 @@
-"""The input grammar: whatever names a network, table or predictor becomes the object.
+"""What a string names becomes the object: a network, a predictor, a table or a task.
 
 A network is a module, a Graph, an Architecture, or one of the strings `model.onnx`, `file.py:factory`, `timm:resnet50`,
-`nasbench201:|nor_conv_3x3~0|+…` (space and encoding), an Architecture's JSON line, `graphs.json.gz` or `cache.pkl` (published
-computation graphs; `#name` picks one).
+`nasbench201:|nor_conv_3x3~0|+…` (space and encoding), an Architecture's JSON line, `graphs.json.gz` or `cache.pkl`
+(published computation graphs; `#name` picks one).
 """
 
 from __future__ import annotations
@@ -34,33 +34,36 @@ from nasplat.task.files import from_folder
 from nasplat.task.stereo import stereo_folder, synthetic_stereo
 
 DEFAULT_INPUT = (1, 3, 224, 224)
+"""Shape that is tried for a module that nothing is known about: one image of ImageNet's usual size."""
 ZOO = "imagenet"
-"""Shipped predictor of ImageNet top-1."""
+"""Name of the shipped predictor of ImageNet top-1."""
 NAMED: dict[str, Callable[..., Task]] = {
     "digits-clutter": partial(digits, "digit"),
     "digits-mask": partial(digits, "mask"),
     "digits-place": partial(digits, "place"),
     "stereo-synthetic": synthetic_stereo,
 }
+"""What makes the tasks that have a name."""
 PAIRS = "stereo:"
-PAIRS = "stereo:"
-"""What stands before a folder of stereo pairs."""
+"""Prefix of a folder of stereo pairs."""
 GRAMMAR = "space:encoding, file.py:factory, model.onnx, timm:name, graphs.json.gz#name, or an architecture's JSON line"
+"""Forms of a string that names a network, as error messages list them."""
 
 
 def resolve(text: str) -> Architecture | nn.Module | OnnxFile | Graph:
-    """The network a string names.
+    """Find the network that a string names.
 
     Args:
-        text: See the module's docstring.
+        text: Name in one of the forms that this module's first lines list, such as 'timm:resnet50' or 'net.py:factory'.
 
     Returns:
-        An architecture, an ONNX file, a graph from a file, or a module (its input may be told by an `example_input` attribute).
+        An architecture, an ONNX file, a graph from a file, or a module; a module may tell the shape of its input by an
+        attribute `example_input`.
 
     Raises:
-        InputError: the string is none of the forms.
+        InputError: the string has none of the forms, or names no network.
         ContentError: the space or file is missing or broken.
-        MissingExtraError: `timm:` without timm installed.
+        MissingExtraError: the string begins with 'timm:', and timm is not installed.
     """
     if text.lstrip().startswith("{"):
         return Architecture.from_json(text)
@@ -102,17 +105,25 @@ def _graph_file(text: str) -> Graph:
     if len(chosen) != 1:
         names = ", ".join(e.name for e in entries[:5])
         raise InputError(
-            f"expected one of {len(entries)} graphs of {file!r} ({names} …), got {wanted!r}.\n  Write {file}#0, or #name."
+            f"expected one of {len(entries)} graphs of {file!r} ({names} …), got {wanted!r}.\n"
+            f"  Write {file}#0, or #name."
         )
     return chosen[0].as_graph()
 
 
 def _timm(name: str) -> nn.Module:
+    """A model of timm without trained weights; it tells the shape of its input."""
     try:
         import timm  # type: ignore[import-not-found]
-    except ImportError as err:
-        raise MissingExtraError(
-            f"timm:{name} needs timm, which is not installed.\n  Install it: pip install timm"
+    except Exception as err:  # whatever a broken installation raises
+        if isinstance(err, ModuleNotFoundError) and err.name == "timm":
+            raise MissingExtraError(
+                f"timm:{name} needs timm, which is not installed.\n  Install it: pip install timm"
+            ) from err
+        reason = f"{type(err).__name__}: {err}".partition("\n")[0]
+        raise InputError(
+            f"timm:{name} needs timm, which is installed but cannot be imported ({reason}).\n"
+            "  Mend the installation: python -c 'import timm' shows the whole error."
         ) from err
     try:
         model = timm.create_model(name)
@@ -124,6 +135,7 @@ def _timm(name: str) -> nn.Module:
 
 
 def _factory(file: Path, name: str) -> nn.Module | Architecture:
+    """The module or architecture that a name of a Python file holds or returns."""
     module = content.load_module(file.resolve())
     made = getattr(module, name, None)
     if made is None:
@@ -146,21 +158,24 @@ def _factory(file: Path, name: str) -> nn.Module | Architecture:
 
 
 def capture(x: Any, example_input: Any = None, program: bool | None = None) -> Graph:
-    """The computation graph of any network.
+    """Record the computation graph of any network: operations, shapes, weights and costs.
+
+    A module runs once on tensors that have shapes and no values, so that nothing is trained and no weight is read.
 
     Args:
-        x: A module, Graph, Architecture, path of an ONNX file, or any string of the input grammar.
-        example_input: Shape tuple, tensor, or tuple of them, nested tuples, lists and dicts of tensors among them; a dict at
-            the top is passed by name. Needed for modules unless they have an `example_input` attribute; (1, 3, 224, 224) is
-            tried otherwise.
-        program: True keeps a module's calls with the graph, so that `rebuild` can replay them even after a way through JSON; by
-            default they are recorded when `rebuild` asks, and the graph holds the module until then; False never.
+        x: Module, graph, architecture, path of an ONNX file, or a string that names a network, such as 'timm:resnet50'.
+        example_input: Shape of a batch, a tensor, or a tuple of these; nested tuples, lists and dicts of tensors may
+            stand among them, and a dict at the top is passed by name. Only modules need it; without it their attribute
+            `example_input` is taken, else (1, 3, 224, 224) is tried.
+        program: Whether a module's calls are kept with the graph for `rebuild`. True records them at once, so that they
+            survive a way through JSON; None records them when `rebuild` asks, and the graph holds the module until
+            then; False never does.
 
     Returns:
-        The graph.
+        The graph of one forward pass in eval mode.
 
     Raises:
-        InputError: nothing of these.
+        InputError: the object or string is no network.
         CaptureError: the network could not be run.
 
     Example:
@@ -175,8 +190,8 @@ def capture(x: Any, example_input: Any = None, program: bool | None = None) -> G
     if isinstance(x, Graph):
         return x
     if isinstance(x, nn.Module):
-        shape = example_input if example_input is not None else getattr(x, "example_input", None) or DEFAULT_INPUT
-        return capture_module(x, shape, program)
+        own = getattr(x, "example_input", None) if example_input is None else example_input
+        return capture_module(x, DEFAULT_INPUT if own is None else own, program)
     if hasattr(x, "graph"):
         return x.graph()
     raise InputError(
@@ -185,14 +200,25 @@ def capture(x: Any, example_input: Any = None, program: bool | None = None) -> G
 
 
 def load_predictor(reference: str) -> AbstractPredictor:
-    """A trained predictor by name or by folder; its `predict` takes everything `capture` takes.
+    """Load a trained predictor; its `predict` takes everything that `capture` takes.
 
-    Where this device was calibrated (`nasplat measure --calibrate`), predictions hold the latency of batch 1 on its CPU. Those of `base` also hold
-    the ImageNet top-1 of classifiers of that size.
+    Where this device was calibrated (`nasplat measure --calibrate`), predictions hold the latency of one example on
+    its CPU. Those of `base` also hold the ImageNet top-1 of classifiers of that size.
+
+    Args:
+        reference: Name of a predictor that is shipped with nasplat, such as 'base', or the folder of one that `fit`
+            saved.
+
+    Returns:
+        The fitted predictor, of the family that its folder states.
 
     Raises:
-        ContentError: no such predictor.
+        ContentError: there is no such predictor.
         PredictorError: its folder is incomplete or altered.
+
+    Example:
+        >>> load_predictor("trees-nb201").family
+        'trees'
     """
     predictor = load(content.locate("predictors", reference))
     predictor.to_graph = capture
@@ -206,7 +232,8 @@ def calibrated(conditions: Conditions | None = None) -> LatencyPredictor | None:
     """Load the latency predictor that `calibrate` kept for these conditions in the user's cache.
 
     Args:
-        conditions: Device, batch, runtime, precision and threads; by default one example on the CPU in eager torch.
+        conditions: Device, batch, runtime, precision and threads that count; by default one example on the CPU in eager
+            torch.
 
     Returns:
         The predictor; None where nothing was calibrated under these conditions, and, with a warning, where its folder
@@ -233,19 +260,23 @@ def load_table(
     larger_is_better: bool = True,
     **presets: Any,
 ) -> Table:
-    """Labelled architectures from a file (see `read_table` for the formats), or a table shipped with nasplat, by name.
+    """Load labelled architectures from a file, or from a table shipped with nasplat.
 
     Args:
-        path: File path or name.
-        space: Reads the architecture column; a name, path or Space.
-        metric: Column of the label.
-        key: Column of the architecture, where it has an unusual name.
-        where: Only rows with these cells, such as {"dataset": "cifar10"}.
-        larger_is_better: Direction of the metric.
-        presets: Presets of the space.
+        path: Path of a file in one of the formats of `read_table`, or the name of a shipped table.
+        space: Space that reads the column of architectures, as an object, name or path; None leaves them as text.
+        metric: Name of the column that holds the label.
+        key: Name of the column that holds the architecture; None tries the usual names.
+        where: Cells that a row must have to be kept, by column, such as {"dataset": "cifar10"}.
+        larger_is_better: Whether larger labels are better.
+        presets: Presets that the space is loaded with, such as image=32.
+
+    Returns:
+        The table, with one row for each labelled network.
 
     Raises:
-        TableError: the file is missing or broken, or lacks the column.
+        TableError: the file is missing or broken, or lacks a column.
+        SpaceError: the space cannot read an architecture.
     """
     known = content.names("benchmarks/tables")
     file = content.folder("benchmarks/tables") / str(path) if str(path) in known else Path(path)
@@ -263,15 +294,25 @@ def load_table(
 
 
 def load_task(reference: str, **options: Any) -> Task:
-    """A task.
+    """Load a task by name, or from a folder of data.
 
     Args:
-        reference: A name, or a folder with IDX or npz image files or with a folder of pictures per class, or `stereo:` and a folder of stereo
-            pairs; options may follow after `?`. A question of `nasplat.task.derived` and a colon may stand before it.
-        options: Keyword arguments of its maker, such as train=2048 or limit=10000.
+        reference: Name of an embedded task: 'digits-clutter', 'digits-mask', 'digits-place' or 'stereo-synthetic'. Or a
+            folder with IDX or npz files of images, or with one folder of pictures per class; or 'stereo:' and a
+            folder of stereo pairs. Options may follow, as in 'digits-clutter?train=512&decide=256'. Before it all may
+            stand another question about the same images, as in 'rotation:digits-clutter'; see `nasplat.task.derived`.
+        options: Options of the task as keywords, such as train=512 for embedded data or limit=10000 for a folder.
+
+    Returns:
+        The task: data in three splits, a loss and a metric.
 
     Raises:
-        TaskError: no such name or folder, or an option it does not take.
+        TaskError: there is no such name or folder, or the task does not take an option.
+        MissingExtraError: the data are pictures, and Pillow is not installed.
+
+    Example:
+        >>> load_task("digits-clutter?train=64&decide=32&test=32")
+        Task(digits-clutter: 64 train, 32 decide, 32 test of shape (1, 16, 16), accuracy_percent)
     """
     question, colon, rest = reference.partition(":")
     if colon and question in QUESTIONS:
@@ -284,7 +325,8 @@ def load_task(reference: str, **options: Any) -> Task:
     place = Path(reference.removeprefix(PAIRS))
     if made is None and not place.is_dir():
         raise TaskError(
-            f"expected a task name ({', '.join(NAMED)}) or a folder of image files, got {reference!r}.\n  Check the spelling."
+            f"expected a task name ({', '.join(NAMED)}) or a folder of image files, got {reference!r}.\n"
+            "  Check the spelling."
         )
     try:
         return made(**options) if made else (stereo_folder if pairs else from_folder)(place, **options)
@@ -293,6 +335,7 @@ def load_task(reference: str, **options: Any) -> Task:
 
 
 def _value(text: str) -> Any:
+    """An option's value: JSON where it is JSON, else the text itself."""
     try:
         return json.loads(text)
     except json.JSONDecodeError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -63,7 +64,7 @@ class Supernet:
         if tuple(shape)[1:] != task.input_shape:  # type: ignore[arg-type]
             raise SupernetError(
                 f"space {space!r} expected inputs of shape {tuple(shape)[1:]}, task {task.name!r} has {task.input_shape}.\n"  # type: ignore[arg-type]
-                "  Load the space with fitting presets, such as image=16, channels=1."
+                f"  {_advice(space, task.input_shape)}"
             )
         self.store = build_store(space, seed, self.device, kernel_transforms)
         self.subnets = Subnets(self.store, self.device)
@@ -302,3 +303,17 @@ class Supernet:
             raise SupernetError(
                 f"expected an architecture of {self.space!r}, got one of {architecture.space!r}.\n  Parse it in this space."
             )
+
+
+def _advice(space: Space, shape: tuple[int, ...]) -> str:
+    """How to load a space for inputs of a shape, naming presets that it has and values that fit."""
+    known = list(inspect.signature(space.function).parameters)[1:]
+    sizes: dict[str, object] = {}
+    if len(shape) == 3 and "height" in known:  # elsewhere `width` is a number of channels
+        sizes = {"height": shape[1], "width": shape[2]}
+    elif len(shape) == 3 and shape[1] == shape[2]:
+        sizes = {"image": shape[1], "resolutions": (shape[1],)}
+    fitting = [f"{k}={v}" for k, v in (sizes | {"channels": shape[0]}).items() if k in known]
+    if not fitting:
+        return "The space has no preset for the shape of its inputs: choose a task that has this shape."
+    return f"Load the space with presets that fit, such as {', '.join(fitting)}."

@@ -1,11 +1,13 @@
-"""`score`: networks ranked by what a predictor says of them, with their costs beside it."""
+"""`score`: networks are ranked by what a predictor says of them, with their costs beside it."""
 
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 from nasplat.errors import InputError
@@ -21,14 +23,16 @@ STAND = 200
 
 @dataclass(frozen=True)
 class Scored:
-    """One row of `score`."""
+    """One network of a ranking."""
 
     name: str
+    """Text that named the network, or the name of its class, with a number where several share it."""
     prediction: Prediction
+    """Answer of the predictor, with MACs and parameters."""
 
 
 def score(
-    items: list[Any],
+    items: Sequence[Any],
     predictor: str | AbstractPredictor = "base",
     example_input: Any = None,
     against: str | Space | Sequence[Any] | None = None,
@@ -36,23 +40,34 @@ def score(
     seed: int = 0,
     known: Table | None = None,
 ) -> list[Scored]:
-    """Rank networks: those inside the predictor's support first, best first; the rest by predicted top-1, then by MACs, largest first.
+    """Rank networks by predicted quality, without training any.
 
     Args:
-        items: Anything `capture` takes.
-        predictor: Name, folder, or a fitted predictor. `base` answers with the percentile in the family that a network belongs to; percentiles of
-            different families are not comparable, see `Prediction.reference`.
-        example_input: Input shape for modules.
-        against: Of `base`: the family to compare with, a search space (200 random architectures stand for it) or at least 20 networks.
-        recipe: Of `base`: how an ImageNet classifier would be trained, such as "a1_in1k" or "augreg_in21k_ft_in1k".
-        seed: Of the random architectures.
-        known: Of predictors with adapters (AIO-P): some twenty labelled networks of the task that is asked about, loaded with a space.
+        items: Networks in any form that `capture` takes, such as modules, architectures or 'timm:resnet50'.
+        predictor: Name or folder of a trained predictor, or a fitted one. 'base' answers with the percentile in the
+            family that a network belongs to; percentiles of different families are not comparable, see
+            `Prediction.reference`.
+        example_input: Shape of a batch for modules that do not tell theirs.
+        against: Family to compare with, for the predictor 'base': a search space, for which 200 random architectures
+            stand, or at least 20 networks.
+        recipe: Way in which an ImageNet classifier would be trained, for the predictor 'base', such as 'a1_in1k' or
+            'augreg_in21k_ft_in1k'.
+        seed: Seed of the random architectures that stand for a space.
+        known: Some twenty labelled networks of the task that is asked about, loaded with a space, for predictors with
+            adapters (AIO-P).
 
     Returns:
-        Rows in ranking order; every row carries MACs and parameters, inside or outside the support.
+        One row for each network: those inside the predictor's support first, best first; the rest by predicted top-1,
+        then by MACs, largest first. Every row has MACs and parameters.
 
     Raises:
-        InputError: the predictor has no use for `against`, `recipe` or `known`.
+        InputError: an item is no network, or the predictor has no use for `against`, `recipe` or `known`.
+
+    Example:
+        >>> from torch import nn
+        >>> small, large = nn.Linear(4, 2), nn.Linear(4, 20)
+        >>> [(s.name, s.prediction.macs) for s in score([small, large], "trees-nb201", (1, 4))]
+        [('Linear 2', 80), ('Linear 1', 8)]
     """
     loaded = load_predictor(predictor) if isinstance(predictor, str) else predictor
     if against is not None:
@@ -71,34 +86,57 @@ def score(
     if known is not None:
         if not hasattr(loaded, "calibrate"):
             raise InputError(
-                f"expected a predictor with adapters beside labelled networks, got family {loaded.family!r}.\n  Use family aiop."
+                f"expected a predictor with adapters beside labelled networks, got family {loaded.family!r}.\n"
+                "  Use family aiop."
             )
         loaded = cast(Any, loaded).calibrate([a.canonical().graph() for a in known.architectures], known.labels)
         loaded.metric = known.metric
-    rows = []
-    for item in items:
-        graph = capture(item, example_input)
-        name = item if isinstance(item, str) else str(item) if isinstance(item, Architecture) else type(item).__name__
-        rows.append(Scored(name, loaded.predict([graph])[0]))
-    return sorted(rows, key=_rank)
+    graphs = [capture(item, example_input) for item in items]
+    answers = loaded.predict(graphs) if graphs else []
+    return sorted((Scored(*row) for row in zip(_names(items), answers, strict=True)), key=_rank)
+
+
+def _names(items: Sequence[Any]) -> list[str]:
+    """Names for the rows; networks that only their class names are numbered where there are several of one class."""
+    told = [str(item) if isinstance(item, str | Path | Architecture) else None for item in items]
+    kinds = [type(item).__name__ for item in items]
+    several = Counter(kind for kind, name in zip(kinds, told, strict=True) if name is None)
+    seen: Counter[str] = Counter()
+    found = []
+    for kind, name in zip(kinds, told, strict=True):
+        if name is None:
+            seen[kind] += 1
+            name = f"{kind} {seen[kind]}" if several[kind] > 1 else kind
+        found.append(name)
+    return found
 
 
 def _rank(row: Scored) -> tuple[bool, float, bool, float, int]:
+    """Sort key: known means first, then known top-1, then MACs, each with the largest first."""
     p = row.prediction
     return p.mean is None, -(p.mean or 0.0), p.top1 is None, -(p.top1 or 0.0), -p.macs
 
 
 def compared(predictor: Any, against: str | Space | Sequence[Any], seed: int = 0) -> Any:
-    """A universal predictor's copy that tells percentiles within a search space, or among given networks; no label is needed.
+    """Copy a universal predictor so that it answers with percentiles within a space, or among given networks.
+
+    No label is needed.
 
     Args:
-        predictor: Of family universal.
-        against: A space, its name, or at least 20 networks.
-        seed: Of the 200 random architectures that stand for a space.
+        predictor: Fitted predictor of family universal.
+        against: Search space, as an object or by name, or at least 20 networks.
+        seed: Seed of the 200 random architectures that stand for a space.
+
+    Returns:
+        The copy; the predictor itself stays as it is.
+
+    Raises:
+        PredictorError: fewer than 20 networks.
     """
     if isinstance(against, str):
         against = load_space(against)
     if isinstance(against, Space):
         space, drawn = against, random.Random(seed)
+        # repeats are left out of a sample; `draw_distinct` would draw other networks, and change every percentile
         return predictor.against(list(dict.fromkeys(space.sample(seed=drawn.randrange(2**31)) for _ in range(STAND))))
     return predictor.against(against)

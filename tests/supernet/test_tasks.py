@@ -254,3 +254,21 @@ def test_a_store_grows_with_what_it_meets_and_resumes(task: nasplat.Task, tmp_pa
     values = [resumed.evaluate(space.sample(seed=i)) for i in (1, 2, 1)]
     assert values[0] == values[2]
     assert resumed.fingerprint == before  # evaluation does not grow it
+
+
+def test_advice_about_the_shape_names_only_presets_that_the_space_has() -> None:
+    task = nasplat.load_task("digits-clutter", train=64, decide=32, test=32)
+    for name, advice in (
+        ("nasbench201", "such as image=16, channels=1"),
+        ("ofa_resnet50", r"such as resolutions=\(16,\), channels=1"),
+        ("easnet-small", "such as height=16, width=16"),
+    ):
+        with pytest.raises(SupernetError, match=advice):
+            nasplat.Supernet(nasplat.load_space(name), task)
+
+    @nasplat.space(example_input=(1, 3, 32, 32))
+    def fixed(pick: nasplat.Pick) -> nn.Module:
+        return nn.Conv2d(3, pick("width", (8, 16)), 3)
+
+    with pytest.raises(SupernetError, match="no preset for the shape of its inputs"):
+        nasplat.Supernet(fixed, task)
