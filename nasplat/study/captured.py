@@ -16,14 +16,16 @@ KEPT = 200_000
 
 @dataclass(frozen=True)
 class Facts:
-    """Of one architecture."""
+    """What a search needs to know of one architecture, without its graph."""
 
     key: str
-    """Of the canonical architecture's graph: equal for equal computations."""
+    """Key of the canonical architecture's graph: equal for equal computations."""
     macs: int
+    """Multiply-accumulate operations of one input."""
     params: int
+    """Number of parameters."""
     statistics: NDArray[np.float32]
-    """Shape (f,): `nasplat.features.statistics` of the canonical graph, in their order."""
+    """Features of the canonical graph, shape (f,), in the order of `nasplat.features.statistics`."""
 
 
 _FACTS: dict[Architecture, Facts] = {}
@@ -31,7 +33,18 @@ _ACTIVATIONS: dict[Architecture, int] = {}
 
 
 def facts_of(architecture: Architecture) -> Facts:
-    """Captured once per process: graphs are pure."""
+    """Capture a network once per process and remember its facts: graphs are pure.
+
+    Args:
+        architecture: Member of any space.
+
+    Returns:
+        Key, counts and features. Architectures that compute the same have equal keys and features; their counts are
+        their own.
+
+    Raises:
+        CaptureError: the network cannot be run on meta tensors.
+    """
     found = _FACTS.get(architecture)
     if found is None:
         graph, canonical = architecture.graph(), architecture.canonical()
@@ -46,13 +59,22 @@ def facts_of(architecture: Architecture) -> Facts:
 
 
 def _keep(architecture: Architecture, facts: Facts) -> None:
+    """Remember the facts of an architecture, and forget the oldest ones of too many."""
     if len(_FACTS) >= KEPT:
         del _FACTS[next(iter(_FACTS))]
     _FACTS[architecture] = facts
 
 
-def count(architecture: Architecture, quantity: str) -> int:
-    """MACs, parameters or bytes of activations."""
+def quantity_of(architecture: Architecture, quantity: str) -> int:
+    """Count a quantity of a network, remembering what was counted before.
+
+    Args:
+        architecture: Member of any space.
+        quantity: 'macs', 'params' or 'activation_bytes'.
+
+    Returns:
+        Multiply-accumulate operations of one input, number of parameters, or the peak of the activations in bytes.
+    """
     if quantity != "activation_bytes":
         return int(getattr(facts_of(architecture), quantity))
     if architecture not in _ACTIVATIONS:

@@ -9,26 +9,42 @@ from typing import Any
 
 from nasplat.errors import SearchError, SpaceError
 from nasplat.searchspace import QUANTITIES, Architecture, Space
-from nasplat.study.captured import count, facts_of
+from nasplat.study.captured import facts_of, quantity_of
 from nasplat.study.objectives import OutsideSupport
 
 ATTEMPTS = 40
+"""Random draws, and steps of a walk, before the next way of finding a feasible network is tried."""
 MISSES = 1000
 """Draws in a row that give nothing new before a space counts as exhausted."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Largest allowed values."""
+    """Largest values that a network may have; it is feasible where it keeps all of them.
+
+    Example:
+        >>> import random
+        >>> import nasplat
+        >>> space = nasplat.load_space("nasbench201", width=4, cells=1, image=16, channels=1)
+        >>> limits = Limits.of({"params": 6_000})
+        >>> limits.broken(limits.draw(space, random.Random(0)))
+        ''
+    """
 
     counted: Mapping[str, float]
-    """macs, params, activation_bytes."""
+    """Largest values of macs, params and activation_bytes, where they are limited."""
     others: tuple[tuple[str, Callable[[Architecture], float], float], ...] = ()
-    """(name, objective, largest value) of measured or predicted quantities."""
+    """Name, objective and largest value of measured or predicted quantities."""
 
     @staticmethod
     def of(limits: Mapping[str | Callable[[Architecture], float], float] | None) -> Limits:
-        """Limits from a mapping of a quantity's name, or of an objective, to its largest value.
+        """Make limits of a mapping.
+
+        Args:
+            limits: Largest value by the name of a counted quantity, or by an objective; None limits nothing.
+
+        Returns:
+            The limits, counted ones apart from others.
 
         Raises:
             SearchError: an unknown quantity or a value that is no positive number.
@@ -51,9 +67,16 @@ class Limits:
         return Limits(counted, tuple(others))
 
     def broken(self, architecture: Architecture) -> str:
-        """Why an architecture is not allowed; empty when it is. Countable limits come first."""
+        """Say why an architecture is not allowed; countable limits are asked first.
+
+        Args:
+            architecture: Network that may be evaluated.
+
+        Returns:
+            The first broken limit with the value that breaks it, such as 'macs 5,000 > 4,000'; empty when none is.
+        """
         for name, largest in self.counted.items():
-            value = count(architecture, name)
+            value = quantity_of(architecture, name)
             if value > largest:
                 return f"{name} {value:,} > {largest:,.0f}"
         for name, objective, largest in self.others:
@@ -66,7 +89,14 @@ class Limits:
         return ""
 
     def draw(self, space: Space, rng: random.Random) -> Architecture:
-        """A random architecture inside the limits: a free draw where such are frequent, else by `Space.feasible`.
+        """Draw a random architecture inside the limits: freely where such are frequent, else as `Space.feasible` does.
+
+        Args:
+            space: Space to draw from.
+            rng: Generator that decides the draw.
+
+        Returns:
+            A feasible architecture; where limits cannot be counted it is found by a random walk among feasible ones.
 
         Raises:
             SearchError: none was found; the message states the smallest cost that was reached.
@@ -94,7 +124,11 @@ class Limits:
         return walk
 
     def _smallest(self, space: Space, rng: random.Random) -> Architecture:
-        """Descend to a cheap architecture; first allowed one wins."""
+        """Descend from the smallest extreme to the first architecture that is allowed.
+
+        Raises:
+            SearchError: none was found; the message states the smallest cost that was reached.
+        """
         best = space.extreme(largest=False)
         reason = self.broken(best)
         for _ in range(8 * ATTEMPTS):
@@ -107,7 +141,7 @@ class Limits:
             if self._excess(step) < self._excess(best):
                 best, reason = step, self.broken(step)
         if reason:
-            reached = ", ".join(f"{n} {count(best, n):,}" for n in self.counted) or reason
+            reached = ", ".join(f"{n} {quantity_of(best, n):,}" for n in self.counted) or reason
             raise SearchError(
                 f"no architecture of {space!r} was found within the limits ({reason}); the smallest reached has {reached}.\n"
                 "  Raise the limit."
@@ -115,7 +149,8 @@ class Limits:
         return best
 
     def _excess(self, architecture: Architecture) -> float:
-        excess = sum(max(0.0, count(architecture, n) / largest - 1.0) for n, largest in self.counted.items())
+        """Add up by how much each limit is exceeded, as a share of the limit; 0.0 where none is."""
+        excess = sum(max(0.0, quantity_of(architecture, n) / largest - 1.0) for n, largest in self.counted.items())
         for _, objective, largest in self.others:
             try:
                 excess += max(0.0, objective(architecture) / largest - 1.0)
@@ -131,7 +166,7 @@ def draw_distinct(
     limits: Mapping[Any, float] | Limits | None = None,
     accept: Callable[[Architecture], bool] | None = None,
 ) -> dict[str, Architecture]:
-    """Random networks of a space that compute different things, each inside the limits.
+    """Draw random networks of a space that compute different things, each inside the limits.
 
     A longer draw of the same generator begins with a shorter one.
 
@@ -146,6 +181,16 @@ def draw_distinct(
         Architectures by what they compute (the key of the canonical architecture's graph), in the order drawn. Fewer than
         n where `MISSES` draws in a row gave nothing new. An architecture that cannot be captured stands under its own
         text, so that whoever evaluates it records why.
+
+    Raises:
+        SearchError: no network inside the limits was found.
+
+    Example:
+        >>> import nasplat
+        >>> space = nasplat.load_space("nasbench201", width=4, cells=1, image=16, channels=1)
+        >>> few, more = (draw_distinct(space, n, random.Random(0)) for n in (2, 4))
+        >>> list(few) == list(more)[:2]
+        True
     """
     bounds = limits if isinstance(limits, Limits) else Limits.of(limits)
     found: dict[str, Architecture] = {}

@@ -2,66 +2,68 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import random
-import time
-import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any
 
 import optuna
-import torch
 from optuna.trial import TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
 from nasplat.errors import SearchError
 from nasplat.searchspace import Architecture, Space, load_space
-from nasplat.searchspace.pick import Rejected
-from nasplat.study import (
-    AbstractObjective,
-    Counted,
-    FrontPruner,
-    Limits,
-    ListedSampler,
-    OutsideSupport,
-    PredictorSampler,
-)
 from nasplat.study.captured import facts_of
 from nasplat.study.directions import signs
-from nasplat.study.ledger import STOPPED, Ledger
-from nasplat.study.liveness import Heart, Watch
+from nasplat.study.front_pruner import FrontPruner
+from nasplat.study.limits import Limits
+from nasplat.study.liveness import Heart
+from nasplat.study.loop import Loop, Progress, Question, about
+from nasplat.study.objectives import AbstractObjective, Objective, OutsideSupport, named
+from nasplat.study.predictor_sampler import PredictorSampler
 from nasplat.study.proposals import ArchitectureSampler
-from nasplat.study.storage import clean_stop, is_waiting, open_storage
+from nasplat.study.samplers import ListedSampler
+from nasplat.study.storage import clean_stop, open_storage
 from nasplat.tables.table import Table
+from nasplat.task.settings import Check, overridden
 
-PATIENCE = 50
-"""Refused proposals in a row before a fresh feasible architecture is drawn for the sampler."""
-GIVE_UP = 400
-"""Refused proposals in a row before the search ends: nothing new is left."""
-WAIT = 0.2
-"""Seconds between looks at the last trials of other workers."""
 CONTENTS = "contents"
 """User attribute of a study: hashes of what its objectives' values come from."""
-SURPLUS = "enough trials are under way"
-STORAGE_ERRORS = (optuna.exceptions.StorageInternalError, SQLAlchemyError)
-
-Objective = AbstractObjective | Callable[[Architecture], float] | str
+SUPPORT_DRAWS = 64
+"""Random networks of which one at least must get an answer from an objective that is quick to ask."""
 
 
 @dataclass(frozen=True)
-class Progress:
-    """Where a search stands; passed to `report` after every counted trial."""
+class SearchSettings:
+    """What a search may be told beside its space; every field is a keyword of `search`."""
 
-    done: int
-    total: int
-    refused: int
-    """Proposals pruned at once in this run: duplicates, beyond a limit, outside a support."""
-    seconds: float
-    trial: optuna.trial.FrozenTrial
+    maximize: Sequence[Objective] = ()
+    """Objectives whose larger values are better: callables of an architecture, or the name of a counted quantity."""
+    minimize: Sequence[Objective] = ()
+    """Objectives whose smaller values are better, given in the same ways."""
+    limits: Mapping[Any, float] | None = None
+    """Largest allowed values, such as {"macs": 5e6}; keys are counted quantities or objectives. None allows everything."""
+    n_trials: int = 50
+    """Trials that are finished (complete or failed) when the search ends, those of earlier runs included; at least 1."""
+    sampler: optuna.samplers.BaseSampler | None = None
+    """Any Optuna sampler; None for a `PredictorSampler` that learns from this search alone."""
+    storage: Any = None
+    """Where trials are kept, see `open_storage`; the same storage and name resume. None keeps them in memory."""
+    name: str = "nasplat"
+    """Name of the study in its storage."""
+    seed: int = 0
+    """Seed of the default sampler and of feasible draws; a sampler that is given has its own."""
+    known: Table | None = None
+    """Labelled architectures that count as finished trials from the start, beside the `n_trials` new ones."""
+    pruner: FrontPruner | None = None
+    """Stops trainings (`Trained` and others that have a curve) which cannot reach the Pareto front; None stops none."""
+    report: Callable[[Progress], None] | None = None
+    """Function that is called after every counted trial, in the process that evaluated it."""
+
+    def __post_init__(self) -> None:
+        """Check the types and ranges of numbers."""
+        Check(self, SearchError).types().within("n_trials", least=1)
 
 
 def search(
@@ -69,98 +71,130 @@ def search(
     maximize: Sequence[Objective] = (),
     minimize: Sequence[Objective] = (),
     limits: Mapping[Any, float] | None = None,
-    n_trials: int = 50,
+    n_trials: int = SearchSettings.n_trials,
     sampler: optuna.samplers.BaseSampler | None = None,
     storage: Any = None,
-    name: str = "nasplat",
-    seed: int = 0,
-    known: Table | None = None,
-    pruner: FrontPruner | None = None,
-    report: Callable[[Progress], None] | None = None,
+    **settings: Any,
 ) -> optuna.Study:
-    """Search a space.
+    """Search a space for the networks that are best in one objective, or for the Pareto set of several.
 
     Args:
-        space: A space, or its name or path.
-        maximize: Objectives; callables of an architecture, or a counted quantity's name.
-        minimize: The same.
-        limits: Largest allowed values, such as {"macs": 5e6}; keys are counted quantities or objectives.
+        space: Search space, or its name or path, such as 'vit' or './mine.py'.
+        maximize: Objectives whose larger values are better: callables of an architecture, or the name of a counted
+            quantity (macs, params or activation_bytes).
+        minimize: Objectives whose smaller values are better, given in the same ways.
+        limits: Largest allowed values, such as {"macs": 5e6}; keys are counted quantities or objectives. Networks beyond
+            a limit are never evaluated.
         n_trials: Trials that are finished (complete or failed) when the search ends, those of earlier runs included.
-        sampler: Any Optuna sampler; default a `PredictorSampler` that starts from nothing.
-        storage: See `open_storage`; the same storage and name resume.
-        name: Of the study.
-        seed: Of the default sampler and of feasible draws.
-        known: Labelled architectures that count as finished trials from the start.
-        pruner: Stops trainings (`Trained` and others that have a curve) which cannot reach the Pareto front.
-        report: Called after every counted trial.
+        sampler: Any Optuna sampler; by default a `PredictorSampler` that learns from this search alone.
+        storage: Where trials are kept: None (in memory), 'run.journal', 'sqlite:///run.db' or a PostgreSQL URL; the same
+            storage and name resume.
+        settings: Further fields of `SearchSettings`: name, seed, known, pruner and report.
 
     Returns:
         The study. Each trial has user attributes architecture (JSON), key, macs, params; failed ones a traceback.
 
     Raises:
-        SearchError: no objective, a limit nothing satisfies, or a study of another space or other objectives.
+        SearchError: no objective, an unknown setting, a limit that nothing satisfies, an objective that has no answer for
+            any network of the space, or a study of another space or other objectives.
+
+    Example:
+        >>> import nasplat
+        >>> space = nasplat.load_space("nasbench201", width=4, cells=1, image=16, channels=1)
+        >>> study = nasplat.search(space, minimize=["params"], n_trials=3, seed=0)
+        >>> len(study.trials)
+        3
     """
-    space = load_space(space) if isinstance(space, str) else space
-    objectives = [named(o) for o in (*maximize, *minimize)]
-    directions: Any = ["maximize"] * len(maximize) + ["minimize"] * len(minimize)
-    for objective, direction in zip(objectives, directions, strict=True):
-        if objective.larger_is_better not in {None, direction == "maximize"}:
-            raise SearchError(
-                f"{objective.name!r} expected {'maximize' if objective.larger_is_better else 'minimize'}, got {direction}.\n  Swap it."
-            )
+    given = {"maximize": maximize, "minimize": minimize, "limits": limits, "n_trials": n_trials}
+    given |= {"sampler": sampler, "storage": storage}
+    asked = overridden(SearchSettings(), given | settings, SearchError)
+    question = _question(load_space(space) if isinstance(space, str) else space, asked)
+    study = _opened(question, asked)
+    with clean_stop(), Heart(study) as heart:
+        Loop(study, question, heart.name, asked.report).run()
+    return study
+
+
+def _question(space: Space, asked: SearchSettings) -> Question:
+    """Resolve the names of objectives and limits, and refuse what contradicts itself before any trial exists."""
+    objectives = tuple(named(o) for o in (*asked.maximize, *asked.minimize))
+    for number, objective in enumerate(objectives):
+        is_maximized = number < len(asked.maximize)
+        if objective.larger_is_better not in {None, is_maximized}:
+            wanted, got = ("minimize", "maximize") if is_maximized else ("maximize", "minimize")
+            raise SearchError(f"{objective.name!r} expected {wanted}, got {got}.\n  Swap it.")
     if not objectives:
         raise SearchError(
             "expected at least one objective in maximize or minimize, got none.\n  Pass maximize=[Inherited(supernet)]."
         )
+    pruner = asked.pruner
     if pruner is not None and (pruner.objective >= len(objectives) or not objectives[pruner.objective].has_curve):
         raise SearchError(
-            f"pruner expected an objective with a learning curve at number {pruner.objective}, got {[o.name for o in objectives]}.\n"
+            f"pruner expected an objective with a learning curve at number {pruner.objective}, got "
+            f"{[o.name for o in objectives]}.\n"
             "  Use Trained(task), or an objective of your own with has_curve and follow()."
         )
-    bounds = Limits.of(limits)
-    bounds.draw(space, random.Random(f"{seed} feasible"))  # an unreachable limit fails now, not after hours
-    if sampler is None:
-        sampler = PredictorSampler(seed=seed)
+    limits = Limits.of(asked.limits)
+    limits.draw(space, random.Random(f"{asked.seed} feasible"))  # an unreachable limit fails now, not after hours
+    if not isinstance(asked.sampler, ListedSampler):
+        for objective in objectives:
+            if objective.is_quick:
+                _refuse_silence(space, objective, limits, asked.seed)
+    return Question(space, objectives, limits, asked.n_trials, asked.seed, pruner)
+
+
+def _refuse_silence(space: Space, objective: AbstractObjective, limits: Limits, seed: int) -> None:
+    """Fail now where an objective abstains on every network, rather than after minutes of refused proposals.
+
+    Raises:
+        SearchError: none of some random networks gets an answer.
+    """
+    rng, reason = random.Random(f"{seed} support"), ""
+    for _ in range(SUPPORT_DRAWS):
+        member = limits.draw(space, rng)
+        try:
+            objective(member)
+            return
+        except OutsideSupport as err:
+            reason = str(err)
+        except Exception:
+            return  # the search records it, with its traceback, in the trial of the network that causes it
+    raise SearchError(
+        f"expected answers of {objective.name!r} for networks of {space!r}, got none for {SUPPORT_DRAWS} random ones: "
+        f"{reason}.\n  Use a predictor that has learnt networks like these (on a command line --guide), or another quality; "
+        "Predicted(predictor, beyond=True) only orders networks, and abstains on none."
+    )
+
+
+def _opened(question: Question, asked: SearchSettings) -> optuna.Study:
+    """Create or load the study, with the sampler told what is searched and known networks added once."""
+    sampler = PredictorSampler(seed=asked.seed) if asked.sampler is None else asked.sampler
     if isinstance(sampler, ArchitectureSampler):
-        sampler.bind(space, objectives, bounds)
+        sampler.bind(question.space, question.objectives, question.limits)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study = optuna.create_study(
-            storage=open_storage(storage), study_name=name, directions=directions, sampler=sampler, load_if_exists=True
+            storage=open_storage(asked.storage),
+            study_name=asked.name,
+            directions=["maximize"] * len(asked.maximize) + ["minimize"] * len(asked.minimize),
+            sampler=sampler,
+            load_if_exists=True,
         )
-    _claim_search(study, space, objectives, bounds, seed)
-    if known is not None and not any("known" in t.user_attrs for t in study.get_trials(deepcopy=False)):
-        _add_known(study, space, objectives, known)
-    with clean_stop(), Heart(study) as heart:
-        _run(study, space, objectives, bounds, n_trials, seed, pruner, report, heart.name)
+    _claim_search(study, question)
+    if asked.known is not None and not any("known" in t.user_attrs for t in study.get_trials(deepcopy=False)):
+        _add_known(study, question, asked.known)
     return study
-
-
-def named(objective: Objective) -> AbstractObjective:
-    """An objective from what a user may give: one of ours, a quantity's name, or a plain function."""
-    if isinstance(objective, AbstractObjective):
-        return objective
-    if isinstance(objective, str):
-        return Counted(objective)
-    return _Callable(objective)
-
-
-class _Callable(AbstractObjective):
-    """A plain function as an objective."""
-
-    def __init__(self, function: Callable[[Architecture], float]) -> None:
-        self.function = function
-        self.name = getattr(function, "name", None) or getattr(function, "__name__", "objective")
-
-    def __call__(self, architecture: Architecture) -> float:
-        return float(self.function(architecture))
 
 
 def claim(study: optuna.Study, mine: Mapping[str, str]) -> None:
     """Write down what the study is of, or check that it is of the same.
 
+    Args:
+        study: Study that may have been started earlier, or by another process.
+        mine: User attributes of the study by name, such as {"space": "vit"}, which runs that share it must agree on.
+
     Raises:
-        SearchError: it is of something else.
+        SearchError: the study was started with another value.
     """
     for key, value in mine.items():
         there = study.user_attrs.get(key)
@@ -168,226 +202,87 @@ def claim(study: optuna.Study, mine: Mapping[str, str]) -> None:
             study.set_user_attr(key, value)
         elif there != value:
             raise SearchError(
-                f"study {study.study_name!r} in this storage has {key} {there!r}, got {value!r}.\n  Choose another name or storage."
+                f"study {study.study_name!r} in this storage has {key} {there!r}, got {value!r}.\n"
+                "  Choose another name or storage."
             )
 
 
-def _claim_search(
-    study: optuna.Study, space: Space, objectives: list[AbstractObjective], bounds: Limits, seed: int
-) -> None:
-    limits = dict(bounds.counted) | {n: v for n, _, v in bounds.others}
-    names = json.dumps([o.name for o in objectives])
-    claim(study, {"space": space.reference, "objectives": names, "limits": json.dumps(limits)})
-    contents = json.dumps([o.content for o in objectives])
+def _claim_search(study: optuna.Study, question: Question) -> None:
+    """Write down space, objectives, limits and what values come from, or refuse a study of others."""
+    limits = dict(question.limits.counted) | {n: v for n, _, v in question.limits.others}
+    names = json.dumps([o.name for o in question.objectives])
+    claim(study, {"space": question.space.reference, "objectives": names, "limits": json.dumps(limits)})
+    contents = json.dumps([o.content for o in question.objectives])
     if study.user_attrs.get(CONTENTS, contents) != contents:
         raise SearchError(
-            f"study {study.study_name!r} was started with weights or labels of hash {study.user_attrs[CONTENTS]}, got {contents}: its values "
-            "would not compare.\n  Copy the supernet or table that it was started with, or choose another name."
+            f"study {study.study_name!r} was started with weights or labels of hash {study.user_attrs[CONTENTS]}, got "
+            f"{contents}: its values would not compare.\n"
+            "  Copy the supernet or table that it was started with, or choose another name."
         )
-    if CONTENTS not in study.user_attrs and contents != json.dumps([None] * len(objectives)):
+    if CONTENTS not in study.user_attrs and contents != json.dumps([None] * len(question.objectives)):
         study.set_user_attr(CONTENTS, contents)
     if "seed" not in study.user_attrs:
-        study.set_user_attr("seed", seed)
+        study.set_user_attr("seed", question.seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # names are shown by its dashboard
-            study.set_metric_names([o.name for o in objectives])
+            study.set_metric_names([o.name for o in question.objectives])
 
 
-def _add_known(study: optuna.Study, space: Space, objectives: list[AbstractObjective], known: Table) -> None:
-    """Labelled rows as finished trials: the table gives the one expensive objective, the rest is counted."""
-    expensive = [i for i, o in enumerate(objectives) if not o.is_cheap]
+def _add_known(study: optuna.Study, question: Question, known: Table) -> None:
+    """Add labelled rows as finished trials: the table gives the one expensive objective, the rest is counted."""
+    expensive = [i for i, o in enumerate(question.objectives) if not o.is_cheap]
     if len(expensive) != 1:
         raise SearchError(
             f"known= expected exactly one objective that is not counted, got {len(expensive)}.\n  Leave it out."
         )
     keys: set[str] = set()
     for architecture, label in zip(known.architectures, known.labels, strict=True):
-        member = space.architecture(architecture.choices)
+        member = question.space.architecture(architecture.choices)
         key = facts_of(member).key
         if key in keys:
             continue
         keys.add(key)
-        values = [label if i in expensive else o(member) for i, o in enumerate(objectives)]
-        distributions: Any = {n: optuna.distributions.CategoricalDistribution(space.known[n]) for n in member.choices}
+        values = [label if i in expensive else o(member) for i, o in enumerate(question.objectives)]
+        options = {n: optuna.distributions.CategoricalDistribution(question.space.known[n]) for n in member.choices}
         study.add_trial(
             optuna.trial.create_trial(
                 values=values,
                 params=dict(member.choices),
-                distributions=distributions,
-                user_attrs=_about(member) | {"known": known.source},
+                distributions=dict(options),
+                user_attrs=about(member) | {"known": known.source},
             )
         )
 
 
-def _about(architecture: Architecture) -> dict[str, Any]:
-    facts = facts_of(architecture)
-    return {"architecture": architecture.to_json(), "key": facts.key, "macs": facts.macs, "params": facts.params}
-
-
-def _run(
-    study: optuna.Study,
-    space: Space,
-    objectives: list[AbstractObjective],
-    bounds: Limits,
-    n_trials: int,
-    seed: int,
-    pruner: FrontPruner | None,
-    report: Callable[[Progress], None] | None,
-    worker: str,
-) -> None:
-    started, refused, in_a_row = time.monotonic(), 0, 0
-    ledger, watch = Ledger(), Watch()
-    listed = study.sampler if isinstance(study.sampler, ListedSampler) else None
-    while True:
-        ledger.update(study)
-        watch.bury(study, ledger.running)
-        if ledger.done >= n_trials or in_a_row >= GIVE_UP:
-            return
-        others = [t for t in ledger.running if t.user_attrs.get("worker") != worker]
-        if ledger.done + len(others) >= n_trials and not is_waiting(study):
-            time.sleep(WAIT)  # the last ones are under way: their workers may still die
-            continue
-        if listed is not None and listed.is_exhausted(ledger.keys()) and not is_waiting(study):
-            if not others:
-                return
-            time.sleep(WAIT)
-            continue
-        if in_a_row and in_a_row % PATIENCE == 0 and listed is None:
-            fresh = bounds.draw(space, random.Random(f"{seed} fresh {in_a_row} {ledger.done}"))
-            study.enqueue_trial(dict(fresh.choices))
-        trial = study.ask()
-        trial.set_user_attr("worker", worker)
-        architecture, reason = None, ""
-        try:
-            architecture = space.suggest(trial)
-            # beyond a limit is told first: only what may be evaluated claims its network
-            reason = bounds.broken(architecture)
-        except Rejected as err:
-            reason = f"refused by the space: {err}"
-        if architecture is not None and not reason:
-            for key, value in _about(architecture).items():
-                trial.set_user_attr(key, value)
-            ledger.update(study)
-            is_claimed = (
-                isinstance(study.sampler, ArchitectureSampler) and study.sampler.claimed(trial.number) == architecture
-            )
-            if listed is not None and not is_claimed and "retry_of" not in trial.user_attrs:
-                reason = SURPLUS  # another worker took the last one meanwhile
-            rival = None if is_claimed or reason else ledger.rival(facts_of(architecture).key, trial.number)
-            reason = reason if rival is None else f"the same network as trial {rival}"
-            # numbers tell who came first, so that several workers stop at exactly the wanted number
-            ahead = sum(t.number < trial.number for t in ledger.running)
-            if not reason and ledger.done + ahead >= n_trials:
-                reason = SURPLUS
-        if architecture is None or reason:
-            _prune(study, trial, reason)
-            if reason != SURPLUS:
-                refused, in_a_row = refused + 1, in_a_row + 1
-            continue
-        trial.set_user_attr("counted", True)
-        try:
-            if isinstance(study.sampler, PredictorSampler):
-                _note_expectation(trial, study.sampler, architecture)
-            values = _values(trial, architecture, objectives, pruner)
-            bad = [o.name for o, v in zip(objectives, values, strict=True) if not isfinite(v)]
-            if bad:
-                trial.set_user_attr("reason", f"{bad[0]} is not finite")
-                _tell(study, trial, state=TrialState.FAIL)
-            else:
-                _tell(study, trial, values)
-        except OutsideSupport as err:
-            trial.set_user_attr("counted", False)
-            _prune(study, trial, str(err))
-            refused, in_a_row = refused + 1, in_a_row + 1
-            continue
-        except optuna.TrialPruned as err:
-            if STOPPED not in trial.user_attrs:  # an objective that gave up by itself
-                trial.set_user_attr(STOPPED, 0)
-                trial.set_user_attr("reason", str(err))
-            _tell(study, trial, state=TrialState.PRUNED)
-        except KeyboardInterrupt:
-            trial.set_user_attr("counted", False)
-            _tell(study, trial, state=TrialState.FAIL)
-            raise
-        except STORAGE_ERRORS:
-            raise  # no fault of the candidate
-        except Exception:
-            trial.set_user_attr("traceback", traceback.format_exc())
-            _tell(study, trial, state=TrialState.FAIL)
-            _release_memory()
-        in_a_row = 0
-        if report is not None:
-            frozen = study.get_trials(deepcopy=False)[trial.number]
-            ledger.update(study)
-            report(Progress(ledger.done, n_trials, refused, time.monotonic() - started, frozen))
-
-
-def _values(
-    trial: optuna.Trial, architecture: Architecture, objectives: list[AbstractObjective], pruner: FrontPruner | None
-) -> list[float]:
-    """All objectives; with a pruner the one with a curve comes last, so that it may be stopped for the sake of the others.
-
-    Raises:
-        TrialPruned: the pruner stopped it.
-    """
-    if pruner is None:
-        return [o(architecture) for o in objectives]
-    found = {i: o(architecture) for i, o in enumerate(objectives) if i != pruner.objective}
-
-    def after(epoch: int, value: float) -> None:
-        if pruner.should_prune(trial, value, found):
-            raise optuna.TrialPruned(trial.user_attrs["reason"])
-
-    return [found[i] if i in found else o.follow(architecture, after) for i, o in enumerate(objectives)]
-
-
-def _note_expectation(trial: optuna.Trial, sampler: PredictorSampler, architecture: Architecture) -> None:
-    """What the sampler's model expected, in the unit of an objective; what its guide answered, in the guide's own unit."""
-    answer, expected = sampler.estimate(architecture), sampler.expectation(trial.number)
-    if answer is not None:
-        trial.set_user_attr("guide", answer)
-    if expected is not None:
-        about = {"predicted": expected.mean, "predicted_low": expected.low, "predicted_high": expected.high}
-        for key, value in (about | {"predicted_objective": expected.objective}).items():
-            trial.set_user_attr(key, value)
-
-
-def _tell(
-    study: optuna.Study, trial: optuna.Trial, values: Sequence[float] | None = None, state: TrialState | None = None
-) -> None:
-    """Record a result, unless this worker was taken for dead meanwhile and its trial told as failed."""
-    try:
-        study.tell(trial, values, state=state)
-    except (optuna.exceptions.UpdateFinishedTrialError, ValueError):
-        if not study.get_trials(deepcopy=False)[trial.number].state.is_finished():
-            raise
-
-
-def _release_memory() -> None:
-    """After an out-of-memory error the next candidate gets all of the device again."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def _prune(study: optuna.Study, trial: optuna.Trial, reason: str) -> None:
-    trial.set_user_attr("reason", reason)
-    study.tell(trial, state=TrialState.PRUNED)
-
-
 def architectures(study: optuna.Study, space: Space | None = None) -> list[tuple[Architecture, list[float]]]:
-    """The Pareto set (or, with one objective, all finished trials, best first) as architectures with their values."""
+    """Give the Pareto set, or with one objective all finished trials, as architectures with their values.
+
+    Args:
+        study: Study that `search` made.
+        space: Space that was searched; None loads it by the name that each architecture carries.
+
+    Returns:
+        Architectures with one value per objective, in its unit. With one objective the best comes first.
+    """
     if len(study.directions) > 1:
         trials = study.best_trials
     else:
-        trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         (sign,) = signs(study)
+        trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         trials = sorted(trials, key=lambda t: -sign * t.values[0])
     return [(Architecture.from_json(t.user_attrs["architecture"], space), list(t.values)) for t in trials]
 
 
 def table_of(study: optuna.Study, space: Space | None = None) -> Table:
-    """Finished trials as a table: architecture, key, macs, params and one column per objective."""
+    """Make a table of the finished trials.
+
+    Args:
+        study: Study that `search` made.
+        space: Space that was searched; None loads it by the name that each architecture carries.
+
+    Returns:
+        Columns architecture, key, macs, params and one per objective; the label is the first objective.
+    """
     names = study.metric_names or [f"value{i}" for i in range(len(study.directions))]
     rows = []
     for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):

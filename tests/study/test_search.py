@@ -149,6 +149,58 @@ def test_contradictions_are_refused(vit: nasplat.Space, arguments: dict[str, obj
         nasplat.search(vit, n_trials=1, **arguments)  # type: ignore[arg-type]
 
 
+def test_an_unknown_setting_names_the_nearest(vit: nasplat.Space) -> None:
+    with pytest.raises(SearchError, match=r"options among maximize, .*, got 'n_trails'(?s:.*)nearest is n_trials"):
+        nasplat.search(vit, maximize=[width], n_trails=3)
+    with pytest.raises(SearchError, match=r"got 'candidate'(?s:.*)nearest is candidates"):
+        nasplat.search_in_stages(vit, ["params", width], budget=3, candidate=9)
+
+
+def test_a_search_without_a_trial_is_refused(vit: nasplat.Space) -> None:
+    with pytest.raises(SearchError, match="expected n_trials >= 1, got 0"):
+        nasplat.search(vit, maximize=[width], n_trials=0)
+
+
+class Silent:
+    """A predictor that abstains from every network."""
+
+    metric = "accuracy"
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def predict(self, items: list[nasplat.Graph]) -> list[SimpleNamespace]:
+        self.asked += 1
+        return [SimpleNamespace(mean=None, reason="unlike all that was learnt")]
+
+    def rank_scores(self, items: list[nasplat.Graph]) -> list[float]:
+        return [0.0]
+
+
+def test_a_predictor_that_abstains_from_every_network_ends_the_search_at_once(vit: nasplat.Space) -> None:
+    silent = Silent()
+    quality = nasplat.Predicted(silent)
+    with pytest.raises(SearchError, match=r"'predicted accuracy'.*none for 64 .*: unlike all(?s:.*)--guide"):
+        nasplat.search(vit, maximize=[quality], sampler=nasplat.PredictorSampler(quality), n_trials=5)
+    assert 0 < silent.asked <= 64
+    assert len(finished(nasplat.search(vit, maximize=[nasplat.Predicted(silent, beyond=True)], n_trials=2))) == 2
+
+
+def test_a_search_in_which_every_proposal_is_refused_says_why(vit: nasplat.Space) -> None:
+    def silent(_: nasplat.Architecture) -> float:
+        raise OutsideSupport("nothing is known of it")
+
+    with pytest.raises(
+        SearchError, match="got 400 refused proposals in a row; the last one: (nothing is known|the same)"
+    ):
+        nasplat.search(vit, maximize=[silent], n_trials=5, sampler=optuna.samplers.RandomSampler(seed=0))
+
+
+def test_a_predicted_error_guides_by_its_negative(vit: nasplat.Space) -> None:
+    clock, network = Clock(), next(a for a in map(lambda i: vit.sample(seed=i), range(99)) if a.graph().params % 5)
+    assert nasplat.Predicted(clock, sign=-1.0)(network) == -nasplat.Predicted(clock)(network)
+
+
 def test_small_spaces_end_when_nothing_new_is_left(vit: nasplat.Space) -> None:
     few = nasplat.load_space("vit", size="mini", image=16, patch=4, channels=1, classes=10, head_dim=8)
     limits = {"macs": 45_000}

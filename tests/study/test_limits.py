@@ -1,0 +1,42 @@
+"""Limits and feasible draws."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+import nasplat
+from nasplat.study.limits import Limits, draw_distinct
+
+
+def small() -> nasplat.Space:
+    return nasplat.load_space("nasbench201", width=4, cells=1, image=16, channels=1)
+
+
+def test_networks_are_drawn_once_each_inside_the_limits_and_a_longer_draw_goes_on() -> None:
+    space = small()
+    few = draw_distinct(space, 5, random.Random("a"), {"params": 6_000})
+    many = draw_distinct(space, 12, random.Random("a"), Limits.of({"params": 6_000}))
+    assert list(many)[:5] == list(few)
+    assert len(many) == 12
+    assert all(member.graph().params <= 6_000 for member in many.values())
+    assert all(member.canonical().graph().key == key for key, member in many.items())
+
+
+def test_only_accepted_networks_are_drawn_and_an_exhausted_space_gives_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nasplat.study.limits.MISSES", 50)
+    space = small()
+    wanted = draw_distinct(space, 3, random.Random(0), accept=lambda a: a.choices["0->1"] == "skip_connect")
+    assert {member.choices["0->1"] for member in wanted.values()} == {"skip_connect"}
+    assert len(wanted) == 3
+    two = list(draw_distinct(space, 2, random.Random(1)).values())
+    assert list(draw_distinct(space, 9, random.Random(1), accept=lambda a: a in two).values()) == two
+
+
+def test_a_network_that_cannot_be_captured_stands_under_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_: nasplat.Architecture) -> None:
+        raise RuntimeError("no graph")
+
+    monkeypatch.setattr("nasplat.study.limits.facts_of", fails)
+    assert all(key == str(member) for key, member in draw_distinct(small(), 4, random.Random(0)).items())
