@@ -1,4 +1,4 @@
-"""What a network knows of an image before it answers: the last feature maps of each size, without the head that its first task had."""
+"""A network up to its last feature map of each size, without the head that its first task had."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from nasplat.graph.columns import Shape
 from nasplat.graph.program import Call
 
 SMALLEST = 2
-"""Rows and columns of a map."""
+"""Fewest rows and columns of a feature map."""
 
 
 class Body(nn.Module):
-    """A network up to its last maps; trainable as the network is."""
+    """A network up to its last feature maps; trainable as the network is."""
 
     def __init__(self, network: Network) -> None:
-        """Args:
-            network: From images (n, C, H, W).
+        """Cut a network behind its last feature map of each size.
+
+        Args:
+            network: Captured network that reads images of shape (n, C, H, W).
 
         Raises:
-            EditError: it has no maps.
+            EditError: the network has no feature maps.
         """
         super().__init__()
         taps = _taps(network)
@@ -36,10 +38,17 @@ class Body(nn.Module):
             network, program=program, weights=weights, trained=network.trained & frozenset(weights)
         ).module()
         self.shapes = [shape for _, shape in taps]
-        """Of the maps, (C, H, W), largest first."""
+        """Shape (C, H, W) of each feature map, largest first."""
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Images (n, C, H, W) to maps (n, C', H', W'), largest first."""
+        """Compute the feature maps of a batch.
+
+        Args:
+            x: Images of shape (n, C, H, W).
+
+        Returns:
+            One map of shape (n, C', H', W') per size, largest first; tokens are laid out as maps.
+        """
         maps = []
         for found, (c, h, w) in zip(self.core(x), self.shapes, strict=True):
             if found.dim() == 3:  # tokens, those of the class first
@@ -49,7 +58,7 @@ class Body(nn.Module):
 
 
 def _taps(network: Network) -> list[tuple[int, Shape]]:
-    """The last register of each map size that the output depends on, with the shape of the map."""
+    """Find the last register of each map size that the output depends on, with the shape of the map."""
     calls, makers = network.program.calls, {r: i for i, c in enumerate(network.program.calls) for r in c.results}
     needed: set[int] = set(read_by(network.program.outputs, "reg"))
     for call in reversed(calls):
@@ -78,7 +87,7 @@ def _taps(network: Network) -> list[tuple[int, Shape]]:
 
 
 def _is_map(call: Call, maps: set[int]) -> bool:
-    """Of convolutions, poolings, and what works position by position on maps; the four axes of attention heads are none."""
+    """Tell results that are feature maps: of convolutions, poolings, and what works place by place on maps."""
     name = call.op.split(".")[1]
     if name.startswith(("conv", "upsample")) or "pool" in name:
         return True
@@ -102,10 +111,16 @@ def _is_map(call: Call, maps: set[int]) -> bool:
 
 
 def common_sizes(bodies: list[Any]) -> list[tuple[int, int]]:
-    """Map sizes that all bodies have, largest first.
+    """Find the sizes of feature maps that all bodies have.
+
+    Args:
+        bodies: Modules with `shapes`, such as `Body`; at least one.
+
+    Returns:
+        (height, width) of each common size, largest first.
 
     Raises:
-        EditError: none.
+        EditError: the bodies have no size in common.
     """
     shared = set.intersection(*({(h, w) for _, h, w in b.shapes} for b in bodies))
     if not shared:

@@ -1,8 +1,9 @@
 """Which channels of which weights stand for each other, so that a channel that goes, goes everywhere.
 
-Each register carries at most one axis of channels, each position of which has a label; operations pass labels on, make new ones or unite them
-(both operands of an addition have the same channels). Weights' axes carry them too. What an operation does with channels that is not known here
-freezes them. The groups are those of structured pruning; source of the idea: Fang et al., CVPR 2023, arXiv:2301.12900 (dependency graphs). Written anew.
+Each register carries at most one axis of channels, each position of which has a label; operations pass labels on, make
+new ones or unite them (both operands of an addition have the same channels). Weights' axes carry them too. What an
+operation does with channels that is not known here freezes them. The groups are those of structured pruning; source of
+the idea: Fang et al., CVPR 2023, arXiv:2301.12900 (dependency graphs). Written anew.
 """
 
 from __future__ import annotations
@@ -16,16 +17,21 @@ from nasplat.graph.columns import Shape
 from nasplat.graph.program import Call, Program
 
 Labels = list[int]
+"""One label for each position of an axis; equal labels stand for one channel."""
 
 _UNARY = frozenset(
-    "relu relu_ relu6 relu6_ gelu gelu_ silu silu_ mish mish_ sigmoid sigmoid_ tanh tanh_ hardswish hardswish_ hardsigmoid hardsigmoid_ hardtanh "
-    "hardtanh_ leaky_relu leaky_relu_ elu elu_ celu selu selu_ softplus softsign abs neg exp sqrt rsqrt square clamp clamp_ clamp_min clamp_max dropout "
-    "dropout_ feature_dropout feature_dropout_ alpha_dropout alpha_dropout_ clone contiguous detach to _to_copy alias max_pool1d max_pool2d max_pool3d avg_pool1d "
-    "avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool2d upsample_nearest2d upsample_bilinear2d upsample_bicubic2d lift_fresh "
-    "zero_ pow".split()
+    "relu relu_ relu6 relu6_ gelu gelu_ silu silu_ mish mish_ sigmoid sigmoid_ tanh tanh_ hardswish hardswish_ "
+    "hardsigmoid hardsigmoid_ hardtanh hardtanh_ leaky_relu leaky_relu_ elu elu_ celu selu selu_ softplus "
+    "softsign abs neg exp sqrt rsqrt square clamp clamp_ clamp_min clamp_max dropout dropout_ feature_dropout "
+    "feature_dropout_ alpha_dropout alpha_dropout_ clone contiguous detach to _to_copy alias max_pool1d "
+    "max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
+    "adaptive_max_pool2d upsample_nearest2d upsample_bilinear2d upsample_bicubic2d lift_fresh zero_ pow".split()
 )
+"""Operations that pass the channels of their operand on; each position of the channels' axis stays what it is."""
 _BINARY = frozenset("add add_ sub sub_ mul mul_ div div_ maximum minimum".split())
+"""Operations whose operands have the same channels."""
 _REDUCE = frozenset(("mean", "sum", "amax", "amin"))
+"""Operations that reduce whole axes."""
 
 
 @dataclass(frozen=True)
@@ -33,35 +39,46 @@ class Literal:
     """A number among a call's arguments that counts channels."""
 
     call: int
+    """Number of the call in the program."""
     where: tuple[int, ...]
+    """Position of the number in the call's nested arguments."""
     labels: tuple[int, ...]
+    """Labels of the channels that it counts."""
 
 
 @dataclass(frozen=True)
 class Channels:
-    """Labels of everything; two equal labels stand for one channel."""
+    """Labels of all axes of channels in a network; equal labels stand for one channel."""
 
     axes: Mapping[tuple[str, int], tuple[int, ...]]
-    """Labels of an axis of a weight."""
+    """Labels of each axis of a weight, by the weight's name and the axis."""
     makers: frozenset[tuple[str, int]]
     """Axes whose positions make channels; the other axes read them, or go with them."""
     literals: tuple[Literal, ...]
+    """Numbers in the program that change with the channels they count."""
     groups: Mapping[str, tuple[int, ...]]
-    """Labels of channels that must be as many, such as those of a stage with additions, by the weight that first makes them; frozen ones left out."""
+    """Labels of channels that must be as many, such as those of a stage with additions, by the weight that first makes
+    them; frozen ones left out."""
 
 
 def find_channels(program: Program, weights: Mapping[str, Shape], shapes: Mapping[int, Shape]) -> Channels:
     """Follow the channels through a program.
 
     Args:
-        program: Each result in a register of its own.
-        weights: Shapes.
-        shapes: Of the registers.
+        program: Calls of a network, each result in a register of its own.
+        weights: Shape of each weight by its name.
+        shapes: Shape of each register at the captured batch.
+
+    Returns:
+        Labels of the weights' axes, and the groups of channels that can change; what an operation not known here reads
+        or writes belongs to no group.
     """
     return _Tracer(weights, shapes).trace(program)
 
 
 class _Tracer:
+    """Follows labels through the calls of one program and unites those that stand for one channel."""
+
     def __init__(self, weights: Mapping[str, Shape], shapes: Mapping[int, Shape]) -> None:
         self.weights, self.shapes = weights, shapes
         self.parent: Labels = []
@@ -74,6 +91,7 @@ class _Tracer:
         self.number = 0
 
     def trace(self, program: Program) -> Channels:
+        """Apply the rule of every call in order; inputs and outputs keep their channels."""
         for register in program.inputs:
             if len(self.shapes[register]) >= 2:
                 self.known[register] = (1, self.new(self.shapes[register][1]))
@@ -89,6 +107,7 @@ class _Tracer:
         return self.result()
 
     def result(self) -> Channels:
+        """Gather the labels by their roots, and the groups in which nothing is frozen."""
         root = self.root
         frozen = {root(i) for i in self.frozen}
         axes = {place: tuple(root(i) for i in labels) for place, labels in self.axes.items()}
@@ -115,30 +134,35 @@ class _Tracer:
                 order[home] = set()
         return Channels(axes, frozenset((n, 0) for n, _ in self.made), literals, groups)
 
-    # -- labels ----------------------------------------------------------------------------------------------------------
+    # -- labels
+    # ----------------------------------------------------------------------------------------------------------
 
     def new(self, n: int) -> Labels:
+        """Make labels of n new channels."""
         start = len(self.parent)
         self.parent.extend(range(start, start + n))
         return list(range(start, start + n))
 
     def root(self, i: int) -> int:
+        """Find the label that stands for all that were united with one."""
         while self.parent[i] != i:
             self.parent[i] = self.parent[self.parent[i]]
             i = self.parent[i]
         return i
 
     def unite(self, a: Labels, b: Labels) -> None:
+        """Make channels one, position by position."""
         for i, j in zip(a, b, strict=True):
             i, j = self.root(i), self.root(j)
             self.parent[max(i, j)] = min(i, j)
 
     def freeze(self, register: int) -> None:
+        """Keep the channels of a register as many as they are."""
         if register in self.known:
             self.frozen.update(self.known[register][1])
 
     def tie(self, weight: Any, axis: int, labels: Labels) -> bool:
-        """A weight's axis has these channels; False where the sizes differ."""
+        """Give these channels to a weight's axis; False where the sizes differ."""
         if weight is None:
             return True
         if (
@@ -154,7 +178,8 @@ class _Tracer:
             self.axes[place] = labels
         return True
 
-    # -- rules -----------------------------------------------------------------------------------------------------------
+    # -- rules
+    # -----------------------------------------------------------------------------------------------------------
 
     def rule(self, call: Call) -> bool:
         """Pass labels on; False where it is not known how."""
@@ -183,14 +208,17 @@ class _Tracer:
         return method is not None and method(call)
 
     def unknown(self, call: Call) -> None:
+        """Freeze what a call reads of which no rule knows what it does with channels."""
         for register in _pairs((call.args, call.kwargs), "reg"):
             self.freeze(register)
         self.pinned.update(_pairs((call.args, call.kwargs), "weight"))
 
     def of(self, value: Any) -> tuple[int, Labels] | None:
+        """Look up the axis of channels of an argument; None where it is no register or has none."""
         return self.known.get(value[1]) if isinstance(value, tuple) and len(value) == 2 and value[0] == "reg" else None
 
     def set(self, call: Call, axis: int, labels: Labels) -> bool:
+        """Give these channels to the result of a call; False where they do not fit."""
         shape = self.shapes[call.results[0]]
         if not 0 <= axis < len(shape) or shape[axis] != len(labels):
             return False
@@ -198,12 +226,14 @@ class _Tracer:
         return True
 
     def same(self, call: Call) -> bool:
+        """Pass on the channels of the only operand."""
         found = self.of(call.args[0])
         if len(_pairs((call.args[1:], call.kwargs), "reg")):
             return False
         return found is None or self.set(call, *found)
 
     def binary(self, call: Call) -> bool:
+        """Unite the channels of both operands, which broadcasting aligns from the last axis."""
         sides, shape = call.args[:2], self.shapes[call.results[0]]
         labelled = [
             (len(self.shapes[s[1]]) - found[0], found[1], s) for s in sides if (found := self.of(s)) is not None
@@ -238,6 +268,7 @@ class _Tracer:
         return self.set(call, len(shape) - back, wide[0])
 
     def reduce(self, call: Call) -> bool:
+        """Pass channels on past the axes that go; False where the channels themselves are reduced."""
         found = self.of(call.args[0])
         if found is None:
             return True
@@ -253,6 +284,7 @@ class _Tracer:
         return self.set(call, axis if keeps else axis - sum(d < axis for d in gone), labels)
 
     def conv(self, call: Call) -> bool:
+        """Make new channels, keep those of a depthwise convolution, freeze those of groups."""
         args = (*call.args, *([None] * (7 - len(call.args))))
         x, weight, bias, groups = *cast("tuple[Any, Any, Any]", args[:3]), args[6] or 1
         found = self.of(x)
@@ -272,6 +304,7 @@ class _Tracer:
         return self.set(call, 1, self._frozen(made))
 
     def linear(self, call: Call) -> bool:
+        """Make new channels on the last axis."""
         x, weight, bias = cast("tuple[Any, Any, Any]", (*call.args, None)[:3])
         found, shape = self.of(x), self.shapes[x[1]]
         if weight[0] != "weight":
@@ -284,7 +317,7 @@ class _Tracer:
         return self.tie(weight, 1, labels) and self.make(call, weight, bias, last, self.weights[weight[1]][0])
 
     def make(self, call: Call, weight: Any, bias: Any, axis: int, size: int) -> bool:
-        """New channels, of a weight's first axis."""
+        """Make new channels of a weight's first axis."""
         made = self.new(size)
         if not (self.tie(weight, 0, made) and self.tie(bias, 0, made)):
             return False
@@ -292,17 +325,20 @@ class _Tracer:
         return self.set(call, axis, made)
 
     def _frozen(self, n: int) -> Labels:
+        """Make labels of n channels that stay as many as they are."""
         made = self.new(n)
         self.frozen.update(made)
         return made
 
     def batch_norm(self, call: Call) -> bool:
+        """Tie statistics, scale and shift to the channels."""
         found = self.of(call.args[0])
         if found is None or found[0] != 1:
             return False
         return all(self.tie(w, 0, found[1]) for w in call.args[1:5]) and self.set(call, *found)
 
     def layer_norm(self, call: Call) -> bool:
+        """Tie scale and shift to the channels on the last axis, whose number is among the arguments."""
         found, over = self.of(call.args[0]), call.args[1]
         if found is None or len(over) != 2 or found[0] != len(self.shapes[call.args[0][1]]) - 1:
             return False
@@ -312,6 +348,7 @@ class _Tracer:
         return self.set(call, *found)
 
     def flatten(self, call: Call) -> bool:
+        """Repeat each label for the places that are flattened into its channel."""
         found = self.of(call.args[0])
         if found is None:
             return True
@@ -325,7 +362,7 @@ class _Tracer:
         return axis == first and self.set(call, axis, _each(labels, prod(shape[axis + 1 : last + 1])))
 
     def view(self, call: Call) -> bool:
-        """Where the axes before the channels stay: they stay themselves, or take in what follows."""
+        """Pass channels on where the axes before them stay; on the last axis they take in what follows."""
         found = self.of(call.args[0])
         if found is None:
             return True
@@ -347,6 +384,7 @@ class _Tracer:
         return self.set(call, axis, passed)
 
     def transpose(self, call: Call) -> bool:
+        """Follow the channels' axis to its new place."""
         found = self.of(call.args[0])
         if found is None:
             return True
@@ -355,6 +393,7 @@ class _Tracer:
         return self.set(call, {a: b, b: a}.get(found[0], found[0]), found[1])
 
     def permute(self, call: Call) -> bool:
+        """Follow the channels' axis to its new place."""
         found = self.of(call.args[0])
         if found is None:
             return True
@@ -362,6 +401,7 @@ class _Tracer:
         return self.set(call, order.index(found[0]), found[1])
 
     def squeeze(self, call: Call) -> bool:
+        """Follow the channels' axis past one axis of size 1 that comes or goes."""
         found = self.of(call.args[0])
         if found is None:
             return True
@@ -372,6 +412,7 @@ class _Tracer:
         return self.set(call, axis + (after - before) * (place <= axis if after > before else place < axis), found[1])
 
     def cat(self, call: Call) -> bool:
+        """Join the channels of all parts, or unite them where another axis is joined."""
         parts = call.args[0][1:]
         found = [self.of(p) for p in parts]
         if all(f is None for f in found):
@@ -388,6 +429,7 @@ class _Tracer:
         return self.set(call, axis, every[0])
 
     def pad(self, call: Call) -> bool:
+        """Pass channels on; False where their own axis is padded."""
         found = self.of(call.args[0])
         if found is None:
             return True
@@ -396,10 +438,12 @@ class _Tracer:
 
 
 def _each(labels: Sequence[int], times: int) -> Labels:
+    """Repeat each label a number of times in a row."""
     return [i for i in labels for _ in range(times)]
 
 
 def _pairs(value: Any, kind: str) -> list[Any]:
+    """List registers or names of weights in a value, in order."""
     if isinstance(value, dict):
         value = tuple(value.values())
     if isinstance(value, tuple) and len(value) == 2 and value[0] == kind:

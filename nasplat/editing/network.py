@@ -1,6 +1,7 @@
 """`Network`: a captured module as calls and weights, which edits turn into other networks.
 
-Every result has a register of its own, those of operations in place too, so that a later call can be told which of two values it reads.
+Every result has a register of its own, those of operations in place too, so that a later call can be told which of two
+values it reads.
 """
 
 from __future__ import annotations
@@ -22,32 +23,42 @@ from nasplat.graph.columns import Shape
 from nasplat.graph.program import Call, Program
 
 NORMS = ("aten.batch_norm.default",)
+"""Calls that keep statistics of a batch."""
 
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """Calls and weights of a module with one input and one output tensor."""
+    """Calls and weights of a module with one input and one output tensor; `Network.of` captures one."""
 
     program: Program
+    """Calls of the module, each result in a register of its own."""
     weights: Mapping[str, Tensor]
     """Parameters and buffers that the calls read; edits copy those that change and share the others."""
     trained: frozenset[str]
-    """Names of the parameters."""
+    """Names of the weights that are parameters; the others are buffers."""
     example_input: Shape
-    """Shape of a batch."""
+    """Shape of a batch of inputs."""
     history: tuple[str, ...] = ()
-    """Words of the edits that led here."""
+    """One phrase for each edit that led here, in order."""
 
     @staticmethod
     def of(module: nn.Module, example_input: Sequence[int]) -> Network:
         """Capture a module.
 
         Args:
-            module: With real weights; they are copied.
-            example_input: Shape of a batch.
+            module: Network with real weights; they are copied.
+            example_input: Shape of a batch of inputs.
+
+        Returns:
+            The network with an empty history.
 
         Raises:
-            EditError: its calls cannot be replayed, or it does not map one tensor to one tensor.
+            EditError: the module's calls cannot be replayed, or it does not map one tensor to one tensor.
+
+        Example:
+            >>> network = Network.of(nn.Sequential(nn.Linear(4, 2), nn.ReLU()), (1, 4))
+            >>> network.output_shape, network.words
+            ((1, 2), 'the network as it was')
         """
         graph = capture_module(module, tuple(example_input), True)
         program = graph.program
@@ -70,12 +81,23 @@ class Network:
         return found
 
     def module(self) -> nn.Module:
-        """A module of its own memory, in eval mode, whose training mode trains."""
+        """Build a module that computes the network.
+
+        Returns:
+            A module with weights of its own, in eval mode; in training mode batch normalisation and dropout train.
+        """
         shapes = {n: tuple(self.weights[n].shape) for n in self.trained}
         return replayed(self.program, {n: w.clone() for n, w in self.weights.items()}, shapes).eval()
 
     def calibrated(self, images: Tensor) -> Network:
-        """With the statistics that batch normalisations see on some images, shape (n, …)."""
+        """Recompute the statistics of all batch normalisations.
+
+        Args:
+            images: Batch of inputs of shape (n, …) whose statistics are kept.
+
+        Returns:
+            A network with these statistics; the network itself where it has no batch normalisation.
+        """
         calls = [
             replace(c, args=(*c.args[:5], True, 1.0, *c.args[7:])) if c.op in NORMS and c.args[3] else c
             for c in self.program.calls
@@ -89,7 +111,7 @@ class Network:
 
     @cached_property
     def graph(self) -> Graph:
-        """Of the operations as they are now.
+        """Graph of the operations as they are now.
 
         Raises:
             EditError: the calls do not fit each other.
@@ -101,7 +123,7 @@ class Network:
 
     @cached_property
     def shapes(self) -> dict[int, Shape]:
-        """Of every register, at the captured batch.
+        """Shape of every register at the captured batch.
 
         Raises:
             EditError: the calls do not fit each other.
@@ -124,7 +146,7 @@ class Network:
 
     @property
     def output_shape(self) -> Shape:
-        """Of a batch."""
+        """Shape of a batch of outputs."""
         return self.shapes[self.program.outputs[1]]
 
     @cached_property
@@ -134,23 +156,26 @@ class Network:
 
     @property
     def words(self) -> str:
-        """The edits that led here."""
+        """History as one line of text."""
         return "; ".join(self.history) or "the network as it was"
 
     def edited(
         self, calls: Sequence[Call], outputs: Any, changed: Mapping[str, Tensor], trained: Sequence[str], words: str
     ) -> Network:
-        """With other calls; what no longer reaches the output is left out.
+        """Replace calls and weights; what no longer reaches the output is left out.
 
         Args:
-            calls: In order.
-            outputs: As in the program.
-            changed: Weights that are new or have other values.
-            trained: Names of the new parameters among them.
-            words: What was done.
+            calls: Calls of the new network, in the order they run.
+            outputs: Value that the new network returns, as in `Program.outputs`.
+            changed: Weights that are new or have other values, by name.
+            trained: Names of the new weights that are parameters.
+            words: Phrase for the history that says what was done.
+
+        Returns:
+            The new network; weights that did not change are shared.
 
         Raises:
-            EditError: shapes do not fit, or the output has another one.
+            EditError: shapes do not fit each other, or the output has another shape than before.
         """
         program = replace(self.program, calls=alive(calls, outputs), outputs=outputs)
         known = {**self.weights, **changed}
@@ -165,7 +190,15 @@ class Network:
 
 
 def mapped(value: Any, change: Callable[[tuple[Any, ...]], Any]) -> Any:
-    """A value of a call, or nested ones, with each tagged pair replaced by what `change` makes of it."""
+    """Replace every register and weight in a value.
+
+    Args:
+        value: Value of a call as in `nasplat.graph.program`, nested to any depth.
+        change: Function that gives the new value of a tagged pair ("reg", n) or ("weight", name).
+
+    Returns:
+        A value of the same structure.
+    """
     if isinstance(value, dict):
         return {k: mapped(v, change) for k, v in value.items()}
     if not isinstance(value, tuple):
@@ -176,7 +209,15 @@ def mapped(value: Any, change: Callable[[tuple[Any, ...]], Any]) -> Any:
 
 
 def read_by(value: Any, kind: str) -> list[Any]:
-    """Registers or names of weights in a value, in order."""
+    """List the registers or the names of weights in a value.
+
+    Args:
+        value: Value of a call, nested to any depth.
+        kind: Tag of what is listed, 'reg' or 'weight'.
+
+    Returns:
+        Numbers of registers or names of weights, in order, with repetitions.
+    """
     found: list[Any] = []
 
     def note(pair: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -189,24 +230,54 @@ def read_by(value: Any, kind: str) -> list[Any]:
 
 
 def names_of(program: Program) -> set[str]:
-    """Of all weights that the calls read."""
+    """Collect the names of all weights that a program reads.
+
+    Args:
+        program: Calls and outputs of a network.
+
+    Returns:
+        Names of parameters and buffers.
+    """
     return {n for c in program.calls for n in read_by((c.args, c.kwargs), "weight")} | set(
         read_by(program.outputs, "weight")
     )
 
 
 def renamed(value: Any, registers: Mapping[int, int]) -> Any:
-    """A value that reads other registers."""
+    """Let a value read other registers.
+
+    Args:
+        value: Value of a call, nested to any depth.
+        registers: New register for each old one; others stay.
+
+    Returns:
+        A value of the same structure.
+    """
     return mapped(value, lambda pair: ("reg", registers.get(pair[1], pair[1])) if pair[0] == "reg" else pair)
 
 
 def is_in_place(call: Call) -> bool:
-    """By torch's manner of naming."""
+    """Tell calls that write to their operand, by the underscore at the end of their name.
+
+    Args:
+        call: Call of a torch operator.
+
+    Returns:
+        True for calls such as `aten.relu_.default`.
+    """
     return call.op.split(".")[1].endswith("_")
 
 
 def alive(calls: Sequence[Call], outputs: Any) -> tuple[Call, ...]:
-    """The calls that the outputs need; one in place is needed by whoever reads what it writes to."""
+    """Drop the calls that the outputs do not need.
+
+    Args:
+        calls: Calls in the order they run.
+        outputs: Value that the network returns.
+
+    Returns:
+        The needed calls in order; a call in place is needed where what it writes to is read.
+    """
     wanted = set(read_by(outputs, "reg"))
     kept = []
     for call in reversed(calls):
@@ -218,7 +289,7 @@ def alive(calls: Sequence[Call], outputs: Any) -> tuple[Call, ...]:
 
 
 def _own_registers(program: Program) -> Program:
-    """Each result in a register of its own; an operation in place, or one that gives back its operand, had the operand's."""
+    """Give each result a register of its own; that of a call in place had the register of its operand."""
     current: dict[int, int] = {}
     used = set(program.inputs)
     free = max([*program.inputs, *(r for c in program.calls for r in c.results)]) + 1
@@ -237,7 +308,7 @@ def _own_registers(program: Program) -> Program:
 
 
 def _placed(graph: Graph) -> Graph:
-    """With the modules that nodes ran in, which calls do not know: that of the node's weights, or around the last node that had some."""
+    """Name the modules that nodes ran in: that of the node's weights, or around the last node that had some."""
     nodes, around = [], ""
     for node in graph.nodes:
         path = around

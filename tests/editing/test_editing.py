@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import nasplat
-from nasplat.editing import Edit, Network, edits
-from nasplat.editing.edits import Branch, Factor, Kernel, Separate, Skip, Width
+from nasplat.editing import Branch, Edit, Factor, Kernel, Network, Separate, Skip, Width, edits
 from nasplat.errors import EditError, NasplatError
 
 
