@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 from urllib.parse import parse_qsl
 
 from torch import nn
@@ -22,8 +22,12 @@ from nasplat.errors import ContentError, InputError, MissingExtraError, Predicto
 from nasplat.frontends import OnnxFile, capture_module, read_published
 from nasplat.graph import Graph
 from nasplat.predict import load
+from nasplat.predict.beside import DeviceLatency, ImageNetTop1
 from nasplat.predict.contract import AbstractPredictor
+from nasplat.predict.finetuned import AbstractTunable
 from nasplat.predict.latency import LatencyPredictor
+from nasplat.predict.universal import Universal
+from nasplat.predict.zoo import ModelZoo
 from nasplat.probes.conditions import Conditions
 from nasplat.searchspace import Architecture, Space, list_spaces, load_space
 from nasplat.tables.table import Table, read_table
@@ -199,7 +203,11 @@ def capture(x: Any, example_input: Any = None, program: bool | None = None) -> G
     )
 
 
-def load_predictor(reference: str) -> AbstractPredictor:
+@overload
+def load_predictor(reference: str, family: None = None) -> AbstractTunable: ...
+@overload
+def load_predictor(reference: str, family: type[AbstractPredictor]) -> AbstractPredictor: ...
+def load_predictor(reference: str, family: type[AbstractPredictor] | None = None) -> AbstractPredictor:
     """Load a trained predictor; its `predict` takes everything that `capture` takes.
 
     Where this device was calibrated (`nasplat measure --calibrate`), predictions hold the latency of one example on
@@ -208,24 +216,39 @@ def load_predictor(reference: str) -> AbstractPredictor:
     Args:
         reference: Name of a predictor that is shipped with nasplat, such as 'base', or the folder of one that `fit`
             saved.
+        family: Class of the predictor, where it is one of your own: a folder states a family, and never a class to run.
 
     Returns:
         The fitted predictor, of the family that its folder states.
 
     Raises:
         ContentError: there is no such predictor.
-        PredictorError: its folder is incomplete or altered.
+        PredictorError: its folder is incomplete, altered, or of another family.
 
     Example:
         >>> load_predictor("trees-nb201").family
         'trees'
     """
-    predictor = load(content.locate("predictors", reference))
+    folder = content.locate("predictors", reference)
+    predictor = load(folder) if family is None else load(folder, family)
     predictor.to_graph = capture
-    predictor.latency = calibrated()
-    if predictor.family == "universal":
-        predictor.zoo = load(content.locate("predictors", ZOO))
+    latency = calibrated()
+    if latency is not None:
+        predictor.beside += (DeviceLatency(latency),)
+    if isinstance(predictor, Universal):
+        predictor.beside += (ImageNetTop1(load_zoo()),)
     return predictor
+
+
+def load_zoo() -> ModelZoo:
+    """Load the shipped predictor of ImageNet top-1.
+
+    Returns:
+        The fitted predictor; it reads graphs and architectures.
+    """
+    zoo = load(content.locate("predictors", ZOO))
+    assert isinstance(zoo, ModelZoo)
+    return zoo
 
 
 def calibrated(conditions: Conditions | None = None) -> LatencyPredictor | None:

@@ -1,4 +1,4 @@
-"""Conformance checks for outsiders: does a space keep the rules, does a predictor keep the contract?"""
+"""Conformance checks for what outsiders write: does a space keep the rules, does a predictor keep the contract?"""
 
 from __future__ import annotations
 
@@ -10,49 +10,63 @@ import torch
 
 from nasplat.errors import PredictorError, SpaceError
 from nasplat.graph import Graph
-from nasplat.predict import load
 from nasplat.predict.contract import AbstractPredictor
+from nasplat.predict.finetuned import Finetuned
+from nasplat.predict.prediction import Prediction
+from nasplat.predict.registry import load
 from nasplat.searchspace import Architecture, Space
 
 
 def check_space(space: Space, samples: int = 20, seed: int = 0) -> None:
     """Check a search space by using it.
 
-    Samples, rebuilds from JSON, runs forward, captures, mutates and crosses over; checks that names come from positions:
-    changing an earlier depth must not move or reshape what stays.
+    Members are drawn, written and read again, run forward, captured, mutated and crossed over; parameters must be named by
+    position, so that changing an earlier depth neither moves nor reshapes what stays.
 
     Args:
-        space: Any space.
-        samples: Random members to try.
-        seed: Of the draws.
+        space: Search space to check, such as one of `nasplat.load_space("./mine.py")`.
+        samples: Number of random members to try; twenty meet most combinations of a small space.
+        seed: Number that decides which members are drawn.
 
     Raises:
-        SpaceError: a rule is broken; the message names the members and the parameter.
+        SpaceError: a rule is broken; the message names the member, the parameter and what to do.
+
+    Example:
+        >>> import nasplat
+        >>> check_space(nasplat.load_space("nasbench201", width=4, cells=1, image=8, channels=1), samples=2)
     """
     members = [space.sample(seed=seed + i) for i in range(samples)]
     for number, member in enumerate(members):
-        if space.architecture(member.choices) != member or Architecture.from_json(member.to_json(), space) != member:
-            raise SpaceError(
-                f"{member}: its JSON gives another architecture.\n  Let the choices alone decide the network."
-            )
-        if space.parse(space.format(member)) != member:
-            raise SpaceError(f"{member}: parse(format(a)) is not a.\n  Mend the formatter or the parser.")
+        _check_text(space, member)
         child = space.mutate(member, seed=number)
         space.architecture(child.choices)
         space.architecture(space.crossover(member, members[0], seed=number).choices)
         _check_names(space, member, child)
     for member in members[:5]:
-        module, shape = space.construct(member)
-        graph = member.graph()
-        counted = sum(p.numel() for p in module.parameters())
-        if graph.params > counted:
-            raise SpaceError(
-                f"{member}: {graph.params} parameters captured, {counted} in the module.\n  Register every parameter."
-            )
-        with torch.inference_mode():
-            module.eval()(torch.zeros(2, *shape[1:]))
-        if member.graph().key != graph.key:
-            raise SpaceError(f"{member}: two captures differ.\n  Remove randomness from the build function.")
+        _check_module(space, member)
+
+
+def _check_text(space: Space, member: Architecture) -> None:
+    """An architecture survives its choices, its JSON and its encoding."""
+    if space.architecture(member.choices) != member or Architecture.from_json(member.to_json(), space) != member:
+        raise SpaceError(f"{member}: its JSON gives another architecture.\n  Let the choices alone decide the network.")
+    if space.parse(space.format(member)) != member:
+        raise SpaceError(f"{member}: parse(format(a)) is not a.\n  Mend the formatter or the parser.")
+
+
+def _check_module(space: Space, member: Architecture) -> None:
+    """The module runs forward, and its graph counts its parameters and is the same every time."""
+    module, shape = space.construct(member)
+    graph = member.graph()
+    counted = sum(p.numel() for p in module.parameters())
+    if graph.params > counted:
+        raise SpaceError(
+            f"{member}: {graph.params} parameters captured, {counted} in the module.\n  Register every parameter."
+        )
+    with torch.inference_mode():
+        module.eval()(torch.zeros(2, *shape[1:]))
+    if member.graph().key != graph.key:
+        raise SpaceError(f"{member}: two captures differ.\n  Remove randomness from the build function.")
 
 
 def _check_names(space: Space, member: Architecture, child: Architecture) -> None:
@@ -73,33 +87,48 @@ def _check_names(space: Space, member: Architecture, child: Architecture) -> Non
 
 
 def check_predictor(predictor: AbstractPredictor, graphs: Sequence[Graph], labels: Sequence[float]) -> None:
-    """Check a predictor by fitting it.
+    """Check a predictor by fitting, asking, saving and loading it; its class may be defined anywhere.
 
     Args:
-        predictor: Unfitted; it is fitted here.
+        predictor: Unfitted predictor; it is fitted here.
         graphs: At least 30 graphs of one family.
-        labels: One each.
+        labels: True value of each graph; larger means better.
 
     Raises:
-        PredictorError: the contract is broken.
+        PredictorError: the contract is broken; the message says what was expected and what to do.
+
+    Example:
+        >>> import nasplat
+        >>> from nasplat.predict import CountBaseline
+        >>> space = nasplat.load_space("nasbench201", width=4, cells=1, image=8, channels=1)
+        >>> graphs = [space.sample(seed=i).graph() for i in range(30)]
+        >>> check_predictor(CountBaseline("params"), graphs, [float(g.macs) for g in graphs])
     """
+    name = type(predictor).__name__
     fitted: Any = predictor.fit(graphs, labels)
     if fitted is not predictor:
-        raise PredictorError(f"{type(predictor).__name__}.fit expected to return self.\n  End it with `return self`.")
+        raise PredictorError(f"{name}.fit expected to return self.\n  End it with `return self`.")
+    if not predictor.is_fitted or not hasattr(predictor, "reference_"):
+        raise PredictorError(
+            f"{name}.fit expected to set reference_ (percentiles 0 to 100 of the labels) and fitted_ = True.\n"
+            "  Set both at its end."
+        )
     first, second = predictor.predict(graphs), predictor.predict(graphs)
     if first != second:
-        raise PredictorError(
-            f"{type(predictor).__name__}.predict gives two answers for one graph.\n  Fix its randomness by a seed."
-        )
-    for p in first:
+        raise PredictorError(f"{name}.predict gives two answers for one graph.\n  Fix its randomness by a seed.")
+    _check_answers(name, first)
+    kind = type(predictor.base if isinstance(predictor, Finetuned) else predictor)
+    with tempfile.TemporaryDirectory() as folder:
+        predictor.save(folder)
+        if load(folder, kind).predict(graphs) != first:
+            raise PredictorError(f"{name} answers differently after save and load.\n  Store all it learnt.")
+
+
+def _check_answers(name: str, answers: Sequence[Prediction]) -> None:
+    """Every answer holds a mean inside its interval, or neither and a reason."""
+    for p in answers:
         inside = p.mean is not None and p.low is not None and p.high is not None and p.low <= p.mean <= p.high
         if p.in_support != inside or (not p.in_support and not p.reason):
             raise PredictorError(
-                f"{type(predictor).__name__} expected mean inside its interval, or neither and a reason; got {p}.\n  See Prediction."
-            )
-    with tempfile.TemporaryDirectory() as folder:
-        predictor.save(folder)
-        if load(folder).predict(graphs) != first:
-            raise PredictorError(
-                f"{type(predictor).__name__} answers differently after save and load.\n  Store all it learnt."
+                f"{name} expected mean inside its interval, or neither and a reason; got {p}.\n  See Prediction."
             )

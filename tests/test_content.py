@@ -9,7 +9,8 @@ import pytest
 import nasplat
 from nasplat import content
 from nasplat.errors import ContentError, PredictorError
-from nasplat.predict.contract import trained_on
+from nasplat.predict.abilities import Calibratable
+from nasplat.predict.folder import trained_on
 
 
 @pytest.mark.parametrize("name", content.names("predictors"))
@@ -19,7 +20,7 @@ def test_shipped_predictor_answers_with_interval(name: str) -> None:
     about = trained_on(content.folder("predictors") / name)
     space = nasplat.load_space(about.get("space", "ofa_mobilenetv3"))
     members = [space.sample(seed=i) for i in range(60)]
-    if hasattr(predictor, "calibrate"):  # it knows no unit before some labels of a task are given
+    if isinstance(predictor, Calibratable):  # it knows no unit before some labels of a task are given
         assert not any(a.in_support for a in predictor.predict(members[:3]))
         predictor = predictor.calibrate(members[:20], [float(m.graph().macs) for m in members[:20]])
     answers = predictor.predict(members)

@@ -1,21 +1,37 @@
-"""Graphs and tables in, `Prediction`s out; no predictor sees the name of a space.
+"""Graphs and tables in, predictions out; no predictor sees the name of a space.
 
-prediction.py  what is answered            predictor.py  the contract, folders on disk
-support.py     what was learnt from        conformal.py  intervals
-view.py        a graph as arrays           registry.py   families, loading
-baselines.py   MACs and parameters alone   trees.py      gradient-boosted trees on graph statistics
-encoder.py     views to vectors            contrastive.py pretraining without labels
-fuzzy.py       fuzzy C-means               gennape.py    encoder, clusters, heads
-finetuned.py   a few labels of another family   forest.py  extremely randomised trees
-target.py      labels as normal scores      trunks.py    messages to choose from
-viewstore.py   views on disk              universal.py  percentiles within many families
-zoo.py         ImageNet top-1 under a recipe
+contract.py    what every predictor does           abilities.py   what some do beside, as protocols
+prediction.py  what is answered                     beside.py      latency and top-1 of the same networks
+folder.py      the four files on disk               registry.py    families by name, loading
+count.py       MACs or parameters alone             trees.py       boosted trees on graph statistics
+gennape.py     encoder, clusters, heads             universal.py   percentiles within many families
+aiop.py        adapters of several tasks            zoo.py         ImageNet top-1 under a recipe
+latency.py     milliseconds on one device           finetuned.py   a few labels of another family
 """
 
+from nasplat.predict.aiop import Aiop
 from nasplat.predict.contract import AbstractPredictor
 from nasplat.predict.count import CountBaseline
+from nasplat.predict.finetuned import AbstractTunable
+from nasplat.predict.gennape import Gennape
+from nasplat.predict.latency import LatencyPredictor
 from nasplat.predict.prediction import Prediction
 from nasplat.predict.registry import FAMILIES, load
 from nasplat.predict.trees import Trees
+from nasplat.predict.universal import Universal
+from nasplat.predict.zoo import ModelZoo
 
-__all__ = ["FAMILIES", "AbstractPredictor", "CountBaseline", "Prediction", "Trees", "load"]
+__all__ = [
+    "FAMILIES",
+    "AbstractPredictor",
+    "AbstractTunable",
+    "Aiop",
+    "CountBaseline",
+    "Gennape",
+    "LatencyPredictor",
+    "ModelZoo",
+    "Prediction",
+    "Trees",
+    "Universal",
+    "load",
+]

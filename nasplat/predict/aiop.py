@@ -30,7 +30,7 @@ from nasplat.features.view import View
 from nasplat.learners.conformal import fewest, half_width
 from nasplat.learners.encoder import Batch, Encoder, collate
 from nasplat.learners.support import Support
-from nasplat.predict.contract import AbstractPredictor
+from nasplat.predict.finetuned import AbstractTunable
 from nasplat.predict.gennape import divisor
 
 Matrix = NDArray[np.float64]
@@ -138,7 +138,7 @@ class Process:
         return x.mean(1) + kernel(x, self.known) @ self.dual
 
 
-class Aiop(AbstractPredictor):
+class Aiop(AbstractTunable):
     """One predictor, many tasks; see the module."""
 
     family: ClassVar[str] = "aiop"

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from nasplat.errors import PredictorError
 from nasplat.features.view import View
 from nasplat.learners.conformal import half_width
-from nasplat.predict.contract import AbstractPredictor
+from nasplat.predict.finetuned import AbstractTunable
 
 
-class CountBaseline(AbstractPredictor):
+class CountBaseline(AbstractTunable):
     """label = a + b · quantity, with a conformal interval."""
 
     family: ClassVar[str] = "count"

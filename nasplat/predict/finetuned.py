@@ -11,6 +11,7 @@ the labels that were learnt).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -44,7 +45,31 @@ MOST = 3_000
 """Kernel regressions learn from at most so many labels; more belong into a new fit."""
 
 
-class Finetuned(AbstractPredictor):
+class AbstractTunable(AbstractPredictor):
+    """A predictor that can be fine-tuned; every family of nasplat is one."""
+
+    def finetune(
+        self, items: Sequence[Any], labels: Sequence[float], seed: int = 0, loss: str = "regression"
+    ) -> Finetuned:
+        """Make a new predictor that also knows a few labels of another family; this one stays as it is.
+
+        Args:
+            items: Networks of the target family, see `choose`.
+            labels: Their labels, in any unit; larger means better.
+            seed: Number that decides everything random.
+            loss: What its kernel machines learn: 'regression' (the label), 'ranking' (which of two networks is better) or
+                'both', one after the other.
+
+        Returns:
+            The fine-tuned predictor.
+
+        Raises:
+            PredictorError: fewer than 10 labels, more than 3,000, or not one per item; an unknown loss.
+        """
+        return Finetuned(deepcopy(self), loss=loss, seed=seed).fit(items, labels)
+
+
+class Finetuned(AbstractTunable):
     """Kernel machines and forests on what a base predictor sees, weighted by how well they rank labels they were not shown."""
 
     family: ClassVar[str] = "finetuned"

@@ -30,7 +30,8 @@ from nasplat.learners.flat_trees import FlatTrees
 from nasplat.learners.forest import grow_forest
 from nasplat.learners.normal_scores import NormalScores
 from nasplat.learners.support import Support
-from nasplat.predict.contract import AbstractPredictor, counted
+from nasplat.predict.contract import counted
+from nasplat.predict.finetuned import AbstractTunable
 
 Progress = Callable[[int, int, str], None]
 HEAD = 32
@@ -71,7 +72,7 @@ class Heads(nn.Module):
         return mean, (membership * (answers - mean[:, None]).square()).sum(1).clamp_min(0).sqrt()
 
 
-class Gennape(AbstractPredictor):
+class Gennape(AbstractTunable):
     """Contrastive encoder, fuzzy ensemble of heads, target scaled by FLOPs."""
 
     family: ClassVar[str] = "gennape"

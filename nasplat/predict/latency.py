@@ -20,7 +20,7 @@ from nasplat.features.view import View
 from nasplat.features.work import KINDS, TERMS
 from nasplat.learners.boosted import Boosted, BoostedSettings, grow_boosted
 from nasplat.learners.conformal import fewest, half_width
-from nasplat.predict.contract import AbstractPredictor
+from nasplat.predict.finetuned import AbstractTunable
 from nasplat.tables.metrics import kendall_tau
 
 Matrix = NDArray[np.float64]
@@ -36,7 +36,7 @@ FOREIGN = 0.1
 """Share of work, or of calls, that operations of a kind never timed may have."""
 
 
-class LatencyPredictor(AbstractPredictor):
+class LatencyPredictor(AbstractTunable):
     """Milliseconds of a forward pass on the device that the labels come from; smaller is better, and ranks first."""
 
     family: ClassVar[str] = "latency"

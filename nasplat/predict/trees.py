@@ -17,12 +17,12 @@ from nasplat.features.view import View
 from nasplat.learners.boosted import Boosted, BoostedSettings, grow_boosted
 from nasplat.learners.conformal import fewest, half_width
 from nasplat.learners.support import Support
-from nasplat.predict.contract import AbstractPredictor
+from nasplat.predict.finetuned import AbstractTunable
 
 Matrix = NDArray[np.float64]
 
 
-class Trees(AbstractPredictor):
+class Trees(AbstractTunable):
     """An ensemble of boosted trees, each grown on another resampling."""
 
     family: ClassVar[str] = "trees"

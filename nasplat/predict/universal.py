@@ -33,7 +33,8 @@ from nasplat.learners.flat_trees import FlatTrees
 from nasplat.learners.forest import grow_forest
 from nasplat.learners.normal_scores import NormalScores
 from nasplat.learners.support import Support
-from nasplat.predict.contract import AbstractPredictor, counted
+from nasplat.predict.contract import counted
+from nasplat.predict.finetuned import AbstractTunable
 from nasplat.predict.gennape import Heads
 from nasplat.predict.prediction import Prediction
 
@@ -51,7 +52,7 @@ CUT = 4.0
 """Standard deviations beyond which a relative feature says no more."""
 
 
-class Universal(AbstractPredictor):
+class Universal(AbstractTunable):
     """Percentile within a family; see the module."""
 
     family: ClassVar[str] = "universal"

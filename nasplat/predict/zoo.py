@@ -22,7 +22,8 @@ from nasplat.learners.conformal import fewest, half_width
 from nasplat.learners.flat_trees import FlatTrees
 from nasplat.learners.forest import grow_forest
 from nasplat.learners.support import Support
-from nasplat.predict.contract import AbstractPredictor, counted
+from nasplat.predict.contract import counted
+from nasplat.predict.finetuned import AbstractTunable
 
 Matrix = NDArray[np.float64]
 SOURCES = ("in1k", "in22k", "web")
@@ -56,7 +57,7 @@ def _tag(recipe: str) -> str:
     return re.sub(r"_?r?\d{3}$", "", recipe)
 
 
-class ModelZoo(AbstractPredictor):
+class ModelZoo(AbstractTunable):
     """Top-1 in percent of ImageNet-sized classifiers under a recipe."""
 
     family: ClassVar[str] = "zoo"

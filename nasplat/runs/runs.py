@@ -25,7 +25,8 @@ import torch
 from nasplat import __version__, content
 from nasplat.errors import SearchError
 from nasplat.inputs import capture, load_predictor, resolve
-from nasplat.predict.contract import trained_on
+from nasplat.predict.abilities import ComparesWithin
+from nasplat.predict.folder import trained_on
 from nasplat.predict.latency import LatencyPredictor
 from nasplat.predict.registry import load
 from nasplat.probes.conditions import Conditions, cache, device_name
@@ -129,7 +130,7 @@ def guided(name: str, at: dict[str, Any] | None, space: Space, seed: int) -> Pre
         seed: Of the random architectures.
     """
     predictor = load_predictor(name)
-    if hasattr(predictor, "against"):
+    if isinstance(predictor, ComparesWithin):
         predictor = compared(predictor, space.with_presets(**at) if at else space, seed)
     return Predicted(predictor, at)
 

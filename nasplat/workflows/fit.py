@@ -15,6 +15,7 @@ from typing import Any, cast
 from nasplat.errors import TableError
 from nasplat.features.view import View, view
 from nasplat.frontends import collect_rarely
+from nasplat.predict.abilities import ChoosesLabels, HasEncoder
 from nasplat.predict.contract import AbstractPredictor
 from nasplat.predict.registry import make
 from nasplat.searchspace import Architecture
@@ -146,7 +147,7 @@ def split(data: Labelled, seed: int, shares: tuple[float, float] = (0.8, 0.1)) -
     return train, decide, test
 
 
-def few(data: Labelled, n: int, seed: int, chooser: AbstractPredictor | None = None) -> tuple[Labelled, Labelled]:
+def few(data: Labelled, n: int, seed: int, chooser: ChoosesLabels | None = None) -> tuple[Labelled, Labelled]:
     """A few rows, and the rest: random ones, the same for every predictor, or those that a predictor would have labelled."""
     order = list(range(len(data.labels)))
     random.Random(f"few {seed}").shuffle(order)
@@ -276,7 +277,7 @@ def fit_tasks(
     Raises:
         TableError: fewer than 60 distinct networks of a task, or a predictor without an encoder.
     """
-    if not hasattr(encoder, "encoder_"):
+    if not isinstance(encoder, HasEncoder):
         raise TableError(
             f"expected a predictor with an encoder, got family {encoder.family!r}.\n  Use gennape-nb101 or base."
         )

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from nasplat.errors import SearchError
+from nasplat.predict.abilities import Finetunable
 from nasplat.predict.contract import AbstractPredictor
 from nasplat.searchspace import Architecture, Space
 from nasplat.study import AbstractObjective, Limits
@@ -46,7 +47,7 @@ class Quality:
 def learn_quality(
     space: Space,
     objective: AbstractObjective,
-    base: AbstractPredictor,
+    base: Finetunable,
     folder: Path,
     n: int = 40,
     limits: Mapping[Any, float] | None = None,

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from nasplat.errors import InputError
 from nasplat.inputs import capture, load_predictor
 from nasplat.predict import Prediction
+from nasplat.predict.abilities import Calibratable, ComparesWithin
+from nasplat.predict.beside import ImageNetTop1
 from nasplat.predict.contract import AbstractPredictor
 from nasplat.searchspace import Architecture, Space, load_space
 from nasplat.tables.table import Table
@@ -71,25 +73,25 @@ def score(
     """
     loaded = load_predictor(predictor) if isinstance(predictor, str) else predictor
     if against is not None:
-        if not hasattr(loaded, "against"):
+        if not isinstance(loaded, ComparesWithin):
             raise InputError(
                 f"expected a universal predictor beside against, got family {loaded.family!r}.\n  Use 'base'."
             )
         loaded = compared(loaded, against, seed)
     if recipe is not None:
-        if loaded.zoo is None:
+        if not any(isinstance(b, ImageNetTop1) for b in loaded.beside):
             raise InputError(
                 f"expected a universal predictor beside recipe, got family {loaded.family!r}.\n  Use 'base'."
             )
         loaded = copy(loaded)
-        loaded.zoo = cast(Any, loaded.zoo).under(recipe)
+        loaded.beside = tuple(b.under(recipe) if isinstance(b, ImageNetTop1) else b for b in loaded.beside)
     if known is not None:
-        if not hasattr(loaded, "calibrate"):
+        if not isinstance(loaded, Calibratable):
             raise InputError(
                 f"expected a predictor with adapters beside labelled networks, got family {loaded.family!r}.\n"
                 "  Use family aiop."
             )
-        loaded = cast(Any, loaded).calibrate([a.canonical().graph() for a in known.architectures], known.labels)
+        loaded = loaded.calibrate([a.canonical().graph() for a in known.architectures], known.labels)
         loaded.metric = known.metric
     graphs = [capture(item, example_input) for item in items]
     answers = loaded.predict(graphs) if graphs else []
