@@ -26,7 +26,16 @@ from .inputs import capture as capture
 from .inputs import load_predictor as load_predictor
 from .inputs import load_table as load_table
 from .inputs import load_task as load_task
+from .predict import AbstractPredictor as AbstractPredictor
+from .predict import AbstractTunable as AbstractTunable
+from .predict import Aiop as Aiop
+from .predict import CountBaseline as CountBaseline
+from .predict import Gennape as Gennape
+from .predict import LatencyPredictor as LatencyPredictor
+from .predict import ModelZoo as ModelZoo
 from .predict import Prediction as Prediction
+from .predict import Trees as Trees
+from .predict import Universal as Universal
 from .probes import measure as measure
 from .probes import proxies as proxies
 from .runs import write_report as write_report
