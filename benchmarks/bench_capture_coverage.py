@@ -31,7 +31,8 @@ from torch.utils._pytree import tree_flatten, tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
 import nasplat
-from nasplat.frontends.torch_capture import as_example, unpack
+from nasplat.frontends.calls import unpack
+from nasplat.frontends.examples import as_example
 from nasplat.graph import Graph
 from nasplat.graph.cost import node_macs
 from nasplat.runs.runs import hardware, versions

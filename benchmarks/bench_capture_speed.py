@@ -28,8 +28,8 @@ from torch.fx.passes.shape_prop import ShapeProp
 from torch.utils._pytree import tree_map_only
 
 import nasplat
-from nasplat.frontends import recorder
-from nasplat.frontends.torch_capture import as_example
+from nasplat.frontends import outcomes
+from nasplat.frontends.examples import as_example
 from nasplat.runs.runs import hardware, versions
 
 OUT = Path(__file__).parent / "results" / "capture_speed.csv"
@@ -110,8 +110,8 @@ def timed(tracer: str, family: str, name: str) -> tuple[float, str]:
         module = module.to_empty(device="cpu")
         for t in [*module.parameters(), *module.buffers()]:
             t.data = torch.zeros_like(t)
-    recorder._NODES.clear()  # what the last tracer learnt about operators
-    recorder._LAYOUTS.clear()
+    outcomes.NODES.clear()  # what the last tracer learnt about operators
+    outcomes.LAYOUTS.clear()
     signal.alarm(LIMIT)
     start = time.perf_counter()
     try:

@@ -22,8 +22,8 @@ from typing import Any
 import torch
 
 import nasplat
-from nasplat.frontends import collect_rarely, recorder
-from nasplat.frontends.block import _TEMPLATES
+from nasplat.frontends import collect_rarely, outcomes
+from nasplat.frontends.block import _TEMPLATES, SIGNATURE
 from nasplat.frontends.pasting import SEGMENTS
 from nasplat.frontends.torch_capture import capture_module
 from nasplat.runs.runs import hardware, versions
@@ -81,11 +81,11 @@ def alone(space: Any, sample: list[Any]) -> tuple[float, list[str]]:
     keys = []
     start = time.perf_counter()
     for architecture in sample:
-        recorder._NODES.clear()
+        outcomes.NODES.clear()
         SEGMENTS.clear()
         module, shape = space.construct(architecture)
         for part in module.modules():
-            part.__dict__.pop(recorder.SIGNATURE, None)
+            part.__dict__.pop(SIGNATURE, None)
         keys.append(capture_module(module, shape, program=False))
     seconds = (time.perf_counter() - start) / len(sample)
     return seconds, [g.key for g in keys]
@@ -97,7 +97,7 @@ def without_blocks(space: Any, sample: list[Any]) -> float:
     for architecture in sample:
         module, shape = space.construct(architecture, initialised=False)
         for part in module.modules():
-            part.__dict__.pop(recorder.SIGNATURE, None)
+            part.__dict__.pop(SIGNATURE, None)
         capture_module(module, shape, program=False)
     return (time.perf_counter() - start) / len(sample)
 

@@ -1,12 +1,17 @@
 """Networks become graphs, and graphs become networks again.
 
-torch_capture.py   any module -> Graph, rung by rung   recorder.py        what a forward pass does, as nodes
-calls.py           one operator call and its arguments torch_ops.py       framework operators -> vocabulary
-bounded.py         outputs whose size depends on data  python_exits.py    Python ways out of a tensor
-block.py           parts that are constructed once     pasting.py         parts that are recorded once
-program_writer.py  calls -> Program                    rebuild.py         Program + weights -> module
-onnx_file.py       ONNX files -> Graph                 onnx_reader.py, onnx_ops.py   its parts
-published_files.py published computation graphs -> Graph   digest.py      hashes of what was captured
+Torch modules   torch_capture.py   any module -> Graph, rung by rung     recorder.py      one forward pass -> nodes
+  what a        parts.py           names of modules and weights          tape.py          nodes, edges and notes
+  recorder      origins.py         which node made a tensor              values.py        known values, and guesses
+  knows         outcomes.py        what an operator call does            bounded.py       sizes that depend on data
+                calls.py           one call and its arguments            places.py        lines of the network's code
+                torch_ops.py       framework operators -> vocabulary     torch_names.py   its table of names
+  around it     examples.py        example inputs                        module_state.py  a module is left as it was
+                block.py           parts that are constructed once       pasting.py       parts that are recorded once
+                python_exits.py    Python's ways out of a tensor         digest.py        hashes of constants
+Programs        program_writer.py  calls -> Program                      rebuild.py       Program + weights -> module
+ONNX            onnx_file.py       ONNX files -> Graph                   onnx_reader.py, onnx_ops.py   its parts
+Publications    published_files.py published computation graphs -> Graph
 """
 
 from nasplat.frontends.block import block

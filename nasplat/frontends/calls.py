@@ -1,4 +1,4 @@
-"""One operator call, apart from any network: what its schema says, what it does with given layouts, and walks over its arguments."""
+"""One operator call, apart from any network: what its schema says, and walks over the tensors among its arguments."""
 
 from __future__ import annotations
 
@@ -8,18 +8,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nasplat.graph.columns import Attributes, Shape
-
 META = torch.device("meta")
 CPU = torch.device("cpu")
 
+_MISSING = object()
+
 
 class Operator:
-    """What the schema of an overload says."""
+    """What the schema of an operator's overload says, read once per process."""
 
     __slots__ = ("arguments", "composite", "creates", "device_at", "in_place", "name", "packet", "scalar", "writes")
 
     def __init__(self, func: Any) -> None:
+        """Read the schema of an overload.
+
+        Args:
+            func: The overload that torch dispatches, such as `torch.ops.aten.relu.default`.
+        """
         schema = func._schema
         self.packet = func._overloadpacket.__name__
         self.writes = bool(schema.is_mutable)
@@ -40,7 +45,17 @@ class Operator:
         self.device_at = names.index("device") if "device" in names else None
 
     def on(self, device: torch.device, args: Any, kwargs: Any, force: bool = False) -> tuple[Any, Any]:
-        """The call with its device argument, where it has one, replaced."""
+        """Replace the call's device argument, where the operator has one.
+
+        Args:
+            device: Device to put in its place.
+            args: Positional arguments of the call.
+            kwargs: Keyword arguments of the call.
+            force: Name the device also where the call left it to torch's default.
+
+        Returns:
+            (args, kwargs) of the call on that device; the given ones where nothing changes.
+        """
         if self.device_at is None:
             return args, kwargs
         if self.device_at < len(args):
@@ -51,120 +66,17 @@ class Operator:
         return args, kwargs
 
 
-_MISSING = object()
-
-
-class Known:
-    """Op, attributes and outputs of a call seen before."""
-
-    __slots__ = ("attributes", "is_alias", "itemsize", "layouts", "op", "shapes", "single")
-
-    def __init__(
-        self, op: str, attributes: Attributes, outputs: list[Tensor], is_alias: bool, layouts: Any, single: bool
-    ) -> None:
-        self.op, self.attributes, self.is_alias, self.layouts, self.single = op, attributes, is_alias, layouts, single
-        self.shapes: tuple[Shape, ...] = tuple(tuple(t.shape) for t in outputs)
-        self.itemsize = outputs[0].element_size() if outputs else 4
-
-
-def empty(shape: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype, is_result: bool = False) -> Tensor:
-    """A meta tensor, unseen by the recorder.
+def arguments_by_name(operator: Operator, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Give the arguments of a call the names that the operator's schema has for them.
 
     Args:
-        shape: Of the tensor.
-        stride: Of the tensor.
-        dtype: Of the tensor.
-        is_result: Made like an operator's result; else no inference tensor, so that views of it may be views of a parameter.
+        operator: The operator that is called.
+        args: Positional arguments of the call.
+        kwargs: Keyword arguments of the call.
+
+    Returns:
+        Arguments by name; those that are None or equal to their default are left out.
     """
-    with torch._C._DisableTorchDispatch():
-        if is_result:
-            return torch.empty_strided(shape, stride, dtype=dtype, device=META)
-        with torch.inference_mode(False):
-            return torch.empty_strided(shape, stride, dtype=dtype, device=META)
-
-
-ELEMENTWISE = frozenset(
-    "relu gelu silu sigmoid tanh hardswish hardsigmoid relu6 elu leaky_relu add sub mul div neg exp sqrt rsqrt softplus erf abs".split()
-)
-
-
-NORMS = frozenset({"batch_norm", "layer_norm", "group_norm", "softmax", "log_softmax"})
-
-
-def is_like_first(name: str, flat: list[Tensor], args: Any, kwargs: Any) -> bool:
-    """True where a call returns what its first operand looks like: floats, dense, operands of one layout or smaller.
-
-    Torch's own rules for these are Python, and would be most of the time of a capture.
-    """
-    first = flat[0] if flat else None
-    if first is None or args[0] is not first or not first.is_floating_point() or kwargs.get("dtype") is not None:
-        return False
-    contiguous = first.is_contiguous()
-    if name in NORMS:
-        return contiguous and not any(isinstance(a, torch.dtype) for a in args)
-    if name not in ELEMENTWISE or not (
-        contiguous or (first.dim() == 4 and first.is_contiguous(memory_format=torch.channels_last))
-    ):
-        return False
-    for t in flat[1:]:
-        if t.dtype != first.dtype:
-            return False
-        if t.shape == first.shape and t.stride() == first.stride():
-            continue
-        if not contiguous or t.dim() > first.dim():
-            return False
-        if any(mine not in (1, theirs) for mine, theirs in zip(reversed(t.shape), reversed(first.shape), strict=False)):
-            return False
-    others = [*args, *kwargs.values()]
-    return all(isinstance(a, Tensor | bool | int | float | str) or a is None for a in others)
-
-
-def gather(values: Any, into: list[Tensor]) -> None:
-    """Tensors of nested arguments, in order."""
-    for value in values:
-        if isinstance(value, Tensor):
-            into.append(value)
-        elif isinstance(value, list | tuple):
-            gather(value, into)
-
-
-def tensors_of(args: Any, kwargs: Any) -> list[Tensor]:
-    found: list[Tensor] = []
-    gather(args, found)
-    gather(kwargs.values(), found)
-    return found
-
-
-def map_tensors(value: Any, f: Callable[[Tensor], Any]) -> Any:
-    if isinstance(value, Tensor):
-        return f(value)
-    if isinstance(value, list):
-        return [map_tensors(v, f) for v in value]
-    if isinstance(value, tuple):
-        return tuple(map_tensors(v, f) for v in value)
-    return value
-
-
-def swap(value: Any, f: Callable[[Tensor], Tensor]) -> Any:
-    """Arguments with every tensor replaced."""
-    if isinstance(value, dict):
-        return {k: map_tensors(v, f) for k, v in value.items()}
-    return map_tensors(value, f)
-
-
-def frozen(value: Any) -> Any:
-    """Hashable form of arguments: layouts for tensors; True, 1 and 1.0 told apart."""
-    if isinstance(value, Tensor):
-        return (value.shape, value.stride(), value.dtype)
-    if isinstance(value, list | tuple):
-        return tuple([frozen(v) for v in value])
-    if isinstance(value, dict):
-        return tuple([(k, frozen(v)) for k, v in value.items()]) if value else ()
-    return (type(value), value) if isinstance(value, bool | float) else value
-
-
-def named(operator: Operator, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Arguments by their names in the schema; those equal to their default left out."""
     found: dict[str, Any] = {}
     for position, (name, default, _) in enumerate(operator.arguments):
         value = args[position] if position < len(args) else kwargs.get(name, default)
@@ -177,7 +89,7 @@ def named(operator: Operator, args: Sequence[Any], kwargs: dict[str, Any]) -> di
 
 
 def _is_equal(value: Any, default: Any) -> bool:
-    """True also for 1 and 1.0."""
+    """Whether a value equals its default; 1 and 1.0 are equal, 1 and True are not."""
     numbers = isinstance(value, int | float) and isinstance(default, int | float)
     return (
         (numbers or type(value) is type(default))
@@ -186,15 +98,148 @@ def _is_equal(value: Any, default: Any) -> bool:
     )
 
 
-def shares(outputs: list[Tensor], inputs: list[Tensor], twin: Callable[[Tensor], Tensor]) -> bool:
-    if not outputs or not inputs:
-        return False
-    try:
-        storages = {twin(t).untyped_storage()._cdata for t in inputs}
-        return any(t.untyped_storage()._cdata in storages for t in outputs)
-    except NotImplementedError:  # sparse and nested tensors have no storage
-        return False
+def empty(shape: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype, is_result: bool = False) -> Tensor:
+    """Make a meta tensor without the running recorder seeing it.
+
+    Args:
+        shape: Size of every axis.
+        stride: Elements between neighbours along every axis.
+        dtype: Type of the elements.
+        is_result: Make the tensor as an operator's result is made. Otherwise it is no inference tensor, so that views
+            of it may be views of a parameter.
+
+    Returns:
+        A tensor without values.
+    """
+    with torch._C._DisableTorchDispatch():
+        if is_result:
+            return torch.empty_strided(shape, stride, dtype=dtype, device=META)
+        with torch.inference_mode(False):
+            return torch.empty_strided(shape, stride, dtype=dtype, device=META)
+
+
+# -- walks over arguments and results ----------------------------------------------------------------------------------
+
+
+def gather(values: Any, into: list[Tensor]) -> None:
+    """Collect the tensors of nested lists and tuples, in order.
+
+    Args:
+        values: Arguments or results of a call.
+        into: List to which the tensors are appended.
+    """
+    for value in values:
+        if isinstance(value, Tensor):
+            into.append(value)
+        elif isinstance(value, list | tuple):
+            gather(value, into)
+
+
+def tensors_of(args: Any, kwargs: Any) -> list[Tensor]:
+    """Collect the tensors of a call's arguments, positional ones first.
+
+    Args:
+        args: Positional arguments of the call.
+        kwargs: Keyword arguments of the call.
+
+    Returns:
+        The tensors in order, a tensor that is passed twice twice.
+    """
+    found: list[Tensor] = []
+    gather(args, found)
+    gather(kwargs.values(), found)
+    return found
+
+
+def map_tensors(value: Any, f: Callable[[Tensor], Any]) -> Any:
+    """Replace every tensor of a nested value.
+
+    Args:
+        value: A tensor, a list or tuple that holds some, or any other value.
+        f: Gives the replacement of one tensor.
+
+    Returns:
+        The same structure with the replacements; other values as they are.
+    """
+    if isinstance(value, Tensor):
+        return f(value)
+    if isinstance(value, list):
+        return [map_tensors(v, f) for v in value]
+    if isinstance(value, tuple):
+        return tuple(map_tensors(v, f) for v in value)
+    return value
+
+
+def swap(value: Any, f: Callable[[Tensor], Tensor]) -> Any:
+    """Replace every tensor of a call's arguments.
+
+    Args:
+        value: Positional arguments, or a dict of keyword arguments.
+        f: Gives the replacement of one tensor.
+
+    Returns:
+        Arguments of the same structure.
+    """
+    if isinstance(value, dict):
+        return {k: map_tensors(v, f) for k, v in value.items()}
+    return map_tensors(value, f)
+
+
+def frozen(value: Any) -> Any:
+    """Make a hashable key of arguments, in which a tensor counts by its layout alone.
+
+    Args:
+        value: Positional arguments, a dict of keyword arguments, or one of them.
+
+    Returns:
+        Equal for calls that do the same; True, 1 and 1.0 are told apart. It cannot be hashed where an argument cannot.
+    """
+    if isinstance(value, Tensor):
+        return (value.shape, value.stride(), value.dtype)
+    if isinstance(value, list | tuple):
+        return tuple([frozen(v) for v in value])
+    if isinstance(value, dict):
+        return tuple([(k, frozen(v)) for k, v in value.items()]) if value else ()
+    return (type(value), value) if isinstance(value, bool | float) else value
+
+
+def unpack(result: Any) -> Any:
+    """Turn the dataclass-like outputs of a network, such as those of transformers, into dicts.
+
+    Args:
+        result: What a forward pass returned.
+
+    Returns:
+        Nested dicts, lists and tuples; fields that are None are left out.
+    """
+    if isinstance(result, dict):
+        return {k: unpack(v) for k, v in result.items()}
+    if hasattr(result, "__dataclass_fields__") and not isinstance(result, Tensor):
+        return {k: unpack(getattr(result, k)) for k in result.__dataclass_fields__ if getattr(result, k) is not None}
+    if type(result) in {list, tuple}:
+        return type(result)(unpack(v) for v in result)
+    return result
 
 
 def is_fake(tensor: Tensor) -> bool:
+    """Tell whether a tensor is one of torch's fake tensors, which claim a device and hold no values.
+
+    Args:
+        tensor: Any tensor, of a subclass too.
+
+    Returns:
+        True for fake tensors.
+    """
     return type(tensor).__name__ == "FakeTensor"
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """Name a type as graphs and programs write it.
+
+    Args:
+        dtype: A type of torch, such as `torch.float32`.
+
+    Returns:
+        The name without 'torch.', such as 'float32'.
+    """
+    return str(dtype).removeprefix("torch.")

@@ -1,47 +1,34 @@
-"""A recorder's calls become a Program: tensors become registers, weights by name and constants; numbers that follow the batch
-are found by comparing two runs on different batches.
+"""A recorder's calls become a Program: its tensors become registers, weights by name, and constants.
+
+Numbers that follow the batch are found by comparing two runs on different batches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten
 
-from nasplat.frontends.calls import META
+from nasplat.frontends.calls import dtype_name, tensors_of, unpack
 from nasplat.frontends.recorder import Recorder
-from nasplat.frontends.torch_ops import dtype_name
 from nasplat.graph.program import Call, Constant, Program
-
-
-def with_batch(example: Any) -> Any:
-    """The example with one more sample in every tensor whose first axis is as long as that of the first; None without batch."""
-    leaves, spec = tree_flatten(example)
-    tensors = [t for t in leaves if isinstance(t, Tensor)]
-    if not tensors or not tensors[0].dim():
-        return None
-    batch = tensors[0].shape[0]
-
-    def longer(t: Any) -> Any:
-        if isinstance(t, Tensor) and t.dim() and t.shape[0] == batch:
-            if t.device.type != "meta":
-                return torch.cat([t, t[:1]])
-            return torch.empty((batch + 1, *t.shape[1:]), dtype=t.dtype, device=META)
-        return t
-
-    return tree_unflatten([longer(t) for t in leaves], spec)
-
 
 BAKED = 1_000_000
 """Buffers that no state dict holds are kept in the program up to this many elements."""
 
 
 def depends_on_batch(recorder: Recorder) -> bool:
-    """True when a call holds numbers or constants that could follow the batch."""
+    """Tell whether a run's calls hold numbers or constants that could follow the batch.
+
+    Args:
+        recorder: The recorder after the run.
+
+    Returns:
+        False only where the program is certain to fit every batch.
+    """
     return any(
         func._overloadpacket.__name__ in _SHAPED
         or any(isinstance(t, Tensor) and recorder.snapshots.get(id(t)) is not None for t in args)
@@ -50,17 +37,32 @@ def depends_on_batch(recorder: Recorder) -> bool:
 
 
 def is_same_program(recorder: Recorder, other: Recorder) -> bool:
-    """True when two runs made the same calls, arguments aside."""
+    """Tell whether two runs made the same calls, arguments aside.
+
+    Args:
+        recorder: The recorder of the first run.
+        other: The recorder of a run on another batch.
+
+    Returns:
+        True where the operators are the same, in the same order.
+    """
     return [c[0] for c in recorder.calls or ()] == [c[0] for c in other.calls or ()]
 
 
 _SHAPED = frozenset(
-    "view reshape _unsafe_view expand repeat unflatten as_strided new_zeros new_ones new_empty new_full zeros ones full empty arange "
-    "split split_with_sizes slice narrow cat repeat_interleave index embedding tile broadcast_to new_empty_strided".split()
+    "view reshape _unsafe_view expand repeat unflatten as_strided new_zeros new_ones new_empty new_full zeros ones "
+    "full empty arange split split_with_sizes slice narrow cat repeat_interleave index embedding tile broadcast_to "
+    "new_empty_strided".split()
 )
+"""Operators whose arguments are sizes or positions."""
 
 
 class _Writer:
+    """Turns the arguments and results of calls into data."""
+
+    other: Recorder | None = None
+    """The recorder of the run on another batch."""
+
     def __init__(self, recorder: Recorder, batch: int) -> None:
         self.recorder = recorder
         self.batch = batch
@@ -68,8 +70,10 @@ class _Writer:
         self.constants: list[Constant] = []
         self.constant: dict[int, int] = {}
         self.fixed = ""
+        """Why the program fits no other batch; '' where it does."""
 
     def new(self, tensor: Tensor) -> int:
+        """The register of a tensor that is met for the first time."""
         number = self.register[id(tensor)] = len(self.register)
         return number
 
@@ -101,20 +105,20 @@ class _Writer:
             return ("format", str(a).removeprefix("torch."))
         if isinstance(a, torch.layout):
             return None
-        r.notes.setdefault(f"an argument of type {type(a).__name__} cannot be kept in a program")
+        r.tape.notes.setdefault(f"an argument of type {type(a).__name__} cannot be kept in a program")
         raise _Unkept(type(a).__name__)
 
     def _tensor(self, a: Tensor, b: Any) -> Any:
-        r = self.recorder
+        r, parts = self.recorder, self.recorder.parts
         while id(a) in r.same:
             a = r.same[id(a)]
         if id(a) in self.register:
             return ("reg", self.register[id(a)])
-        if id(a) in r.names:
-            return ("weight", r.names[id(a)])
-        is_kept = id(a) in r.buffers and r.buffers[id(a)] in r.unsaved and a.device.type == "cpu" and a.numel() <= BAKED
-        if id(a) in r.buffers and not is_kept:
-            return ("weight", r.buffers[id(a)])
+        if id(a) in parts.names:
+            return ("weight", parts.names[id(a)])
+        buffer = parts.buffers.get(id(a))
+        if buffer is not None and not (buffer in parts.unsaved and a.device.type == "cpu" and a.numel() <= BAKED):
+            return ("weight", buffer)
         snapshot = r.snapshots.get(id(a), a)
         if snapshot.device.type == "meta":
             if snapshot.numel():
@@ -127,8 +131,6 @@ class _Writer:
             self.constant[id(a)] = len(self.constants)
             self.constants.append(self._constant(snapshot, other))
         return ("const", self.constant[id(a)])
-
-    other: Recorder | None = None
 
     def _constant(self, a: Tensor, b: Tensor) -> Constant:
         tiled: list[int] = []
@@ -157,20 +159,19 @@ class _Unkept(Exception):
     """Something that cannot be written down as data."""
 
 
-def write(recorder: Recorder, result: Any, other: Any, example: Any) -> Program | None:
-    """The program of a recorded run.
+def write_program(recorder: Recorder, result: Any, other: Any, example: Any) -> Program | None:
+    """Write the program of a recorded run.
 
     Args:
-        recorder: After the run.
+        recorder: The recorder after the run, which has kept its calls.
         result: What the module returned.
-        other: (recorder, result) of a run on one more sample, an exception of it, or None where the batch plays no part.
+        other: (recorder, result) of a run on one more sample, the exception that run raised, or None where the batch
+            plays no part.
         example: What the module was given.
 
     Returns:
-        The program, or None where a call holds something that is no data (the graph's notes tell).
+        The program, or None where a call holds something that is no data (the recorder's notes then tell).
     """
-    from nasplat.frontends.torch_capture import unpack
-
     calls = recorder.calls or []
     tensors = [t for t in tree_flatten(example)[0] if isinstance(t, Tensor)]
     writer = _Writer(recorder, tensors[0].shape[0] if tensors and tensors[0].dim() else 1)
@@ -182,24 +183,27 @@ def write(recorder: Recorder, result: Any, other: Any, example: Any) -> Program 
     elif other is not None:
         writer.fixed = f"another batch raised: {str(other).splitlines()[0]}"
     inputs = tuple(writer.new(t) for t in recorder.inputs)
-    written = []
     try:
-        for (func, args, kwargs, made), (_, args2, kwargs2, _) in zip(calls, others, strict=True):
-            n = max(len(args), len(args2))  # a trailing argument that equals its default is not passed
-            pairs = zip(_whole(func, args, n), _whole(func, args2, n), strict=True)
-            arguments = tuple(writer.value(a, b) for a, b in pairs)
-            named = tuple((k, writer.value(v, kwargs2.get(k, v))) for k, v in kwargs.items())
-            results = tuple(
-                writer.register.get(id(t), -1) if id(t) in writer.register else writer.new(t) for t in _tensors(made)
-            )
-            written.append(
-                Call(f"{func._schema.name.replace('::', '.')}.{func._overloadname}", arguments, named, results)
-            )
+        written = tuple(_call(writer, mine, theirs) for mine, theirs in zip(calls, others, strict=True))
         outputs = _structure(unpack(result), writer)
     except _Unkept as err:
-        recorder.notes.setdefault(f"no program: {err}")
+        recorder.tape.notes.setdefault(f"no program: {err}")
         return None
-    return Program(inputs, tuple(written), outputs, tuple(writer.constants), writer.batch, writer.fixed)
+    return Program(inputs, written, outputs, tuple(writer.constants), writer.batch, writer.fixed)
+
+
+def _call(writer: _Writer, mine: Any, theirs: Any) -> Call:
+    """One call as data; `theirs` is its counterpart in the other run, or the same call again."""
+    func, args, kwargs, made = mine
+    _, args2, kwargs2, _ = theirs
+    n = max(len(args), len(args2))  # a trailing argument that equals its default is not passed
+    pairs = zip(_whole(func, args, n), _whole(func, args2, n), strict=True)
+    arguments = tuple(writer.value(a, b) for a, b in pairs)
+    by_name = tuple((k, writer.value(v, kwargs2.get(k, v))) for k, v in kwargs.items())
+    results = tuple(
+        writer.register[id(t)] if id(t) in writer.register else writer.new(t) for t in tensors_of((made,), {})
+    )
+    return Call(f"{func._schema.name.replace('::', '.')}.{func._overloadname}", arguments, by_name, results)
 
 
 def _whole(func: Any, args: Any, n: int) -> tuple[Any, ...]:
@@ -209,15 +213,8 @@ def _whole(func: Any, args: Any, n: int) -> tuple[Any, ...]:
     return (*args, *(a.default_value for a in func._schema.arguments[len(args) : n]))
 
 
-def _tensors(made: Any) -> Iterator[Tensor]:
-    if isinstance(made, Tensor):
-        yield made
-    elif isinstance(made, list | tuple):
-        for m in made:
-            yield from _tensors(m)
-
-
 def _structure(result: Any, writer: _Writer) -> Any:
+    """What a network returned, every tensor replaced by where it is found."""
     if isinstance(result, dict):
         return {str(k): _structure(v, writer) for k, v in result.items()}
     if isinstance(result, list | tuple):

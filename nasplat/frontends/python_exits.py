@@ -1,6 +1,6 @@
 """Python ways out of a tensor (`.numpy()`, `.tolist()`, `in`, packed sequences) answered while a capture runs.
 
-The dispatch mode never sees them, and they fail on meta tensors. Answers are the true values where the recorder knows them, else
+The dispatch mode never sees them, and they fail on meta tensors. Answers are the true values where they are known, else
 guesses, noted like every guess.
 """
 
@@ -14,18 +14,20 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import _disable_current_modes
 
-from nasplat.frontends.recorder import Recorder
+from nasplat.frontends.values import Values
 
 
 class Escapes(TorchFunctionMode):
-    """To be entered outside a `Recorder`."""
+    """Answers calls that leave torch; to be entered outside a `Recorder`."""
 
-    def __init__(self, recorder: Recorder) -> None:
-        """Args:
-        recorder: Knows the values that can be known.
+    def __init__(self, values: Values) -> None:
+        """Prepare the answers of one capture.
+
+        Args:
+            values: Values that are known to the recorder, and guesses for the others.
         """
         super().__init__()
-        self.recorder = recorder
+        self.values = values
         self.answers: dict[Any, Callable[..., Any]] = {
             Tensor.numpy: lambda t, *a, **k: self._value(t).numpy(),
             Tensor.__array__: lambda t, *a, **k: self._value(t).numpy(),
@@ -41,29 +43,30 @@ class Escapes(TorchFunctionMode):
         }
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Answer one call, or let torch run it."""
         answer = self.answers.get(func)
         if answer is not None:
             return answer(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
     def _value(self, tensor: Tensor) -> Tensor:
-        known = self.recorder.known_value(tensor)
+        known = self.values.known(tensor)
         with _disable_current_modes():
             if known is not None:
                 return known.detach()
-            guess = self.recorder.guess(tensor.dtype)
+            guess = self.values.guess(tensor.dtype)
             return torch.full(tuple(tensor.shape), guess, dtype=tensor.dtype, device="cpu")
 
     def _contains(self, tensor: Tensor, value: Any) -> bool:
-        known = self.recorder.known_value(tensor)
+        known = self.values.known(tensor)
         if known is not None and not (isinstance(value, Tensor) and value.device.type == "meta"):
             with _disable_current_modes():
                 return bool((known == value).any())
-        return bool(self.recorder.guess(torch.bool))
+        return bool(self.values.guess(torch.bool))
 
     def _pack(self, data: Tensor, lengths: Tensor, batch_first: bool) -> tuple[Tensor, Tensor]:
         """Sequences one after another: as many steps as they hold together (unknown lengths count whole)."""
-        known = self.recorder.known_value(lengths)
+        known = self.values.known(lengths)
         batch, steps = (data.shape[0], data.shape[1]) if batch_first else (data.shape[1], data.shape[0])
         with _disable_current_modes():
             sizes = known.clone() if known is not None else torch.full((batch,), steps)

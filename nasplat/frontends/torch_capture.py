@@ -1,29 +1,36 @@
 """Any module becomes a Graph: one run under the recorder, and other ways of running where that fails.
 
-Rungs, in order: `meta` (no weights, no FLOPs), `escapes` (the same, with Python's ways out of a tensor answered and branches on
-unknown data taken the other way), `decomposed` (composite operators opened, with and without gradients), `fake` (fake tensors,
-which claim a real device), `real` (a real run on values of its own). The graph says which rung it stands on.
+The ways are called rungs: `meta` (no weights, no FLOPs), `escapes` (the same, with Python's ways out of a tensor
+answered and branches on unknown data taken the other way), `decomposed` (composite operators opened, with and without
+gradients), `fake` (fake tensors, which claim a real device), `real` (a real run on values of its own). The graph says
+which rung it stands on.
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import gc
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from nasplat.errors import CaptureError
-from nasplat.frontends.block import SHELL, fill, walk
-from nasplat.frontends.calls import META
+from nasplat.frontends.block import fill
+from nasplat.frontends.calls import META, is_fake, unpack
+from nasplat.frontends.examples import as_example, with_batch
+from nasplat.frontends.module_state import evaluating, with_values
+from nasplat.frontends.origins import SharedInsides
+from nasplat.frontends.pasting import StandIns
+from nasplat.frontends.places import explain
+from nasplat.frontends.program_writer import depends_on_batch, is_same_program, write_program
 from nasplat.frontends.python_exits import Escapes
-from nasplat.frontends.recorder import KEEP_VALUES, Recorder, SharedInsides, explain
+from nasplat.frontends.recorder import KEEP_VALUES, Recorder
 from nasplat.graph.graph import Graph
 
 _LOCK = threading.Lock()
@@ -31,11 +38,15 @@ _LOCK = threading.Lock()
 
 
 def collect_rarely() -> None:
-    """For processes that capture many networks: garbage collection looks at their objects less often, which saves a quarter of the time."""
+    """Make Python's garbage collection rarer, for processes that capture many networks.
+
+    It looks at a graph's objects again and again otherwise, which takes a quarter of the time.
+    """
     gc.set_threshold(200_000, 20, 100)
 
 
 RUNGS = ("meta", "escapes", "decomposed", "fake", "real")
+"""Ways to run a network, the cheapest first."""
 
 
 def capture_module(
@@ -45,10 +56,10 @@ def capture_module(
 
     Args:
         module: Any module, on any device; it is run in eval mode on meta tensors and left as it was.
-        example_input: A shape tuple (float32), a tensor, or a tuple of them, nested tuples, lists and dicts of tensors among
-            them; a dict at the top is passed by name. Small integer tensors with values keep them.
-        program: True keeps the calls, so that the graph can be rebuilt; None records them when `rebuild` asks (the graph holds
-            the module until then), False never.
+        example_input: A shape tuple (float32), a tensor, or a tuple of them, nested tuples, lists and dicts of tensors
+            among them; a dict at the top is passed by name. Small integer tensors with values keep them.
+        program: True keeps the calls, so that the graph can be rebuilt; None records them when `rebuild` asks (the
+            graph holds the module until then), False never.
         rungs: Ways to try, in order.
 
     Returns:
@@ -56,6 +67,11 @@ def capture_module(
 
     Raises:
         CaptureError: no rung could run it; the message tells the first rung's operator, module and line.
+
+    Example:
+        >>> graph = capture_module(nn.Sequential(nn.Linear(4, 3), nn.ReLU()), (2, 4))
+        >>> [node.op for node in graph.nodes], graph.macs, graph.rung
+        (['input', 'linear', 'relu', 'output'], 24, 'meta')
     """
     example = as_example(example_input)
     first: CaptureError | None = None
@@ -82,98 +98,9 @@ def capture_module(
     raise first
 
 
-def as_example(example: Any) -> Any:
-    """An example input with shapes replaced by meta tensors; a tuple of positional arguments, or a dict of named ones."""
-    if isinstance(example, Tensor):
-        return (example,)
-    if _is_shape(example):
-        return (torch.empty(tuple(example), device=META),)
-    if isinstance(example, Mapping) and example:
-        return {str(k): _entry(v) for k, v in example.items()}
-    if isinstance(example, Sequence) and not isinstance(example, str) and example:
-        made = tuple(_entry(v) for v in example)
-        if any(isinstance(leaf, Tensor) for leaf in tree_flatten(made)[0]):
-            return made
-    raise CaptureError(
-        f"expected example_input as a shape tuple, a tensor, or a tuple or dict of them, got {example!r}.\n"
-        "  Pass for instance example_input=(1, 3, 224, 224)."
-    )
-
-
-def _is_shape(value: Any) -> bool:
-    return (
-        isinstance(value, tuple | list)
-        and bool(value)
-        and all(isinstance(v, int) and not isinstance(v, bool) for v in value)
-    )
-
-
-def _entry(value: Any) -> Any:
-    if _is_shape(value):
-        return torch.empty(tuple(value), device=META)
-    if isinstance(value, tuple | list):
-        return type(value)(_entry(v) for v in value) if type(value) in {tuple, list} else value
-    return {k: _entry(v) for k, v in value.items()} if type(value) is dict else value
-
-
-@contextlib.contextmanager
-def _evaluating(module: nn.Module) -> Iterator[Callable[[], None]]:
-    """Eval mode and torch's fused fast paths off; everything as before afterwards, what a forward pass caches included.
-
-    Gives a function that undoes what a forward pass cached.
-    """
-    parts = [m for _, m in walk(module)]
-    modes = [(m, m.training) for m in parts]
-    before = [
-        (m, _state(m)) for m in parts if SHELL not in m.__dict__ and not type(m).__module__.startswith("torch.nn.")
-    ]
-    fast_path = torch.backends.mha.get_fastpath_enabled()
-    if any(SHELL in m.__dict__ for m in parts):
-        for m in parts:
-            m.training = False
-    else:
-        module.eval()
-    torch.backends.mha.set_fastpath_enabled(False)
-
-    def undo() -> None:
-        for m, state in before:
-            _restore(m, state)
-
-    try:
-        yield undo
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast_path)
-        undo()
-        for m, training in modes:
-            m.training = training
-
-
-def _state(module: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
-    attributes = dict(module.__dict__)
-    held = {k: copy.copy(v) for k, v in attributes.items() if type(v) in {dict, list, set}}
-    return attributes, held
-
-
-def _restore(module: nn.Module, state: tuple[dict[str, Any], dict[str, Any]]) -> None:
-    attributes, held = state
-    for name in module.__dict__.keys() - attributes.keys():
-        del module.__dict__[name]
-    module.__dict__.update(attributes)
-    for name, value in held.items():
-        own = module.__dict__[name]
-        if (
-            own == value
-            if type(own) is not dict
-            else own.keys() == value.keys() and all(own[k] is value[k] for k in value)
-        ):
-            continue
-        own.clear()
-        own.extend(value) if isinstance(own, list) else own.update(value)
-
-
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """No garbage collection: everything a capture makes lives to its end, and looking at it again and again takes a third of the time."""
+    """No garbage collection: what a capture makes lives to its end, and looking at it takes a third of the time."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -184,17 +111,16 @@ def _undisturbed() -> Iterator[None]:
 
 
 def _record(module: nn.Module, example: Any, rung: str, answer: bool, program: bool) -> Graph:
+    """The graph of one run; `answer` is what a branch on unknown data is told at first."""
     with _LOCK, _undisturbed(), torch.random.fork_rng(devices=[], enabled=rung == "real"):
-        ran = _materialised(module) if rung == "real" else module
-        with _evaluating(ran) as undo:
+        ran = with_values(module) if rung == "real" else module
+        with evaluating(ran) as undo:
             recorder, result = _run(ran, example, rung, answer, program)
             if not program:
                 return recorder.graph(rung)
-            from nasplat.frontends.program_writer import write
-
             undo()
             other = _second(ran, example, rung, answer, recorder, undo)
-            written = write(recorder, result, other, example)
+            written = write_program(recorder, result, other, example)
             return replace(recorder.graph(rung), program=written)
 
 
@@ -202,8 +128,6 @@ def _second(
     module: nn.Module, example: Any, rung: str, answer: bool, recorder: Recorder, undo: Callable[[], None]
 ) -> Any:
     """The same run on another batch, where calls hold numbers that could depend on it."""
-    from nasplat.frontends.program_writer import depends_on_batch, is_same_program, with_batch
-
     larger = with_batch(example)
     if larger is None or rung == "real" or not depends_on_batch(recorder):
         return None
@@ -231,44 +155,46 @@ def _run(
     only_calls: bool = False,
 ) -> tuple[Recorder, Any]:
     """The recorder after one forward pass, and what the pass returned."""
-    fake = None
     twin = None
     if rung == "fake":
-        from torch._subclasses.fake_tensor import FakeTensorMode
-
         fake = FakeTensorMode(allow_non_fake_inputs=True)
         twin = lambda t: _faked(fake, t)  # noqa: E731
     elif rung == "real":
         twin = lambda t: t  # noqa: E731
-    recorder = Recorder(module, twin, not program, answer, rung == "decomposed", keep, only_calls)
+    recorder = Recorder(module, twin, program, answer, rung == "decomposed", keep, only_calls)
     return recorder, _forward(recorder, module, example, rung)
 
 
 def _forward(recorder: Recorder, module: nn.Module, example: Any, rung: str) -> Any:
+    """What the module returns on stand-ins of the example, recorded."""
     leaves, spec = tree_flatten(example)
-    twins = [_stand_in(leaf, rung, recorder.make_twin) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
-    gradients = torch.inference_mode() if rung in {"meta", "escapes"} else torch.no_grad()
-    with gradients:
+    make_twin = recorder.origins.make_twin
+    twins = [_stand_in(leaf, rung, make_twin) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+    with torch.inference_mode() if rung in {"meta", "escapes"} else torch.no_grad():
         for stand, leaf in zip(twins, leaves, strict=True):
             if isinstance(stand, Tensor):
                 recorder.add_input(stand, leaf)
         given = tree_unflatten(twins, spec)
-        outside = Escapes(recorder) if rung in {"escapes", "decomposed", "fake"} else contextlib.nullcontext()
-        inside = contextlib.nullcontext() if recorder.only_calls else recorder.following(module)
-        with inside, outside, recorder:
+        nothing = contextlib.nullcontext()
+        pasting = StandIns(recorder) if recorder.calls is None else nothing
+        following = nothing if recorder.only_calls else recorder.following()
+        outside = Escapes(recorder.values) if rung in {"escapes", "decomposed", "fake"} else nothing
+        with pasting, following, outside, recorder:
             try:
                 result = module(**given) if isinstance(given, dict) else module(*given)
             except CaptureError:
                 raise
             except Exception as err:
                 shapes = ", ".join(str(tuple(t.shape)) for t in leaves if isinstance(t, Tensor))
-                raise CaptureError(explain(err, recorder, shapes)) from err
+                path = recorder.parts.stack[-1] if recorder.parts.stack else ""
+                raise CaptureError(explain(err, path, recorder.last, shapes)) from err
         if not recorder.only_calls:
             recorder.add_outputs([t for t in tree_flatten(unpack(result))[0] if isinstance(t, Tensor)])
     return result
 
 
 def _stand_in(tensor: Tensor, rung: str, twin: Any) -> Tensor:
+    """The tensor that the network is given in place of an input."""
     if rung == "real":
         if tensor.device.type != "meta":
             return tensor.clone()
@@ -285,36 +211,11 @@ def _stand_in(tensor: Tensor, rung: str, twin: Any) -> Tensor:
     )
 
 
-def _faked(fake: Any, tensor: Tensor) -> Tensor:
-    if type(tensor).__name__ == "FakeTensor":
+def _faked(fake: FakeTensorMode, tensor: Tensor) -> Tensor:
+    """A fake tensor that stands for a real or a meta tensor."""
+    if is_fake(tensor):
         return tensor
     if tensor.device.type == "meta":
         with fake:
             return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
     return fake.from_tensor(tensor.detach(), static_shapes=True)
-
-
-def _materialised(module: nn.Module) -> nn.Module:
-    """The module itself, or where it lies on meta a copy with values."""
-    if not any(t.device.type == "meta" for t in [*module.parameters(), *module.buffers()]):
-        return module
-    made = copy.deepcopy(module).to_empty(device="cpu")
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for t in [*made.parameters(), *made.buffers()]:
-            if t.is_floating_point():
-                t.copy_(torch.rand(t.shape, generator=generator) * 0.02)
-            else:
-                t.zero_()
-    return made
-
-
-def unpack(result: Any) -> Any:
-    """Dataclass-like outputs (as of transformers) become dicts."""
-    if isinstance(result, dict):
-        return {k: unpack(v) for k, v in result.items()}
-    if hasattr(result, "__dataclass_fields__") and not isinstance(result, Tensor):
-        return {k: unpack(getattr(result, k)) for k in result.__dataclass_fields__ if getattr(result, k) is not None}
-    if type(result) in {list, tuple}:
-        return type(result)(unpack(v) for v in result)
-    return result

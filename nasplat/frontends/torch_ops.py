@@ -1,6 +1,7 @@
-"""ATen calls become names and attributes of the vocabulary; whichever rung recorded them, the same computation reads the same.
+"""ATen calls become names and attributes of the vocabulary.
 
-Attributes keep the schema's argument names, without tensors, without defaults, axes counted from the front.
+Whichever rung recorded them, the same computation reads the same. Attributes keep the schema's argument names, without
+tensors, without defaults, axes counted from the front.
 """
 
 from __future__ import annotations
@@ -9,151 +10,27 @@ from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from nasplat.frontends.torch_names import DIMS, DROPPED, NAMES, PLAIN
 from nasplat.graph.columns import Attributes
 
 Arguments = Mapping[str, Any]
 
-TRANSPARENT = frozenset(
-    {"alias", "detach", "lift_fresh", "lift", "lift_fresh_copy", "requires_grad", "resolve_conj", "resolve_neg"}
-)
-"""No node, not even a silent one."""
 
-CASTS = frozenset({"to", "_to_copy", "type_as", "contiguous", "clone"})
-"""A node only where they change the type or copy."""
-
-NOTHING = frozenset(
-    {"_assert_async", "_assert_scalar", "_assert_tensor_metadata", "record_stream", "_functional_assert_async"}
-)
-"""Checks of their own; no computation."""
-
-RANDOM = frozenset(
-    "rand randn randint rand_like randn_like randint_like randperm bernoulli multinomial normal uniform exponential random "
-    "poisson cauchy geometric log_normal binomial native_dropout".split()
-)
-
-
-_TABLE = """
-=             relu relu6 silu gelu sigmoid tanh mish glu hardswish hardsigmoid neg abs mean sum cumsum
-elu           elu selu celu
-softplus      softplus log_sigmoid log_sigmoid_forward
-softmax       softmax _softmax log_softmax _log_softmax _safe_softmax softmin
-add           add _fused_add
-sub           sub rsub subtract
-mul           mul multiply
-div           div divide true_divide floor_divide
-pow           pow square float_power
-exp           exp exp2 expm1
-log           log log2 log10 log1p
-sqrt          sqrt rsqrt
-clamp         clamp hardtanh clamp_min clamp_max clip threshold
-where         where masked_fill masked_fill_scalar
-pad           pad constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d
-pad           replication_pad3d _pad_circular
-max           max amax amin min maximum minimum fmax fmin
-argmax        argmax argmin
-gather        gather index index_select take_along_dim take _unsafe_index _unsafe_masked_index
-leakyrelu     leaky_relu prelu _prelu_kernel rrelu rrelu_with_noise
-compare       eq ne lt le gt ge logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_not isnan isinf
-compare       isfinite isin isclose greater less greater_equal less_equal not_equal isneginf isposinf signbit __and__ __or__
-compare       __xor__ __iand__ __ior__ __ixor__
-unary         sin cos tan asin acos atan sinh cosh asinh acosh atanh erf erfc erfinv floor ceil round trunc frac sign sgn
-unary         reciprocal lgamma digamma nan_to_num tril triu logit i0 special_i0 sinc softshrink hardshrink angle conj _conj
-unary         _conj_physical conj_physical fill cummax cummin deg2rad positive fake_quantize_per_tensor_affine
-unary         fake_quantize_per_channel_affine quantize_per_tensor dequantize logical_shift
-binary        atan2 remainder fmod copysign hypot logaddexp logaddexp2 lerp addcmul addcdiv bitwise_xor bitwise_left_shift
-binary        bitwise_right_shift __lshift__ __rshift__ xlogy complex polar nextafter floor_remainder mse_loss heaviside
-binary        bitwise_and_scalar ldexp gcd lcm _weight_norm _weight_norm_interface
-reduce        prod any all var std var_mean std_mean norm linalg_vector_norm linalg_norm logsumexp median nanmedian mode
-reduce        count_nonzero nansum aminmax histc bincount quantile _unique_count dist
-batchnorm     batch_norm native_batch_norm _native_batch_norm_legit_no_training cudnn_batch_norm _batch_norm_no_update
-batchnorm     _native_batch_norm_legit _batch_norm_impl_index
-layernorm     layer_norm native_layer_norm
-groupnorm     group_norm native_group_norm
-instancenorm  instance_norm
-rmsnorm       rms_norm _fused_rms_norm
-maxpool       max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices
-avgpool       avg_pool1d avg_pool2d avg_pool3d
-adaptivepool  adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d
-adaptivepool  adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d fractional_max_pool2d
-matmul        matmul mm bmm addmm baddbmm addbmm mv addmv dot vdot inner outer ger addr linalg_multi_dot chain_matmul
-matmul        _sparse_mm _int_mm _grouped_mm _scaled_mm
-attention     scaled_dot_product_attention _scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_attention_math
-attention     _scaled_dot_product_efficient_attention _scaled_dot_product_flash_attention
-attention     _scaled_dot_product_fused_attention_overrideable _scaled_dot_product_attention_math_for_mps
-distance      _cdist_forward cdist _euclidean_dist pdist _pdist_forward
-bilinear      _trilinear
-embedding     embedding embedding_bag _embedding_bag _embedding_bag_forward_only embedding_renorm
-concat        cat concat stack concatenate hstack vstack dstack cartesian_prod block_diag
-resize        upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_linear1d upsample_bilinear2d
-resize        upsample_bicubic2d upsample_trilinear3d _upsample_nearest_exact1d _upsample_nearest_exact2d
-resize        _upsample_nearest_exact3d _upsample_bilinear2d_aa _upsample_bicubic2d_aa
-gridsample    grid_sampler grid_sampler_2d grid_sampler_3d affine_grid_generator
-pixelshuffle  pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle
-shift         roll flip rot90 fliplr flipud
-scatter       scatter scatter_add scatter_reduce index_add index_put _index_put_impl _unsafe_index_put index_copy index_fill
-scatter       index_reduce masked_scatter put slice_scatter select_scatter diagonal_scatter segment_reduce as_strided_scatter
-scatter       _unsafe_masked_index_put_accumulate
-sort          sort topk argsort kthvalue msort searchsorted bucketize
-select        nonzero masked_select _unique2 _unique unique_dim unique_consecutive nms repeat_interleave nonzero_static
-select        nonzero_numpy
-patches       im2col col2im
-unpool        max_unpool2d max_unpool3d
-roi           roi_align roi_pool ps_roi_align ps_roi_pool
-deform        deform_conv2d
-fft           fft_fft fft_ifft fft_fft2 fft_ifft2 fft_rfft fft_irfft fft_rfft2 fft_irfft2 fft_fftn fft_ifftn fft_rfftn
-fft           fft_irfftn _fft_r2c _fft_c2r _fft_c2c stft istft fft_hfft fft_ihfft
-algebra       linalg_inv linalg_inv_ex inverse linalg_solve _linalg_solve_ex linalg_cholesky linalg_cholesky_ex cholesky
-algebra       linalg_qr _linalg_svd linalg_svd linalg_eigh _linalg_eigh linalg_eig linalg_det _linalg_det slogdet
-algebra       _linalg_slogdet linalg_matrix_exp matrix_exp linalg_lu_factor_ex linalg_lu_solve triangular_solve
-algebra       linalg_solve_triangular cholesky_solve linalg_pinv pinverse linalg_lstsq logdet
-copy          copy view_as_complex_copy view_as_real_copy
-zeros         zeros zeros_like new_zeros zero
-constant      ones ones_like new_ones full full_like new_full arange linspace eye scalar_tensor one_hot tril_indices
-constant      triu_indices hann_window hamming_window meshgrid
-identity      dropout feature_dropout alpha_dropout feature_alpha_dropout rename_
-view          view reshape _unsafe_view _reshape_alias flatten unflatten squeeze unsqueeze view_as view_as_real
-view          view_as_complex as_strided reshape_as ravel real imag view_copy squeeze_copy unsqueeze_copy atleast_1d
-view          atleast_2d atleast_3d
-permute       permute transpose movedim t numpy_T swapaxes swapdims adjoint mT mH moveaxis swapaxes_ permute_copy
-slice         slice select narrow split split_with_sizes tensor_split chunk unbind unfold diagonal hsplit vsplit unsafe_split
-slice         unsafe_chunk unsafe_split_with_sizes diag diag_embed trace split_copy slice_copy select_copy
-expand        expand expand_as repeat tile broadcast_to broadcast_tensors expand_copy
-recurrent     lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell mkldnn_rnn_layer quantized_lstm
-"""
-"""Vocabulary name, then the ATen names it stands for; `=` keeps the name."""
-
-_NAMES: dict[str, str] = dict.fromkeys(RANDOM, "random") | {
-    name: name if op == "=" else op for op, *names in map(str.split, _TABLE.strip().splitlines()) for name in names
-}
-
-_PLAIN = frozenset(
-    "relu relu6 elu silu gelu sigmoid tanh softplus softmax mish glu hardswish hardsigmoid add sub mul div pow neg exp log sqrt abs clamp where "
-    "mean sum max argmax cumsum gather square pad pixel_shuffle leaky_relu hardtanh _softmax multiply divide true_divide hardtanh masked_fill constant_pad_nd "
-    "clip clamp_min clamp_max index cat concat amax dropout copy".split()
-)
-"""Names that need no `function` attribute: the op says it."""
-_DIMS = frozenset({"dim", "dims", "axis", "dim0", "dim1", "start_dim", "end_dim"})
-_DROPPED = frozenset(
-    "dtype device layout pin_memory memory_format generator non_blocking copy implicit half_to_float antialias_ out train training".split()
-)
-
-
-def normalise(
+def translate_call(
     name: str, arguments: Arguments, outputs: Sequence[Tensor], is_weight: Callable[[Any], bool]
 ) -> tuple[str, Attributes]:
-    """Vocabulary name and attributes of one call.
+    """Translate one ATen call into the vocabulary of graphs.
 
     Args:
         name: ATen name without overload and without the in-place underscore, such as `conv2d`.
-        arguments: By the schema's names, those equal to their default left out; tensors among them may be meta.
-        outputs: Output tensors.
-        is_weight: True for tensors that are parameters (or transposed views of them).
+        arguments: Arguments by the schema's names, those equal to their default left out; tensors may be on meta.
+        outputs: Tensors that the call returns.
+        is_weight: Tells whether a tensor is a parameter, or a transposed view of one.
 
     Returns:
-        (op, attributes); ops we do not know are `other:<name>`.
+        (op, attributes); the op of an operator that the vocabulary lacks is `other:<name>`.
     """
     if name.startswith(
         ("conv", "_convolution", "slow_conv", "thnn_conv", "mkldnn_convolution", "_slow_conv", "_conv_depthwise")
@@ -165,7 +42,7 @@ def normalise(
         if is_weight(weight) or not is_weight(arguments["input"]):
             return "linear", _pack(in_features=weight.shape[-1], bias=int(arguments.get("bias") is not None))
         return "matmul", _pack(inner=weight.shape[-1])
-    op = _NAMES.get(name, f"other:{name}")
+    op = NAMES.get(name, f"other:{name}")
     if op == "clamp" and _bounds(arguments) == (0.0, 6.0):
         return "relu6", ()
     special = _SPECIAL.get(op)
@@ -181,11 +58,11 @@ def _rest(name: str, arguments: Arguments, **more: object) -> Attributes:
     rank = data.dim() if data is not None else 0
     for key, value in arguments.items():
         plain = _plain(value)
-        if plain is None or key in _DROPPED:
+        if plain is None or key in DROPPED:
             continue
-        if key in _DIMS and rank:
+        if key in DIMS and rank:
             plain = tuple(_front(v, rank) for v in plain) if isinstance(plain, tuple) else _front(plain, rank)
-            if isinstance(plain, tuple) and _NAMES.get(name) in {"mean", "sum", "reduce", "max"}:
+            if isinstance(plain, tuple) and NAMES.get(name) in {"mean", "sum", "reduce", "max"}:
                 plain = tuple(sorted(plain, key=int))  # type: ignore[arg-type]
         if (
             key in {"other", "exponent", "value", "min", "max"}
@@ -194,7 +71,7 @@ def _rest(name: str, arguments: Arguments, **more: object) -> Attributes:
         ):
             plain = float(plain)
         found[key if key not in found else f"{key}_"] = plain
-    if name not in _PLAIN:
+    if name not in PLAIN:
         found["function"] = name
     return _pack(**found)
 
@@ -390,7 +267,7 @@ def _named(*keys: str) -> Callable[..., tuple[str, Attributes]]:
     """Only these arguments matter."""
 
     def special(name: str, arguments: Arguments, outputs: Sequence[Tensor], is_weight: Any) -> tuple[str, Attributes]:
-        return _NAMES[name], tuple(
+        return NAMES[name], tuple(
             sorted((k, _plain(arguments[k])) for k in keys if _plain(arguments.get(k)) is not None)
         )
 
@@ -398,7 +275,7 @@ def _named(*keys: str) -> Callable[..., tuple[str, Attributes]]:
 
 
 def _layernorm(name: str, arguments: Arguments, outputs: Sequence[Tensor], is_weight: Any) -> tuple[str, Attributes]:
-    return _NAMES[name], _pack(axes=len(arguments["normalized_shape"])) if "normalized_shape" in arguments else ()
+    return NAMES[name], _pack(axes=len(arguments["normalized_shape"])) if "normalized_shape" in arguments else ()
 
 
 def _groupnorm(name: str, arguments: Arguments, outputs: Sequence[Tensor], is_weight: Any) -> tuple[str, Attributes]:
@@ -437,8 +314,3 @@ _SPECIAL: dict[str, Callable[..., tuple[str, Attributes]]] = {
     "expand": _named(),
     "clamp": _clamp,
 }
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    """`float32` of `torch.float32`."""
-    return str(dtype).removeprefix("torch.")

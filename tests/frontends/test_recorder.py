@@ -7,7 +7,7 @@ from torch.utils.checkpoint import checkpoint
 
 import nasplat
 from nasplat.errors import CaptureError, InputError
-from nasplat.frontends import recorder
+from nasplat.frontends import parts, tape
 
 
 def test_capture_leaves_the_module_as_it_was(small_space: nasplat.Space) -> None:
@@ -29,7 +29,7 @@ def test_block_reuse_gives_the_same_graph(small_space: nasplat.Space, monkeypatc
     architecture = small_space.sample(seed=5)
     architecture.graph()
     reused = architecture.graph()  # every block is known by now
-    monkeypatch.setattr(recorder, "SIGNATURE", "no such attribute")
+    monkeypatch.setattr(parts, "SIGNATURE", "no such attribute")
     module, shape = small_space.construct(architecture)
     plain = nasplat.capture(module, shape, program=False)
     assert reused.nodes == plain.nodes
@@ -145,7 +145,7 @@ def test_endless_loops_stop(monkeypatch: pytest.MonkeyPatch) -> None:
             while True:
                 x = x + 1
 
-    monkeypatch.setattr(recorder, "MAX_NODES", 50)
+    monkeypatch.setattr(tape, "MAX_NODES", 50)
     with pytest.raises(CaptureError, match="at most 50 operations"):
         nasplat.capture(Endless(), (1, 4))
 

@@ -13,7 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import nasplat
 from nasplat.errors import CaptureError
-from nasplat.frontends.torch_capture import as_example, capture_module
+from nasplat.frontends.examples import as_example
+from nasplat.frontends.torch_capture import capture_module
 
 _FILE = Path(__file__).parents[2] / "benchmarks" / "zoo.py"
 _SPEC = importlib.util.spec_from_file_location("zoo", _FILE)
@@ -159,7 +160,7 @@ def test_unknown_operation_names_module_and_line() -> None:
             return torch.special.bessel_j0(x)
 
     graph = nasplat.capture(nn.Sequential(Odd()), (1, 4))
-    assert any("special_bessel_j0" in n and "'0'" in n and "test_ladder.py" in n for n in graph.notes)
+    assert any("special_bessel_j0" in n and "'0'" in n and "test_torch_capture.py" in n for n in graph.notes)
 
 
 def test_modules_without_an_operation_are_nodes_outside_key_and_predictors_view() -> None:
@@ -219,6 +220,6 @@ def test_first_rungs_error_is_the_one_told() -> None:
             raise ValueError("mine")
 
     with pytest.raises(
-        CaptureError, match=r"raised ValueError on input \(1, 4\), in module '', .*test_ladder.py:\d+.*mine|mine"
+        CaptureError, match=r"raised ValueError on input \(1, 4\), in module '', .*test_torch_capture.py:\d+.*mine|mine"
     ):
         nasplat.capture(Broken(), (1, 4))

@@ -1,0 +1,96 @@
+"""A module is put into eval mode for a while, and is afterwards what it was before."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from nasplat.frontends.block import SHELL, walk
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[Callable[[], None]]:
+    """Put a module into eval mode and switch torch's fused fast paths off, while the context lasts.
+
+    Args:
+        module: The network; what its forward pass caches is forgotten afterwards.
+
+    Yields:
+        A function that undoes at once what a forward pass cached.
+    """
+    parts = [m for _, m in walk(module)]
+    modes = [(m, m.training) for m in parts]
+    before = [
+        (m, _state(m)) for m in parts if SHELL not in m.__dict__ and not type(m).__module__.startswith("torch.nn.")
+    ]
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    if any(SHELL in m.__dict__ for m in parts):
+        for m in parts:
+            m.training = False
+    else:
+        module.eval()
+    torch.backends.mha.set_fastpath_enabled(False)
+
+    def undo() -> None:
+        for m, state in before:
+            _restore(m, state)
+
+    try:
+        yield undo
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
+        undo()
+        for m, training in modes:
+            m.training = training
+
+
+def with_values(module: nn.Module) -> nn.Module:
+    """Give a module values, where it lies on the meta device.
+
+    Args:
+        module: Any module.
+
+    Returns:
+        The module itself, or a copy with small random weights, the same in every call.
+    """
+    if not any(t.device.type == "meta" for t in [*module.parameters(), *module.buffers()]):
+        return module
+    made = copy.deepcopy(module).to_empty(device="cpu")
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for t in [*made.parameters(), *made.buffers()]:
+            if t.is_floating_point():
+                t.copy_(torch.rand(t.shape, generator=generator) * 0.02)
+            else:
+                t.zero_()
+    return made
+
+
+def _state(module: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(Attributes of a module, copies of the containers among them)."""
+    attributes = dict(module.__dict__)
+    held = {k: copy.copy(v) for k, v in attributes.items() if type(v) in {dict, list, set}}
+    return attributes, held
+
+
+def _restore(module: nn.Module, state: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    """Give a module the attributes it had, containers with the same identity and contents."""
+    attributes, held = state
+    for name in module.__dict__.keys() - attributes.keys():
+        del module.__dict__[name]
+    module.__dict__.update(attributes)
+    for name, value in held.items():
+        own = module.__dict__[name]
+        if (
+            own == value
+            if type(own) is not dict
+            else own.keys() == value.keys() and all(own[k] is value[k] for k in value)
+        ):
+            continue
+        own.clear()
+        own.extend(value) if isinstance(own, list) else own.update(value)
