@@ -263,13 +263,14 @@ TERSE = re.compile(r"^\s+\w+: (Of |\w+\.?$|\w+ \w+\.?$)", re.M)
 
 
 def terse(package: Path = PACKAGE) -> list[str]:
-    """Argument lines that begin with "Of" or have fewer than three words, with their place."""
-    return [
-        f"{name}:{i} {line.strip()}"
-        for name, path in files(package).items()
-        for i, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
-        if TERSE.match(line) and "=" not in line
-    ]
+    """Argument lines of docstrings that begin with "Of" or have fewer than three words, with their place."""
+    found = []
+    for name, path in files(package).items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                text = ast.get_docstring(node, clean=False) or ""
+                found += [f"{name}:{node.lineno} {node.name}: {m[0].strip()}" for m in TERSE.finditer(text)]
+    return found
 
 
 def main(package: Path) -> None:
