@@ -1,21 +1,26 @@
-"""A search space is a function `build(pick, …) -> nn.Module`; what `pick` is decides what happens.
+"""A search space is a function `build(pick, …) -> nn.Module`; what answers `pick` decides what happens.
 
-pick.py          who answers a choice           architecture.py  the choices made
-construction.py  stop at, or skip, construction  space.py         Space: sample, mutate, cross over, enumerate, count
-registry.py      spaces by name or path         blocks.py        parts that several spaces share
-structure.py     what follows which choice      feasible.py      what the choices cost; draws within limits
-trials.py        a space of what an Optuna trial is asked
+pick.py            what a build asks for choices     construction.py  stop at, or skip, construction
+registry.py        spaces by name or path            architecture.py  the choices made; what is asked of a space
+rules.py           walks, and rules learned of them  structure.py     which choice follows which
+counting.py        count and enumerate encodings     variation.py     random members, neighbours, children
+encoded.py         encodings of the literature       costs.py         what the choices cost
+feasible.py        draws within limits, which are:
+tabulated_draws.py … uniform, by counting            fitted_draws.py  … by a fitted sum, checked
+space.py           Space, load_space, @space         trials.py        a space of what an Optuna trial is asked
 """
 
-from nasplat.searchspace.architecture import Architecture
-from nasplat.searchspace.feasible import QUANTITIES
+from nasplat.searchspace.architecture import AbstractSpace, Architecture
+from nasplat.searchspace.costs import QUANTITIES
+from nasplat.searchspace.counting import Count
 from nasplat.searchspace.pick import Option, Pick
-from nasplat.searchspace.registry import list_spaces, list_variants, load_space
-from nasplat.searchspace.space import Count, Space, space
+from nasplat.searchspace.registry import list_spaces, list_variants
+from nasplat.searchspace.space import Space, load_space, space
 from nasplat.searchspace.trials import space_of_trial
 
 __all__ = [
     "QUANTITIES",
+    "AbstractSpace",
     "Architecture",
     "Count",
     "Option",

@@ -1,6 +1,6 @@
-"""What happens at the first `nn.Module()` of a build: stop there (choices only), or close the picks and go on.
+"""Call a function when a build constructs its first module: to stop there, or to close the picks and go on.
 
-Sampling, mutating, counting and walking stop at construction; they cost microseconds because nothing is built.
+Sampling, mutating, counting and walking stop there; they take microseconds because nothing is built.
 """
 
 from __future__ import annotations
@@ -26,7 +26,14 @@ class Constructed(BaseException):
 
 @contextmanager
 def watching(at_first: Callable[[], None]) -> Iterator[None]:
-    """Call `at_first` when this thread constructs its first module inside the block."""
+    """Call a function when this thread constructs its first module inside the block.
+
+    Args:
+        at_first: Function to call; what it raises ends the build.
+
+    Yields:
+        Nothing.
+    """
     global _users
     previous = getattr(_here, "at_first", None)
     with _lock:  # the patch serves all threads; each has its own callback
@@ -45,6 +52,7 @@ def watching(at_first: Callable[[], None]) -> Iterator[None]:
 
 
 def _announced(self: nn.Module, *args: Any, **kwargs: Any) -> None:
+    """Stand in for `nn.Module.__init__` and call the thread's function once."""
     callback = getattr(_here, "at_first", None)
     if callback is not None:
         _here.at_first = None
@@ -58,9 +66,10 @@ _RANDOM = frozenset(
 
 
 class NoInitialisers(TorchDispatchMode):
-    """Skips random initialisation of parameters: their memory is reserved, never written. Buffers are real."""
+    """Skips the random initialisation of parameters, whose memory is reserved and never written; buffers are real."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run every operation but the initialisers of parameters."""
         if args and isinstance(args[0], nn.Parameter) and func._overloadpacket.__name__ in _RANDOM:
             return args[0]
         return func(*args, **(kwargs or {}))
@@ -68,9 +77,13 @@ class NoInitialisers(TorchDispatchMode):
 
 @contextmanager
 def uninitialised() -> Iterator[None]:
-    """Build modules whose parameters hold nothing yet and whose buffers are real; torch's global generator stays as it was.
+    """Build modules whose parameters hold nothing yet; buffers are real, and torch's global generator stays as it was.
 
-    (Truncated normals draw again as long as values lie outside: in memory nobody has written, an unknown number of times.)
+    (Truncated normals draw again as long as values lie outside: in memory that nobody has written, for an unknown
+    number of times.)
+
+    Yields:
+        Nothing.
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad(), NoInitialisers():
         yield

@@ -1,49 +1,90 @@
-"""Spaces by name (content folder) or by path (a user's own file)."""
+"""Search spaces by name, among those shipped, or by the path of a Python file."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self, runtime_checkable
 
 from nasplat import content
 from nasplat.errors import ContentError
-from nasplat.searchspace.space import Space
+
+
+@runtime_checkable
+class Decorated(Protocol):
+    """What `@nasplat.space` makes of a build function, as far as finding it in a file needs to know."""
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """The build function, whose module tells a space that the file defines from one that it imports."""
+        ...
+
+    def renamed(self, name: str) -> Self:
+        """Return the same space under another name.
+
+        Args:
+            name: Name by which the space can be found again.
+
+        Returns:
+            A space that has met no choices yet.
+        """
+        ...
+
+    def with_presets(self, **presets: Any) -> Self:
+        """Return the same space with other presets.
+
+        Args:
+            **presets: Keyword arguments of the build function.
+
+        Returns:
+            The space at another size.
+        """
+        ...
 
 
 def list_spaces() -> list[str]:
-    """Names of the shipped spaces."""
+    """List the names of the search spaces that are shipped with nasplat.
+
+    Returns:
+        Names in alphabetical order, each of which `load_space` takes.
+
+    Example:
+        >>> "nasbench201" in list_spaces()
+        True
+    """
     return content.names("search_spaces")
 
 
 def list_variants(name: str) -> list[str]:
-    """Names of the other spaces in a shipped space's file, such as easnet-small of easnet."""
+    """List the further spaces that stand in a shipped space's file.
+
+    Args:
+        name: Name of a shipped space, such as 'easnet'.
+
+    Returns:
+        Names that `load_space` takes, in alphabetical order; empty where the file holds one space only.
+
+    Example:
+        >>> list_variants("easnet")
+        ['easnet-plus', 'easnet-small']
+    """
     found = _spaces_of(content.locate("search_spaces", name))
     return sorted(f"{name}-{k.removeprefix(f'{name}_').replace('_', '-')}" for k in found if k.startswith(f"{name}_"))
 
 
-def _spaces_of(file: Path) -> dict[str, Space]:
-    module = content.load_module(file)
-    return {k: v for k, v in vars(module).items() if isinstance(v, Space) and v.function.__module__ == module.__name__}
-
-
-def load_space(reference: str, **presets: Any) -> Space:
-    """A search space by name, or by the path of a Python file.
+def find_space(reference: str, **presets: Any) -> Any:
+    """Find the decorated function that a name or a path stands for; `load_space` says which forms there are.
 
     Args:
-        reference: `nasbench201`, `./mine.py`; where a file holds several, `./mine.py:build`, or `easnet-small` for `easnet_small` of easnet.py.
-        presets: Keyword arguments of the build function, such as `width=8`.
+        reference: Name of a shipped space, or path of a Python file.
+        **presets: Keyword arguments of the build function, such as `width=8`.
 
     Returns:
-        The space with its presets bound.
+        The space, called by the reference, with its presets bound.
 
     Raises:
-        ContentError: no such name or file, or the file is broken or holds no space.
-        SpaceError: a preset the build function does not take.
-
-    Example:
-        >>> load_space("nasbench201").count().value
-        15625.0
+        ContentError: there is no such name or file, or the file is broken or holds no such space.
+        SpaceError: the build function does not take a preset.
     """
     path, _, attribute = reference.partition(".py:")
     name, dash, variant = reference.partition("-")
@@ -59,8 +100,16 @@ def load_space(reference: str, **presets: Any) -> Space:
         chosen = next(iter(found.values()))
     else:
         raise ContentError(
-            f"expected a function decorated with @space named {wanted!r} in {file}, found {', '.join(found) or 'none'}.\n"
-            "  Decorate it, or write file.py:name."
+            f"expected a function decorated with @space named {wanted!r} in {file}, "
+            f"found {', '.join(found) or 'none'}.\n  Decorate it, or write file.py:name."
         )
-    named = replace(chosen, name=reference, hooks=chosen.hooks, known={}, checked=[])
+    named = chosen.renamed(reference)
     return named.with_presets(**presets) if presets else named
+
+
+def _spaces_of(file: Path) -> dict[str, Decorated]:
+    """Run a file and return the spaces that it defines, by their names in it."""
+    module = content.load_module(file)
+    return {
+        k: v for k, v in vars(module).items() if isinstance(v, Decorated) and v.function.__module__ == module.__name__
+    }

@@ -5,66 +5,102 @@ from __future__ import annotations
 import inspect
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import sqrt
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
 from nasplat.errors import SpaceError
 from nasplat.searchspace import construction
 from nasplat.searchspace import pick as picks
-from nasplat.searchspace.architecture import Architecture
-from nasplat.searchspace.feasible import Costs, Feasible, tabulate
+from nasplat.searchspace.architecture import SHOWN, Architecture
+from nasplat.searchspace.costs import Costs, costs_of
+from nasplat.searchspace.counting import Count, count_encodings, enumerate_members
+from nasplat.searchspace.encoded import AbstractEncodedSpace
+from nasplat.searchspace.feasible import Feasible
 from nasplat.searchspace.pick import Decide, Option, Pick, Rejected
-from nasplat.searchspace.structure import END, Intractable, Structure, estimate
+from nasplat.searchspace.registry import find_space
+from nasplat.searchspace.rules import Intractable
+from nasplat.searchspace.structure import Structure, structure_of
+from nasplat.searchspace.variation import child, first_accepted, mutant, uniform_member
+from nasplat.tables.listing import Listing
 
-ATTEMPTS = 1000
-"""Draws before a space that refuses combinations, or a mutation that finds nothing new, gives up."""
-
-
-@dataclass(frozen=True)
-class Count:
-    """How many encodings a space has."""
-
-    value: int | float
-    """Number of encodings; exact, an int, when `error` is 0."""
-    error: float
-    """Standard error of the estimate."""
-    networks: int | None = None
-    """Number of distinct networks, where the space knows it."""
+T = TypeVar("T")
+MET = 16
+"""Random walks by which a notebook's table of choices learns which choices there are."""
+WIDEST_CELL = 80
+"""Characters of a choice's options that the table shows at most."""
 
 
-@dataclass(frozen=True)
-class Space:
-    """A search space with its presets bound; `space.with_presets(…)` gives another."""
+@dataclass(frozen=True, repr=False)
+class Space(AbstractEncodedSpace):
+    """A search space: a build function with its presets bound; `@nasplat.space` and `load_space` make one.
+
+    Example:
+        >>> import nasplat
+        >>> cells = nasplat.load_space("nasbench201", width=8, cells=1)
+        >>> cells
+        Space(nasbench201, width=8, cells=1)
+        >>> architecture = cells.sample(seed=0)
+        >>> cells.mutate(architecture, seed=0) == architecture
+        False
+        >>> cells.count().value
+        15625
+    """
 
     function: Callable[..., Any]
+    """The build function, `build(pick, **presets) -> nn.Module`."""
     name: str
-    """Name in the content folder, or the path of the user's file."""
+    """Name of a shipped space, or path of the user's file."""
     default_input: Any
-    """Shape of one input batch, unless `build` returns it."""
+    """Shape of one input batch, or a function of the presets that gives it; None where `build` returns it."""
     presets: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments with which the build function is called."""
     hooks: dict[str, Callable[..., Any]] = field(default_factory=dict)
-    known: dict[str, tuple[Option, ...]] = field(default_factory=dict, repr=False)
-    """Options of every name met so far."""
-    checked: list[bool] = field(default_factory=list, repr=False)
-    """Holds one entry once a member was built to see that no pick comes after its first module."""
-    row_readers: dict[tuple[str, ...], Callable[[Mapping[str, str]], str]] = field(default_factory=dict, repr=False)
-    """By the columns of a table that together hold an architecture."""
-    learned: dict[Any, Any] = field(default_factory=dict, repr=False)
-    """Structure, costs and feasible parts, once they were asked for."""
+    """What the space's file adds, such as the parser of its literature's encoding, by what it is for."""
+    known: dict[str, tuple[Option, ...]] = field(default_factory=dict)
+    """Options of every choice met so far, by the name of the choice."""
+    checked: list[bool] = field(default_factory=list)
+    """One entry once a member was built to see that no pick comes after its first module; else empty."""
+    row_readers: dict[tuple[str, ...], Callable[[Mapping[str, str]], str]] = field(default_factory=dict)
+    """Functions from a table's row to an encoding, by the columns that together hold it."""
+    _memory: dict[Hashable, Any] = field(default_factory=dict)
+    """What `remembered` keeps; spaces that differ in nothing but their name share it."""
 
     def __repr__(self) -> str:
-        presets = ", ".join(f"{k}={v!r}" for k, v in self.presets.items())
-        return f"Space({self.name}{', ' if presets else ''}{presets})"
+        """One line with name, presets and, where it is known without counting, the number of encodings."""
+        words = [self.name, *[f"{k}={v!r}" for k, v in self.presets.items()]]
+        counted = self._counted()
+        return f"Space({', '.join(words if counted is None else [*words, f'{_in_words(counted)} encodings'])})"
+
+    def _repr_html_(self) -> str:
+        """Table of the choices that notebooks show, the first `SHOWN` of those that some random walks meet."""
+        for seed in range(MET):
+            self.walk(picks.at_random(random.Random(seed)))
+        rows = [
+            (name, str(len(options)), text if len(text) <= WIDEST_CELL else f"{text[: WIDEST_CELL - 1]}…")
+            for name, options in list(self.known.items())[:SHOWN]
+            for text in [", ".join(map(str, options))]
+        ]
+        more = len(self.known) - len(rows)
+        title = repr(self) + (f", {more:,} more choices not shown" if more else "")
+        return Listing(("choice", "options", "of these"), rows, title).html()
+
+    def _counted(self) -> int | None:
+        """Return the number of encodings where a formula or the structure, already learned, gives it."""
+        if "encodings" in self.hooks:
+            return self._presented("encodings")
+        structure = self._memory.get("structure")
+        return structure.count if isinstance(structure, Structure) and not structure.refuses_late else None
 
     def __hash__(self) -> int:
+        """Equal spaces have equal hashes."""
         return hash(self.reference)
 
     def __eq__(self, other: object) -> bool:
+        """Two spaces are equal when their build functions, names and presets are."""
         return isinstance(other, Space) and self.reference == other.reference and self.function is other.function
 
     @cached_property
@@ -74,63 +110,50 @@ class Space:
 
     @property
     def doc(self) -> str:
-        """The build function's docstring, or its module's."""
+        """The build function's docstring, or that of its module."""
         module = inspect.getmodule(self.function)
         return inspect.getdoc(self.function) or (inspect.getdoc(module) if module else "") or ""
 
-    # -- what a space's file may add -----------------------------------------------------------------------------------
+    def remembered(self, what: Hashable, make: Callable[[], T]) -> T:
+        """Return a value that belongs to this space, made when it is first asked for.
 
-    def parser(self, function: Callable[..., Mapping[str, Option]]) -> Callable[..., Any]:
-        """Decorator: (text of the space's literature, presets that it names) -> choices."""
-        self.hooks["parse"] = function
-        return function
+        It is the one place for what is learned of a space and takes long, such as its structure and costs.
 
-    def json_parser(self, function: Callable[..., Mapping[str, Option] | None]) -> Callable[..., Any]:
-        """Decorator: (JSON of the space's literature, **presets) -> choices; None when it is JSON of something else."""
-        self.hooks["parse_json"] = function
-        return function
+        Args:
+            what: Key of the value, unique among all that is remembered of a space.
+            make: Function that makes the value.
 
-    def formatter(self, function: Callable[[Mapping[str, Option]], str]) -> Callable[..., Any]:
-        """Decorator: choices -> text of the space's literature."""
-        self.hooks["format"] = function
-        return function
+        Returns:
+            The value; the same object from then on.
 
-    def row_reader(self, *columns: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Decorator: a table's row with these columns -> text of the space's literature. A space may have several."""
-
-        def add(function: Callable[[Mapping[str, str]], str]) -> Callable[..., Any]:
-            self.row_readers[columns] = function
-            return function
-
-        return add
-
-    def canonicaliser(self, function: Callable[[Mapping[str, Option]], Mapping[str, Option]]) -> Callable[..., Any]:
-        """Decorator: choices -> the representative choices of the same network."""
-        self.hooks["canonical"] = function
-        return function
-
-    def network_key(self, function: Callable[[Mapping[str, Option]], str]) -> Callable[..., Any]:
-        """Decorator: choices -> a text that is equal for encodings of the same network; by default their representative's."""
-        self.hooks["key"] = function
-        return function
-
-    def network_count(self, function: Callable[[], int]) -> Callable[..., Any]:
-        """Decorator: number of distinct networks, where it is known."""
-        self.hooks["networks"] = function
-        return function
-
-    def encoding_count(self, function: Callable[..., int]) -> Callable[..., int]:
-        """Decorator: number of encodings, a function of presets, where a formula is known."""
-        self.hooks["encodings"] = function
-        return function
+        Example:
+            >>> import nasplat
+            >>> cells = nasplat.load_space("nasbench201", width=8)
+            >>> cells.remembered("a list", list) is cells.remembered("a list", list)
+            True
+        """
+        if what not in self._memory:
+            self._memory[what] = make()
+        return self._memory[what]
 
     # -- presets -------------------------------------------------------------------------------------------------------
 
     def with_presets(self, **presets: Any) -> Space:
-        """The same space at another size.
+        """Return the same space at another size.
+
+        Args:
+            **presets: Keyword arguments of the build function, such as `width=8`; those bound before are kept.
+
+        Returns:
+            A space of which nothing is known yet.
 
         Raises:
-            SpaceError: a preset the build function does not take; the message lists those it takes.
+            SpaceError: the build function does not take a preset; the message lists those that it takes.
+
+        Example:
+            >>> import nasplat
+            >>> nasplat.load_space("nasbench201").with_presets(width=8)
+            Space(nasbench201, width=8)
         """
         allowed = list(inspect.signature(self.function).parameters)[1:]
         for key in presets:
@@ -138,15 +161,38 @@ class Space:
                 raise SpaceError(
                     f"space {self.name!r} has presets {', '.join(allowed)}, got {key!r}.\n  Use one of these."
                 )
-        return replace(self, presets=self.presets | presets, known={}, checked=[], learned={})
+        return replace(self, presets=self.presets | presets, known={}, checked=[], _memory={})
+
+    def renamed(self, name: str) -> Space:
+        """Return the same space under another name.
+
+        Args:
+            name: Name by which `load_space` can find it again.
+
+        Returns:
+            A space that has met no choices yet, and shares what is remembered of this one.
+        """
+        return replace(self, name=name, known={}, checked=[])
 
     # -- running the build function ------------------------------------------------------------------------------------
 
-    def _choices(self, decide: Decide) -> dict[str, Option]:
-        """Run `build` up to its first module and return the choices made.
+    def choices(self, decide: Decide) -> dict[str, Option]:
+        """Run the build function up to its first module, and return the choices made.
+
+        Args:
+            decide: Function of a choice's name and options that returns one of the options.
+
+        Returns:
+            The choices, in the order in which they were asked for.
 
         Raises:
-            Rejected: the space refused the combination.
+            Rejected: the space refuses the combination.
+            SpaceError: the build function picks wrongly, or constructs no module.
+
+        Example:
+            >>> import nasplat
+            >>> nasplat.load_space("nasbench201").choices(lambda name, options: options[0])["edge0to1"]
+            'none'
         """
         pick = Pick(decide, self.known, self.name)
 
@@ -166,29 +212,31 @@ class Space:
         )
 
     def _check_late_picks(self, choices: dict[str, Option]) -> None:
+        """Build a member to see that no pick comes after its first module."""
         try:
             self.construct(Architecture(self, choices), initialised=False)
         except SpaceError:
             self.checked.clear()
             raise
         except Exception:
-            # one member that does not build is a failed candidate, not the end of a search; the next one is tried instead
+            # one member that does not build is a failed candidate, not the end of a search; the next one is tried
             self.checked.clear()
 
     def construct(self, architecture: Architecture, initialised: bool = True) -> tuple[nn.Module, Any]:
         """Build a member.
 
         Args:
-            architecture: A member of this space.
-            initialised: False leaves parameters unwritten (their memory is reserved); buffers are real.
+            architecture: Member of this space.
+            initialised: Whether parameters get initial values; otherwise their memory is reserved and not written,
+                which is faster. Buffers always hold their values.
 
         Returns:
-            The module and the shape of one input batch.
+            The module and the shape of one input batch, or a tuple of shapes for several inputs.
 
         Raises:
-            SpaceError: the build picked after its first module, or returned no module.
+            SpaceError: the build function picked after its first module, returned no module, or states no input.
         """
-        pick = Pick(picks.recorded(architecture.choices, self.name), self.known, self.name)
+        pick = Pick(picks.exactly(architecture.choices, self.name), self.known, self.name)
 
         def close() -> None:
             pick.is_closed = True
@@ -211,13 +259,20 @@ class Space:
         return module, example_input
 
     def architecture(self, choices: Mapping[str, Option]) -> Architecture:
-        """The member with these choices.
+        """Return the member that has these choices.
+
+        Args:
+            choices: The option of every choice that is reached, by its name.
+
+        Returns:
+            The member.
 
         Raises:
-            SpaceError: a choice is missing, outside its options, or never reached; or the space refuses the combination.
+            SpaceError: a choice is missing, takes none of its options or is never reached; or the space refuses the
+                combination.
         """
         try:
-            made = self._choices(picks.recorded(choices, self.name))
+            made = self.choices(picks.exactly(choices, self.name))
         except Rejected as err:
             raise SpaceError(f"space {self.name!r} refuses these choices: {err}.\n  Change one of them.") from err
         unused = [k for k in choices if k not in made]
@@ -229,11 +284,18 @@ class Space:
         return Architecture(self, made)
 
     def only(self, architecture: Architecture) -> Space:
-        """The space whose one member this is; it has no choices."""
+        """Return the space whose one member this is.
+
+        Args:
+            architecture: Member of this space.
+
+        Returns:
+            A space without choices, whose build function makes that network.
+        """
 
         def build(pick: Pick) -> Any:
             return self.function(
-                Pick(picks.recorded(architecture.choices, self.name), self.known, self.name), **self.presets
+                Pick(picks.exactly(architecture.choices, self.name), self.known, self.name), **self.presets
             )
 
         example = self.default_input
@@ -242,8 +304,19 @@ class Space:
         return Space(build, f"{self.reference}:{architecture.to_json()}", example)
 
     def project(self, choices: Mapping[str, Option], seed: int = 0) -> Architecture:
-        """The member nearest to the choices: legal ones are kept, unreached ones dropped, missing ones drawn."""
-        return self._first(lambda rng: picks.preferring(choices, picks.at_random(rng)), seed)
+        """Return the member nearest to some choices, such as those made in another size of the space.
+
+        Args:
+            choices: Options by name; those that this space has are kept, those that it does not reach are dropped.
+            seed: Number that decides the choices for which no option is stated.
+
+        Returns:
+            The member.
+
+        Raises:
+            SpaceError: the space refused every combination tried.
+        """
+        return first_accepted(self, lambda rng: picks.preferring(choices, picks.at_random(rng)), seed)
 
     # -- drawing -------------------------------------------------------------------------------------------------------
 
@@ -253,284 +326,245 @@ class Space:
         """Draw a member.
 
         Args:
-            seed: Same seed, same member.
-            uniform: `choices`: each choice uniformly. `architectures`: every encoding equally likely (in a space whose structure
-                is too large to be tabulated by importance resampling of 64 walks, which is approximate).
-            limits: Largest allowed `macs`, `params`, `activation_bytes`; then see `feasible`, and `uniform` does not matter.
+            seed: Number that decides the draw; the same seed gives the same member.
+            uniform: What is equally likely: with 'choices', the options of each choice; with 'architectures', every
+                encoding (approximately so where the structure of the space is too large to be tabulated).
+            limits: Largest allowed `macs`, `params` or `activation_bytes`; the draw is then one of `feasible`, and
+                `uniform` does not matter.
+
+        Returns:
+            The member.
 
         Raises:
             SpaceError: the space refused every combination tried, or no member is within the limits.
+
+        Example:
+            >>> import nasplat
+            >>> cells = nasplat.load_space("nasbench201", width=8, cells=1, image=16)
+            >>> cells.sample(seed=3) == cells.sample(seed=3)
+            True
+            >>> cells.sample(seed=3, limits={"params": 5_000}).graph().params <= 5_000
+            True
         """
         if limits:
             return self.feasible(limits).draw(random.Random(f"feasible {seed}"))
         if uniform == "choices":
-            return self._first(lambda rng: picks.at_random(rng), seed)
+            return first_accepted(self, picks.at_random, seed)
         if uniform != "architectures":
             raise SpaceError(f"uniform is 'choices' or 'architectures', got {uniform!r}.\n  Use one of these.")
-        rng = random.Random(f"uniform {seed}")
-        structure = self.structure()
-        if isinstance(structure, Structure):
-            for _ in range(ATTEMPTS):
-                made, ended = structure.walker.run(structure.draw(rng))
-                if ended == END:
-                    return Architecture(self, structure.choices(made))
-        walks = [self._walk(rng) for _ in range(64)]
-        found = [(choices, weight) for choices, weight in walks if choices is not None]
-        if not found:
-            return self._first(lambda r: picks.at_random(r), seed)
-        (choices,) = rng.choices([c for c, _ in found], [w for _, w in found])
-        return Architecture(self, choices)
+        return uniform_member(self, seed)
 
     def draw(self, make: Callable[[], Decide]) -> Architecture:
-        """The first member that functions of names and options decide on; `make` gives another one after each refusal.
+        """Return the first member that the space does not refuse.
+
+        Args:
+            make: Function that makes what answers the choices of one attempt, and is called again after each refusal.
+
+        Returns:
+            The member.
 
         Raises:
             SpaceError: the space refused all of them.
         """
-        return self._first(lambda _: make(), 0)
+        return first_accepted(self, lambda _: make(), 0)
 
     def walk(self, decide: Decide) -> Architecture | None:
-        """The member that a function of names and options decides on; None where the space refuses it."""
+        """Return the member that a function decides on.
+
+        Args:
+            decide: Function of a choice's name and options that returns one of the options.
+
+        Returns:
+            The member; None where the space refuses it.
+        """
         try:
-            return Architecture(self, self._choices(decide))
+            return Architecture(self, self.choices(decide))
         except Rejected:
             return None
 
     def feasible(self, limits: Mapping[str, float]) -> Feasible:
-        """The part of the space within limits; the first call prepares it (seconds to minutes), later ones are free.
+        """Prepare draws within limits; the first call takes seconds to minutes, later ones with these limits no time.
 
         Args:
-            limits: Largest allowed `macs`, `params`, `activation_bytes`.
+            limits: Largest allowed `macs`, `params` or `activation_bytes`.
 
         Returns:
-            Its `draw(rng)` gives members; `method`, `is_uniform`, `acceptance` and `setup_seconds` tell how.
+            The part of the space within the limits: `draw(rng)` gives members; `method`, `is_uniform`, `acceptance`
+            and `setup_seconds` say how.
 
         Raises:
-            SpaceError: no member is within the limits, or they name something else.
+            SpaceError: no member is within the limits, or they name another quantity.
         """
-        key = ("feasible", *sorted(limits.items()))
-        if key not in self.learned:
-            self.learned[key] = Feasible(self, limits)
-        return self.learned[key]
+        return self.remembered(("feasible", *sorted(limits.items())), lambda: Feasible(self, limits))
 
     def structure(self) -> Structure | Intractable:
-        """What follows which choices, tabulated; or why it cannot be."""
-        return self._learn("structure", lambda: Structure(self))
+        """Tabulate which choice follows which; the first call takes up to some ten seconds.
+
+        Returns:
+            The structure, or the reason why it cannot be tabulated.
+        """
+        return structure_of(self)
 
     def costs(self) -> list[Costs] | Intractable:
-        """What the choices cost, tabulated for each part of the space; or why it cannot be."""
+        """Tabulate what the choices cost; the first call takes up to some minutes.
 
-        def make() -> list[Costs]:
-            structure = self.structure()
-            if isinstance(structure, Intractable):
-                raise structure
-            return tabulate(structure)
-
-        return self._learn("costs", make)
-
-    def _learn(self, what: str, make: Callable[[], Any]) -> Any:
-        if what not in self.learned:
-            try:
-                self.learned[what] = make()
-            except Intractable as err:
-                self.learned[what] = err
-        return self.learned[what]
-
-    def _first(self, make: Callable[[random.Random], Decide], seed: int) -> Architecture:
-        rng, reason = random.Random(f"{seed}"), ""
-        for _ in range(ATTEMPTS):
-            try:
-                return Architecture(self, self._choices(make(rng)))
-            except Rejected as err:
-                reason = str(err)
-        raise SpaceError(
-            f"space {self.name!r} refused {ATTEMPTS} combinations, the last: {reason}.\n  Loosen pick.reject."
-        )
+        Returns:
+            Costs of each part of the space, or the reason why they cannot be tabulated.
+        """
+        return costs_of(self)
 
     def extreme(self, largest: bool = True) -> Architecture:
-        """The supernet's end: every number at its largest (smallest), every string at its first option."""
-        return self._first(lambda rng: picks.extreme(largest), 0)
+        """Return the largest or the smallest member, as the ends of a supernet are.
+
+        Args:
+            largest: Whether every number takes its largest option; otherwise it takes its smallest.
+
+        Returns:
+            The member; choices among strings take their first option.
+
+        Raises:
+            SpaceError: the space refuses that combination.
+        """
+        return first_accepted(self, lambda rng: picks.extreme(largest), 0)
 
     def suggest(self, trial: Any) -> Architecture:
-        """Let an Optuna trial (running, frozen or fixed) choose.
+        """Let an Optuna trial choose.
+
+        Args:
+            trial: Running, frozen or fixed trial; every choice becomes a categorical parameter of it.
+
+        Returns:
+            The member.
 
         Raises:
             Rejected: the space refuses what the trial chose.
         """
-        return Architecture(self, self._choices(picks.suggested(trial)))
+        return Architecture(self, self.choices(picks.suggested(trial)))
 
     def from_trial(self, trial: Any) -> Architecture:
-        """The member a finished Optuna trial stands for."""
+        """Return the member that a finished Optuna trial stands for.
+
+        Args:
+            trial: Finished trial of a study of this space.
+
+        Returns:
+            The member.
+
+        Raises:
+            SpaceError: the trial's parameters are no choices of this space.
+        """
         return self.architecture(trial.params)
 
     def mutate(self, architecture: Architecture, seed: int = 0, changes: int = 1) -> Architecture:
-        """A neighbour: some choices take another option; what they newly reach is drawn, the rest stays.
+        """Draw a neighbour: some choices take another option, what they newly reach is drawn, the rest stays.
 
         Args:
-            architecture: A member.
-            seed: Same seed, same neighbour.
-            changes: How many choices to change at least.
-
-        Raises:
-            SpaceError: the space has no other member.
-        """
-        rng = random.Random(f"{seed} mutate")
-        names = [n for n in architecture.choices if len(self._options(n, architecture)) > 1]
-        for _ in range(ATTEMPTS if names else 0):
-            changed = dict(architecture.choices)
-            for name in rng.sample(names, min(changes, len(names))):
-                changed[name] = rng.choice([o for o in self.known[name] if o != architecture.choices[name]])
-            try:
-                child = Architecture(self, self._choices(picks.preferring(changed, picks.at_random(rng))))
-            except Rejected:
-                continue
-            if child != architecture:
-                return child
-        raise SpaceError(
-            f"space {self.name!r} has no other member near {architecture}.\n  Give a choice a second option."
-        )
-
-    def _options(self, name: str, architecture: Architecture) -> tuple[Option, ...]:
-        if name not in self.known:
-            self._choices(picks.recorded(architecture.choices, self.name))
-        return self.known[name]
-
-    def crossover(self, first: Architecture, second: Architecture, seed: int = 0) -> Architecture:
-        """A child that takes each choice from one of two parents; what neither reached is drawn."""
-        rng = random.Random(f"{seed} crossover")
-        reason = ""
-        for _ in range(ATTEMPTS):
-            mixed = {
-                name: (first if rng.random() < 0.5 else second).choices.get(name, default)
-                for name, default in (second.choices | first.choices).items()
-            }
-            try:
-                return Architecture(self, self._choices(picks.preferring(mixed, picks.at_random(rng))))
-            except Rejected as err:
-                reason = str(err)
-        raise SpaceError(
-            f"space {self.name!r} refused {ATTEMPTS} crossovers, the last: {reason}.\n  Loosen pick.reject."
-        )
-
-    # -- walking -------------------------------------------------------------------------------------------------------
-
-    def enumerate(self) -> Iterator[Architecture]:
-        """Every encoding once, in lexicographic order of the options; refused combinations are left out."""
-        path: list[int] = []  # option number at each depth
-        sizes: list[int] = []
-        while True:
-            depth = 0
-
-            def decide(name: str, options: tuple[Option, ...]) -> Option:
-                nonlocal depth
-                if depth == len(path):
-                    path.append(0)
-                    sizes.append(len(options))
-                depth += 1
-                return options[path[depth - 1]]
-
-            try:
-                yield Architecture(self, self._choices(decide))
-            except Rejected:
-                pass
-            del path[depth:], sizes[depth:]
-            while path and path[-1] + 1 == sizes[-1]:
-                path.pop()
-                sizes.pop()
-            if not path:
-                return
-            path[-1] += 1
-
-    def _walk(self, rng: random.Random) -> tuple[dict[str, Option] | None, float]:
-        weight = 1.0
-
-        def decide(name: str, options: tuple[Option, ...]) -> Option:
-            nonlocal weight
-            weight *= len(options)
-            return options[int(rng.random() * len(options))]
-
-        try:
-            return self._choices(decide), weight
-        except Rejected:
-            return None, 0.0
-
-    def count(self, exact_below: int = 20_000, walks: int = 4096) -> Count:
-        """How many encodings there are.
-
-        Exact where the space's file states it, where its structure can be tabulated, or where it is small.
-
-        Args:
-            exact_below: Other spaces estimated smaller than this are enumerated.
-            walks: Random walks of an estimate.
+            architecture: Member of this space.
+            seed: Number that decides the draw; the same seed gives the same neighbour.
+            changes: Number of choices to change at least.
 
         Returns:
-            The count; else an unbiased estimate with its standard error.
+            Another member.
+
+        Raises:
+            SpaceError: no other member was found.
+
+        Example:
+            >>> import nasplat
+            >>> cells = nasplat.load_space("nasbench201")
+            >>> first = cells.sample(seed=0)
+            >>> second = cells.mutate(first, seed=0)
+            >>> sum(first.choices[name] != second.choices[name] for name in first.choices)
+            1
+        """
+        return mutant(self, architecture, seed, changes)
+
+    def crossover(self, first: Architecture, second: Architecture, seed: int = 0) -> Architecture:
+        """Draw a child that takes each choice from one of two parents; what neither reached is drawn.
+
+        Args:
+            first: Member of this space.
+            second: Another member of it.
+            seed: Number that decides the draw; the same seed gives the same child.
+
+        Returns:
+            The child, which may equal a parent.
+
+        Raises:
+            SpaceError: the space refused every child tried.
+        """
+        return child(self, first, second, seed)
+
+    # -- counting ------------------------------------------------------------------------------------------------------
+
+    def enumerate(self) -> Iterator[Architecture]:
+        """Visit every encoding once, in lexicographic order of the options.
+
+        Yields:
+            The members; combinations that the space refuses are left out.
+        """
+        return enumerate_members(self)
+
+    def count(self, exact_below: int = 20_000, walks: int = 4096) -> Count:
+        """Count the encodings of the space.
+
+        The count is exact where the space's file states it, where its structure can be tabulated, or where the space
+        is small.
+
+        Args:
+            exact_below: Estimate below which the members are enumerated instead.
+            walks: Number of random walks of an estimate.
+
+        Returns:
+            The count, or an unbiased estimate with its standard error.
+
+        Example:
+            >>> import nasplat
+            >>> nasplat.load_space("nasbench201").count()
+            Count(value=15625, error=0.0, networks=None)
         """
         networks = self.hooks["networks"]() if "networks" in self.hooks else None
         if "encodings" in self.hooks:
             return Count(self._presented("encodings"), 0.0, networks)
-        structure = self.structure()
-        if isinstance(structure, Intractable):
-            value, error = estimate(self, walks, random.Random(0))
-        elif not structure.refuses_late:
-            return Count(structure.count, 0.0, networks)
-        else:
-            rng = random.Random(0)
-            share = sum(structure.walker.run(structure.draw(rng))[1] == END for _ in range(walks)) / walks
-            value, error = structure.count * share, structure.count * sqrt(share * (1 - share) / walks)
-        if value < exact_below:
-            return Count(sum(1 for _ in self.enumerate()), 0.0, networks)
-        return Count(value, error, networks)
+        return Count(*count_encodings(self, self.structure(), exact_below, walks), networks)
 
-    def _presented(self, hook: str, *arguments: Any) -> Any:
-        """Call a hook with those presets that it names."""
-        function = self.hooks[hook]
-        return function(
-            *arguments, **{k: v for k, v in self.presets.items() if k in inspect.signature(function).parameters}
-        )
 
-    # -- literature ----------------------------------------------------------------------------------------------------
+def _in_words(number: int) -> str:
+    """Write a number in full below a milliard, else with four digits."""
+    try:
+        return f"{number:,}" if number < 1_000_000_000 else f"{number:.4g}"
+    except OverflowError:
+        return "more than 1e+308"
 
-    def parse(self, text: str) -> Architecture:
-        """Read an architecture from its literature encoding, or from the JSON of its choices.
 
-        Raises:
-            SpaceError: the text is neither.
-        """
-        is_json = text.lstrip().startswith("{")
-        if "parse" in self.hooks and not is_json:
-            return self.architecture(self._presented("parse", text))
-        if "parse_json" in self.hooks and is_json:
-            found = self.hooks["parse_json"](text, **self.presets)
-            if found is not None:
-                return self.architecture(found)
-        try:
-            choices = json.loads(text)
-        except json.JSONDecodeError as err:
-            raise SpaceError(
-                f"expected an architecture of {self.name!r} as JSON choices, got {text[:60]!r}.\n  See `nasplat sample {self.name}`."
-            ) from err
-        return self.architecture(choices.get("choices", choices))
+def load_space(reference: str, **presets: Any) -> Space:
+    """Load a search space by name, or by the path of a Python file.
 
-    def format(self, architecture: Architecture) -> str:
-        """The literature encoding where the space has one, else the JSON of the choices."""
-        if "format" in self.hooks:
-            return self.hooks["format"](architecture.choices)
-        return json.dumps(architecture.choices, separators=(",", ":"))
+    Args:
+        reference: Name of a shipped space, such as 'nasbench201' or 'easnet-small' for `easnet_small` in easnet.py; or
+            the path of a file, './mine.py', with the function's name behind it where it holds several: './mine.py:net'.
+        **presets: Keyword arguments of the build function, such as `width=8`.
 
-    def canonical(self, architecture: Architecture) -> Architecture:
-        """The representative of all encodings of the same network, where the space knows it."""
-        if "canonical" not in self.hooks:
-            return architecture
-        return self.architecture(self.hooks["canonical"](architecture.choices))
+    Returns:
+        The space, called by the reference, with its presets bound.
+
+    Raises:
+        ContentError: there is no such name or file, or the file is broken or holds no such space.
+        SpaceError: the build function does not take a preset.
+
+    Example:
+        >>> load_space("nasbench201").count().value
+        15625
+    """
+    return find_space(reference, **presets)
 
 
 def space(example_input: Any = None) -> Callable[[Callable[..., Any]], Space]:
-    """Decorator that makes a search space of a function `build(pick, **presets) -> nn.Module`.
+    """Make a search space of a function `build(pick, **presets) -> nn.Module`.
 
     Args:
-        example_input: Shape of one input batch, or a function of the presets that returns it; `build` may instead
-            return `(module, shape)` where the input is itself a choice.
+        example_input: Shape of one input batch, or a function of the presets that returns it; None where `build`
+            returns `(module, shape)` because the input is itself a choice.
 
     Returns:
         A decorator; the decorated name is a `Space`.

@@ -64,11 +64,13 @@ def groups(store: Store) -> list[Group]:
         "channel groups",
         tuple(sorted((k, tuple(w.shape)) for k, w in store.weights.items())),
     )  # a store may have grown
-    if known not in store.space.learned:
+
+    def prove() -> list[Group]:
         members = _covering(store)
         found = [_proven(store, ways, members) for ways in _candidates(store, members)] if members else []
-        store.space.learned[known] = [g for g in found if g is not None]
-    return store.space.learned[known]
+        return [g for g in found if g is not None]
+
+    return store.space.remembered(known, prove)
 
 
 def _covering(store: Store) -> list[Architecture]:

@@ -294,7 +294,7 @@ def with_option(space: Space, context: Architecture, choice: str, option: Any) -
     """An architecture with one choice changed, numbers that it makes necessary at their largest; None where the space refuses it."""
     wanted = context.choices | {choice: option}
     try:
-        return Architecture(space, space._choices(picks.preferring(wanted, picks.extreme(True))))
+        return Architecture(space, space.choices(picks.preferring(wanted, picks.extreme(True))))
     except picks.Rejected:
         return None
 
@@ -354,15 +354,16 @@ def outermost(space: Space, largest: bool) -> Architecture:
     """The end of a space: every number at its largest (smallest); where the space refuses that, of 200 random members the one with the
     most (fewest) parameters.
     """
-    key = f"outermost {largest}"
-    if key not in space.learned:
+
+    def find() -> Architecture:
         try:
-            space.learned[key] = space.extreme(largest)
+            return space.extreme(largest)
         except SpaceError:
             members = [space.sample(seed=i) for i in range(RANDOM_ARCHITECTURES)]
             sizes = [sum(p.numel() for p in space.construct(a, initialised=False)[0].parameters()) for a in members]
-            space.learned[key] = members[sizes.index(max(sizes) if largest else min(sizes))]
-    return space.learned[key]
+            return members[sizes.index(max(sizes) if largest else min(sizes))]
+
+    return space.remembered(f"outermost {largest}", find)
 
 
 def kinds(space: Space) -> dict[str, str]:
@@ -372,9 +373,7 @@ def kinds(space: Space) -> dict[str, str]:
 
     Choices that the largest networks do not have are left out.
     """
-    if "kinds" not in space.learned:
-        space.learned["kinds"] = _kinds(space)
-    return space.learned["kinds"]
+    return space.remembered("kinds", lambda: _kinds(space))
 
 
 def _kinds(space: Space) -> dict[str, str]:

@@ -13,9 +13,12 @@ from torch import nn
 
 import nasplat
 from nasplat.errors import SpaceError
-from nasplat.searchspace import feasible as feasible_draws
+from nasplat.searchspace import fitted_draws
+from nasplat.searchspace.counting import estimate
 from nasplat.searchspace.feasible import Feasible
-from nasplat.searchspace.structure import END, Intractable, Structure, estimate
+from nasplat.searchspace.fitted_draws import FittedDraws
+from nasplat.searchspace.rules import END, Intractable
+from nasplat.searchspace.structure import Structure
 
 
 @nasplat.space(example_input=(1, 4))
@@ -135,7 +138,7 @@ def test_several_limits_hold_at_once_and_draws_stay_uniform() -> None:
 
 
 def test_guided_draws_are_within_the_limits_and_say_that_they_are_not_uniform(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nasplat.searchspace.feasible.FITTED", 60)
+    monkeypatch.setattr(fitted_draws, "FITTED", 60)
     limits = {"params": 1_000}
     feasible = scattered.feasible(limits)
     assert (feasible.method, feasible.is_uniform) == ("guided", False)
@@ -166,7 +169,7 @@ def test_no_draw_exceeds_the_limit_of_the_cheapest_thousandth(name: str) -> None
 
 
 def test_a_limit_below_the_smallest_member_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nasplat.searchspace.feasible.FITTED", 60)
+    monkeypatch.setattr(fitted_draws, "FITTED", 60)
     smallest = min(g.macs for g in members(towers).values())
     with pytest.raises(SpaceError, match=f"the smallest has {smallest}"):
         towers.sample(limits={"macs": smallest - 1})
@@ -185,12 +188,13 @@ def test_completions_avoid_what_is_refused() -> None:
 
 
 def test_where_the_fit_tells_too_little_draws_are_mutations_of_members_within(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feasible_draws, "TRUSTED", 1.1)
+    monkeypatch.setattr(fitted_draws, "TRUSTED", 1.1)
     space = nasplat.load_space("nasbench101")
     costs = sorted(space.sample(seed=i).graph().macs for i in range(200))
     feasible = Feasible(space, {"macs": costs[20]})
-    assert not feasible.guide.is_trusted
+    assert isinstance(feasible.draws, FittedDraws)
+    assert not feasible.draws.is_trusted
     drawn = [feasible.draw(random.Random(i)) for i in range(60)]
     assert all(a.graph().macs <= costs[20] for a in drawn)
     assert len(set(drawn)) > 40
-    assert len(set(drawn) - set(feasible.guide.within)) > 30
+    assert len(set(drawn) - set(feasible.draws.within)) > 30
