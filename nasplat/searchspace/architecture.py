@@ -228,8 +228,8 @@ class Architecture:
         >>> architecture = nasplat.load_space("nasbench201").sample(seed=1)
         >>> architecture == nasplat.Architecture.from_json(architecture.to_json())
         True
-        >>> architecture.choices["edge0to1"]
-        'skip_connect'
+        >>> architecture.choices["0->1"]
+        'nor_conv_1x1'
     """
 
     space: AbstractSpace

@@ -24,8 +24,8 @@ class Feasible:
     Example:
         >>> import random
         >>> import nasplat
-        >>> small = nasplat.load_space("nasbench201", width=8, cells=1, image=16).feasible({"params": 5_000})
-        >>> small.method, small.draw(random.Random(0)).graph().params <= 5_000
+        >>> small = nasplat.load_space("nasbench201", width=8, cells=1, image=16).feasible({"params": 25_000})
+        >>> small.method, small.draw(random.Random(0)).graph().params <= 25_000
         ('exact', True)
     """
 

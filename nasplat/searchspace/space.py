@@ -191,7 +191,7 @@ class Space(AbstractEncodedSpace):
 
         Example:
             >>> import nasplat
-            >>> nasplat.load_space("nasbench201").choices(lambda name, options: options[0])["edge0to1"]
+            >>> nasplat.load_space("nasbench201").choices(lambda name, options: options[0])["0->1"]
             'none'
         """
         pick = Pick(decide, self.known, self.name)
@@ -343,7 +343,7 @@ class Space(AbstractEncodedSpace):
             >>> cells = nasplat.load_space("nasbench201", width=8, cells=1, image=16)
             >>> cells.sample(seed=3) == cells.sample(seed=3)
             True
-            >>> cells.sample(seed=3, limits={"params": 5_000}).graph().params <= 5_000
+            >>> cells.sample(seed=3, limits={"params": 25_000}).graph().params <= 25_000
             True
         """
         if limits:

@@ -294,3 +294,38 @@ def test_sampling_and_capturing_leave_the_global_generator_alone(name: str) -> N
         assert architecture.graph().params > 0
         assert architecture.example_input is not None
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_spaces_and_architectures_print_as_one_line_with_the_count_where_it_is_known() -> None:
+    cells = nasplat.load_space("nasbench201", width=8, cells=2)
+    assert repr(cells) == "Space(nasbench201, width=8, cells=2)"
+    cells.structure()
+    assert repr(cells) == "Space(nasbench201, width=8, cells=2, 15,625 encodings)"
+    assert repr(nasplat.load_space("inception")).endswith("e+84 encodings)")
+    architecture = cells.sample(seed=1)
+    assert repr(architecture) == f"Architecture({str(architecture)!r}, width=8, cells=2)"
+
+
+def test_notebooks_show_choices_escaped_and_capped() -> None:
+    @nasplat.space(example_input=(1, 4))
+    def many(pick: nasplat.Pick) -> nn.Module:
+        pick("<b>", ("<i>", "none"))
+        for i in range(60):
+            pick(f"bit{i}", (0, 1))
+        return nn.Linear(4, 4)
+
+    for page in (many._repr_html_(), many.sample(seed=0)._repr_html_()):
+        assert "&lt;b&gt;" in page
+        assert "&lt;i&gt;" in page or "none" in page
+        assert "<b>" not in page
+        assert page.count("<tr>") == 41
+        assert "21" in page
+
+
+def test_what_is_remembered_of_a_space_is_made_once_and_forgotten_at_another_size() -> None:
+    small = stairs.with_presets(steps=2)
+    made: list[int] = []
+    assert [small.remembered("key", lambda: made.append(1) or 7) for _ in range(2)] == [7, 7]
+    assert made == [1]
+    assert small.with_presets(steps=2).remembered("key", lambda: 8) == 8
+    assert small.renamed("another").remembered("key", lambda: 9) == 7
