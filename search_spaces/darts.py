@@ -1,10 +1,11 @@
-"""DARTS: a normal and a reduction cell of four nodes, two operations into each; the space of NAS-Bench-301 (about 1e18 genotypes).
+"""DARTS: a normal and a reduction cell of four nodes, two operations into each, as in NAS-Bench-301 (about 1e18).
 
-Sources: Liu et al., ICLR 2019, arXiv:1806.09055; Siems et al. 2020, arXiv:2008.09777 (NAS-Bench-301). Presets give the network of
-CIFAR-10 evaluation (36 channels, 20 cells; no auxiliary head, no drop-path), whose parameters equal OnceNAS-Bench's for all shared
-rows and DARTS-V2's 3,349,342, or smaller ones: width=32, cells=8, affine=False is the network of NAS-Bench-Suite-Zero's files.
-Pools have no normalisation, as in the evaluation network. `none=True` adds the operation `none`, which some labels have. The two
-edges into a node may be written in either order: they are one encoding here.
+Sources: Liu et al., ICLR 2019, arXiv:1806.09055; Siems et al. 2020, arXiv:2008.09777 (NAS-Bench-301). Presets give the
+network of CIFAR-10 evaluation (36 channels, 20 cells; no auxiliary head, no drop-path), whose parameters equal
+OnceNAS-Bench's for all shared rows and DARTS-V2's 3,349,342, or smaller ones: width=32, cells=8, affine=False is the
+network of NAS-Bench-Suite-Zero's files. Pools have no normalisation, as in the evaluation network. `none=True` adds the
+operation `none`, which some labels have. The two edges into a node may be written in either order: they are one
+encoding here.
 """
 
 from __future__ import annotations
@@ -28,15 +29,20 @@ Edges = tuple[tuple[int, int, str], ...]
 
 
 class Zero(nn.Module):
+    """The operation `none`: zeros of the size that the stride leaves."""
+
     def __init__(self, stride: int) -> None:
+        """Keep the stride, 1 or 2."""
         super().__init__()
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
+        """Give zeros of shape (B, C, H / stride, W / stride)."""
         return torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
 
 
 def operation(name: str, width: int, stride: int, affine: bool) -> nn.Module:
+    """Build an operation by its name in `OPS`, or 'none'."""
     if name == "none":
         return Zero(stride)
     if name == "skip_connect":
@@ -63,6 +69,7 @@ class Cell(nn.Module):
     def __init__(
         self, edges: Edges, before: int, last: int, width: int, reduces: bool, follows_reduction: bool, affine: bool
     ) -> None:
+        """Build the operations of all edges for inputs of `before` and `last` channels."""
         super().__init__()
         self.edges = edges
         self.before = FactorisedReduction(before, width) if follows_reduction else ReLUConvNorm(before, width)
@@ -72,6 +79,7 @@ class Cell(nn.Module):
         )
 
     def forward(self, before: Tensor, last: Tensor) -> Tensor:
+        """Map the outputs of the two cells before to (B, 4 · width, H, W), half the size in a reduction cell."""
         values = [self.before(before), self.last(last)]
         for node in range(NODES):
             first, second = (self.ops[f"node{n}_from{i}"](values[i]) for n, i, _ in self.edges if n == node)
@@ -80,9 +88,12 @@ class Cell(nn.Module):
 
 
 class Darts(nn.Module):
+    """Stem, cells with two reductions among them, linear head."""
+
     def __init__(
         self, edges: Mapping[str, Edges], width: int, cells: int, affine: bool, classes: int, channels: int
     ) -> None:
+        """Build `cells` cells, the reduction cells after one and two thirds of them."""
         super().__init__()
         self.stem = chain(
             [("conv", nn.Conv2d(channels, 3 * width, 3, padding=1, bias=False)), ("norm", nn.BatchNorm2d(3 * width))]
@@ -98,6 +109,7 @@ class Darts(nn.Module):
         self.head = Classifier(last, classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map images (B, channels, H, W) to class scores (B, classes)."""
         before = last = self.stem(x)
         for cell in self.cells:
             before, last = last, cell(before, last)
@@ -115,7 +127,21 @@ def darts(
     image: int = 32,
     channels: int = 3,
 ) -> nn.Module:
-    """DARTS. Presets: width, cells, none (adds that operation), affine (of the operations' norms), classes, image side, channels."""
+    """Build DARTS's evaluation network from two picked cells.
+
+    Args:
+        pick: Function that returns one option of each named choice; nasplat passes it in.
+        width: Channels of the first cells; 36 is that of CIFAR-10's evaluation network.
+        cells: Number of cells, two of them reduction cells; 20 is that of the evaluation network.
+        none: Add the operation `none` to the options, which some published labels have.
+        affine: Let the operations' normalisations have a scale and a shift; search networks have none.
+        classes: Number of classes that the head tells apart; the default is CIFAR-10's.
+        image: Side of the square input images in pixels; the default is CIFAR-10's.
+        channels: Channels of the input images; 3 for colour.
+
+    Returns:
+        A network from images (B, channels, image, image) to class scores (B, classes).
+    """
     ops = ("none", *OPS) if none else OPS
     edges: dict[str, Edges] = {}
     for kind in CELLS:
@@ -133,7 +159,7 @@ def darts(
 
 @darts.parser
 def parse(text: str) -> dict[str, Option]:
-    """`Genotype(normal=[('sep_conv_3x3', 0), …], normal_concat=range(2, 6), reduce=[…], reduce_concat=range(2, 6))`."""
+    """Read `Genotype(normal=[('sep_conv_3x3', 0), …], normal_concat=range(2, 6), reduce=[…], …)`, DARTS's notation."""
     found: dict[str, Option] = {}
     for kind in CELLS:
         match = re.search(rf"\b{kind}=\[(.*?)\]", text)
@@ -153,6 +179,7 @@ def parse(text: str) -> dict[str, Option]:
 
 @darts.formatter
 def format_genotype(choices: Mapping[str, Option]) -> str:
+    """Write the genotype in DARTS's notation."""
     cells = []
     for kind in CELLS:
         pairs = []

@@ -1,11 +1,12 @@
-"""EASNet: elastic stereo matching. A pyramid of inverted residual blocks feeds correlation volumes, which 2-D convolutions aggregate over scales.
+"""EASNet: elastic stereo matching by a feature pyramid, correlation volumes and their aggregation over scales.
 
-Source: Wang et al., ECCV 2022, arXiv:2207.09796; aggregation of AANet, Xu & Zhang, CVPR 2020, arXiv:2004.09548; refinement of StereoDRNet, Chabra et
-al., CVPR 2019, arXiv:1904.02251. Inputs hold both views, (B, 6, H, W), left first, of any size. Answers are disparities in pixels, (B, H, W): in
-training a list of those of every level, coarse to fine; in evaluation the last alone.
-`easnet` is the published space: kernel and expansion of each block, depth of each stage, number of scales. Nearly all its work is in the refinement,
-which it does not choose; `easnet-plus` also chooses refinement, fusions, deformable convolutions and the candidates' spacing, and `easnet-small` is
-that for small machines. Parts use plain torch operations alone; deformable convolutions are samplings of a grid.
+Source: Wang et al., ECCV 2022, arXiv:2207.09796; aggregation of AANet, Xu & Zhang, CVPR 2020, arXiv:2004.09548;
+refinement of StereoDRNet, Chabra et al., CVPR 2019, arXiv:1904.02251. Inputs hold both views, (B, 6, H, W), left first,
+of any size. Answers are disparities in pixels, (B, H, W): in training a list of those of every level, coarse to fine;
+in evaluation the last alone. `easnet` is the published space: kernel and expansion of each block, depth of each stage,
+number of scales. Nearly all its work is in the refinement, which it does not choose; `easnet-plus` also chooses
+refinement, fusions, deformable convolutions and the candidates' spacing, and `easnet-small` is that for small machines.
+Parts use plain torch operations alone; deformable convolutions are samplings of a grid.
 """
 
 from __future__ import annotations
@@ -39,16 +40,16 @@ class Refinement:
 
 
 def correlation(left: Tensor, right: Tensor, candidates: int, spacing: int = 1) -> Tensor:
-    """Mean over channels of left(x) · right(x − d) for d = 0, spacing, …; 0 where x < d.
+    """Compute the mean over channels of left(x) · right(x − d) for d = 0, spacing, …; 0 where x < d.
 
     Args:
-        left: Shape (B, C, H, W).
-        right: The same.
-        candidates: D.
+        left: Features of shape (B, C, H, W).
+        right: Features of the same shape.
+        candidates: Number of disparities D.
         spacing: Pixels between candidates.
 
     Returns:
-        Shape (B, D, H, W).
+        Similarities of shape (B, D, H, W).
     """
     width = left.shape[3]
     reach = (candidates - 1) * spacing
@@ -59,13 +60,21 @@ def correlation(left: Tensor, right: Tensor, candidates: int, spacing: int = 1) 
 
 
 def expectation(volume: Tensor, spacing: int = 1) -> Tensor:
-    """Mean disparity under the softmax of similarities, shape (B, D, H, W) to (B, H, W), in pixels of the volume; computed in float32."""
+    """Compute the mean disparity under the softmax of similarities, in float32.
+
+    Args:
+        volume: Similarities of shape (B, D, H, W).
+        spacing: Pixels between candidates.
+
+    Returns:
+        Disparities of shape (B, H, W), in pixels of the volume.
+    """
     candidates = torch.arange(volume.shape[1], device=volume.device, dtype=torch.float32)
     return (F.softmax(volume.float(), 1) * (candidates * spacing)[:, None, None]).sum(1)
 
 
 def enlarge(disparity: Tensor, size: Sequence[int]) -> Tensor:
-    """Bilinear upsampling of disparities (B, h, w), whose unit follows the width."""
+    """Upsample disparities (B, h, w) bilinearly; their unit follows the width."""
     if disparity.shape[1:] == tuple(size):
         return disparity
     larger = F.interpolate(disparity[:, None], tuple(size), mode="bilinear", align_corners=False)[:, 0]
@@ -73,7 +82,7 @@ def enlarge(disparity: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def warp(right: Tensor, disparity: Tensor) -> Tensor:
-    """The right image (B, C, H, W) as the left camera would see it: sampled at x − d, d of shape (B, H, W); zeros outside."""
+    """Sample the right image (B, C, H, W) at x − d, as the left camera would see it; zeros outside."""
     height, width = right.shape[2:]
     y, x = torch.meshgrid(
         *(torch.arange(n, device=right.device, dtype=disparity.dtype) for n in (height, width)), indexing="ij"
@@ -83,19 +92,24 @@ def warp(right: Tensor, disparity: Tensor) -> Tensor:
 
 
 def _unit(pixels: Tensor, size: int) -> Tensor:
-    """Pixel centres 0 … size − 1 to −1 … 1, the convention of align_corners."""
+    """Map pixel centres 0 … size − 1 to −1 … 1, the convention of align_corners."""
     return pixels * (2.0 / max(1, size - 1)) - 1.0
 
 
 @block
 class Deformable(nn.Module):
-    """Modulated deformable 3x3 convolution whose offsets start at zero. Source: Zhu et al., CVPR 2019, arXiv:1811.11168."""
+    """Modulated deformable 3x3 convolution whose offsets start at zero.
+
+    Source: Zhu et al., CVPR 2019, arXiv:1811.11168.
+    """
 
     def __init__(self, channels: int, groups: int = 2, dilation: int = 2) -> None:
-        """Args:
-        channels: In and out.
-        groups: Sets of channels with offsets of their own.
-        dilation: Distance of the window's taps.
+        """Build offsets, weights and the mixing of the window's taps.
+
+        Args:
+            channels: Channels in and out.
+            groups: Number of sets of channels with offsets of their own.
+            dilation: Distance of the window's taps in pixels.
         """
         super().__init__()
         self.groups, self.dilation = groups, dilation
@@ -105,7 +119,7 @@ class Deformable(nn.Module):
         nn.init.zeros_(self.offset.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shape (B, C, H, W) in and out."""
+        """Keep the shape (B, C, H, W)."""
         b, channels, height, width = x.shape
         told = self.offset(x).unflatten(1, (self.groups, 3, 9)).flatten(0, 1)  # (B groups, [x, y, weight], taps, H, W)
         taps = torch.arange(9, device=x.device)
@@ -126,9 +140,11 @@ class Bottleneck(nn.Module):
     """1x1, 3x3 (plain or deformable), 1x1, each normalised; added to its input."""
 
     def __init__(self, channels: int, deformable: bool) -> None:
-        """Args:
-        channels: In and out.
-        deformable: The 3x3 samples where it learns to.
+        """Build the three convolutions.
+
+        Args:
+            channels: Channels in and out.
+            deformable: True where the 3x3 samples its window where it learns to.
         """
         super().__init__()
         self.narrow = nn.Conv2d(channels, channels, 1, bias=False)
@@ -139,7 +155,7 @@ class Bottleneck(nn.Module):
         self.widen_norm = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shape (B, C, H, W) in and out."""
+        """Keep the shape (B, C, H, W)."""
         y = F.relu(self.narrow_norm(self.narrow(x)))
         y = F.relu(self.window_norm(self.window(y)))
         return F.relu(x + self.widen_norm(self.widen(y)))
@@ -149,6 +165,7 @@ class Exchange(nn.Sequential):
     """From one scale to another: 1x1 to a finer one (upsampled by the caller), 3x3 of stride 2 to coarser ones."""
 
     def __init__(self, inputs: int, outputs: int, halvings: int) -> None:
+        """Build one 1x1 convolution, or one 3x3 convolution of stride 2 for each halving."""
         super().__init__()
         if not halvings:
             self.add_module("conv", nn.Conv2d(inputs, outputs, 1, bias=False))
@@ -165,6 +182,7 @@ class Fusion(nn.Module):
     """Aggregates each scale, then sums every scale into every other. Source: AANet."""
 
     def __init__(self, widths: Sequence[int], deformable: bool) -> None:
+        """Build one bottleneck for each scale and one exchange for each pair of scales."""
         super().__init__()
         self.scales = len(widths)
         for i, width in enumerate(widths):
@@ -175,6 +193,7 @@ class Fusion(nn.Module):
                     self.add_module(f"from{j}to{i}", Exchange(inputs, outputs, max(0, i - j)))
 
     def forward(self, volumes: list[Tensor]) -> list[Tensor]:
+        """Map one volume (B, D, H, W) for each scale to one of the same shape."""
         seen = [getattr(self, f"scale{i}")(v) for i, v in enumerate(volumes)]
         out = []
         for i, own in enumerate(seen):
@@ -194,9 +213,11 @@ class Residual(nn.Module):
     """Two dilated 3x3 convolutions, added to their input."""
 
     def __init__(self, channels: int, dilation: int) -> None:
-        """Args:
-        channels: In and out.
-        dilation: Of both.
+        """Build both convolutions.
+
+        Args:
+            channels: Channels in and out.
+            dilation: Distance of the windows' taps in pixels.
         """
         super().__init__()
         self.first = nn.Conv2d(channels, channels, 3, 1, dilation, dilation, bias=False)
@@ -205,7 +226,7 @@ class Residual(nn.Module):
         self.second_norm = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shape (B, C, H, W) in and out."""
+        """Keep the shape (B, C, H, W)."""
         y = F.leaky_relu(self.first_norm(self.first(x)), SLOPE)
         return x + self.second_norm(self.second(y))
 
@@ -214,6 +235,7 @@ class Refine(nn.Module):
     """Corrects a disparity from what the right image, warped by it, leaves unexplained. Source: StereoDRNet."""
 
     def __init__(self, channels: int, blocks: int) -> None:
+        """Build `blocks` residual blocks of `channels` channels, dilated by 1, 2, 4, 8, 1, 1."""
         super().__init__()
         half = channels // 2
         self.seen, self.seen_norm = nn.Conv2d(6, half, 3, 1, 1, bias=False), nn.BatchNorm2d(half)
@@ -223,6 +245,7 @@ class Refine(nn.Module):
         self.out = nn.Conv2d(channels, 1, 3, 1, 1)
 
     def forward(self, coarse: Tensor, left: Tensor, right: Tensor) -> Tensor:
+        """Map a coarse disparity (B, h, w) and both views (B, 3, H, W) to a disparity (B, H, W) in pixels."""
         disparity = enlarge(coarse, left.shape[2:])
         error = warp(right, disparity) - left
         told = self.told_norm(self.told(disparity[:, None].to(left.dtype)))
@@ -234,10 +257,12 @@ class Matching(nn.Module):
     """Correlation volume of the two halves of a batch of features."""
 
     def __init__(self, candidates: int, spacing: int) -> None:
+        """Keep the number of candidate disparities and their spacing in pixels."""
         super().__init__()
         self.candidates, self.spacing = candidates, spacing
 
     def forward(self, both: Tensor) -> Tensor:
+        """Map features (2 B, C, H, W), left views first, to similarities (B, candidates, H, W)."""
         pairs = both.shape[0] // 2
         return correlation(both[:pairs], both[pairs:], self.candidates, self.spacing)
 
@@ -246,16 +271,20 @@ class Regression(nn.Module):
     """1x1 convolution of an aggregated volume and its expected disparity."""
 
     def __init__(self, candidates: int, spacing: int) -> None:
+        """Build the 1x1 convolution over `candidates` disparities, `spacing` pixels apart."""
         super().__init__()
         self.spacing = spacing
         self.conv = nn.Conv2d(candidates, candidates, 1)
 
     def forward(self, volume: Tensor) -> tuple[Tensor, Tensor]:
+        """Map a volume (B, candidates, H, W) to disparities (B, H, W) in its pixels, and to similarities."""
         similarities = self.conv(volume)
         return expectation(similarities, self.spacing), similarities
 
 
 class Stereo(nn.Module):
+    """Pyramid, matching, fusions, regression, refinement."""
+
     def __init__(
         self,
         stages: Sequence[nn.Module],
@@ -264,6 +293,7 @@ class Stereo(nn.Module):
         deformable: Sequence[bool],
         refinement: Refinement,
     ) -> None:
+        """Join the stages of the pyramid with one matching and one regression for each scale."""
         super().__init__()
         self.scales, self.levels, self.spacing = len(candidates), refinement.levels, spacing
         self.stages = chain([(f"stage{i}", stage) for i, stage in enumerate(stages)])
@@ -275,6 +305,7 @@ class Stereo(nn.Module):
             self.add_module(f"refine{i}", Refine(refinement.channels, refinement.blocks))
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        """Map both views (B, 6, H, W) to disparities (B, H, W), in training to those of every level."""
         height, width = x.shape[2:]
         unit = 3 * 2 ** (self.scales - 1)
         x = F.pad(x, (0, -width % unit, 0, -height % unit), mode="replicate")  # so that every scale is a whole fraction
@@ -295,13 +326,15 @@ class Stereo(nn.Module):
         if not self.training:
             return full[0]
         strides = [STRIDES[0] * 2**i for i in scales]
-        return DisparityMaps(full, [(v, stride, stride * self.spacing) for (_, v), stride in zip(told, strides, strict=True)])
+        return DisparityMaps(
+            full, [(v, stride, stride * self.spacing) for (_, v), stride in zip(told, strides, strict=True)]
+        )
 
 
 def picked_pyramid(
     pick: Pick, scales: Sequence[int], depths: Sequence[int], kernels: Sequence[int], expands: Sequence[int]
 ) -> list[list[tuple[int, int]]]:
-    """Kernel and expansion of each block of each stage that the number of scales needs."""
+    """Pick kernel and expansion of each block of each stage that the number of scales needs."""
     found = []
     for i in range(pick("scales", tuple(scales))):
         depth = pick(f"stage{i}.depth", tuple(depths))
@@ -318,7 +351,7 @@ def built(
     deformable: Sequence[bool],
     refinement: Refinement,
 ) -> Stereo:
-    """The network of picked blocks; `candidates` is D of the finest scale at spacing 1, halved at each coarser one."""
+    """Build the network of picked blocks; `candidates` is D of the finest scale, halved at each coarser one."""
     stages, last = [], 3
     for i, rows in enumerate(plan):
         blocks = []
@@ -349,7 +382,22 @@ def easnet(
     height: int = 576,
     width: int = 960,
 ) -> nn.Module:
-    """The published space. Presets: scales, depths, kernels, expands, largest disparity in pixels, fusions, height and width of inputs."""
+    """Build EASNet as published: scales, depths, kernels and expansions are picked.
+
+    Args:
+        pick: Function that returns one option of each named choice; nasplat passes it in.
+        scales: Options for the number of scales of the pyramid.
+        depths: Options for the number of blocks of a stage.
+        kernels: Options for the side of a block's kernel.
+        expands: Options for the expansion of a block.
+        disparity: Largest disparity in pixels, a multiple of 3; the published 192.
+        fusions: Number of fusions over scales, the last three deformable; the published 6.
+        height: Height of the example input in pixels; the network takes any size.
+        width: Width of the example input in pixels; the network takes any size.
+
+    Returns:
+        A network from both views (B, 6, H, W) to disparities (B, H, W) in pixels.
+    """
     plan = picked_pyramid(pick, scales, depths, kernels, expands)
     return built(plan, WIDTHS, disparity // 3, 1, [i >= fusions - DEFORMABLE for i in range(fusions)], Refinement())
 
@@ -370,7 +418,26 @@ def easnet_plus(
     height: int = 576,
     width: int = 960,
 ) -> nn.Module:
-    """Everything that costs is chosen. Presets: options of each choice, widths of the pyramid, largest disparity, height and width of inputs."""
+    """Build EASNet where everything that costs is picked, fusions and refinement included.
+
+    Args:
+        pick: Function that returns one option of each named choice; nasplat passes it in.
+        scales: Options for the number of scales of the pyramid.
+        depths: Options for the number of blocks of a stage.
+        kernels: Options for the side of a block's kernel.
+        expands: Options for the expansion of a block.
+        fusions: Options for the number of fusions over scales.
+        spacings: Options for the pixels between candidate disparities.
+        channels: Options for the channels of the refinement.
+        blocks: Options for the residual blocks of a refinement, at most 6.
+        widths: Channels of the pyramid's stages; the published ones.
+        disparity: Largest disparity in pixels, a multiple of 3; the published 192.
+        height: Height of the example input in pixels; the network takes any size.
+        width: Width of the example input in pixels; the network takes any size.
+
+    Returns:
+        A network from both views (B, 6, H, W) to disparities (B, H, W) in pixels.
+    """
     plan = picked_pyramid(pick, scales, depths, kernels, expands)
     count = pick("fusions", tuple(fusions))
     spacing = pick("spacing", tuple(spacings))
@@ -397,7 +464,25 @@ def easnet_small(
     height: int = 128,
     width: int = 256,
 ) -> nn.Module:
-    """For small machines. Presets: options of each choice, widths of the pyramid, largest disparity, height and width of inputs."""
+    """Build EASNet for small machines: fewer and narrower stages, plain fusions, refinement to half size at most.
+
+    Args:
+        pick: Function that returns one option of each named choice; nasplat passes it in.
+        scales: Options for the number of scales of the pyramid.
+        depths: Options for the number of blocks of a stage.
+        kernels: Options for the side of a block's kernel.
+        expands: Options for the expansion of a block.
+        fusions: Options for the number of fusions over scales.
+        channels: Options for the channels of the refinement.
+        blocks: Options for the residual blocks of a refinement, at most 6.
+        widths: Channels of the pyramid's stages; narrower than the published ones.
+        disparity: Largest disparity in pixels, a multiple of 3; a quarter of the published 192.
+        height: Height of the example input in pixels; the network takes any size.
+        width: Width of the example input in pixels; the network takes any size.
+
+    Returns:
+        A network from both views (B, 6, H, W) to disparities (B, H, W) in pixels.
+    """
     plan = picked_pyramid(pick, scales, depths, kernels, expands)
     count = pick("fusions", tuple(fusions))
     levels = pick("refine.levels", (0, 1))

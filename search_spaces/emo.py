@@ -1,10 +1,10 @@
 """EMO: stages of inverted residual mobile blocks (iRMB), in which one expansion holds both attention and convolution.
 
-Source: Zhang et al., ICCV 2023, arXiv:2301.01146 (EMO-1M, 2M, 5M, 6M). The first block of a stage down-samples, without shortcut or
-attention and with twice the expansion; stages 1 and 2 normalise by batch and use SiLU, 3 and 4 by pixel and use GELU. As a space
-(ours): depth, width, expansion and kernel of each stage, attention on or off in each later block of stages 3 and 4; published
-networks have it on everywhere. Their parameters are counted within 5 % and MACs within 3 % of the publication, which rounds
-parameters to one decimal and counts attention's products differently.
+Source: Zhang et al., ICCV 2023, arXiv:2301.01146 (EMO-1M, 2M, 5M, 6M). The first block of a stage down-samples, without
+shortcut or attention and with twice the expansion; stages 1 and 2 normalise by batch and use SiLU, 3 and 4 by pixel and
+use GELU. As a space (ours): depth, width, expansion and kernel of each stage, attention on or off in each later block
+of stages 3 and 4; published networks have it on everywhere. Their parameters are counted within 5 % and MACs within 3 %
+of the publication, which rounds parameters to one decimal and counts attention's products differently.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ HEAD = {80: 20, 120: 20, 160: 32, 168: 21, 200: 20, 288: 32, 320: 32}
 
 
 class Emo(nn.Module):
+    """Stem, stages, normalisation, mean over places, linear head."""
+
     def __init__(self, stem: nn.Module, stages: Sequence[nn.Module], width: int, classes: int) -> None:
+        """Join a stem and stages whose last has `width` channels."""
         super().__init__()
         self.stem = stem
         self.stages = chain([(f"stage{i}", stage) for i, stage in enumerate(stages)])
@@ -33,6 +36,7 @@ class Emo(nn.Module):
         self.head = nn.Linear(width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map images (B, channels, H, W) to class scores (B, classes)."""
         return self.head(self.norm(self.stages(self.stem(x))).mean((2, 3)))
 
 
@@ -40,12 +44,14 @@ class Stem(nn.Module):
     """3 x 3 convolution, then an iRMB without expansion, attention and shortcut, with squeeze-excite."""
 
     def __init__(self, inputs: int, width: int, stride: int) -> None:
+        """Build the convolution of the given stride and the block behind it."""
         super().__init__()
         self.conv = nn.Conv2d(inputs, width, 3, stride, 1)
         self.norm = nn.BatchNorm2d(width)
         self.mobile = MetaMobile(width, width, width, 3, 1, squeeze=1.0, norm=nn.Identity, shortcut=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map images (B, inputs, H, W) to (B, width, H / stride, W / stride)."""
         return self.mobile(self.norm(self.conv(x)))
 
 
@@ -61,7 +67,22 @@ def emo(
     image: int = 224,
     channels: int = 3,
 ) -> nn.Module:
-    """EMO's space. Presets: base (scales all widths), depths of each stage, stem's width and stride, window, classes, image, channels."""
+    """Build EMO with picked depth, width, expansion and kernel of each stage, and attention of each later block.
+
+    Args:
+        pick: Function that returns one option of each named choice; nasplat passes it in.
+        base: Factor on all widths; 1 gives the published ones.
+        depths: Options for the number of blocks, for each stage; the defaults hold all published networks.
+        stem: Channels of the stem before the factor; the published 24.
+        stem_stride: Stride of the stem; 1 keeps small images large.
+        window: Side of the attention's windows in places; the published 7.
+        classes: Number of classes that the head tells apart; the default is ImageNet's.
+        image: Side of the square input images in pixels; the default is ImageNet's usual crop.
+        channels: Channels of the input images; 3 for colour.
+
+    Returns:
+        A network from images (B, channels, image, image) to class scores (B, classes).
+    """
     plans = []
     for i in range(len(depths)):
         depth = pick(f"stage{i}.depth", tuple(depths[i]))

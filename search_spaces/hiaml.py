@@ -1,8 +1,9 @@
 """HiAML: four stages of two equal blocks, one of fourteen machine-designed blocks for each stage (38,416 networks).
 
-Source: Mills et al., AAAI 2023, arXiv:2211.17226 (GENNAPE), families made public with it. Convolutions end in ReLU and separable ones in ReLU6,
-as in the computation graphs published with the labels; the authors' PyTorch classes use ReLU6 throughout, with equal
-parameters. The network of `src1|src1|r30|src3` has the published 2.221 M parameters and 246.3 M FLOPs.
+Source: Mills et al., AAAI 2023, arXiv:2211.17226 (GENNAPE), families made public with it. Convolutions end in ReLU and
+separable ones in ReLU6, as in the computation graphs published with the labels; the authors' PyTorch classes use ReLU6
+throughout, with equal parameters. The network of `src1|src1|r30|src3` has the published 2.221 M parameters and 246.3 M
+FLOPs.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from torch import Tensor, nn
 from nasplat import Option, Pick, SpaceError, block, space
 from nasplat.blocks import Classifier, ConvNormAct, Separable, chain
 
-# One step is `name = operation source`; sources are x or sums of names; the last entry is what is summed up. C and N are k x k
-# convolutions with and without activation, S is 1 x k then k x 1, P projects where size or width change, small letters keep
-# size and width.
+# One step is `name = operation source`; sources are x or sums of names; the last entry is what is summed up. C and N
+# are k x k convolutions with and without activation, S is 1 x k then k x 1, P projects where size or width change,
+# small letters keep size and width.
 BLOCKS: dict[str, tuple[str, ...]] = {
     "a22": ("a=C3 x", "b=C1 a", "c=N1 b", "a+c"),
     "z": ("a=C3 x", "b=S3 a", "a+b"),
@@ -40,6 +41,7 @@ STRIDES = (1, 2, 1, 2)
 
 
 def operation(code: str, inputs: int, outputs: int, stride: int) -> nn.Module:
+    """Build one step of a block by its code, such as C3 or S3 (see the comment on `BLOCKS`)."""
     kind, kernel = code[0], int(code[1])
     if kind == "S":
         return Separable(inputs, outputs, kernel, stride)
@@ -50,9 +52,10 @@ def operation(code: str, inputs: int, outputs: int, stride: int) -> nn.Module:
 
 @block
 class Block(nn.Module):
-    """The steps of `BLOCKS[kind]`, then ReLU."""
+    """Runs the steps of `BLOCKS[kind]`, then ReLU."""
 
     def __init__(self, kind: str, inputs: int, outputs: int, stride: int) -> None:
+        """Build the operations of all steps; those that read the input have its channels and the stride."""
         super().__init__()
         *steps, self.result = BLOCKS[kind]
         self.steps = [(s.partition("=")[0], s.partition(" ")[2]) for s in steps]
@@ -74,6 +77,7 @@ class Block(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, inputs, H, W) to (B, outputs, H / stride, W / stride)."""
         values = {"x": x}
 
         def total(names: str) -> Tensor:
@@ -105,7 +109,20 @@ def hiaml(
     image: int = 32,
     channels: int = 3,
 ) -> nn.Module:
-    """HiAML. Presets: width of the stem, blocks a stage, stride of the stem, classes, image side, image channels."""
+    """Build HiAML's network with one picked block for each of four stages.
+
+    Args:
+        pick: Function that returns one option of each named choice; nasplat passes it in.
+        width: Channels of the stem and of the first stage; the published 64.
+        blocks: Equal blocks in each stage; the published 2.
+        stem_stride: Stride of the stem; the published 2.
+        classes: Number of classes that the head tells apart; the default is CIFAR-10's.
+        image: Side of the square input images in pixels; the default is CIFAR-10's.
+        channels: Channels of the input images; 3 for colour.
+
+    Returns:
+        A network from images (B, channels, image, image) to class scores (B, classes).
+    """
     kinds = [pick(f"stage{i}", tuple(BLOCKS)) for i in range(4)]
     parts: list[tuple[str, nn.Module]] = [("stem", ConvNormAct(channels, width, 3, stem_stride))]
     inputs = width
@@ -118,7 +135,7 @@ def hiaml(
 
 @hiaml.parser
 def parse(text: str) -> dict[str, Option]:
-    """Four names of blocks, joined by |, or the JSON list of the published files."""
+    """Read four names of blocks joined by |, or the JSON list of the published files."""
     kinds = json.loads(text) if text.lstrip().startswith("[") else text.strip().split("|")
     if len(kinds) != 4:
         raise SpaceError(
@@ -129,4 +146,5 @@ def parse(text: str) -> dict[str, Option]:
 
 @hiaml.formatter
 def format_stages(choices: Mapping[str, Option]) -> str:
+    """Write the names of the four blocks joined by |."""
     return "|".join(str(choices[f"stage{i}"]) for i in range(4))

@@ -1,8 +1,9 @@
 """Hybrid: each block of a stage mixes places by convolution, by attention, or by several convolutions under a gate.
 
-Sources: the meta-mobile block of EMO (Zhang et al., ICCV 2023, arXiv:2301.01146) with its attention switched on or off, and multi-kernel
-convolutional attention after the idea of ConvFormer's MCA (Wei et al. 2022, arXiv:2209.07738): expansion, depthwise convolutions
-of several sizes summed, an input-dependent gate, projection. MCA's kernels, its way of combining them and its gate are
+Sources: the meta-mobile block of EMO (Zhang et al., ICCV 2023, arXiv:2301.01146) with its attention switched on or off,
+and multi-kernel convolutional attention after the idea of ConvFormer's MCA (Wei et al. 2022, arXiv:2209.07738):
+expansion, depthwise convolutions of several sizes summed, an input-dependent gate, projection. MCA's kernels, its way
+of combining them and its gate are
 unpublished: the options here are ours, and no published network is reproduced.
 """
 
@@ -22,7 +23,10 @@ GATES = ("none", "channel", "spatial")
 
 
 class Hybrid(nn.Module):
+    """Stem, stages, normalisation, head."""
+
     def __init__(self, stem: nn.Module, stages: Sequence[nn.Module], width: int, classes: int) -> None:
+        """Join a stem and stages whose last has `width` channels."""
         super().__init__()
         self.stem = stem
         self.stages = chain([(f"stage{i}", stage) for i, stage in enumerate(stages)])
@@ -30,6 +34,7 @@ class Hybrid(nn.Module):
         self.head = Classifier(width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map images (B, channels, H, W) to class scores (B, classes)."""
         return self.head(self.norm(self.stages(self.stem(x))))
 
 
@@ -46,7 +51,23 @@ def hybrid(
     image: int = 224,
     channels: int = 3,
 ) -> nn.Module:
-    """The hybrid space. Presets: widths and depths of each stage, expansions, head width, stem's stride, window, classes, image, channels."""
+    """Build a network whose blocks mix places by convolution, attention or gated convolutions, as picked.
+
+    Args:
+        pick: Function that returns one option of each named choice; nasplat passes it in.
+        widths: Options for the channels, for each stage; our choice, near EMO's.
+        depths: Options for the number of blocks, for each stage; our choice.
+        expands: Options for the expansion of a block.
+        head_dim: Channels of an attention head.
+        stem_stride: Stride of the stem; 1 keeps small images large.
+        window: Side of the attention's windows in places; EMO's 7.
+        classes: Number of classes that the head tells apart; the default is ImageNet's.
+        image: Side of the square input images in pixels; the default is ImageNet's usual crop.
+        channels: Channels of the input images; 3 for colour.
+
+    Returns:
+        A network from images (B, channels, image, image) to class scores (B, classes).
+    """
     plans: list[tuple[int, list[dict[str, Any]]]] = []
     for i in range(len(widths)):
         width, rows = pick(f"stage{i}.width", tuple(widths[i])), []

@@ -1,11 +1,11 @@
-"""Inception: four stages, each one block of one to four parallel paths repeated two to six times, each path a sequence of operations.
+"""Inception: four stages, each a block of one to four parallel paths of operations, repeated two to six times.
 
-Source: Mills et al., AAAI 2023, arXiv:2211.17226 (GENNAPE), families made public with it. A block of n paths has at most 4 n
-operations; a path has at least one of the first kind and at most one of the second. Paths share the block's width equally; of
-three, one takes half. The published best network has 3.538 M parameters, 493.9 M FLOPs and 403 nodes here too. The paper's text
-says three stages of two to four blocks, which that network contradicts; it, and the larger of the two budgets in the authors'
-code, are followed. Lengths, operations and inner widths are drawn uniformly (the authors prefer an inner width
-of `same`, 6 of 10, over `half`, 3, and `double`, 1).
+Source: Mills et al., AAAI 2023, arXiv:2211.17226 (GENNAPE), families made public with it. A block of n paths has at
+most 4 n operations; a path has at least one of the first kind and at most one of the second. Paths share the block's
+width equally; of three, one takes half. The published best network has 3.538 M parameters, 493.9 M FLOPs and 403 nodes
+here too. The paper's text says three stages of two to four blocks, which that network contradicts; it, and the larger
+of the two budgets in the authors' code, are followed. Lengths, operations and inner widths are drawn uniformly (the
+authors prefer an inner width of `same`, 6 of 10, over `half`, 3, and `double`, 1).
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ PathPlan = tuple[tuple[str, ...], int, int]
 
 
 def with_bias(inputs: int, outputs: int, kernel: tuple[int, int], stride: tuple[int, int]) -> list[nn.Module]:
+    """Build a padded convolution with bias and its batch normalisation."""
     padding = (kernel[0] // 2, kernel[1] // 2)
     return [nn.Conv2d(inputs, outputs, kernel, stride, padding), nn.BatchNorm2d(outputs)]
 
@@ -52,6 +53,7 @@ class Sides(nn.Module):
     """1 x k and k x 1 side by side, half of the channels each; each followed by the other where the size is halved."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
+        """Build both convolutions, and behind them those that halve the other axis where the stride is 2."""
         super().__init__()
         half, s = outputs // 2, stride
         across, down = (1, kernel), (kernel, 1)
@@ -63,6 +65,7 @@ class Sides(nn.Module):
         self.act = nn.ReLU6()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, inputs, H, W) to (B, outputs, H / stride, W / stride)."""
         return self.act(torch.cat([self.first(x), self.second(x)], 1))
 
 
@@ -71,12 +74,14 @@ class Double(nn.Sequential):
     """Two convolutions; the first may change the width."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
+        """Build both convolutions with bias and ReLU6."""
         super().__init__()
         self.first = ConvNormAct(inputs, outputs, kernel, activation=nn.ReLU6, bias=True)
         self.second = ConvNormAct(outputs, outputs, kernel, activation=nn.ReLU6, bias=True)
 
 
 def operation(name: str, inputs: int, outputs: int, stride: int) -> nn.Module:
+    """Build an operation by its name in `MAIN` or `EXTRA`."""
     k = int(name[-1])
     if name.startswith("inception_s"):
         return Separable(inputs, outputs, k, stride, bias=True, split=True)
@@ -96,7 +101,7 @@ def operation(name: str, inputs: int, outputs: int, stride: int) -> nn.Module:
 
 
 def widening(ops: tuple[str, ...]) -> list[int]:
-    """Places of the operations that may change the width."""
+    """Find the places of the operations that may change the width."""
     return [i for i, name in enumerate(ops) if "pool" not in name]
 
 
@@ -105,6 +110,7 @@ class Block(nn.Module):
     """Paths side by side; projected where their widths do not add up; a shortcut where size and width stay."""
 
     def __init__(self, paths: tuple[PathPlan, ...], inputs: int, outputs: int, stride: int) -> None:
+        """Build all paths; in each the first main operation has the stride."""
         super().__init__()
         self.paths = nn.ModuleList()
         for ops, inner, width in paths:
@@ -123,6 +129,7 @@ class Block(nn.Module):
         self.has_shortcut = inputs == outputs and stride == 1
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, inputs, H, W) to (B, outputs, H / stride, W / stride)."""
         found = [path(x) for path in self.paths]
         y = self.project(torch.cat(found, 1) if len(found) > 1 else found[0])
         return x + y if self.has_shortcut else y
@@ -144,8 +151,26 @@ def inception(
     image: int = 32,
     channels: int = 3,
 ) -> nn.Module:
-    """Inception. Presets: width of the stem or the widths to choose among (no path is narrower than half of it), repetitions of a block, stages (up to four),
-    operations a block may have for each of its paths, stride of the stem, classes, image side, image channels.
+    """Build the Inception network with picked repetitions, paths and operations of each stage's block.
+
+    Args:
+        pick: Function that returns one option of each named choice; nasplat passes it in.
+        width: Channels of the stem, or the widths to choose among, multiples of 4; the published 32. No path is
+            narrower than
+            half of it.
+        depths: Options for the repetitions of a block; the published 2 to 6.
+        stages: Number of stages, at most 4; the published 4.
+        budget: Operations that a block may have for each of its paths; the published 4.
+        stem_stride: Stride of the stem; the published 1.
+        classes: Number of classes that the head tells apart; the default is CIFAR-10's.
+        image: Side of the square input images in pixels; the default is CIFAR-10's.
+        channels: Channels of the input images; 3 for colour.
+
+    Returns:
+        A network from images (B, channels, image, image) to class scores (B, classes).
+
+    Raises:
+        SpaceError: a width is no multiple of 4.
     """
     if wrong := [w for w in ([width] if isinstance(width, int) else width) if w < 4 or w % 4]:
         raise SpaceError(
@@ -191,8 +216,9 @@ PATH = re.compile(r"([a-z0-9_,]+)(!?)(?:@(half|same|double))?")
 
 @inception.parser
 def parse(text: str, budget: int = 4) -> dict[str, Option]:
-    """Stages joined by |, each `repetitions x[paths]`; paths joined by +, their operations by a comma; ! marks the wide one of three
-    paths, @ the inner width. A chosen width comes first, as in `8:2x[conv3x3]`.
+    """Read stages joined by |, each `repetitions x[paths]`; paths are joined by +, their operations by a comma.
+
+    `!` marks the wide one of three paths, `@` the inner width. A chosen width comes first, as in `8:2x[conv3x3]`.
     """
     width, colon, stages = text.strip().rpartition(":")
     found: dict[str, Option] = {"width": int(width)} if width.isdigit() else {}
@@ -201,7 +227,8 @@ def parse(text: str, budget: int = 4) -> dict[str, Option]:
         paths = [PATH.fullmatch(path) for path in match[2].split("+")] if match else []
         if match is None or any(path is None for path in paths):
             raise SpaceError(
-                f"expected stages such as '2x[conv5x5,double1x1@double]' joined by |, got {stage[:80]!r}.\n  Write one a stage."
+                f"expected stages such as '2x[conv5x5,double1x1@double]' joined by |, got {stage[:80]!r}.\n"
+                "  Write one a stage."
             )
         n = len(paths)
         found |= {f"stage{s}.blocks": int(match[1]), f"stage{s}.paths": n}
@@ -224,6 +251,7 @@ def parse(text: str, budget: int = 4) -> dict[str, Option]:
 
 @inception.formatter
 def format_stages(choices: Mapping[str, Option]) -> str:
+    """Write the stages in the notation that `parse` reads."""
     stages, s = [], 0
     while f"stage{s}.blocks" in choices:
         paths = []

@@ -1,9 +1,9 @@
-"""MnasNet-like: seven stages of inverted residual blocks; expansion, kernel, depth and squeeze-excite chosen for each stage.
+"""MnasNet-like: seven stages of inverted residual blocks; expansion, kernel, depth and squeeze-excite of each chosen.
 
-Source: Ahmad et al. 2024 (Accel-NASBench), after Tan et al., CVPR 2019, arXiv:1807.11626; about 1e11 encodings. Widths, strides,
-depths and head are EfficientNet-B0's (Tan & Le 2019, arXiv:1905.11946), reconstructed from the labels: parameters of all 4,092
-shared rows agree to the printed digits, and so do MACs once four operations for each normalised value and one for each value
-that enters or leaves a mean are added, which the publication's counter counts.
+Source: Ahmad et al. 2024 (Accel-NASBench), after Tan et al., CVPR 2019, arXiv:1807.11626; about 1e11 encodings. Widths,
+strides, depths and head are EfficientNet-B0's (Tan & Le 2019, arXiv:1905.11946), reconstructed from the labels:
+parameters of all 4,092 shared rows agree to the printed digits, and so do MACs once four operations for each normalised
+value and one for each value that enters or leaves a mean are added, which the publication's counter counts.
 """
 
 from __future__ import annotations
@@ -33,7 +33,22 @@ def mnasnet(
     image: int = 224,
     channels: int = 3,
 ) -> nn.Module:
-    """MnasNet-like. Presets: base (scales all widths), expands, kernels, depths of each stage, stem's stride, classes, image, channels."""
+    """Build the network of Accel-NASBench with picked expansion, kernel, depth and squeeze-excite of each stage.
+
+    Args:
+        pick: Function that returns one option of each named choice; nasplat passes it in.
+        base: Factor on all widths; 1 gives EfficientNet-B0's.
+        expands: Options for the expansion of a stage's blocks.
+        kernels: Options for the side of a stage's kernels.
+        depths: Options for the number of blocks, for each stage; the published ones.
+        stem_stride: Stride of the stem; 1 keeps small images large.
+        classes: Number of classes that the head tells apart; the default is ImageNet's.
+        image: Side of the square input images in pixels; the default is ImageNet's usual crop.
+        channels: Channels of the input images; 3 for colour.
+
+    Returns:
+        A network from images (B, channels, image, image) to class scores (B, classes).
+    """
     plan = [
         (
             pick(f"stage{i}.expand", tuple(expands)),
@@ -59,7 +74,7 @@ def mnasnet(
 
 @mnasnet.parser
 def parse(text: str) -> dict[str, Option]:
-    """Stages `e6_k3_l2_se0`, joined by semicolons."""
+    """Read stages `e6_k3_l2_se0` (expansion, kernel, layers, squeeze-excite), joined by semicolons."""
     found: dict[str, Option] = {}
     for i, stage in enumerate(text.strip().split(";")):
         match = re.fullmatch(r"e(\d+)_k(\d+)_l(\d+)_se([01])", stage)
@@ -75,6 +90,7 @@ def parse(text: str) -> dict[str, Option]:
 
 @mnasnet.formatter
 def format_stages(choices: Mapping[str, Option]) -> str:
+    """Write the stages as `e6_k3_l2_se0`, joined by semicolons."""
     stages = sum(name.endswith(".depth") for name in choices)
     at = [{k: choices[f"stage{i}.{k}"] for k in ("expand", "kernel", "depth", "squeeze")} for i in range(stages)]
     return ";".join("e{expand}_k{kernel}_l{depth}_se{squeeze:d}".format(**stage) for stage in at)

@@ -1,9 +1,10 @@
 """NAS-Bench-101: a directed acyclic cell of at most seven vertices and nine edges, repeated nine times (423,624 cells).
 
-Source: Ying et al., ICML 2019, arXiv:1902.09635. The network is the benchmark's: a 3x3 stem, three stacks of `cells` cells,
-max-pooling and twice the width between stacks, global mean, linear. Edges into a vertex are summed, edges into the output
-are concatenated, edges out of the input pass a 1x1 projection; where widths differ by one, channels are cut off.
-Encodings are not networks: vertices that no path visits are cut away, so a draw that is uniform per choice favours small cells.
+Source: Ying et al., ICML 2019, arXiv:1902.09635. The network is the benchmark's: a 3x3 stem, three stacks of `cells`
+cells, max-pooling and twice the width between stacks, global mean, linear. Edges into a vertex are summed, edges into
+the output are concatenated, edges out of the input pass a 1x1 projection; where widths differ by one, channels are cut
+off. Encodings are not networks: vertices that no path visits are cut away, so a draw that is uniform per choice favours
+small cells.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ Edges = frozenset[tuple[int, int]]
 
 
 def on_a_path(vertices: int, edges: Edges) -> list[int]:
-    """Vertices that lie between input (0) and output (vertices - 1), both included; [] where nothing connects them."""
+    """Find the vertices that lie between input (0) and output (vertices - 1), both included; [] where none do."""
     forward, backward = {0}, {vertices - 1}
     for v in range(vertices):
         forward |= {t for s, t in edges if s == v and v in forward}
@@ -39,7 +40,7 @@ def on_a_path(vertices: int, edges: Edges) -> list[int]:
 
 
 def prune(vertices: int, edges: Edges, ops: Sequence[str]) -> tuple[int, Edges, tuple[str, ...]]:
-    """The cell without vertices that no path visits; `ops` are those of the inner vertices."""
+    """Cut away vertices that no path visits; `ops` are those of the inner vertices."""
     kept = on_a_path(vertices, edges)
     number = {v: i for i, v in enumerate(kept)}
     inside = frozenset((number[s], number[t]) for s, t in edges if s in number and t in number)
@@ -47,7 +48,7 @@ def prune(vertices: int, edges: Edges, ops: Sequence[str]) -> tuple[int, Edges, 
 
 
 def widths(inputs: int, outputs: int, vertices: int, edges: Edges) -> list[int]:
-    """Channels of each vertex: what feeds the output shares its width, what feeds others is as wide as the widest of them."""
+    """Compute the channels of each vertex: the output's are shared, the others are as wide as their widest reader."""
     found = [0] * vertices
     found[0], found[-1] = inputs, outputs
     last = vertices - 1
@@ -61,14 +62,18 @@ def widths(inputs: int, outputs: int, vertices: int, edges: Edges) -> list[int]:
 
 
 def operation(name: str, width: int) -> nn.Module:
+    """Build an operation by its name in `OPS`."""
     return nn.MaxPool2d(3, 1, 1) if name == "maxpool3x3" else ConvNormAct(width, width, int(name[-1]))
 
 
 @block
 class Cell(nn.Module):
+    """Vertices that sum what they read; what feeds the output is concatenated."""
+
     def __init__(
         self, vertices: int, edges: tuple[tuple[int, int], ...], ops: tuple[str, ...], inputs: int, outputs: int
     ) -> None:
+        """Build the projections of the input and the operations of the inner vertices."""
         super().__init__()
         self.edges, self.last = edges, vertices - 1
         self.widths = widths(inputs, outputs, vertices, frozenset(edges))
@@ -78,6 +83,7 @@ class Cell(nn.Module):
         self.vertex = nn.ModuleDict({str(v): operation(ops[v - 1], self.widths[v]) for v in range(1, self.last)})
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, inputs, H, W) to (B, outputs, H, W)."""
         values: list[Tensor] = [x]
         for v in range(1, self.last):
             total = self.project[str(v)](x) if (0, v) in self.edges else None
@@ -94,11 +100,15 @@ class Cell(nn.Module):
 
 
 class Head(nn.Module):
+    """Mean over places, then a linear layer."""
+
     def __init__(self, width: int, classes: int) -> None:
+        """Build the linear layer."""
         super().__init__()
         self.fc = nn.Linear(width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, width, H, W) to class scores (B, classes)."""
         return self.fc(x.mean((2, 3)))
 
 
@@ -114,7 +124,20 @@ def nasbench101(
     channels: int = 3,
     vertices: int = VERTICES,
 ) -> nn.Module:
-    """NAS-Bench-101 cells. Presets: width of the first stack, cells per stack, classes, image side and channels, vertices."""
+    """Build NAS-Bench-101's network from one picked cell.
+
+    Args:
+        pick: Function that returns one option of each named choice; nasplat passes it in.
+        width: Channels of the first stack; the benchmark's 128.
+        cells: Cells in each of three stacks; the benchmark's 3.
+        classes: Number of classes that the head tells apart; the default is CIFAR-10's.
+        image: Side of the square input images in pixels; the default is CIFAR-10's.
+        channels: Channels of the input images; 3 for colour.
+        vertices: Largest number of vertices, input and output included; the benchmark's 7.
+
+    Returns:
+        A network from images (B, channels, image, image) to class scores (B, classes).
+    """
     n = pick("vertices", tuple(range(2, vertices + 1)))
     ops = [pick(f"op{v}", OPS) for v in range(1, n - 1)]
     pairs = [(s, t) for s in range(n - 1) for t in range(s + 1, n)]
@@ -136,6 +159,7 @@ def nasbench101(
 
 
 def _cell(choices: Mapping[str, Option]) -> tuple[int, Edges, tuple[str, ...]]:
+    """Read vertices, edges and operations off the choices."""
     n = int(choices["vertices"])
     pairs = [(s, t) for s in range(n - 1) for t in range(s + 1, n)]
     edges = frozenset(e for e in pairs if choices[f"{e[0]}->{'out' if e[1] == n - 1 else e[1]}"])
@@ -143,6 +167,7 @@ def _cell(choices: Mapping[str, Option]) -> tuple[int, Edges, tuple[str, ...]]:
 
 
 def _choices(n: int, edges: Edges, ops: Sequence[str]) -> dict[str, Option]:
+    """Write vertices, edges and operations as choices."""
     found: dict[str, Option] = {"vertices": n}
     found.update({f"op{v}": ops[v - 1] for v in range(1, n - 1)})
     for s in range(n - 1):
@@ -153,7 +178,7 @@ def _choices(n: int, edges: Edges, ops: Sequence[str]) -> dict[str, Option]:
 
 @nasbench101.parser
 def parse(text: str) -> dict[str, Option]:
-    """`<upper triangle of the adjacency matrix, row by row>:<ops of the inner vertices, joined by |>`."""
+    """Read the upper triangle of the adjacency matrix, a colon, and the operations joined by |."""
     bits, _, names = text.strip().partition(":")
     ops = names.split("|") if names else []
     n = len(ops) + 2
@@ -168,6 +193,7 @@ def parse(text: str) -> dict[str, Option]:
 
 @nasbench101.formatter
 def format_cell(choices: Mapping[str, Option]) -> str:
+    """Write the upper triangle of the adjacency matrix, a colon, and the operations joined by |."""
     n, edges, ops = _cell(choices)
     bits = "".join(str(int((s, t) in edges)) for s in range(n) for t in range(s + 1, n))
     return f"{bits}:{'|'.join(ops)}"
@@ -175,12 +201,13 @@ def format_cell(choices: Mapping[str, Option]) -> str:
 
 @nasbench101.row_reader("adj_upper", "ops")
 def from_row(row: Mapping[str, str]) -> str:
+    """Read the columns `adj_upper` and `ops` as the encoding that `parse` reads."""
     return f"{row['adj_upper']}:{row['ops']}"
 
 
 @nasbench101.row_reader("module_adjacency", "module_operations")
 def from_api_row(row: Mapping[str, str]) -> str:
-    """The columns of the benchmark's own programming interface: a matrix, and operations such as `conv3x3-bn-relu`."""
+    """Read the columns of the benchmark's own interface: a matrix, and names such as `conv3x3-bn-relu`."""
     matrix, names = json.loads(row["module_adjacency"]), json.loads(row["module_operations"])
     n = len(matrix)
     bits = "".join(str(int(bool(matrix[s][t]))) for s in range(n) for t in range(s + 1, n))
@@ -189,7 +216,7 @@ def from_api_row(row: Mapping[str, str]) -> str:
 
 @nasbench101.canonicaliser
 def canonical(choices: Mapping[str, Option]) -> dict[str, Option]:
-    """The pruned cell in the order of its inner vertices whose encoding is smallest."""
+    """Order the inner vertices of the pruned cell so that its encoding is smallest."""
     n, edges, ops = prune(*_cell(choices))
     best: tuple[tuple[int, ...], tuple[str, ...], Edges] | None = None
     for order in permutations(range(1, n - 1)):
@@ -207,11 +234,12 @@ def canonical(choices: Mapping[str, Option]) -> dict[str, Option]:
 
 @nasbench101.network_count
 def networks() -> int:
+    """Give the published number of cells that differ."""
     return 423_624
 
 
 def module_hash(choices: Mapping[str, Option]) -> str:
-    """The benchmark's published name of a cell: MD5 over iterated neighbourhoods, equal for isomorphic cells."""
+    """Compute the benchmark's name of a cell: MD5 over iterated neighbourhoods, equal for isomorphic cells."""
     n, edges, ops = prune(*_cell(choices))
     labels = [-1, *(OPS.index(o) for o in ops), -2]
     out = [sum(s == v for s, _ in edges) for v in range(n)]
@@ -232,4 +260,5 @@ def module_hash(choices: Mapping[str, Option]) -> str:
 
 
 def _md5(text: str) -> str:
+    """Hash text to 32 hex digits."""
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()

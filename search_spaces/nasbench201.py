@@ -21,11 +21,15 @@ EDGES = tuple((source, target) for target in range(1, 4) for source in range(tar
 
 
 class Zero(nn.Module):
+    """The operation `none`."""
+
     def forward(self, x: Tensor) -> Tensor:
+        """Give zeros of the same shape."""
         return torch.zeros_like(x)
 
 
 def operation(name: str, width: int) -> nn.Module:
+    """Build an operation by its name in `OPS`."""
     if name.startswith("nor_conv"):
         return ReLUConvNorm(width, width, int(name[-1]))
     if name == "avg_pool_3x3":
@@ -38,10 +42,12 @@ class Cell(nn.Module):
     """Node t sums an operation on every earlier node; the last node is the output."""
 
     def __init__(self, ops: Mapping[tuple[int, int], str], width: int) -> None:
+        """Build the operations of the six edges."""
         super().__init__()
         self.edges = nn.ModuleDict({f"{s}->{t}": operation(ops[s, t], width) for s, t in EDGES})
 
     def forward(self, x: Tensor) -> Tensor:
+        """Keep the shape (B, width, H, W)."""
         nodes = [x]
         for target in range(1, 4):
             total = self.edges[f"0->{target}"](x)
@@ -56,12 +62,14 @@ class Reduction(nn.Module):
     """Residual block with stride 2 that doubles the width."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
+        """Build both convolutions and the shortcut, which averages before it projects."""
         super().__init__()
         self.first = ReLUConvNorm(inputs, outputs, 3, 2)
         self.second = ReLUConvNorm(outputs, outputs, 3)
         self.shortcut = nn.Sequential(nn.AvgPool2d(2, 2), nn.Conv2d(inputs, outputs, 1, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, inputs, H, W) to (B, outputs, H / 2, W / 2)."""
         return self.shortcut(x) + self.second(self.first(x))
 
 
@@ -70,6 +78,7 @@ class Stem(nn.Sequential):
     """Convolution and batch normalisation."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
+        """Build a 3x3 convolution that keeps the size."""
         super().__init__(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs))
 
 
@@ -78,11 +87,13 @@ class Head(nn.Module):
     """Normalisation, activation, mean over places, classes."""
 
     def __init__(self, width: int, classes: int) -> None:
+        """Build the normalisation and the linear layer."""
         super().__init__()
         self.norm = nn.BatchNorm2d(width)
         self.fc = nn.Linear(width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, width, H, W) to class scores (B, classes)."""
         return self.fc(F.relu(self.norm(x)).mean((2, 3)))
 
 
@@ -95,9 +106,20 @@ def nasbench201(
     image: int = 32,
     channels: int = 3,
 ) -> nn.Module:
-    """NAS-Bench-201 cells. Presets: width of the first stage, cells per stage, classes, image side, image channels.
+    """Build NAS-Bench-201's network from one picked cell.
 
-    Several widths, such as width=(8, 16), make the width a choice too (as NATS-Bench's size space does).
+    Args:
+        pick: Function that returns one option of each named choice; nasplat passes it in.
+        width: Channels of the first stage; the benchmark's 16. Several widths, such as (8, 16), are options of one more
+            choice,
+            as in NATS-Bench's size space.
+        cells: Cells in each of three stages; the benchmark's 5.
+        classes: Number of classes that the head tells apart; the default is CIFAR-10's.
+        image: Side of the square input images in pixels; the default is CIFAR-10's.
+        channels: Channels of the input images; 3 for colour.
+
+    Returns:
+        A network from images (B, channels, image, image) to class scores (B, classes).
     """
     ops = {edge: pick(f"{edge[0]}->{edge[1]}", OPS) for edge in EDGES}
     first: int = width if isinstance(width, int) else pick("width", tuple(width))
@@ -111,6 +133,7 @@ def nasbench201(
 
 @nasbench201.parser
 def parse(text: str) -> dict[str, Option]:
+    """Read the benchmark's string `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`, and `@width` behind it."""
     cell, _, width = text.strip().partition("@")
     found: dict[str, Option] = {"width": int(width)} if width.isdigit() else {}
     groups = cell.split("+")
@@ -119,23 +142,25 @@ def parse(text: str) -> dict[str, Option]:
             found[f"{source}->{target}"] = name
     if len(groups) != 3 or len(found) - ("width" in found) != 6:
         raise SpaceError(
-            f"expected '|op~0|+|op~0|op~1|+|op~0|op~1|op~2|' with ops of {OPS}, got {text[:80]!r}.\n  Give all six edges."
+            f"expected '|op~0|+|op~0|op~1|+|op~0|op~1|op~2|' with ops of {OPS}, got {text[:80]!r}.\n"
+            "  Give all six edges."
         )
     return found
 
 
 @nasbench201.formatter
 def format_cell(choices: Mapping[str, Option]) -> str:
-    """The benchmark's string; a chosen width is appended as `@width`."""
+    """Write the benchmark's string; a chosen width is appended as `@width`."""
     cell = "+".join("".join(f"|{choices[f'{s}->{t}']}~{s}" for s in range(t)) + "|" for t in range(1, 4))
     return f"{cell}@{choices['width']}" if "width" in choices else cell
 
 
 @nasbench201.network_key
 def expression(choices: Mapping[str, Option]) -> str:
-    """What the cell computes, 5,390 of 15,625: a skip is its source, an operation on nothing is nothing, and sums have no order.
+    """Write what the cell computes, equal for equal networks: 5,390 of 15,625 cells.
 
-    The benchmark's own count of 6,466 tells a sum with nothing from the same sum without it.
+    A skip is its source, an operation on nothing is nothing, and sums have no order. The benchmark's own count of 6,466
+    tells a sum with nothing from the same sum without it.
     """
     values = ["x"]
     for t in range(1, 4):
@@ -150,12 +175,13 @@ def expression(choices: Mapping[str, Option]) -> str:
 
 @nasbench201.canonicaliser
 def canonical(choices: Mapping[str, Option]) -> dict[str, Option]:
-    """Edges out of a node nothing feeds, or into a node nothing reads, compute nothing: they become 'none'."""
+    """Set edges to 'none' that compute nothing: out of a node nothing feeds, or into a node nothing reads."""
     ops = dict(choices)
     fed = {0}
     for t in range(1, 4):
         for s in range(t):
-            # a zero source makes zeros whatever pools or skips; a convolution of zeros still has its bias-like norm shift
+            # a zero source makes zeros whatever pools or skips; a convolution of zeros still has its bias-like norm
+            # shift
             if s not in fed and ops[f"{s}->{t}"] in {"skip_connect", "avg_pool_3x3"}:
                 ops[f"{s}->{t}"] = "none"
         if any(ops[f"{s}->{t}"] != "none" for s in range(t)):

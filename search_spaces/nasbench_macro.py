@@ -1,8 +1,8 @@
-"""NAS-Bench-Macro: eight layers in three stages, each identity or one of two inverted residual blocks (6,561 encodings).
+"""NAS-Bench-Macro: eight layers in three stages, each identity or one of two inverted residuals (6,561 encodings).
 
-Source: Su et al., CVPR 2021, arXiv:2103.11922. Identity layers commute with the layers of their stage: 3,969 distinct networks. The first
-layer of a stage halves the size; an identity there is a 1x1 convolution. The skeleton is reconstructed from the labels:
-parameters and MACs of all 5,226 shared rows are equal.
+Source: Su et al., CVPR 2021, arXiv:2103.11922. Identity layers commute with the layers of their stage: 3,969 distinct
+networks. The first layer of a stage halves the size; an identity there is a 1x1 convolution. The skeleton is
+reconstructed from the labels: parameters and MACs of all 5,226 shared rows are equal.
 """
 
 from __future__ import annotations
@@ -28,7 +28,19 @@ def nasbench_macro(
     image: int = 32,
     channels: int = 3,
 ) -> nn.Module:
-    """NAS-Bench-Macro. Presets: base (scales all widths), layers of each stage, classes, image side, image channels."""
+    """Build NAS-Bench-Macro's network with one picked operation for each layer.
+
+    Args:
+        pick: Function that returns one option of each named choice; nasplat passes it in.
+        base: Factor on all widths; 1 gives the benchmark's.
+        layers: Number of layers of each stage; the benchmark's 2, 3, 3.
+        classes: Number of classes that the head tells apart; the default is CIFAR-10's.
+        image: Side of the square input images in pixels; the default is CIFAR-10's.
+        channels: Channels of the input images; 3 for colour.
+
+    Returns:
+        A network from images (B, channels, image, image) to class scores (B, classes).
+    """
     plan = [[pick(f"stage{i}.layer{j}", OPS) for j in range(n)] for i, n in enumerate(layers)]
     last = divisible(32 * base)
     parts: list[tuple[str, nn.Module]] = [("stem", ConvNormAct(channels, last, 3, activation=nn.ReLU6))]
@@ -49,7 +61,7 @@ def nasbench_macro(
 
 @nasbench_macro.parser
 def parse(text: str) -> dict[str, Option]:
-    """Eight digits, 0 to 2, with or without a letter a before them."""
+    """Read eight digits, 0 to 2, with or without a letter a before them."""
     digits = text.strip().removeprefix("a")
     if len(digits) != sum(LAYERS) or set(digits) - set("012"):
         raise SpaceError(
@@ -61,12 +73,13 @@ def parse(text: str) -> dict[str, Option]:
 
 @nasbench_macro.formatter
 def format_digits(choices: Mapping[str, Option]) -> str:
+    """Write one digit for each layer."""
     return "".join(str(OPS.index(str(op))) for op in choices.values())
 
 
 @nasbench_macro.canonicaliser
 def canonical(choices: Mapping[str, Option]) -> dict[str, Option]:
-    """In each stage the identities after the first layer come last."""
+    """Move the identities after the first layer to the end of their stage."""
     found: dict[str, Option] = {}
     for stage in sorted({name.partition(".")[0] for name in choices}):
         names = [n for n in choices if n.startswith(f"{stage}.")]
@@ -78,4 +91,5 @@ def canonical(choices: Mapping[str, Option]) -> dict[str, Option]:
 
 @nasbench_macro.network_count
 def networks() -> int:
+    """Give the number of networks that differ."""
     return 3_969

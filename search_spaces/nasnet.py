@@ -1,9 +1,10 @@
-"""NASNet: a normal and a reduction cell of five blocks, each the sum of two of thirteen operations on earlier values (2.5e35 encodings).
+"""NASNet: a normal and a reduction cell of five blocks, each the sum of two of thirteen operations (2.5e35 encodings).
 
-Source: Zoph et al., CVPR 2018, arXiv:1707.07012. The first pair of presets gives NASNet-A mobile with its 5,289,978 parameters (the
-default), `width=168, cells=6, stem=96, image=331` NASNet-A large with 88,753,150. Blocks add; the paper's other way to combine,
-concatenation, is left out (no published cell uses it). Values that no block uses are concatenated; both
-published cells, unlike the paper's rule, concatenate one value more that blocks do use, so that is a choice.
+Source: Zoph et al., CVPR 2018, arXiv:1707.07012. The first pair of presets gives NASNet-A mobile with its 5,289,978
+parameters (the default), `width=168, cells=6, stem=96, image=331` NASNet-A large with 88,753,150. Blocks add; the
+paper's other way to combine, concatenation, is left out (no published cell uses it). Values that no block uses are
+concatenated; both published cells, unlike the paper's rule, concatenate one value more that blocks do use, so that is a
+choice.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class ReLUAcrossDown(nn.Module):
     """ReLU and 1 x k, then ReLU and k x 1 convolution, each with normalisation."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
+        """Build both convolutions; each has the stride along its own axis."""
         super().__init__()
         half = kernel // 2
         self.across = nn.Conv2d(inputs, outputs, (1, kernel), (1, stride), (0, half), bias=False)
@@ -54,6 +56,7 @@ class ReLUAcrossDown(nn.Module):
         self.down_norm = nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, inputs, H, W) to (B, outputs, H / stride, W / stride)."""
         return self.down_norm(self.down(F.relu(self.across_norm(self.across(F.relu(x))))))
 
 
@@ -62,18 +65,21 @@ class TwiceSeparable(nn.Sequential):
     """Two depthwise separable convolutions."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
+        """Build both; the first has the stride and changes the width."""
         super().__init__()
         self.first = DepthwisePointwise(inputs, outputs, kernel, stride)
         self.second = DepthwisePointwise(outputs, outputs, kernel)
 
 
 def resized(inputs: int, outputs: int, stride: int = 1) -> nn.Module:
+    """Build what brings a value to another width or half the size; an identity where nothing changes."""
     if stride > 1:
         return FactorisedReduction(inputs, outputs)
     return ReLUConvNorm(inputs, outputs) if inputs != outputs else nn.Identity()
 
 
 def operation(name: str, inputs: int, outputs: int, stride: int) -> nn.Module:
+    """Build an operation by its name in `OPS`."""
     if name == "identity":
         return resized(inputs, outputs, stride)
     kernel = int(name[-1])
@@ -107,6 +113,7 @@ class Cell(nn.Module):
         reduces: bool,
         halve_before: bool,
     ) -> None:
+        """Build the operations of all pairs; `keep` are the values that the cell hands on."""
         super().__init__()
         self.sources = [(left[0], right[0]) for left, right in pairs]
         self.last = ReLUConvNorm(last, width)
@@ -128,6 +135,7 @@ class Cell(nn.Module):
                 self.fitted[f"value{v}"] = resized(second if v == 1 else width, width, 2 if reduces else 1)
 
     def forward(self, last: Tensor, before: Tensor) -> Tensor:
+        """Map the outputs of the two cells before to (B, width · kept values, H, W)."""
         values = [self.last(last), self.before(before)]
         for b, (left, right) in enumerate(self.sources):
             values.append(self.ops[f"block{b}_left"](values[left]) + self.ops[f"block{b}_right"](values[right]))
@@ -137,12 +145,14 @@ class Cell(nn.Module):
 
 
 def kept(pairs: tuple[Pair, ...], extra: str) -> tuple[int, ...]:
-    """Values that no block takes (the last block is always one), and perhaps one more."""
+    """Find the values that no block takes (the last block is always one), and perhaps one more."""
     used = {source for pair in pairs for source, _ in pair}
     return tuple(v for v in range(len(pairs) + 2) if v not in used or str(v) == extra)
 
 
 class NASNet(nn.Module):
+    """Stem, cells with two reductions (four with ImageNet's stem), head."""
+
     def __init__(
         self,
         normal: tuple[tuple[Pair, ...], tuple[int, ...]],
@@ -153,6 +163,7 @@ class NASNet(nn.Module):
         classes: int,
         channels: int,
     ) -> None:
+        """Build the cells of the plan, each from (pairs, values handed on)."""
         super().__init__()
         imagenet = stem > 0
         first = stem if imagenet else 3 * width
@@ -176,6 +187,7 @@ class NASNet(nn.Module):
         self.head = Classifier(last, classes, dropout=0.0)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map images (B, channels, H, W) to class scores (B, classes)."""
         last = before = self.stem(x)
         for cell in self.cells:
             last, before = cell(last, before), last
@@ -194,8 +206,20 @@ def nasnet(
     image: int = 224,
     channels: int = 3,
 ) -> nn.Module:
-    """NASNet. Presets: channels of the first normal cells, normal cells a stage, channels of ImageNet's stem (0: the stem of small images,
-    without reduction), classes, image side, image channels.
+    """Build NASNet from two picked cells.
+
+    Args:
+        pick: Function that returns one option of each named choice; nasplat passes it in.
+        width: Channels of the first normal cells; 44 is NASNet-A mobile's.
+        cells: Normal cells in each of three stages; 4 is NASNet-A mobile's.
+        stem: Channels of ImageNet's stem, which two reduction cells follow; 0 gives the stem of small images without
+            them.
+        classes: Number of classes that the head tells apart; the default is ImageNet's.
+        image: Side of the square input images in pixels; the default is ImageNet's usual crop.
+        channels: Channels of the input images; 3 for colour.
+
+    Returns:
+        A network from images (B, channels, image, image) to class scores (B, classes).
     """
     chosen: list[tuple[tuple[Pair, ...], tuple[int, ...]]] = []
     for cell in CELLS:
@@ -217,14 +241,16 @@ PART = re.compile(r"([a-z0-9_]+)\((\d)\)")
 
 @nasnet.parser
 def parse(text: str) -> dict[str, Option]:
-    """Normal and reduction cell joined by /, blocks by |, two operations by +, each with its value in parentheses; *v at the end of a
-    cell: it hands on value v too.
+    """Read both cells joined by /, blocks by |, two operations by +, each with its value in parentheses.
+
+    `*v` at the end of a cell: it hands on value v too.
     """
     cells = [CELL.fullmatch(c) for c in text.strip().split("/")]
     parts = [[[PART.fullmatch(side) for side in b.split("+")] for b in c[1].split("|")] for c in cells if c]
     if [len(c) for c in parts] != [BLOCKS] * 2 or any(len(b) != 2 or None in b for c in parts for b in c):
         raise SpaceError(
-            f"expected two cells joined by /, five blocks each, such as 'sep_conv_3x3(0)+identity(0)|…', got {text[:80]!r}.\n"
+            "expected two cells joined by /, five blocks each, such as 'sep_conv_3x3(0)+identity(0)|…', "
+            f"got {text[:80]!r}.\n"
             "  Values 0 and 1 are the two inputs, 2 the first block."
         )
     found: dict[str, Option] = {}
@@ -239,6 +265,8 @@ def parse(text: str) -> dict[str, Option]:
 
 @nasnet.formatter
 def format_cells(choices: Mapping[str, Option]) -> str:
+    """Write both cells in the notation that `parse` reads."""
+
     def side(at: str) -> str:
         return f"{choices[f'{at}.op']}({choices[f'{at}.value']})"
 

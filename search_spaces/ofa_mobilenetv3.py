@@ -1,9 +1,9 @@
 """Once-for-All MobileNetV3: five units of inverted residual blocks, elastic in depth, kernel and expansion.
 
-Source: Cai et al., ICLR 2020, arXiv:1908.09791. About 2e19 encodings (7,371 per unit to the fifth power, without width and
-resolution). Depth 2-4 per unit, kernel 3/5/7 and expansion 3/4/6 per block; `widths` and `resolutions` make the width
-multiplier and the image side choices as well. Blocks past a unit's depth have no kernel and no expansion.
-Differs from the paper's code in the padding of channels only: widths are rounded to multiples of 8 after multiplying.
+Source: Cai et al., ICLR 2020, arXiv:1908.09791. About 2e19 encodings (7,371 per unit to the fifth power, without width
+and resolution). Depth 2-4 per unit, kernel 3/5/7 and expansion 3/4/6 per block; `widths` and `resolutions` make the
+width multiplier and the image side choices as well. Blocks past a unit's depth have no kernel and no expansion. Differs
+from the paper's code in the padding of channels only: widths are rounded to multiples of 8 after multiplying.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class MobileNet(nn.Module):
     def __init__(
         self, stem: int, plan: Sequence[Sequence[tuple]], final: int, feature: int, classes: int, stride: int
     ) -> None:
+        """Build the units of the plan, whose rows are (outputs, expansion, kernel, stride, squeeze, activation)."""
         super().__init__()
         self.stem = ConvNormAct(3, stem, 3, stride, activation=nn.Hardswish)
         self.first = InvertedResidual(stem, stem, stem, 3, 1, False, nn.ReLU)
@@ -46,6 +47,7 @@ class MobileNet(nn.Module):
         self.classifier = nn.Linear(feature, classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map images (B, channels, H, W) to class scores (B, classes)."""
         x = self.first(self.stem(x))
         for number in range(self.units):
             x = getattr(self, f"unit{number}")(x)
@@ -67,9 +69,23 @@ def ofa_mobilenetv3(
     classes: int = 1000,
     channels: int = 3,
 ) -> tuple[nn.Module, tuple[int, ...]]:
-    """Once-for-All MobileNetV3. Presets: widths (multipliers), resolutions, depths, kernels, expands, units, base, ….
+    """Build Once-for-All's MobileNetV3 with picked depth of each unit, kernel and expansion of each block.
 
-    `base` scales all channels, `units` cuts the network short and `stem_stride=1` keeps small images large.
+    Args:
+        pick: Function that returns one option of each named choice; nasplat passes it in.
+        widths: Factors on all widths to choose among; one alone is no choice.
+        resolutions: Image sides in pixels to choose among; one alone is no choice.
+        depths: Options for the number of blocks of a unit.
+        kernels: Options for the side of a block's kernel.
+        expands: Options for the expansion of a block.
+        units: Number of units; fewer than the published 5 cut the network short, for small images.
+        base: Factor on all widths, beside the chosen one; 1 gives the published ones.
+        stem_stride: Stride of the stem; 1 keeps small images large.
+        classes: Number of classes that the head tells apart; the default is ImageNet's.
+        channels: Channels of the input images; 3 for colour.
+
+    Returns:
+        A network from images to class scores (B, classes), and the shape (1, channels, side, side) of its input.
     """
     multiplier = base * (pick("width", tuple(widths)) if len(widths) > 1 else widths[0])
     side = pick("resolution", tuple(resolutions)) if len(resolutions) > 1 else resolutions[0]
@@ -99,7 +115,10 @@ def ofa_mobilenetv3(
 
 @ofa_mobilenetv3.json_parser
 def parse(text: str, resolutions: Sequence[int] = (224,), **presets: object) -> dict[str, Option] | None:
-    """`{"ks": […], "e": […], "d": […], "r": 224}`: four slots a unit, or only those used; depth of each unit; image side."""
+    """Read `{"ks": […], "e": […], "d": […], "r": 224}`: kernels, expansions, depths, image side.
+
+    There are four slots for each unit, or only those used.
+    """
     data = json.loads(text)
     if not {"ks", "e", "d"} <= data.keys():
         return None

@@ -1,9 +1,10 @@
-"""Once-for-All ResNet-50: bottlenecks elastic in depth, width and inner width, with ResNet-D's stem and shortcuts (2.5e12 encodings).
+"""Once-for-All ResNet-50: bottlenecks elastic in depth, width and inner width; ResNet-D's stem (2.5e12 encodings).
 
-Sources: Cai et al., ICLR 2020, arXiv:1908.09791, and the authors' later ResNet-50 supernet; He et al., CVPR 2019, arXiv:1812.01187
-(ResNet-D). Stages have 2 + d, 2 + d, 4 + d and 2 + d blocks, d = 0, 1, 2; each block has its own inner width (share e of its
-outputs), each stage and both parts of the stem their own width (share w). Widths are rounded to multiples of 8. With d = 1, 2, 2, 1,
-e = 0.25, w = 1 and the extra convolution of the stem it is ResNet-50-D: 25.58 M parameters, 4.35 G MACs.
+Sources: Cai et al., ICLR 2020, arXiv:1908.09791, and the authors' later ResNet-50 supernet; He et al., CVPR 2019,
+arXiv:1812.01187 (ResNet-D). Stages have 2 + d, 2 + d, 4 + d and 2 + d blocks, d = 0, 1, 2; each block has its own inner
+width (share e of its outputs), each stage and both parts of the stem their own width (share w). Widths are rounded to
+multiples of 8. With d = 1, 2, 2, 1, e = 0.25, w = 1 and the extra convolution of the stem it is ResNet-50-D: 25.58 M
+parameters, 4.35 G MACs.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class Bottleneck(nn.Module):
     """1 x 1, k x k, 1 x 1; the shortcut averages before it projects."""
 
     def __init__(self, inputs: int, hidden: int, outputs: int, stride: int) -> None:
+        """Build the three convolutions; the middle one has the stride."""
         super().__init__()
         self.reduce = ConvNormAct(inputs, hidden, 1)
         self.conv = ConvNormAct(hidden, hidden, 3, stride)
@@ -38,15 +40,20 @@ class Bottleneck(nn.Module):
             self.shortcut.add_module("project", ConvNormAct(inputs, outputs, 1, activation=None))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, inputs, H, W) to (B, outputs, H / stride, W / stride)."""
         return torch.relu(self.shortcut(x) + self.expand(self.conv(self.reduce(x))))
 
 
 class Residual(nn.Module):
+    """A 3x3 convolution beside a shortcut, the stem's extra one."""
+
     def __init__(self, width: int) -> None:
+        """Build the convolution, `width` channels in and out."""
         super().__init__()
         self.conv = ConvNormAct(width, width, 3)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Keep the shape (B, width, H, W)."""
         return x + self.conv(x)
 
 
@@ -63,8 +70,22 @@ def ofa_resnet50(
     classes: int = 1000,
     channels: int = 3,
 ) -> tuple[nn.Module, tuple[int, ...]]:
-    """Once-for-All ResNet-50. Presets: resolutions, depths (beyond the shortest), expands, widths (shares of the full width), stages,
-    base (scales all widths), stride of the stem (4, 2 or 1), classes, channels.
+    """Build Once-for-All's ResNet-50 with picked widths, depths and inner widths.
+
+    Args:
+        pick: Function that returns one option of each named choice; nasplat passes it in.
+        resolutions: Image sides in pixels to choose among; one alone is no choice.
+        depths: Options for the number of blocks of a stage beyond the shortest (2, 2, 4, 2).
+        expands: Options for a block's inner width, as shares of its outputs.
+        widths: Options for the width of a stage and of both parts of the stem, as shares of the full width.
+        stages: Number of stages; fewer than the published 4 cut the network short, for small images.
+        base: Factor on all widths; 1 gives the published ones.
+        stem_stride: Stride of the stem: 4, 2 or 1; smaller ones keep small images large.
+        classes: Number of classes that the head tells apart; the default is ImageNet's.
+        channels: Channels of the input images; 3 for colour.
+
+    Returns:
+        A network from images to class scores (B, classes), and the shape (1, channels, side, side) of its input.
     """
     side = pick("resolution", tuple(resolutions)) if len(resolutions) > 1 else resolutions[0]
     middle = divisible(divisible(64 * base * pick("stem.middle_width", tuple(widths))) // 2)
@@ -98,8 +119,10 @@ def parse(
     stages: int = 4,
     **presets: object,
 ) -> dict[str, Option] | None:
-    """`{"d": […], "e": […], "w": […], "image_size": 224}`: the stem's depth (2: the extra convolution) and those of the stages; inner
-    widths, as many slots as the deepest network has blocks or only those used; numbers of the widths of the stem's middle, the stem, the stages.
+    """Read `{"d": […], "e": […], "w": […], "image_size": 224}`: depths, inner widths, widths, image side.
+
+    The first depth is the stem's (2: the extra convolution). Inner widths have as many slots as the deepest network has
+    blocks, or only those used. Widths are numbered, those of the stem's middle and end first.
     """
     data = json.loads(text)
     if not {"d", "e", "w"} <= data.keys():
@@ -116,7 +139,8 @@ def parse(
     side = data.get("image_size", resolutions[0])
     if side not in resolutions:
         raise SpaceError(
-            f"expected a resolution among {tuple(resolutions)}, got {side}.\n  Load the space with resolutions=[{side}]."
+            f"expected a resolution among {tuple(resolutions)}, got {side}.\n"
+            f"  Load the space with resolutions=[{side}]."
         )
     found: dict[str, Option] = {"resolution": side} if len(resolutions) > 1 else {}
     found |= {"stem.middle_width": widths[data["w"][0]], "stem.width": widths[data["w"][1]]}

@@ -1,8 +1,8 @@
-"""PiT: a vision transformer in three stages, pooled between them; width, MLP ratio, depths and heads chosen (Auto-Prox's space).
+"""PiT: a vision transformer in three stages, pooled between them; width, MLP ratio, depths and heads chosen.
 
-Sources: Heo et al., ICCV 2021, arXiv:2103.16302; Wei et al., AAAI 2024, arXiv:2312.09059 (Auto-Prox). 4,320 encodings: 4 widths of
-a head, 4 ratios, 27 depths (labels exist for 10 of them), 10 settings of heads. PiT-Ti, XS and S as published have their 4.85,
-10.62 and 23.46 M parameters here.
+Sources: Heo et al., ICCV 2021, arXiv:2103.16302; Wei et al., AAAI 2024, arXiv:2312.09059 (Auto-Prox). 4,320 encodings:
+4 widths of a head, 4 ratios, 27 depths (labels exist for 10 of them), 10 settings of heads. PiT-Ti, XS and S as
+published have their 4.85, 10.62 and 23.46 M parameters here.
 """
 
 from __future__ import annotations
@@ -27,16 +27,20 @@ class Pool(nn.Module):
     """Halves the grid by a depthwise convolution and widens the class token by a linear layer."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
+        """Build the convolution of the grid and the linear layer of the class token."""
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, 3, 2, 1, groups=inputs)
         self.token = nn.Linear(inputs, outputs)
 
     def forward(self, x: Tensor, side: int) -> Tensor:
+        """Map tokens (B, 1 + side², inputs) to (B, 1 + ⌈side / 2⌉², outputs)."""
         token, grid = x[:, :1], x[:, 1:].transpose(1, 2).unflatten(2, (side, side))
         return torch.cat([self.token(token), self.conv(grid).flatten(2).transpose(1, 2)], 1)
 
 
 class PoolingTransformer(nn.Module):
+    """Patches, positions, a class token, three stages with pools between them, norm, linear head."""
+
     slicing: ClassVar = {"token": ("fixed", "fixed", "leading")}
 
     def __init__(
@@ -51,6 +55,7 @@ class PoolingTransformer(nn.Module):
         channels: int,
         classes: int,
     ) -> None:
+        """Build stages of `width` channels for each head."""
         super().__init__()
         self.side = (image - patch) // stride + 1
         dims = [width * h for h in heads]
@@ -69,6 +74,7 @@ class PoolingTransformer(nn.Module):
         self.head = nn.Linear(dims[-1], classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map images (B, channels, H, W) to class scores (B, classes)."""
         x = self.positions(self.patches(x).flatten(2).transpose(1, 2))
         x, side = torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1), self.side
         for i, stage in enumerate(self.stages):
@@ -91,7 +97,23 @@ def pit(
     image: int = 224,
     channels: int = 3,
 ) -> nn.Module:
-    """PiT. Presets: widths of a head, MLP ratios, depths of each stage, heads of the stages, patch side and stride, classes, image, channels."""
+    """Build PiT with picked head width, MLP ratio, depths and heads.
+
+    Args:
+        pick: Function that returns one option of each named choice; nasplat passes it in.
+        widths: Options for the channels of an attention head; Auto-Prox's.
+        ratios: Options for the MLP's width over the embedding; Auto-Prox's.
+        depths: Options for the number of blocks, for each stage; Auto-Prox's.
+        heads: Options for the heads of the three stages, joined by commas; Auto-Prox's.
+        patch: Side of a patch in pixels; the published 16.
+        stride: Distance of the patches in pixels; the published 8 lets them overlap.
+        classes: Number of classes that the head tells apart; the default is ImageNet's.
+        image: Side of the square input images in pixels; the default is ImageNet's usual crop.
+        channels: Channels of the input images; 3 for colour.
+
+    Returns:
+        A network from images (B, channels, image, image) to class scores (B, classes).
+    """
     width, ratio = pick("width", tuple(widths)), pick("ratio", tuple(ratios))
     chosen = [pick(f"stage{i}.depth", tuple(options)) for i, options in enumerate(depths)]
     counts = [int(h) for h in pick("heads", tuple(heads)).split(",")]
@@ -100,7 +122,7 @@ def pit(
 
 @pit.json_parser
 def parse(text: str, **presets: object) -> dict[str, Option] | None:
-    """`{"base_dim": 32, "mlp_ratio": 4, "depth": [2, 6, 4], "num_heads": [2, 4, 8]}`."""
+    """Read `{"base_dim": 32, "mlp_ratio": 4, "depth": [2, 6, 4], "num_heads": [2, 4, 8]}`, Auto-Prox's encoding."""
     data = json.loads(text)
     if "base_dim" not in data:
         return None
@@ -111,6 +133,7 @@ def parse(text: str, **presets: object) -> dict[str, Option] | None:
 
 @pit.formatter
 def format_json(choices: Mapping[str, Option]) -> str:
+    """Write Auto-Prox's encoding."""
     depths = [choices[f"stage{i}.depth"] for i in range(3)]
     heads = [int(h) for h in str(choices["heads"]).split(",")]
     return json.dumps(

@@ -1,8 +1,9 @@
-"""ProxylessNAS as Once-for-All makes it elastic: six units of inverted residual blocks, depth, kernel and expansion chosen.
+"""ProxylessNAS as Once-for-All makes it elastic: six units of inverted residuals; depth, kernel, expansion chosen.
 
-Sources: Cai et al., ICLR 2019, arXiv:1812.00332; Cai et al., ICLR 2020, arXiv:1908.09791. ReLU6 and no squeeze-excite; units 1 to 5
-have 2 to 4 blocks, unit 6 one (about 2e20 encodings). `base=1.3` is the supernet of Once-for-All and of GENNAPE's PN family. With
-`base=1.0, widths=[32, 40, 80, 96, 192, 320]` ProxylessNAS-Mobile has its published 4.08 M parameters and 320 M MACs.
+Sources: Cai et al., ICLR 2019, arXiv:1812.00332; Cai et al., ICLR 2020, arXiv:1908.09791. ReLU6 and no squeeze-excite;
+units 1 to 5 have 2 to 4 blocks, unit 6 one (about 2e20 encodings). `base=1.3` is the supernet of Once-for-All and of
+GENNAPE's PN family. With `base=1.0, widths=[32, 40, 80, 96, 192, 320]` ProxylessNAS-Mobile has its published 4.08 M
+parameters and 320 M MACs.
 """
 
 from __future__ import annotations
@@ -33,7 +34,23 @@ def proxylessnas(
     classes: int = 1000,
     channels: int = 3,
 ) -> tuple[nn.Module, tuple[int, ...]]:
-    """ProxylessNAS. Presets: base (scales all widths), widths of the units, resolutions, depths of each unit, kernels, expands, stem's stride, classes, channels."""
+    """Build Once-for-All's ProxylessNAS with picked depth of each unit, kernel and expansion of each block.
+
+    Args:
+        pick: Function that returns one option of each named choice; nasplat passes it in.
+        base: Factor on all widths; 1.3 is that of Once-for-All's supernet.
+        widths: Channels of the units before the factor; the published ones.
+        resolutions: Image sides in pixels to choose among; one alone is no choice.
+        depths: Options for the number of blocks, for each unit; one alone is no choice.
+        kernels: Options for the side of a block's kernel.
+        expands: Options for the expansion of a block.
+        stem_stride: Stride of the stem; 1 keeps small images large.
+        classes: Number of classes that the head tells apart; the default is ImageNet's.
+        channels: Channels of the input images; 3 for colour.
+
+    Returns:
+        A network from images to class scores (B, classes), and the shape (1, channels, side, side) of its input.
+    """
     side = pick("resolution", tuple(resolutions)) if len(resolutions) > 1 else resolutions[0]
     plan = []
     for i, options in enumerate(depths):
@@ -63,7 +80,10 @@ def proxylessnas(
 
 @proxylessnas.json_parser
 def parse(text: str, resolutions: Sequence[int] = (224,), **presets: object) -> dict[str, Option] | None:
-    """`{"ks": […], "e": […], "d": […], "r": 224}`: four slots for each of units 1 to 5 and one for unit 6, or only those used."""
+    """Read `{"ks": […], "e": […], "d": […], "r": 224}`: kernels, expansions, depths, image side.
+
+    There are four slots for each of units 1 to 5 and one for unit 6, or only those used.
+    """
     data = json.loads(text)
     if not {"ks", "e", "d"} <= data.keys():
         return None
@@ -72,7 +92,8 @@ def parse(text: str, resolutions: Sequence[int] = (224,), **presets: object) -> 
     side = data.get("r", resolutions[0])
     if side not in resolutions:
         raise SpaceError(
-            f"expected a resolution among {tuple(resolutions)}, got {side}.\n  Load the space with resolutions=[{side}]."
+            f"expected a resolution among {tuple(resolutions)}, got {side}.\n"
+            f"  Load the space with resolutions=[{side}]."
         )
     found: dict[str, Option] = {"resolution": side} if len(resolutions) > 1 else {}
     for unit, depth in enumerate(depths):
@@ -87,6 +108,7 @@ def parse(text: str, resolutions: Sequence[int] = (224,), **presets: object) -> 
 
 @proxylessnas.formatter
 def format_json(choices: Mapping[str, Option]) -> str:
+    """Write Once-for-All's encoding."""
     names = [n.removesuffix(".kernel") for n in choices if n.endswith(".kernel")]
     data: dict[str, object] = {k: [choices[f"{n}.{v}"] for n in names] for k, v in (("ks", "kernel"), ("e", "expand"))}
     data["d"] = [v for n, v in choices.items() if n.endswith(".depth")]

@@ -1,10 +1,10 @@
-"""Two-Path: two parallel paths of two to four blocks, each block a sequence of one to three operations (about 1.7e27 networks).
+"""Two-Path: two parallel paths of two to four blocks, each of one to three operations (about 1.7e27 networks).
 
-Source: Mills et al., AAAI 2023, arXiv:2211.17226 (GENNAPE), families made public with it. In each path exactly two blocks halve
-the size and double the width. A block has at least one operation of the first kind and at most one of the second: 1,624 blocks.
-Bottlenecks have normalisation but no activation, as in the published graphs (the authors' PyTorch classes have ReLU6). The
-published best network has 1.780 M parameters and 116.2 M FLOPs here too. The authors' sampler draws an operation of the second
-kind with probability 5/13; a draw here is uniform per choice.
+Source: Mills et al., AAAI 2023, arXiv:2211.17226 (GENNAPE), families made public with it. In each path exactly two
+blocks halve the size and double the width. A block has at least one operation of the first kind and at most one of the
+second: 1,624 blocks. Bottlenecks have normalisation but no activation, as in the published graphs (the authors' PyTorch
+classes have ReLU6). The published best network has 1.780 M parameters and 116.2 M FLOPs here too. The authors' sampler
+draws an operation of the second kind with probability 5/13; a draw here is uniform per choice.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ BlockPlan = tuple[tuple[str, ...], bool]
 
 
 def operation(name: str, inputs: int, outputs: int, stride: int) -> nn.Module:
+    """Build an operation by its name in `MAIN` or `EXTRA`."""
     if name.startswith("bottleneck"):
         _, factor, kernel = name.split("-")
         hidden = inputs // int(factor[1]) if factor[0] == "r" else inputs * int(factor[1])
@@ -69,6 +70,7 @@ class Block(nn.Module):
     """Operations one after another; a shortcut where size and width stay."""
 
     def __init__(self, ops: tuple[str, ...], inputs: int, halves: bool) -> None:
+        """Build the operations; the first main one halves the size and doubles the width where `halves` is set."""
         super().__init__()
         outputs, stride, last = inputs * 2 if halves else inputs, 2 if halves else 1, inputs
         self.body = nn.Sequential()
@@ -81,12 +83,16 @@ class Block(nn.Module):
         self.has_shortcut = not halves
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, inputs, H, W) to the same shape, or to (B, 2 · inputs, H / 2, W / 2)."""
         y = self.body(x)
         return x + y if self.has_shortcut else y
 
 
 class TwoPaths(nn.Module):
+    """Stem, two paths side by side, one convolution over both, linear head."""
+
     def __init__(self, paths: list[list[BlockPlan]], width: int, stem_stride: int, classes: int, channels: int) -> None:
+        """Build both paths from their plans."""
         super().__init__()
         self.stem = chain(
             [
@@ -107,6 +113,7 @@ class TwoPaths(nn.Module):
         self.fc = nn.Linear(16 * width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map images (B, channels, H, W) to class scores (B, classes)."""
         x = self.stem(x)
         x = self.last(torch.cat([self.path0(x), self.path1(x)], 1))
         return self.fc(self.dropout(x.mean((2, 3))))
@@ -116,7 +123,19 @@ class TwoPaths(nn.Module):
 def two_path(
     pick: Pick, width: int = 32, stem_stride: int = 2, classes: int = 10, image: int = 32, channels: int = 3
 ) -> nn.Module:
-    """Two-Path. Presets: width of the stem, stride of its second convolution, classes, image side, image channels."""
+    """Build the Two-Path network with picked blocks of both paths.
+
+    Args:
+        pick: Function that returns one option of each named choice; nasplat passes it in.
+        width: Channels of the stem; the published 32.
+        stem_stride: Stride of the stem's second convolution; the published 2.
+        classes: Number of classes that the head tells apart; the default is CIFAR-10's.
+        image: Side of the square input images in pixels; the default is CIFAR-10's.
+        channels: Channels of the input images; 3 for colour.
+
+    Returns:
+        A network from images (B, channels, image, image) to class scores (B, classes).
+    """
     paths = []
     for p in range(2):
         n = pick(f"path{p}.blocks", (2, 3, 4))
@@ -136,12 +155,13 @@ def two_path(
 
 @two_path.parser
 def parse(text: str) -> dict[str, Option]:
-    """Paths joined by /, blocks by ;, operations by a comma; ! ends a block that halves the size."""
+    """Read paths joined by /, blocks by ;, operations by a comma; ! ends a block that halves the size."""
     paths = [path.split(";") for path in text.strip().split("/")]
     found: dict[str, Option] = {}
     if len(paths) != 2:
         raise SpaceError(
-            f"expected two paths joined by /, got {text[:80]!r}.\n  Write for instance 'conv5x5!;conv5x5!/conv3x3!;conv3x3!'."
+            f"expected two paths joined by /, got {text[:80]!r}.\n"
+            "  Write for instance 'conv5x5!;conv5x5!/conv3x3!;conv3x3!'."
         )
     for p, blocks in enumerate(paths):
         halving = [str(i) for i, b in enumerate(blocks) if b.endswith("!")]
@@ -160,6 +180,7 @@ def parse(text: str) -> dict[str, Option]:
 
 @two_path.formatter
 def format_paths(choices: Mapping[str, Option]) -> str:
+    """Write both paths in the notation that `parse` reads."""
     paths = []
     for p in range(2):
         n = int(choices[f"path{p}.blocks"])

@@ -1,10 +1,10 @@
 """AutoFormer's vision transformers: embedding and depth for the network, heads and MLP ratio for each block.
 
-Source: Chen et al., ICCV 2021, arXiv:2107.00651 (sizes tiny, small, base). Image side, patch and channels are presets, so
-small images use the same file. Differences: a learned absolute position table instead of relative position tables on keys
-and values (the value-side table forces slow attention), separate q, k, v projections, global mean pooling as in the paper.
-The published subnets T, S and B (which need ratios=[3, 3.5, 4]) have 5.768, 22.791 and 53.583 M parameters here; with the missing tables,
-7,680 a block and one class token, these are the published 5.87, 22.89 and 53.69 M.
+Source: Chen et al., ICCV 2021, arXiv:2107.00651 (sizes tiny, small, base). Image side, patch and channels are presets,
+so small images use the same file. Differences: a learned absolute position table instead of relative position tables on
+keys and values (the value-side table forces slow attention), separate q, k, v projections, global mean pooling as in
+the paper. The published subnets T, S and B (which need ratios=[3, 3.5, 4]) have 5.768, 22.791 and 53.583 M parameters
+here; with the missing tables, 7,680 a block and one class token, these are the published 5.87, 22.89 and 53.69 M.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class VisionTransformer(nn.Module):
         classes: int,
         head_dim: int,
     ) -> None:
+        """Build one block for each pair of (heads, MLP width)."""
         super().__init__()
         self.patches = nn.Conv2d(channels, embed, patch, patch)
         self.positions = PositionTable((image // patch) ** 2, embed)
@@ -48,11 +49,13 @@ class VisionTransformer(nn.Module):
         self.head = nn.Linear(embed, classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map images (B, channels, H, W) to class scores (B, classes)."""
         tokens = self.patches(x).flatten(2).transpose(1, 2)
         return self.head(self.norm(self.blocks(self.positions(tokens))).mean(1))
 
 
 def example_input(image: int = 224, channels: int = 3, **presets: object) -> tuple[int, ...]:
+    """Give the shape of one image."""
     return (1, channels, image, image)
 
 
@@ -67,7 +70,21 @@ def vit(
     head_dim: int = 64,
     ratios: Sequence[float] | None = None,
 ) -> nn.Module:
-    """AutoFormer's space. Presets: size (tiny, small, base, mini), image, patch, channels, classes, head_dim, ratios (other MLP ratios)."""
+    """Build AutoFormer's transformer with picked embedding, depth, heads and MLP ratios.
+
+    Args:
+        pick: Function that returns one option of each named choice; nasplat passes it in.
+        size: Set of options by AutoFormer's names 'tiny', 'small' and 'base'; 'mini' is ours, for small images.
+        image: Side of the square input images in pixels; a multiple of the patch.
+        patch: Side of a patch in pixels; the published 16.
+        channels: Channels of the input images; 3 for colour.
+        classes: Number of classes that the head tells apart; the default is ImageNet's.
+        head_dim: Channels of an attention head; the published 64.
+        ratios: Options for the MLP's width over the embedding, in the place of the size's own; None keeps those.
+
+    Returns:
+        A network from images (B, channels, image, image) to class scores (B, classes).
+    """
     options = SIZES[size] if ratios is None else SIZES[size] | {"ratios": tuple(ratios)}
     embed = pick("embed", options["embeds"])
     depth = pick("depth", options["depths"])
@@ -81,7 +98,10 @@ def vit(
 
 @vit.json_parser
 def parse(text: str, **presets: object) -> dict[str, Option] | None:
-    """`{"hidden_dim": 192, "depth": 12, "num_heads": […], "mlp_ratio": […]}`, as AutoFormer's and Auto-Prox's files write it."""
+    """Read `{"hidden_dim": 192, "depth": 12, "num_heads": […], "mlp_ratio": […]}`.
+
+    AutoFormer's and Auto-Prox's files hold it.
+    """
     data = json.loads(text)
     if "hidden_dim" not in data:
         return None
@@ -93,6 +113,7 @@ def parse(text: str, **presets: object) -> dict[str, Option] | None:
 
 @vit.formatter
 def format_json(choices: Mapping[str, Option]) -> str:
+    """Write AutoFormer's encoding."""
     blocks = range(int(choices["depth"]))
     data = {"hidden_dim": choices["embed"], "depth": choices["depth"]}
     return json.dumps(
