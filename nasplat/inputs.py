@@ -30,7 +30,8 @@ from nasplat.predict.universal import Universal
 from nasplat.predict.zoo import ModelZoo
 from nasplat.probes.conditions import Conditions
 from nasplat.searchspace import Architecture, Space, list_spaces, load_space
-from nasplat.tables.table import Table, read_table
+from nasplat.tables.reading import read_table
+from nasplat.tables.table import Table
 from nasplat.task import Task
 from nasplat.task.derived import QUESTIONS, derived
 from nasplat.task.digits import digits

@@ -1,8 +1,11 @@
-"""Labelled architectures and what is computed from labels.
+"""Labelled architectures, what is computed from labels, and how rows are kept and shown.
 
-table.py  rows of labels, read, written and split     metrics.py  agreement, error and coverage of predictions
+table.py    labelled rows, divided, joined and written   reading.py  tables from CSV and JSON files
+metrics.py  agreement, error and coverage                splits.py   row numbers of parts and folds
+rows.py     files that grow by whole rows                listing.py  a printed table in three formats
 """
 
-from nasplat.tables.table import Table, read_table
+from nasplat.tables.reading import read_table
+from nasplat.tables.table import Table
 
 __all__ = ["Table", "read_table"]

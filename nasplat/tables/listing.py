@@ -1,4 +1,4 @@
-"""One description of a printed table for the terminal, for Markdown and for a page: text stands left, numbers right."""
+"""One description of a printed table for Markdown, a page and the terminal: text stands left, numbers right."""
 
 from __future__ import annotations
 
@@ -6,10 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from nasplat.errors import TableError
+
 
 @dataclass(frozen=True)
 class Listing:
-    """Columns and rows of text, ready to be shown; whoever makes it has formatted the numbers."""
+    """Columns and rows of text, ready to be shown; whoever makes it has formatted the numbers.
+
+    Example:
+        >>> print(Listing(["network", "params"], [["small", "1,200"]]).markdown(), end="")
+        | network | params |
+        | --- | ---: |
+        | small | 1,200 |
+    """
 
     columns: Sequence[str]
     """Heading of every column, with its unit."""
@@ -22,30 +31,45 @@ class Listing:
         """Check that every row has a cell for every column."""
         for row in self.rows:
             if len(row) != len(self.columns):
-                raise ValueError(
-                    f"expected {len(self.columns)} cells ({', '.join(self.columns)}), got {len(row)}: {row}"
+                raise TableError(
+                    f"expected {len(self.columns)} cells ({', '.join(self.columns)}), got {len(row)}: {row}.\n"
+                    "  Give every row a cell for every column; an empty one is ''."
                 )
 
     @property
     def is_number(self) -> list[bool]:
-        """For every column, whether all its cells that say something begin with a number."""
+        """Whether all cells of a column that say something begin with a number, for every column."""
         columns = zip(*self.rows, strict=True) if self.rows else ((),) * len(self.columns)
         return [any(c.strip(_NOTHING) for c in cells) and all(map(_is_number, cells)) for cells in columns]
 
     def told(self) -> Listing:
-        """The same table without columns in which every cell is empty."""
+        """Leave out the columns in which every cell is empty.
+
+        Returns:
+            The same table with the columns that say something.
+        """
         kept = [i for i in range(len(self.columns)) if any(row[i] for row in self.rows)]
         return Listing([self.columns[i] for i in kept], [[row[i] for i in kept] for row in self.rows], self.title)
 
     def markdown(self) -> str:
-        """The table in Markdown; the title stands above it as a paragraph."""
+        """Write the table in Markdown.
+
+        Returns:
+            Text that ends with a line feed; the title stands above the table as a paragraph. Bars and line ends in
+            cells are escaped.
+        """
         ends = ["---:" if number else "---" for number in self.is_number]
         lines = [self.columns, ends, *([c.replace("|", "\\|").replace("\n", " ") for c in row] for row in self.rows)]
         text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
         return f"{self.title}\n\n{text}" if self.title else text
 
     def html(self) -> str:
-        """The table as HTML; cells are escaped, the title is its caption."""
+        """Write the table as HTML.
+
+        Returns:
+            One `table` element without styles; cells are escaped, those of numbers have the class `number`, and the
+            title is the caption.
+        """
         sides = [' class="number"' if number else "" for number in self.is_number]
         head = "".join(f"<th{s}>{escape(c)}</th>" for s, c in zip(sides, self.columns, strict=True))
         body = "".join(
@@ -57,8 +81,10 @@ class Listing:
 
 
 _NOTHING = " -–"
+"""Characters of cells that say nothing."""
 
 
 def _is_number(cell: str) -> bool:
+    """Whether a cell begins with a number, or says nothing."""
     text = cell.strip(_NOTHING).lstrip("≥≤<>=[+−- ")
     return not text or text[0].isdigit()

@@ -1,6 +1,7 @@
 """Long work appends one row per finished piece to a CSV file, and goes on from there after any interruption.
 
-`write_atomically` replaces a whole file: whoever reads it, during the write or after a crash, sees the old text or the new.
+`write_atomically` replaces a whole file: whoever reads it, during the write or after a crash, sees the old content or
+the new.
 """
 
 from __future__ import annotations
@@ -8,8 +9,9 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from nasplat.errors import TableError
 
@@ -43,50 +45,71 @@ def write_atomically(path: str | Path, content: str | bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
+def line(cells: Iterable[object]) -> str:
+    r"""Write cells as one row of a CSV file.
+
+    Args:
+        cells: Values of the row; None becomes an empty cell.
+
+    Returns:
+        Text with a line feed at its end. Cells that hold line ends of any kind are quoted, so that they come back as
+        they
+        were: Python's writer leaves carriage returns bare where rows end with line feeds.
+
+    Example:
+        >>> line(["a", None, "1,5", "\r"])
+        'a,,"1,5","\r"\n'
+    """
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\r\n").writerow(cells)
+    return text.getvalue()[:-2] + "\n"
+
+
 class RowFile:
-    """A CSV file that grows by whole rows: a row is there or it is not, whenever the process was killed."""
+    """A CSV file that grows by whole rows: a row is there or it is not, whenever the process was killed.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "labels.csv"
+        >>> file = RowFile(path, ["key", "accuracy"], "key")
+        >>> row = file.append({"key": "a", "accuracy": 93.2})
+        >>> RowFile(path, ["key", "accuracy"], "key").rows()
+        {'a': {'key': 'a', 'accuracy': '93.2'}}
+    """
 
     def __init__(self, path: str | Path, columns: Sequence[str], key: str | Sequence[str]) -> None:
-        """Open the file, or remember where it will be made.
+        """Remember where the file is, or will be made; nothing is read or written yet.
 
         Args:
             path: CSV file; made, with its folder, by the first `append`.
             columns: Names of the columns, in their order.
-            key: Column that identifies a row, or several of them; a later row with the key of an earlier one replaces it.
+            key: Column that identifies a row, or several of them; a later row replaces an earlier one of its key.
         """
         self.path, self.columns = Path(path), tuple(columns)
         self.key = (key,) if isinstance(key, str) else tuple(key)
         self._is_begun: bool | None = None  # not looked at yet
 
     def rows(self) -> dict[str | tuple[str, ...], dict[str, str]]:
-        """Rows that are complete, by key, in the order in which they were first written.
+        """Read the rows that are complete, in the order in which they were first written.
 
-        A row that a killed process left half written is cut off the file, so that the next one starts on a line of its own.
+        A row that a killed process left half written is cut off the file, so that the next one starts on a line of its
+        own.
 
         Returns:
-            Cells by column; keys are text, or tuples of text where several columns identify a row.
+            Cells by column, for each key; keys are text, or tuples of text where several columns identify a row.
 
         Raises:
             TableError: the file has other columns, or a row with more or fewer cells.
         """
         if not self.path.exists():
             return {}
-        text = self._mended()
-        reader = csv.reader(io.StringIO(text, newline=""))
-        header = next(reader, None)
-        if header is None:
-            return {}
-        if tuple(header) != self.columns:
-            raise TableError(
-                f"expected columns {', '.join(self.columns)} in {str(self.path)!r}, got {', '.join(header)}.\n"
-                "  Move the file away, or choose another folder."
-            )
+        reader = self._reader()
         found: dict[str | tuple[str, ...], dict[str, str]] = {}
         for cells in reader:
             if len(cells) != len(self.columns):
                 raise TableError(
-                    f"expected {len(self.columns)} cells in line {reader.line_num} of {str(self.path)!r}, got {len(cells)}.\n"
-                    "  Remove the line."
+                    f"expected {len(self.columns)} cells in line {reader.line_num} of {str(self.path)!r}, got "
+                    f"{len(cells)}.\n  Remove the line."
                 )
             row = dict(zip(self.columns, cells, strict=True))
             found[self._key(row)] = row
@@ -102,29 +125,38 @@ class RowFile:
             The row as `rows` will give it back.
 
         Raises:
-            TableError: a column is missing, or one is not of the file.
+            TableError: a column is missing, one is not of the file, or the file was begun with other columns.
         """
         if set(row) != set(self.columns):
             raise TableError(
-                f"expected a row with {', '.join(self.columns)}, got {', '.join(map(str, row))}.\n  Give all of them, and no other."
+                f"expected a row with {', '.join(self.columns)}, got {', '.join(map(str, row))}.\n"
+                "  Give all of them, and no other."
             )
         cells = {c: "" if row[c] is None else str(row[c]) for c in self.columns}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self._is_begun is None:
-            self._is_begun = self.path.exists() and bool(self._mended())
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        if not self._is_begun:
-            writer.writerow(self.columns)
-        writer.writerow(cells.values())
+            self._is_begun = self.path.exists() and self._reader().line_num > 0
+        text = ("" if self._is_begun else line(self.columns)) + line(cells.values())
         with self.path.open("ab") as out:
-            out.write(text.getvalue().encode("utf-8"))
+            out.write(text.encode("utf-8"))
             out.flush()
             os.fsync(out.fileno())
         self._is_begun = True
         return cells
 
+    def _reader(self) -> Any:
+        """A reader of the mended file behind its header, which must name the columns; at line 0 of an empty file."""
+        reader = csv.reader(io.StringIO(self._mended(), newline=""))
+        header = next(reader, None)
+        if header is not None and tuple(header) != self.columns:
+            raise TableError(
+                f"expected columns {', '.join(self.columns)} in {str(self.path)!r}, got {', '.join(header)}.\n"
+                "  Move the file away, or choose another folder."
+            )
+        return reader
+
     def _key(self, row: Mapping[str, str]) -> str | tuple[str, ...]:
+        """What identifies a row: one cell, or several."""
         return row[self.key[0]] if len(self.key) == 1 else tuple(row[k] for k in self.key)
 
     def _mended(self) -> str:

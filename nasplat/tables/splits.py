@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 def by_shares(
     groups: Sequence[str], seed: int = 0, shares: tuple[float, float] = (0.8, 0.1)
 ) -> tuple[list[int], list[int], list[int]]:
-    """Row numbers of disjoint train, decide and test parts.
+    """Divide rows into disjoint train, decide and test parts.
 
     Args:
         groups: Group of every row, such as the key of its graph; rows with equal groups stay in one part.
@@ -42,7 +42,7 @@ def by_shares(
 
 
 def by_number(rows: int, n: int, seed: int = 0, first: Sequence[int] = ()) -> tuple[list[int], list[int]]:
-    """Row numbers of a few random rows, and of the rest; a smaller draw is the beginning of a larger one.
+    """Draw a few random rows, such as those to learn from; a smaller draw is the beginning of a larger one.
 
     Args:
         rows: Number of rows there are.
@@ -52,6 +52,11 @@ def by_number(rows: int, n: int, seed: int = 0, first: Sequence[int] = ()) -> tu
 
     Returns:
         The drawn row numbers and the others, both in random order.
+
+    Example:
+        >>> few, rest = by_number(5, 2, first=[4])
+        >>> few[0], sorted(few + rest)
+        (4, [0, 1, 2, 3, 4])
     """
     order = list(range(rows))
     random.Random(f"few {seed}").shuffle(order)
@@ -61,7 +66,7 @@ def by_number(rows: int, n: int, seed: int = 0, first: Sequence[int] = ()) -> tu
 
 
 def into_folds(rows: int, folds: int, seed: int = 0) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Row numbers to learn from and to judge on, once per fold; every row is judged once.
+    """Assign rows to folds at random: each fold is judged once by what was learnt from the others.
 
     Args:
         rows: Number of rows there are.
@@ -70,6 +75,10 @@ def into_folds(rows: int, folds: int, seed: int = 0) -> list[tuple[NDArray[np.in
 
     Returns:
         For each fold the ascending row numbers outside it, and those inside it.
+
+    Example:
+        >>> sorted(int(row) for _, judged in into_folds(5, 2) for row in judged)
+        [0, 1, 2, 3, 4]
     """
     number = np.random.default_rng(seed).permutation(rows) % folds
     return [(np.flatnonzero(number != f), np.flatnonzero(number == f)) for f in range(folds)]

@@ -1,45 +1,59 @@
 """`Table`: labelled rows. An architecture or graph key, metrics with unit, and where they come from.
 
-On disk `.csv.gz` or `.csv`; cells are text or numbers, an empty cell is not available. JSON is read too.
+On disk a table is `.csv` or `.csv.gz`; `reading.py` reads it, and JSON too.
 """
 
 from __future__ import annotations
 
-import csv
 import gzip
 import hashlib
-import io
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from nasplat.errors import TableError
+from nasplat.tables.listing import Listing
 from nasplat.tables.metrics import kendall_tau, sign
+from nasplat.tables.rows import line, write_atomically
 from nasplat.tables.splits import by_shares
 
-KEYS = ("architecture", "arch_str", "genotype", "arch", "config", "key")
-"""Columns that may hold the architecture, first match wins."""
+SHOWN_ROWS, SHOWN_COLUMNS, SHOWN_CHARACTERS = 5, 8, 48
+"""How much of a table is printed: rows, columns, and characters of a cell."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Labelled architectures."""
+    """Labelled architectures: one row for each training or measurement, one column for each metric.
+
+    Example:
+        >>> rows = ({"arch": "a", "accuracy": "93.2"}, {"arch": "b", "accuracy": "91.0"})
+        >>> table = Table(rows, "accuracy", "arch", "mine.csv")
+        >>> table.labels
+        [93.2, 91.0]
+        >>> print(table)
+        Table(2 rows, accuracy, mine.csv)
+        <BLANKLINE>
+        | arch | accuracy |
+        | --- | ---: |
+        | a | 93.2 |
+        | b | 91.0 |
+    """
 
     rows: tuple[dict[str, str], ...]
     """Cells as text, by column."""
     metric: str
-    """Column of the label."""
+    """Column of the label, with its unit."""
     key: str
     """Column of the architecture."""
     source: str = ""
     """File or study the rows come from."""
     parse: Callable[[str], Any] | None = None
-    """Reads an architecture from its cell, when a space is known."""
+    """Function that reads an architecture from its cell; None where no space is known."""
     larger_is_better: bool = True
     """Whether larger labels are the better ones."""
 
@@ -49,10 +63,29 @@ class Table:
         return sign(self.larger_is_better)
 
     def __len__(self) -> int:
+        """Count the rows."""
         return len(self.rows)
 
     def __repr__(self) -> str:
+        """Name the number of rows, the label and the source, in one line."""
         return f"Table({len(self)} rows, {self.metric}, {self.source})"
+
+    def __str__(self) -> str:
+        """Print the first rows below the one line of `repr`."""
+        return self._beginning().markdown().rstrip("\n")
+
+    def _repr_html_(self) -> str:
+        """Show the first rows in a notebook."""
+        return self._beginning().html()
+
+    def _beginning(self) -> Listing:
+        """The first rows and columns, architecture and label before others; long cells are cut."""
+        every = [self.key, self.metric, *(c for row in self.rows[:SHOWN_ROWS] for c in row)]
+        columns = list(dict.fromkeys(every))[:SHOWN_COLUMNS]
+        shown = [[_short(row.get(c, "")) for c in columns] for row in self.rows[:SHOWN_ROWS]]
+        left_out = (len(self) - len(shown), len(set(every)) - len(columns))
+        notes = [f"{n} more {what}" for n, what in zip(left_out, ("rows", "columns"), strict=True) if n > 0]
+        return Listing(columns, shown, "; ".join([repr(self), *notes]))
 
     @cached_property
     def labels(self) -> list[float]:
@@ -61,7 +94,7 @@ class Table:
 
     @cached_property
     def architectures(self) -> list[Any]:
-        """Each row's architecture.
+        """The architecture of each row, as `parse` reads it.
 
         Raises:
             TableError: the table was loaded without a space.
@@ -74,13 +107,13 @@ class Table:
 
     @cached_property
     def content_hash(self) -> str:
-        """Hash of keys and labels, whatever the order of rows."""
+        """SHA-256 of keys and labels, whatever the order of rows."""
         cells = sorted((row[self.key], row[self.metric]) for row in self.rows)
         return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
 
     @cached_property
     def keys(self) -> list[str]:
-        """What tells each row's network: its `key` cell, else what its space says where one is known, else its cell."""
+        """Text that tells networks apart: the `key` cell, else what the space says, else the architecture's cell."""
         if all(row.get("key") for row in self.rows):
             return [row["key"] for row in self.rows]
         if self.parse is not None:
@@ -88,29 +121,47 @@ class Table:
         return [row[self.key] for row in self.rows]
 
     def duplicates(self) -> list[list[int]]:
-        """Row numbers of equal networks, where a network has several rows; isomorphic encodings are equal (see `keys`)."""
-        found: dict[str, list[int]] = {}
-        for number, key in enumerate(self.keys):
-            found.setdefault(key, []).append(number)
-        return [numbers for numbers in found.values() if len(numbers) > 1]
+        """Find networks with several rows; isomorphic encodings are equal (see `keys`).
+
+        Returns:
+            Row numbers of each such network, ascending.
+
+        Example:
+            >>> rows = ({"arch": "a", "loss": "1"}, {"arch": "b", "loss": "2"}, {"arch": "a", "loss": "3"})
+            >>> Table(rows, "loss", "arch").duplicates()
+            [[0, 2]]
+        """
+        return [numbers for numbers in self._networks() if len(numbers) > 1]
 
     def averaged(self) -> Table:
-        """One row per network: its first, with the mean label of all (seeds, isomorphic encodings)."""
+        """Merge the rows of each network, such as those of several seeds or of isomorphic encodings.
+
+        Returns:
+            A table with the first row of each network, whose label is the mean of all.
+
+        Example:
+            >>> rows = ({"arch": "a", "loss": "1"}, {"arch": "b", "loss": "2"}, {"arch": "a", "loss": "4"})
+            >>> Table(rows, "loss", "arch").averaged().labels
+            [2.5, 2.0]
+        """
+        rows = []
+        for numbers in self._networks():
+            mean = sum(self.labels[i] for i in numbers) / len(numbers)
+            rows.append(self.rows[numbers[0]] | {self.metric: f"{mean:.6g}"})
+        return replace(self, rows=tuple(rows))
+
+    def _networks(self) -> list[list[int]]:
+        """Row numbers of each network, in the order in which they are met."""
         found: dict[str, list[int]] = {}
         for number, key in enumerate(self.keys):
             found.setdefault(key, []).append(number)
-        means = [sum(self.labels[i] for i in numbers) / len(numbers) for numbers in found.values()]
-        rows = [
-            self.rows[numbers[0]] | {self.metric: f"{mean:.6g}"}
-            for numbers, mean in zip(found.values(), means, strict=True)
-        ]
-        return replace(self, rows=tuple(rows))
+        return list(found.values())
 
     def ceiling(self, column: str = "seed") -> tuple[float, int]:
-        """How well the labels of a network agree with themselves: no predictor can be expected to rank better.
+        """Measure how well labels of the same networks agree: no predictor can be expected to rank better.
 
         Args:
-            column: What tells the trainings of one network apart.
+            column: Column of numbers that tells the trainings of one network apart.
 
         Returns:
             Rank agreement (tau-b) of the first and the second training, and the number of networks that have both.
@@ -125,7 +176,14 @@ class Table:
         return kendall_tau([a for a, _ in pairs], [b for _, b in pairs]), len(pairs)
 
     def take(self, numbers: Sequence[int]) -> Table:
-        """The table of these rows."""
+        """Select rows.
+
+        Args:
+            numbers: Row numbers, from 0, in the order wanted.
+
+        Returns:
+            The table of these rows.
+        """
         return replace(self, rows=tuple(self.rows[i] for i in numbers))
 
     def split(
@@ -134,13 +192,21 @@ class Table:
         shares: tuple[float, float] = (0.8, 0.1),
         group: Callable[[dict[str, str]], str] | None = None,
     ) -> tuple[Table, Table, Table]:
-        """Disjoint train, decide and test tables.
+        """Divide the table at random, so that no network is in two parts.
 
         Args:
-            seed: Same seed, same split.
-            shares: Of train and decide; test is the rest.
-            group: Rows with equal groups stay together; by default those of one canonical architecture where a space is
-                known, else of one key.
+            seed: Seed of the division; equal seeds give equal parts.
+            shares: Share of the networks in the train and in the decide table; the test table gets the rest.
+            group: Function of a row whose equal answers keep rows together; None keeps together the rows of one
+                canonical architecture where a space is known, else of one key.
+
+        Returns:
+            Disjoint train, decide and test tables.
+
+        Example:
+            >>> table = Table(tuple({"arch": str(i), "loss": "0"} for i in range(10)), "loss", "arch")
+            >>> [len(part) for part in table.split(seed=0)]
+            [8, 1, 1]
         """
         if group is not None:
             names = [group(row) for row in self.rows]
@@ -152,147 +218,58 @@ class Table:
         return train, decide, test
 
     def join(self, other: Table, on: str | None = None) -> Table:
-        """The columns of both tables, row by row of equal keys.
+        """Put the columns of another table beside these, row by row of equal keys.
 
         Args:
-            other: Its columns win where both have one of a name.
-            on: Column that both have; default this table's key.
+            other: Table of the same networks; its columns win where both have one of a name.
+            on: Column that both have; None for this table's key.
+
+        Returns:
+            This table with the columns of both.
 
         Raises:
             TableError: a key is in one table only, or twice in one; the message counts and names them.
         """
         column = on or self.key
-        sides: list[dict[str, dict[str, str]]] = []
-        for table in (self, other):
-            if any(column not in row for row in table.rows):
-                raise TableError(f"expected a column {column!r} in {table!r}.\n  Join on a column both have.")
-            found = {row[column]: row for row in table.rows}
-            if len(found) != len(table):
-                twice = next(k for k, n in Counter(row[column] for row in table.rows).items() if n > 1)
-                raise TableError(
-                    f"{table!r} holds {column} {twice!r} twice.\n  Average or drop duplicates before a join."
-                )
-            sides.append(found)
-        left, right = sides
+        left, right = (_by_cell(table, column) for table in (self, other))
         unequal = [k for k in left if k not in right] + [k for k in right if k not in left]
         if unequal:
             raise TableError(
                 f"expected equal sets of {column!r}, got {sum(k in left for k in unequal)} only in {self!r} and "
-                f"{sum(k in right for k in unequal)} only in {other!r}, such as {unequal[0]!r}.\n  Take the common rows first."
+                f"{sum(k in right for k in unequal)} only in {other!r}, such as {unequal[0]!r}.\n"
+                "  Take the common rows first."
             )
         return replace(self, rows=tuple(row | right[row[column]] for row in self.rows))
 
     def save(self, path: str | Path) -> None:
-        """Write `.csv` or `.csv.gz`; a gzip file holds no time stamp, so equal tables give equal files."""
-        text = io.StringIO()
+        """Write the table as CSV; whoever reads the file meanwhile sees the old one or the new one.
+
+        Args:
+            path: File ending in .csv, or in .csv.gz to compress it; a compressed file holds no time stamp, so that
+                equal tables give equal files.
+        """
         columns = list(dict.fromkeys(c for row in self.rows for c in row))
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        data = text.getvalue().encode()
-        Path(path).write_bytes(gzip.compress(data, mtime=0) if str(path).endswith(".gz") else data)
+        text = "".join([line(columns), *(line(row.get(c, "") for c in columns) for row in self.rows)])
+        data = text.encode()
+        write_atomically(path, gzip.compress(data, mtime=0) if str(path).endswith(".gz") else data)
 
 
-def read_table(
-    path: str | Path,
-    metric: str,
-    parse: Callable[[str], Any] | None = None,
-    larger_is_better: bool = True,
-    joins: Mapping[tuple[str, ...], Callable[[Mapping[str, str]], str]] | None = None,
-    key: str | None = None,
-    where: Mapping[str, str] | None = None,
-) -> Table:
-    """Rows of a file that have the metric.
-
-    Args:
-        path: `.csv` or `.csv.gz` with a header; or `.json` or `.json.gz`, a list of rows or a mapping of architectures to rows. What is
-            nested becomes columns such as `cifar10.accuracy`; of a list of numbers the last is the column's, all are `…_ep1`, `…_ep2`, ….
-        metric: Column of the label; rows with an empty or non-finite cell are left out.
-        parse: Reads an architecture from its cell.
-        larger_is_better: Direction of the metric.
-        joins: Columns that together hold the architecture, and the functions that make one cell of a row.
-        key: Column of the architecture; default the joined one, else the first of `KEYS` that the file has.
-        where: Only rows with these cells.
+def _by_cell(table: Table, column: str) -> dict[str, dict[str, str]]:
+    """Rows by their cell in a column.
 
     Raises:
-        TableError: the file is missing, broken, or lacks the column or an architecture column.
+        TableError: a row lacks the column, or two rows have equal cells.
     """
-    path = Path(path)
-    try:
-        raw = path.read_bytes()
-        text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode()
-    except (OSError, EOFError, UnicodeDecodeError) as err:
-        raise TableError(
-            f"expected a .csv, .csv.gz or .json table, got {str(path)!r} ({err}).\n  Check the path."
-        ) from err
-    columns, cells = _from_json(text, path) if text.lstrip()[:1] in {"{", "["} else _from_csv(text)
-    if metric not in columns:
-        raise TableError(f"expected a metric among {', '.join(columns)}, got {metric!r} ({path}).\n  Use one of these.")
-    for column in (*(where or {}), *([key] if key else [])):
-        if column not in columns:
-            raise TableError(
-                f"expected a column among {', '.join(columns)}, got {column!r} ({path}).\n  Use one of these."
-            )
-    join = (
-        next((f for wanted, f in (joins or {}).items() if set(wanted) <= set(columns)), None) if key is None else None
-    )
-    found = key or (KEYS[0] if join else next((k for k in KEYS if k in columns), None))
-    if found is None:
-        raise TableError(
-            f"expected a column {' or '.join(KEYS)} in {path}, got {', '.join(columns)}.\n  Pass key=, or rename one."
-        )
-    at, rows = columns.index(metric), []
-    wanted = [(columns.index(c), v) for c, v in (where or {}).items()]
-    for number, line in cells:
-        if len(line) != len(columns):
-            raise TableError(f"{path}:{number}: expected {len(columns)} cells, got {len(line)}.\n  Mend the row.")
-        if not line[at] or any(line[i] != v for i, v in wanted):
-            continue
-        try:
-            value = float(line[at])
-        except ValueError as err:
-            raise TableError(
-                f"{path}:{number}: expected a number in {metric!r}, got {line[at]!r}.\n  Mend the cell."
-            ) from err
-        if math.isfinite(value):
-            row = dict(zip(columns, line, strict=True))
-            rows.append(row if join is None else row | {found: join(row)})
-    return Table(tuple(rows), metric, found, path.name, parse, larger_is_better)
+    if any(column not in row for row in table.rows):
+        raise TableError(f"expected a column {column!r} in {table!r}.\n  Join on a column both have.")
+    found = {row[column]: row for row in table.rows}
+    if len(found) != len(table):
+        twice = next(k for k, n in Counter(row[column] for row in table.rows).items() if n > 1)
+        raise TableError(f"{table!r} holds {column} {twice!r} twice.\n  Average or drop duplicates before a join.")
+    return found
 
 
-def _from_csv(text: str) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
-    reader = csv.reader(io.StringIO(text))
-    return next(reader, []), ((reader.line_num, line) for line in reader if line)
-
-
-def _from_json(text: str, path: Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
-    try:
-        data = json.loads(text)
-    except json.JSONDecodeError as err:
-        raise TableError(
-            f"expected JSON in {path}, got an error in line {err.lineno} ({err.msg}).\n  Check the file."
-        ) from err
-    if isinstance(data, dict):
-        data = [{"architecture": name} | row for name, row in data.items() if isinstance(row, dict)]
-    if not data or not all(isinstance(row, dict) for row in data):
-        raise TableError(
-            f"expected a list of rows or a mapping of architectures to rows in {path}.\n"
-            '  Write [{"architecture": …, "accuracy": …}, …] or {"architecture": {"accuracy": …}, …}.'
-        )
-    rows = [dict(_flat(row)) for row in data]
-    columns = list(dict.fromkeys(c for row in rows for c in row))
-    return columns, ((number, [row.get(c, "") for c in columns]) for number, row in enumerate(rows, start=1))
-
-
-def _flat(row: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
-    for name, value in row.items():
-        column = f"{before}{name}"
-        if isinstance(value, dict):
-            yield from _flat(value, f"{column}.")
-        elif isinstance(value, list) and value and all(isinstance(v, int | float) for v in value):
-            yield column, str(value[-1])
-            yield from ((f"{column}_ep{i}", str(v)) for i, v in enumerate(value, start=1))
-        elif isinstance(value, str):
-            yield column, value
-        else:
-            yield column, "" if value is None else json.dumps(value, separators=(",", ":"))
+def _short(cell: str) -> str:
+    """A cell in one line, cut where it is long."""
+    text = " ".join(cell.split())
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 1]}…"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from nasplat.errors import TableError
 from nasplat.tables.listing import Listing
 
 SHOWN = Listing(["network", "MACs", "interval"], [["a|b", "≥ 1,200", "[1.0, 2.0]"], ["<c>", "-", ""]], "Two networks")
@@ -26,5 +27,5 @@ def test_empty_columns_are_left_out() -> None:
 
 
 def test_a_row_of_another_length_is_refused() -> None:
-    with pytest.raises(ValueError, match="expected 2 cells"):
+    with pytest.raises(TableError, match="expected 2 cells"):
         Listing(["a", "b"], [["1"]])

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from nasplat.errors import ShapeError
 from nasplat.tables.metrics import interval_coverage, kendall_tau, mean_absolute_error, mean_rank, ndcg_at, spearman_rho
 
 
 def test_kendall_tau_agrees_with_scipy_on_ties() -> None:
-    stats = pytest.importorskip("scipy.stats")
     rng = np.random.default_rng(0)
     for _ in range(20):
         a, b = rng.integers(0, 6, 40), rng.integers(0, 6, 40)
@@ -19,6 +19,21 @@ def test_kendall_tau_agrees_with_scipy_on_ties() -> None:
 def test_constant_vector_has_no_rank_agreement() -> None:
     assert np.isnan(kendall_tau([1, 1, 1], [1, 2, 3]))
     assert np.isnan(spearman_rho([1, 1, 1], [1, 2, 3]))
+
+
+def test_rank_agreement_with_a_nan_is_nan() -> None:
+    assert np.isnan(kendall_tau([1, np.nan, 3], [1, 2, 3]))
+    assert np.isnan(spearman_rho([1, np.nan, 3], [1, 2, 3]))
+
+
+def test_kendall_tau_is_the_ratio_of_counted_pairs_to_the_last_bit() -> None:
+    rng = np.random.default_rng(1)
+    for n in (2, 3, 40, 150):
+        a, b = rng.integers(0, n, n), rng.normal(size=n)
+        signs = np.sign(a[:, None] - a), np.sign(b[:, None] - b)
+        agree, untied = (signs[0] * signs[1]).sum() / 2, [np.abs(s).sum() / 2 for s in signs]
+        expected = agree / np.sqrt(untied[0] * untied[1]) if all(untied) else np.nan
+        assert kendall_tau(a, b) == expected or (np.isnan(expected) and np.isnan(kendall_tau(a, b)))
 
 
 def test_error_and_coverage_by_hand() -> None:

@@ -9,7 +9,8 @@ import pytest
 
 import nasplat
 from nasplat.errors import TableError
-from nasplat.tables.table import Table, read_table
+from nasplat.tables.reading import read_table
+from nasplat.tables.table import Table
 
 ROWS = "arch_str,acc,other\na,1.5,1\nb,,2\nc,nan,3\nd,2.5,4\ne,3,5\n"
 
@@ -220,3 +221,20 @@ def test_every_shared_row_is_an_architecture(
     table = nasplat.load_table(Path(FOLDER) / f"{file}.csv.gz", space=space, metric=metric, where=where, **presets)
     assert len(table) > 50
     assert len(table.architectures) == len(table)
+
+
+def test_a_table_prints_its_first_rows_and_escapes_them() -> None:
+    rows = tuple(
+        {"note": "<b>" * 40, "arch": f"a|{i}", "acc": str(i)} | {f"c{j}": "" for j in range(9)} for i in range(7)
+    )
+    table = Table(rows, "acc", "arch", "<mine>.csv")
+    assert repr(table) == "Table(7 rows, acc, <mine>.csv)"
+    assert str(table).splitlines()[0] == "Table(7 rows, acc, <mine>.csv); 2 more rows; 4 more columns"
+    assert str(table).splitlines()[2].startswith("| arch | acc | note | c0 ")
+    assert "| a\\|4 | 4 | <b>" in str(table)
+    assert "a\\|5" not in str(table)
+    html = table._repr_html_()
+    assert "<caption>Table(7 rows, acc, &lt;mine&gt;.csv)" in html
+    assert "<b>" not in html
+    assert "&lt;b…</td>" in html
+    assert "Table(0 rows" in Table((), "acc", "arch")._repr_html_()
