@@ -38,7 +38,7 @@ FEATURES = (
     *("macs_relative", "params_relative", "position", "fan_in", "fan_out"),
 )
 """Columns of `View.features`; costs are relative to the mean node, widths to the widest layer, sides to the input."""
-KINDS = tuple(
+KIND_OF_ID = tuple(
     next(
         (
             k

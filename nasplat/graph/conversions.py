@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from networkx import MultiDiGraph
     from torch_geometric.data import Data
 
-C = TypeVar("C", bound=Columns)
+_C = TypeVar("_C", bound=Columns)
 
 X_COLUMNS = ("op", "macs", "params", "elements", "itemsize", "kernel", "stride", "groups", "operands")
 """Columns of `Data.x`: place in `nasplat.graph.ops.OPS` (its length for unknown operations), multiply-accumulates,
@@ -51,7 +51,7 @@ def to_networkx(columns: Columns) -> MultiDiGraph[int]:
     return found
 
 
-def from_networkx(found: MultiDiGraph, kind: type[C]) -> C:
+def from_networkx(found: MultiDiGraph, kind: type[_C]) -> _C:
     """Read a networkx multigraph, see `nasplat.graph.Graph.from_networkx`.
 
     Args:
@@ -116,7 +116,7 @@ def _row(columns: Columns, i: int, macs: int) -> tuple[float, ...]:
     return (_IDS.get(node.op, len(_IDS)), macs, params, elements, node.itemsize, *window, len(columns.operands[i]))  # type: ignore[return-value]
 
 
-def from_pyg(data: Data, kind: type[C]) -> C:
+def from_pyg(data: Data, kind: type[_C]) -> _C:
     """Read a torch-geometric `Data`, see `nasplat.graph.Graph.from_pyg`.
 
     Args:

@@ -15,7 +15,7 @@ from typing import TypeVar
 from nasplat.graph import ops
 from nasplat.graph.columns import Columns
 
-C = TypeVar("C", bound=Columns)
+_C = TypeVar("_C", bound=Columns)
 
 _ZERO_KEEPING = frozenset({*ops.HIDDEN, *ops.POOLING, "relu", "relu6", "gelu", "silu", "tanh", "neg", "mul"}) - {
     "reduce"
@@ -69,7 +69,7 @@ def canonical_key(folded: Columns) -> str:
     return hashlib.sha256(repr((ops.OPS_VERSION, sorted(colour))).encode()).hexdigest()
 
 
-def fold_dead_code(graph: C) -> C:
+def fold_dead_code(graph: _C) -> _C:
     """Remove dead code, additions of zeros, and copies.
 
     Zeros stay zeros through views, pools and activations that keep them; `x + 0` is `x`; `x * 0` is `0`.

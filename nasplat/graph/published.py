@@ -19,13 +19,13 @@ from nasplat.errors import GraphError
 from nasplat.graph.columns import Node, Shape, Weight
 from nasplat.graph.graph import Graph
 
-VOCABULARY: tuple[str, ...] = tuple(
+OPERATIONS: tuple[str, ...] = tuple(
     "<OOV> input output conv depthwise batchnorm relu relu6 matmul add mul concat maxpool avgpool sigmoid tanh "
     "swish gelu paddings mean spacetobatchnd batchtospacend spacetodepthnd depthtospacend global identity zero "
     "reserved1 reserved2 reserved3 reserved4 reserved5".split()
 )
 """Names of the 32 operations; a name's place is its published id."""
-WEIGHTED = frozenset({"conv", "depthwise", "matmul"})
+_WEIGHTED = frozenset({"conv", "depthwise", "matmul"})
 """Operations with weights, which the published files list first."""
 _POINTWISE = frozenset("relu relu6 sigmoid tanh swish add mul mean global maxpool avgpool".split())
 
@@ -38,7 +38,7 @@ class PublishedNode:
     """One node of a published graph."""
 
     op: str
-    """Name from `VOCABULARY`."""
+    """Name from `OPERATIONS`."""
     resolution: Resolution
     """Height before and after, width before and after, channels before and after."""
     kernel: tuple[int, int] = (0, 0)
@@ -97,7 +97,7 @@ class PublishedGraph:
     @property
     def histogram(self) -> dict[str, int]:
         """Number of nodes per operation, in the vocabulary's order; operations without nodes are left out."""
-        count = dict.fromkeys(VOCABULARY, 0)
+        count = dict.fromkeys(OPERATIONS, 0)
         for n in self.nodes:
             count[n.op] += 1
         return {k: v for k, v in count.items() if v}
@@ -163,7 +163,7 @@ def published(graph: Graph, name: str = "") -> PublishedGraph:
             result[i] = new("mul", size, sources | gate, path=node.path)
         else:
             result[i] = new(op, size, sources, **_details(node, op))
-    order = sorted(range(len(made)), key=lambda j: made[j].op not in WEIGHTED)
+    order = sorted(range(len(made)), key=lambda j: made[j].op not in _WEIGHTED)
     number = {old: k for k, old in enumerate(order)}
     edges = sorted((number[s], number[t]) for t, sources in enumerate(parents) for s in sources)
     return PublishedGraph(name, tuple(made[j] for j in order), tuple(edges))
@@ -206,7 +206,7 @@ def _details(node: Node, op: str) -> dict[str, Any]:
     """Collect path, bias, kernel, strides and dilation of a node."""
     more: dict[str, Any] = {"path": node.path, "bias": bool(node.get("bias"))}
     kernel = node.get("kernel")
-    if isinstance(kernel, tuple) and op in WEIGHTED:
+    if isinstance(kernel, tuple) and op in _WEIGHTED:
         more["kernel"] = (kernel[0], kernel[-1])
     for name, ours in (("strides", "stride"), ("dilation", "dilation")):
         value = node.get(ours)
@@ -293,7 +293,7 @@ def _node(n: Mapping[str, Any], weighted: bool) -> PublishedNode:
         else (0, 0)
     )
     return PublishedNode(
-        VOCABULARY[int(n["op_type_idx"])],
+        OPERATIONS[int(n["op_type_idx"])],
         size,
         kernel,
         bool(metadata.get("use_bias")),

@@ -13,7 +13,7 @@ from nasplat.graph.columns import Columns, Node, Weight
 from nasplat.graph.ops import OPS_VERSION
 from nasplat.graph.program import from_plain, to_plain
 
-C = TypeVar("C", bound=Columns)
+_C = TypeVar("_C", bound=Columns)
 
 
 def as_tuples(value: Any) -> Any:
@@ -54,7 +54,7 @@ def to_json(graph: Columns) -> str:
     return json.dumps(data, separators=(",", ":"))
 
 
-def from_json(text: str, kind: type[C]) -> C:
+def from_json(text: str, kind: type[_C]) -> _C:
     """Read what `to_json` wrote.
 
     Args:
@@ -95,7 +95,7 @@ def save_npz(graph: Columns, path: str | Path) -> None:
     np.savez_compressed(path, edges=edges, columns=np.frombuffer(json.dumps(rest).encode(), np.uint8))
 
 
-def load_npz(path: str | Path, kind: type[C]) -> C:
+def load_npz(path: str | Path, kind: type[_C]) -> _C:
     """Read what `save_npz` wrote.
 
     Args:

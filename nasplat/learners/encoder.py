@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from nasplat.errors import PredictorError
 from nasplat.features.arrays import spectrum
-from nasplat.features.view import FEATURES, KINDS, VOCABULARY, View
+from nasplat.features.view import FEATURES, KIND_OF_ID, VOCABULARY, View
 from nasplat.learners.trunks import TRUNKS, Directed, signs
 
 POSITIONS = 8
@@ -124,10 +124,10 @@ class Encoder(nn.Module):
             raise PredictorError(f"expected trunk among {', '.join(TRUNKS)}, got {trunk!r}.\n  Use one of these.")
         self.trunk = trunk
         self.kinds: Tensor
-        self.kind = nn.Embedding(max(KINDS) + 1, hidden)
+        self.kind = nn.Embedding(max(KIND_OF_ID) + 1, hidden)
         self.op = nn.Embedding(len(VOCABULARY), hidden)
         nn.init.zeros_(self.op.weight)  # an operation training never shows stays what its kind is
-        self.register_buffer("kinds", torch.tensor(KINDS), persistent=False)
+        self.register_buffer("kinds", torch.tensor(KIND_OF_ID), persistent=False)
         self.features = nn.Linear(len(FEATURES), hidden)
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList(

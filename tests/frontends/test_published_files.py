@@ -100,12 +100,12 @@ def _edges(graph: PublishedGraph) -> list[Any]:
 
 def fields(graph: PublishedGraph) -> dict[str, Any]:
     """As the publications store a graph."""
-    from nasplat.graph.published import VOCABULARY
+    from nasplat.graph.published import OPERATIONS
 
     nodes = []
     for n in graph.nodes:
         metadata = {"use_bias": True} if n.bias else None
-        node = {"op_type_idx": VOCABULARY.index(n.op), "resolution": list(n.resolution), "strides": [1, *n.strides, 1]}
+        node = {"op_type_idx": OPERATIONS.index(n.op), "resolution": list(n.resolution), "strides": [1, *n.strides, 1]}
         node |= {"metadata": metadata, "str_id": f"1|{n.path}"}
         if n.op in {"conv", "depthwise", "matmul"}:
             node["shape"] = [n.resolution[4], n.resolution[5], *n.kernel]
