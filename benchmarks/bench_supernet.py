@@ -76,7 +76,7 @@ def case(name: str, device: torch.device) -> None:
     task = task_of(tuple(shape)[1:], batch).to(device)
     supernet = nasplat.Supernet(space, task, device=device)
     config = nasplat.TrainConfig(epochs=1000, batch_size=batch, watch=False)
-    trainer = Trainer(supernet.store, supernet.subnets, task, 0, config)
+    trainer = Trainer(supernet.subnets, task, 0, config)
     steps = range(100, 100 + SUBNETS)
     members = [next(iter(trainer.strategy.lessons(space, step, 0.0))).architecture for step in steps]
     plain = [a.build().to(device).train() for a in members]
@@ -87,10 +87,10 @@ def case(name: str, device: torch.device) -> None:
     }
     for round_ in range(ROUNDS + 1):
         supernet.subnets.forget()
-        trainer.step(x, y, 99, 1e-3)
+        trainer.updates.step(x, y, 99, 1e-3)
         rows: dict[str, list[float]] = {
-            "fresh": [seconds(lambda s=s: trainer.step(x, y, s, 1e-3), device) for s in steps],
-            "shared": [seconds(lambda s=s: trainer.step(x, y, s, 1e-3), device) for s in steps],
+            "fresh": [seconds(lambda s=s: trainer.updates.step(x, y, s, 1e-3), device) for s in steps],
+            "shared": [seconds(lambda s=s: trainer.updates.step(x, y, s, 1e-3), device) for s in steps],
             "plain": [],
             "construct": [seconds(lambda a=a: space.construct(a, initialised=False), device) for a in members],
             "bind": [seconds(lambda a=a: supernet.subnets.build(a), device) for a in members],
@@ -100,8 +100,8 @@ def case(name: str, device: torch.device) -> None:
         for architecture in members:
             bound = supernet.subnets.build(architecture)
             task.loss(bound.module.train()(x), y).backward()
-            rows["move"].append(seconds(lambda b=bound: b.collect(supernet.store, trainer.optimiser), device))
-            rows["update"].append(seconds(lambda: trainer.optimiser.step(1e-3, 1.0), device))
+            rows["move"].append(seconds(lambda b=bound: b.collect(supernet.store, trainer.updates.optimiser), device))
+            rows["update"].append(seconds(lambda: trainer.updates.optimiser.step(1e-3, 1.0), device))
         for module, optimiser in zip(plain, optimisers, strict=True):
             plain_step(module, optimiser, task, batch)
             rows["plain"].append(seconds(lambda m=module, o=optimiser: plain_step(m, o, task, batch), device))

@@ -30,8 +30,8 @@ from torch import Tensor, nn
 
 import nasplat
 from nasplat.runs.runs import hardware, versions
-from nasplat.supernet.strategy import end
-from nasplat.supernet.teacher import Ranks
+from nasplat.supernet.extremes import end
+from nasplat.supernet.ranks import Ranks
 from nasplat.tables.metrics import kendall_tau
 from nasplat.task.files import read_idx, unpredict
 from nasplat.task.training import Budget, train

@@ -901,8 +901,8 @@ def train(
     """
     from nasplat.runs import runs
     from nasplat.supernet import TrainConfig
+    from nasplat.supernet.extremes import end
     from nasplat.supernet.processes import join, leave
-    from nasplat.supernet.strategy import end
 
     loaded, data = _load(space, preset, task)
     config = TrainConfig(**_config(TrainConfig, "train", tuple(context.args)))

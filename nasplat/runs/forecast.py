@@ -22,7 +22,7 @@ from nasplat.searchspace import Architecture, Space
 from nasplat.study import AbstractObjective, Limits, OutsideSupport, Trained
 from nasplat.study.search import named, search
 from nasplat.supernet import Supernet, TrainConfig
-from nasplat.supernet.strategy import end
+from nasplat.supernet.extremes import end
 from nasplat.task import Split, Task
 from nasplat.task.training import train_architecture
 

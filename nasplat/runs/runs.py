@@ -48,8 +48,8 @@ from nasplat.study.search import CONTENTS, Progress, architectures, search
 from nasplat.study.stages import PILOTS, Staged, search_in_stages
 from nasplat.study.storage import open_storage
 from nasplat.supernet import Supernet, TrainConfig
+from nasplat.supernet.checkpoint import read_checkpoint
 from nasplat.supernet.processes import current
-from nasplat.supernet.training import read_checkpoint
 from nasplat.task import Task
 from nasplat.task.training import Budget
 from nasplat.workflows.calibrate import calibrate, time_architecture

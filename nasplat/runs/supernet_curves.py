@@ -9,7 +9,8 @@ from math import floor, log10
 from pathlib import Path
 from typing import Any
 
-from nasplat.supernet.training import Epoch, read_history
+from nasplat.supernet.checkpoint import read_history
+from nasplat.supernet.history import Epoch
 
 WIDTH, HEIGHT = 860, 260
 LEFT, RIGHT, TOP, BOTTOM = 70, 846, 16, 214

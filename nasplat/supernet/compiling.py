@@ -1,8 +1,8 @@
 """Blocks of subnets compiled a few times for all widths.
 
-Whole networks would be compiled anew for every subnet; a block is one piece of code whose widths may be symbols. What a module keeps as a
-constant, such as the shape of a LayerNorm, still makes a graph each: as many as there are such values, however many subnets are met.
-On CPUs the compiled steps measured slower; on GPUs it is not measured yet.
+Whole networks would be compiled anew for every subnet; a block is one piece of code whose widths may be symbols. What a
+module keeps as a constant, such as the shape of a LayerNorm, still makes a graph each: as many as there are such
+values, however many subnets are met. On CPUs the compiled steps measured slower; on GPUs it is not measured yet.
 """
 
 from __future__ import annotations
@@ -18,7 +18,14 @@ LIMIT = 64
 
 
 def blocks(module: nn.Module) -> list[nn.Module]:
-    """The outermost submodules whose class is not torch's own and occurs at least twice."""
+    """Find the parts of a network that repeat.
+
+    Args:
+        module: Network to look in.
+
+    Returns:
+        The outermost submodules whose class is not torch's own and occurs at least twice.
+    """
     kinds = Counter(type(m) for m in module.modules())
     found: list[nn.Module] = []
 
@@ -37,8 +44,8 @@ def compile_blocks(module: nn.Module, backend: Any = "inductor") -> None:
     """Compile the blocks of a module in place.
 
     Args:
-        module: A subnet.
-        backend: Of `torch.compile`.
+        module: Subnet whose blocks' forward functions are replaced.
+        backend: Backend of `torch.compile`, by name or as a function.
     """
     import torch._dynamo as dynamo
 

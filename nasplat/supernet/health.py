@@ -1,4 +1,4 @@
-"""How a supernet that is being trained is doing: its ends and eight random subnets, after recalibration; and what looks wrong."""
+"""How a supernet in training is doing: its ends and eight random subnets, after recalibration; and what looks wrong."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nasplat.searchspace import Architecture, Space
-from nasplat.supernet.strategy import end
+from nasplat.supernet.extremes import end
 from nasplat.task import Task
 
 RANDOM = 8
 """Random subnets that are looked at; the same ones every epoch."""
 FEWEST, MOST, SHARE = 128, 1024, 32
-"""Examples of the decide split each is judged on: an epoch's training examples / SHARE, within FEWEST and MOST."""
+"""Examples of the decide split on which each is judged: an epoch's training examples / SHARE, within
+FEWEST and MOST."""
 SETTLED, STEPS = 0.5, 500
 """Share of a run, and steps, after which a subnet at chance level is reported."""
 
@@ -25,25 +26,31 @@ class Health:
     """The task's metric of some subnets on a part of the decide split."""
 
     smallest: float
+    """Metric of the smallest subnet, in the task's unit."""
     largest: float
+    """Metric of the largest subnet, in the task's unit."""
     random: tuple[float, ...]
+    """Metrics of the random subnets, the same ones every epoch."""
     examples: int
+    """Number of examples on which each was judged."""
 
     @property
     def gap(self) -> float:
-        """Between the best and the worst of all that were looked at."""
+        """Difference between the best and the worst of all that were looked at, in the task's unit."""
         found = (self.smallest, self.largest, *self.random)
         return max(found) - min(found)
 
 
-class Watch:
-    """Looks at the same subnets again and again."""
+class Checkup:
+    """Evaluates the same subnets after every epoch, and says what looks wrong."""
 
     def __init__(self, space: Space, task: Task, evaluate: Evaluate) -> None:
-        """Args:
-        space: Of the supernet.
-        task: Of the supernet.
-        evaluate: See `Evaluate`.
+        """Draw the subnets to look at.
+
+        Args:
+            space: Space of the supernet.
+            task: Task of the supernet, which says how many examples there are and what chance level is.
+            evaluate: Evaluates a subnet on some examples of the decide split.
         """
         self.evaluate, self.task = evaluate, task
         self.ends = [end(space, largest, 0) for largest in (False, True)]
@@ -52,18 +59,25 @@ class Watch:
         self.examples = min(len(task.decide), MOST, max(FEWEST, len(task.train) // SHARE))
 
     def look(self) -> Health:
-        """Evaluate all of them."""
+        """Evaluate the ends and the random subnets.
+
+        Returns:
+            Their metrics.
+        """
         known = {a: self.evaluate(a, self.examples) for a in dict.fromkeys([*self.ends, *self.random])}
         smallest, largest = (known[a] for a in self.ends)
         return Health(smallest, largest, tuple(known[a] for a in self.random), self.examples)
 
     def complaints(self, health: Health, progress: float, steps: int) -> list[str]:
-        """What looks wrong, said once.
+        """Say what looks wrong, once in a training.
 
         Args:
-            health: Found just now.
-            progress: Share of the run that is done.
-            steps: That are done.
+            health: Metrics that `look` found just now.
+            progress: Share of the training that is done, from 0 to 1.
+            steps: Number of steps that are done.
+
+        Returns:
+            Sentences; none where nothing looks wrong, or it is too early to tell.
         """
         chance = self.task.chance
         if chance is None or progress < SETTLED or steps < STEPS or self.has_complained:
@@ -77,6 +91,7 @@ class Watch:
             return []
         self.has_complained = True
         return [
-            f"at chance level ({chance:.1f} %, ± {noise:.1f} with {health.examples} examples) after {progress:.0%} of the training: "
-            f"{', '.join(low)}. Train for longer, try another lr, or take out the choices that cannot learn."
+            f"at chance level ({chance:.1f} %, ± {noise:.1f} with {health.examples} examples) after {progress:.0%} of "
+            f"the training: {', '.join(low)}. Train for longer, try another lr, or take out the choices that cannot "
+            "learn."
         ]

@@ -1,8 +1,8 @@
 """AdamW whose gradient, moments and weight decay touch only the slices that were sampled.
 
-Gradients are kept as large as the slices they are of; the update itself is torch's, applied to views of the weights and of the moments.
-Where the sampled slices of one weight do not nest, the elements outside all of them are put back. A step whose gradient is not finite
-changes nothing. Source: Loshchilov & Hutter 2019, arXiv:1711.05101.
+Gradients are kept as large as the slices they are of; the update itself is torch's, applied to views of the weights and
+of the moments. Where the sampled slices of one weight do not nest, the elements outside all of them are put back. A
+step whose gradient is not finite changes nothing. Source: Loshchilov & Hutter 2019, arXiv:1711.05101.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Shape = tuple[int, ...]
 
 
 class MaskedAdamW:
-    """Weights of a store, what their slices' gradients of this step are, and the moments."""
+    """AdamW over the weights of a store: gradients of the sampled slices, and moments of the whole weights."""
 
     def __init__(
         self,
@@ -31,13 +31,15 @@ class MaskedAdamW:
         dense: bool = False,
         gathers: bool | None = None,
     ) -> None:
-        """Args:
-        weights: What is trained, by key.
-        rules: How slices of each are taken; none where only the whole is.
-        weight_decay: Decoupled decay, on tensors with two or more axes.
-        dense: True moves every weight of a touched key, as Once-for-All does.
-        gathers: Copy strided slices together for torch's fused update, which reads no strides: on a GPU fewer kernels, on a CPU slower than
-            the plain update of views. Default: on a GPU.
+        """Begin with moments of zero.
+
+        Args:
+            weights: Tensors that are trained, by address; they are changed in place.
+            rules: How slices of each are taken; None, or no entry, where only the whole is.
+            weight_decay: Decoupled decay, on tensors with two or more axes.
+            dense: True moves every weight of a touched key, as Once-for-All does.
+            gathers: Copy strided slices together for torch's fused update, which reads no strides: on a GPU fewer
+                kernels, on a CPU slower than the plain update of views. None decides by the device.
         """
         self.weights, self.rules, self.weight_decay, self.dense = weights, rules, weight_decay, dense
         self.mean = {k: torch.zeros_like(w) for k, w in weights.items()}
@@ -46,17 +48,17 @@ class MaskedAdamW:
         self.gathers = on_gpu if gathers is None else gathers
         self.steps = {k: torch.zeros((), dtype=torch.float32, device=w.device) for k, w in weights.items()}
         self.gradients: dict[str, Tensor] = {}
-        """Of the step that is under way."""
+        """Gradients of the step that is under way, by address, each as large as the slices that were sampled."""
         self.touched: dict[str, set[Shape]] = {}
-        """Shapes of the slices that were sampled."""
+        """Shapes of the slices that were sampled in this step, by address."""
 
     def add(self, key: str, gradient: Tensor, shape: Shape | None = None) -> None:
         """Add to the gradient of the step.
 
         Args:
-            key: Of the weight.
-            gradient: Of a slice, which is taken over; or of the whole weight.
-            shape: Of the slice that was sampled, where the gradient is of the whole weight.
+            key: Address of the weight.
+            gradient: Gradient of a slice, which is taken over without a copy; or of the whole weight.
+            shape: Shape of the slice that was sampled, where the gradient is that of the whole weight.
         """
         if self.mean.get(key, gradient.new_empty(0)).shape != self.weights[key].shape:
             self._follow(key)
@@ -72,7 +74,7 @@ class MaskedAdamW:
         self._cut(key, before, tuple(gradient.shape)).add_(gradient)
 
     def _follow(self, key: str) -> None:
-        """Moments for a weight that is new, or larger than before."""
+        """Make moments for a weight that is new, or larger than before."""
         weight = self.weights[key]
         for moments in (self.mean, self.square):
             before, moments[key] = moments.get(key), torch.zeros_like(weight)
@@ -90,15 +92,15 @@ class MaskedAdamW:
         return grown
 
     def step(self, lr: float, clip: float) -> Tensor | None:
-        """One update with the gradients that were added, which are gone then.
+        """Update the weights once with the gradients that were added, which are gone then.
 
         Args:
-            lr: Learning rate.
-            clip: Largest global norm of the gradient.
+            lr: Learning rate of this step.
+            clip: Largest global norm of the gradient; larger gradients are scaled down to it.
 
         Returns:
-            The global norm before clipping, shape (), on the weights' device; None where nothing was added. Where it is not finite,
-            nothing changed.
+            The global norm before clipping, shape (), on the weights' device; None where nothing was added. Where it is
+            not finite, nothing changed.
         """
         gradients, touched = self.gradients, self.touched
         self.gradients, self.touched = {}, {}
@@ -140,7 +142,7 @@ class MaskedAdamW:
         return norm
 
     def _region(self, key: str, shapes: set[Shape]) -> tuple[Shape, bool]:
-        """What is updated of a weight, and whether it is one of the sampled slices."""
+        """Shape of what is updated of a weight, and whether that is one of the sampled slices."""
         rule, whole = self.rules.get(key), tuple(self.weights[key].shape)
         if self.dense or rule is None or whole in shapes:
             return whole, True
@@ -148,7 +150,7 @@ class MaskedAdamW:
         return (shape, shape in shapes) if rule.is_view(whole, shape) else (whole, False)
 
     def _fitted(self, key: str, gradient: Tensor, region: Shape) -> Tensor:
-        """A gradient of exactly a region, which holds all of it."""
+        """Cut or pad a gradient to a region, which holds all of it."""
         have = tuple(gradient.shape)
         return (
             gradient
@@ -157,7 +159,7 @@ class MaskedAdamW:
         )
 
     def _covered(self, key: str, gradient: Tensor, shapes: Iterable[Shape]) -> Tensor:
-        """True where any of the slices reads the weight; of the gradient's shape."""
+        """Mask of the gradient's shape: True where any of the slices reads the weight."""
         reads, rule = torch.zeros_like(gradient), self.rules[key]
         assert rule is not None
         for shape in shapes:
@@ -184,14 +186,40 @@ class MaskedAdamW:
         )
 
     def state(self) -> dict[str, Tensor]:
-        """Flat tensors for a checkpoint."""
+        """Gather the moments for a checkpoint.
+
+        Returns:
+            Tensors by section and address, such as 'mean/stem.weight'.
+        """
         parts = {"mean": self.mean, "square": self.square, "steps": self.steps}
         return {f"{name}/{key}": t for name, group in parts.items() for key, t in group.items()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Take over what `state` returned."""
+        """Take over moments.
+
+        Args:
+            state: Tensors as `state` returned them; addresses that it lacks keep their moments.
+        """
         for name, group in {"mean": self.mean, "square": self.square, "steps": self.steps}.items():
             for key, weight in self.weights.items():
                 value = state.get(f"{name}/{key}")
                 if value is not None:
                     group[key] = value.to(weight.device).clone()
+
+    def state_with_weights(self) -> dict[str, Tensor]:
+        """Gather weights and moments for a checkpoint.
+
+        Returns:
+            Tensors by section and address, such as 'weight/stem.weight'.
+        """
+        return {f"weight/{k}": w for k, w in self.weights.items()} | self.state()
+
+    def load_with_weights(self, state: Mapping[str, Tensor]) -> None:
+        """Take over weights, in place, and moments.
+
+        Args:
+            state: Tensors as `state_with_weights` returned them.
+        """
+        for key, weight in self.weights.items():
+            weight.copy_(state[f"weight/{key}"])
+        self.load(state)

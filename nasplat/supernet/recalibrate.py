@@ -1,7 +1,7 @@
 """BatchNorm statistics of one subnet, from a fixed set of training images; never written into the store.
 
-Means of x and of x² are accumulated over all images at once (not averages of batch variances, which lose the part between
-batches), in one pass in which every layer normalises with its batch's statistics.
+Means of x and of x² are accumulated over all images at once (not averages of batch variances, which lose the part
+between batches), in one pass in which every layer normalises with its batch's statistics.
 """
 
 from __future__ import annotations
@@ -17,7 +17,14 @@ BATCH, ELEMENTS = 256, 2**22
 
 
 def needs_recalibration(module: nn.Module) -> bool:
-    """True when the module holds running statistics."""
+    """Tell whether a network has statistics to set.
+
+    Args:
+        module: Network to look in.
+
+    Returns:
+        True when a BatchNorm layer keeps running statistics.
+    """
     return any(isinstance(m, _BatchNorm) and m.track_running_stats for m in module.modules())
 
 
@@ -26,8 +33,8 @@ def recalibrate(module: nn.Module, images: Tensor) -> None:
     """Set the running statistics of every BatchNorm layer, in place; other layers run in eval mode.
 
     Args:
-        module: A subnet.
-        images: Shape (n, …), training inputs as evaluation will see them; a few hundred suffice.
+        module: Subnet whose statistics are set.
+        images: Training inputs of shape (n, …), as evaluation will see them; a few hundred suffice.
     """
     layers = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     if not layers:

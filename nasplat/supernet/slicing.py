@@ -1,8 +1,9 @@
 """Which part of the largest weight a smaller subnet takes.
 
-Leading slice on feature axes, centred slice on odd kernel axes, interpolation of position tables along the token axis,
-one slice per stacked matrix (recurrent gates, packed attention). Nothing else happens silently: a module class may declare
-`slicing = {"parameter": ("leading", "fixed", …)}`, and what neither torch nor the class declares is refused by name.
+A feature axis gives its leading slice, an odd kernel axis its centre, a table of positions is interpolated along the
+token axis, and stacked matrices (recurrent gates, packed attention) give one slice each. Nothing else happens silently:
+a module class may declare `slicing = {"parameter": ("leading", "fixed", …)}`, and what neither torch nor the class
+declares is refused by name.
 """
 
 from __future__ import annotations
@@ -30,28 +31,73 @@ class Rule:
     """How each axis of one parameter is cut."""
 
     axes: tuple[str, ...]
-    """Per axis: leading, centred, fixed, tokens, or stacked:k (k matrices on top of one another)."""
+    """Rule of every axis: leading, centred, fixed, tokens, or stacked:k (k matrices on top of one another)."""
 
     def is_view(self, stored: tuple[int, ...], shape: tuple[int, ...]) -> bool:
-        """True when the slice of this shape shares memory with a stored weight."""
+        """Tell whether a slice shares memory with the stored weight, or is computed from it.
+
+        Args:
+            stored: Shape of the stored weight.
+            shape: Shape of the slice, with as many axes.
+
+        Returns:
+            True where the slice is a view.
+        """
         computed = (a == TOKENS or a.startswith("stacked") for a in self.axes)
         return not any(c and have != want for c, have, want in zip(computed, stored, shape, strict=True))
 
 
-def rule_for(owner: nn.Module, name: str, parameter: Tensor) -> Rule | None:
-    """The rule of a parameter, or None where it may not change shape.
+@dataclass(frozen=True)
+class Slot:
+    """What one architecture asks for at one parameter name."""
+
+    shape: tuple[int, ...]
+    """Shape that the architecture's parameter has."""
+    owner: type
+    """Class of the module that holds the parameter."""
+    rule: Rule | None
+    """How the parameter is cut from a larger one; None where it may not change shape."""
+
+
+def slots(module: nn.Module) -> dict[str, Slot]:
+    """Say what a module asks for at every parameter name.
 
     Args:
-        owner: The module that holds it.
-        name: Its name there.
-        parameter: The parameter, for its rank.
+        module: Network whose parameters need not hold values.
+
+    Returns:
+        Slots by parameter name; a shared parameter appears once.
+    """
+    owners = dict(module.named_modules())
+    found = {}
+    for name, parameter in module.named_parameters():
+        path, _, leaf = name.rpartition(".")
+        owner = owners[path]
+        found[name] = Slot(tuple(parameter.shape), type(owner), rule_for(owner, leaf, parameter))
+    return found
+
+
+def rule_for(owner: nn.Module, name: str, parameter: Tensor) -> Rule | None:
+    """Find the rule by which a parameter is cut.
+
+    Args:
+        owner: Module that holds the parameter.
+        name: Name of the parameter in that module, such as 'weight'.
+        parameter: Parameter itself, of which only the number of axes is read.
+
+    Returns:
+        The rule that the class declares or torch implies; None where the parameter may not change shape.
+
+    Raises:
+        SupernetError: the class declares rules for another number of axes.
     """
     declared: Any = getattr(type(owner), "slicing", None)
     if isinstance(declared, dict) and name in declared:
         axes = tuple(declared[name])
         if len(axes) != parameter.dim():
             raise SupernetError(
-                f"{type(owner).__name__}.slicing[{name!r}] expected {parameter.dim()} axes, got {axes}.\n  Name one rule per axis."
+                f"{type(owner).__name__}.slicing[{name!r}] expected {parameter.dim()} axes, got {axes}.\n"
+                "  Name one rule per axis."
             )
         return Rule(axes)
     rank = parameter.dim()
@@ -69,19 +115,23 @@ def rule_for(owner: nn.Module, name: str, parameter: Tensor) -> Rule | None:
 
 
 def take(store: Tensor, shape: tuple[int, ...], rule: Rule, name: str) -> Tensor:
-    """The part of a stored weight that a subnet of the given shape uses; differentiable.
+    """Cut from a stored weight the part that a subnet uses; differentiable.
 
     Args:
-        store: The largest weight.
-        shape: Shape the subnet asks for.
-        rule: How to cut.
-        name: For errors.
+        store: Largest weight, of any number of axes.
+        shape: Shape that the subnet asks for.
+        rule: How each axis is cut.
+        name: Name of the parameter, which errors show.
 
     Returns:
-        A view where the rule allows one.
+        The slice, as a view where the rule allows one.
 
     Raises:
-        SupernetError: larger than the store, or an even kernel inside an odd one.
+        SupernetError: the shape is larger than the stored one, or an even kernel lies inside an odd one.
+
+    Example:
+        >>> take(torch.arange(5), (3,), Rule(("centred",)), "kernel")
+        tensor([1, 2, 3])
     """
     out = store
     for axis, (have, want, how) in enumerate(zip(store.shape, shape, rule.axes, strict=True)):
@@ -98,7 +148,8 @@ def take(store: Tensor, shape: tuple[int, ...], rule: Rule, name: str) -> Tensor
         if how == CENTRED:
             if (have - want) % 2:
                 raise SupernetError(
-                    f"parameter {name!r}: a kernel of {want} has no centre in one of {have}.\n  Use odd kernels together."
+                    f"parameter {name!r}: a kernel of {want} has no centre in one of {have}.\n"
+                    "  Use odd kernels together."
                 )
             out = out.narrow(axis, (have - want) // 2, want)
         elif how.startswith("stacked"):
@@ -125,7 +176,14 @@ def _interpolate(table: Tensor, axis: int, want: int) -> Tensor:
 
 
 def give(buffer: Tensor, part: Tensor, rule: Rule, name: str) -> None:
-    """Add a subnet's gradient to the store's gradient at the place `take` read from."""
+    """Add a slice's gradient to the gradient of the whole weight, at the place that `take` reads from.
+
+    Args:
+        buffer: Gradient of the stored weight, which is changed in place.
+        part: Gradient of the slice, of the slice's shape.
+        rule: How the slice is cut.
+        name: Name of the parameter, which errors show.
+    """
     if rule.is_view(tuple(buffer.shape), tuple(part.shape)):
         take(buffer, tuple(part.shape), rule, name).add_(part)
         return

@@ -1,12 +1,14 @@
 """Channels in the order of their importance, so that a narrower subnet keeps those that matter.
 
-Which axes of which weights carry the same channels follows from what a width choice changes. Whether they may be permuted together is not
-assumed: the permuted network must compute what it computed before, in float64 with random weights; what does not stays as it is.
-Importance is the L1 norm of the weights that read a channel. Source: Cai et al. 2020 (Once-for-All), arXiv:1908.09791, section 3.3.
+Which axes of which weights carry the same channels follows from what a width choice changes. Whether they may be
+permuted together is not assumed: the permuted network must compute what it computed before, in float64 with random
+weights; what does not stays as it is. Importance is the L1 norm of the weights that read a channel. Source: Cai et al.
+2020 (Once-for-All), arXiv:1908.09791, section 3.3.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import gcd
 
@@ -14,12 +16,14 @@ import torch
 from torch import Tensor
 
 from nasplat.searchspace import Architecture
+from nasplat.supernet.extremes import contexts, with_option
 from nasplat.supernet.optimiser import MaskedAdamW
-from nasplat.supernet.slicing import LEADING
-from nasplat.supernet.store import Store, contexts, slots, with_option
+from nasplat.supernet.slicing import LEADING, slots
+from nasplat.supernet.store import Store
 from nasplat.supernet.subnet import Subnets
 
 Axis = tuple[str, int]
+"""Address of a weight, and the number of one of its axes."""
 TOLERANCE = 1e-9
 """Relative difference of outputs in float64 that still counts as the same function."""
 
@@ -29,23 +33,27 @@ class Group:
     """Axes that carry the same channels."""
 
     choice: str
-    """Whose options cut them."""
+    """Name of the choice whose options cut these axes."""
     size: int
-    """Channels of the largest network."""
+    """Number of channels in the largest network."""
     block: int
-    """Channels that move together, such as those of an attention head."""
+    """Number of channels that move together, such as those of an attention head."""
     axes: tuple[Axis, ...]
+    """Axes of the weights, by address and number."""
 
 
 def sort_channels(store: Store, optimiser: MaskedAdamW | None = None) -> list[Group]:
-    """Permute the weights of a store in place, the most important channels first; the largest networks compute what they did.
+    """Permute the weights of a store in place, the most important channels first.
+
+    The largest networks compute what they did; narrower ones change.
 
     Args:
-        store: Of which narrower subnets have not been trained yet: they change.
-        optimiser: Whose moments follow.
+        store: Store whose narrower subnets have not been trained yet, since they change.
+        optimiser: Optimiser whose moments follow the weights; None where there is none.
 
     Returns:
-        What was sorted. Other channels cannot be permuted alone, or no weight that is read along them tells their importance.
+        Groups that were sorted. Other channels cannot be permuted alone, or no weight that is read along them tells
+        their importance.
     """
     done = []
     for group in groups(store):
@@ -59,22 +67,26 @@ def sort_channels(store: Store, optimiser: MaskedAdamW | None = None) -> list[Gr
 
 
 def groups(store: Store) -> list[Group]:
-    """Axes that may be permuted together: found by what choices cut, kept if a permutation changes no function."""
-    known = (
-        "channel groups",
-        tuple(sorted((k, tuple(w.shape)) for k, w in store.weights.items())),
-    )  # a store may have grown
+    """Find axes that may be permuted together: by what choices cut, kept if a permutation changes no function.
 
-    def prove() -> list[Group]:
+    Args:
+        store: Store whose weights are looked at.
+
+    Returns:
+        Groups of axes; none where the largest networks that are looked at leave weights out.
+    """
+
+    def find() -> list[Group]:
         members = _covering(store)
         found = [_proven(store, ways, members) for ways in _candidates(store, members)] if members else []
         return [g for g in found if g is not None]
 
-    return store.space.remembered(known, prove)
+    shapes = tuple(sorted((k, tuple(w.shape)) for k, w in store.weights.items()))  # a store may have grown
+    return store.space.remembered(("channel groups", shapes), find)
 
 
 def _covering(store: Store) -> list[Architecture]:
-    """Largest networks that between them have every weight; none if those that are looked at leave some out."""
+    """Find largest networks that between them have every weight; none if those looked at leave some out."""
     left, found = {k for k in store.weights if "#" not in k}, list[Architecture]()
     for context in contexts(store.space):
         module, _ = store.space.construct(context, initialised=False)
@@ -88,8 +100,26 @@ def _covering(store: Store) -> list[Architecture]:
 
 
 def _candidates(store: Store, members: list[Architecture]) -> list[list[Group]]:
-    """Per set of axes the ways to permute it: each channel alone, then in blocks. Fewer axes come first, and are taken from larger sets."""
-    space, found = store.space, dict[tuple[str, int], dict[Axis, set[int]]]()
+    """For every set of axes the ways to permute it: each channel alone, then in blocks.
+
+    Fewer axes come first, and are taken from larger sets.
+    """
+    found = dict[tuple[str, int], dict[Axis, set[int]]]()
+    for choice, (key, axis), have, want in _cuts(store, members):
+        found.setdefault((choice, have), {}).setdefault((key, axis), {have}).add(want)
+    taken, candidates = set[Axis](), list[list[Group]]()
+    for (choice, size), axes in sorted(found.items(), key=lambda row: len(row[1])):
+        left = {a: sizes for a, sizes in axes.items() if a not in taken}
+        if left:
+            taken |= left.keys()
+            block = gcd(*(s for sizes in left.values() for s in sizes))
+            candidates.append([Group(choice, size, b, tuple(sorted(left))) for b in sorted({1, block}) if b < size])
+    return candidates
+
+
+def _cuts(store: Store, members: list[Architecture]) -> Iterator[tuple[str, Axis, int, int]]:
+    """Choice, axis, channels before and after, for every whole axis of a weight that an option of a choice cuts."""
+    space = store.space
     for context in members:
         whole = slots(space.construct(context, initialised=False)[0])
         for choice in context.choices:
@@ -101,26 +131,18 @@ def _candidates(store: Store, members: list[Architecture]) -> list[list[Group]]:
                 if smaller is None:
                     continue
                 part = slots(space.construct(smaller, initialised=False)[0])
-                for name in whole.keys() & part.keys():
-                    key = store.address(name, context.choices)
-                    if key != store.address(name, smaller.choices):
+                for name in (n for n in whole if n in part):
+                    key, rule = store.address(name, context.choices), whole[name].rule
+                    if rule is None or key != store.address(name, smaller.choices):
                         continue
                     for axis, (have, want) in enumerate(zip(whole[name].shape, part[name].shape, strict=True)):
-                        rule = whole[name].rule
                         is_whole = store.weights[key].shape[axis] == have
-                        if have != want and is_whole and rule is not None and rule.axes[axis] == LEADING:
-                            found.setdefault((choice, have), {}).setdefault((key, axis), {have}).add(want)
-    taken, candidates = set[Axis](), list[list[Group]]()
-    for (choice, size), axes in sorted(found.items(), key=lambda row: len(row[1])):
-        left = {a: sizes for a, sizes in axes.items() if a not in taken}
-        if left:
-            taken |= left.keys()
-            block = gcd(*(s for sizes in left.values() for s in sizes))
-            candidates.append([Group(choice, size, b, tuple(sorted(left))) for b in sorted({1, block}) if b < size])
-    return candidates
+                        if have != want and is_whole and rule.axes[axis] == LEADING:
+                            yield choice, (key, axis), have, want
 
 
 def _proven(store: Store, ways: list[Group], members: list[Architecture]) -> Group | None:
+    """The first way to permute that changes no function of random float64 weights; None where every way does."""
     generator = torch.Generator().manual_seed(0)
     probe = store.with_weights(
         {
@@ -161,7 +183,7 @@ def _outputs(store: Store, members: list[Architecture]) -> list[Tensor]:
 
 
 def _order(store: Store, group: Group) -> Tensor | None:
-    """Blocks from the most to the least important; None where nothing reads along these axes."""
+    """Order of the blocks, the most important first; None where nothing reads along these axes."""
     importance: Tensor | None = None
     for key, axis in group.axes:
         weight = store.weights[key]

@@ -11,7 +11,7 @@ from math import cos, pi
 from nasplat.errors import SpaceError, SupernetError
 from nasplat.searchspace import Architecture, Space
 from nasplat.searchspace.pick import Decide, Option
-from nasplat.supernet.store import DEPTH, KERNEL, OTHER, SCALE, WIDTH, kinds, outermost
+from nasplat.supernet.extremes import DEPTH, KERNEL, OTHER, SCALE, WIDTH, end, kinds, outermost
 from nasplat.task.training import learning_rate
 
 LARGEST = "largest"
@@ -20,14 +20,15 @@ LARGEST = "largest"
 
 @dataclass(frozen=True)
 class Lesson:
-    """One subnet of a step."""
+    """One subnet of a step, and what it learns from."""
 
     architecture: Architecture
+    """Subnet that is trained."""
     from_teacher: bool = False
-    """True: learns the outputs of the step's first subnet on the same batch (of a network that answers maps: beside the targets); False:
-    learns the targets."""
+    """True lets it learn the outputs of the step's first subnet on the same batch (beside the targets, where a network
+    answers maps); False lets it learn the targets."""
     is_taught: bool = False
-    """True: learns from the targets and from the run's teacher, where there is one."""
+    """True lets it learn from the targets and from the training's teacher, where there is one."""
 
 
 @dataclass(frozen=True)
@@ -35,44 +36,79 @@ class Phase:
     """A part of a training."""
 
     name: str = "all"
+    """Word by which every epoch's report names the phase."""
     sorts_channels: bool = False
-    """Before it begins, channels are put in the order of their importance."""
+    """True puts channels in the order of their importance before the phase begins."""
     keeps_weights: bool = False
-    """Before it begins, the weights are kept for the teacher."""
+    """True keeps the weights for the teacher before the phase begins."""
 
 
 class Strategy(ABC):
-    """A training strategy: pure functions of the step's seed and of how far the training is."""
+    """A training strategy: pure functions of the step's seed and of how far the training is.
+
+    Subclasses name the subnets of a step, and may divide the training into phases or set the learning rate.
+
+    Example:
+        >>> class Largest(Strategy):
+        ...     name = "largest"
+        ...
+        ...     def lessons(self, space, seed, progress):
+        ...         yield Lesson(space.extreme())
+        >>> Largest().phase(None, 0.5).name
+        'all'
+    """
 
     name: str
-    """What it is called in a configuration."""
+    """Word by which checkpoints and reports name the strategy."""
     remembers: bool = False
-    """Lessons are taught by the largest subnet as it was when a phase kept the weights."""
+    """True lets the largest subnet teach, as it was when a phase kept the weights. Off, since most strategies have no
+    phase that keeps them."""
     distils: bool = False
-    """Lessons are taught by whom the configuration names."""
+    """True lets the teacher that `TrainConfig.teacher` names teach. Off, since a teacher makes every step dearer."""
 
     @abstractmethod
     def lessons(self, space: Space, seed: int, progress: float) -> Iterator[Lesson]:
-        """The subnets of one step, in order.
+        """Name the subnets of one step, in order.
 
         Args:
-            space: Of the supernet.
-            seed: Of the step.
+            space: Space of the supernet.
+            seed: Seed of the step; equal seeds must give equal lessons, in every process and after a resume.
             progress: Share of the training's steps that are done, from 0 to below 1.
+
+        Yields:
+            Lessons; every one is a forward and a backward pass.
         """
 
     def phase(self, space: Space, progress: float) -> Phase:
-        """The phase of a step."""
+        """Name the phase of a step; by default the training has one.
+
+        Args:
+            space: Space of the supernet.
+            progress: Share of the training's steps that are done, from 0 to below 1.
+
+        Returns:
+            The phase; what it asks for is done before its first step.
+        """
         return Phase()
 
     def rate(self, space: Space, step: int, steps: int, peak: float) -> float:
-        """Learning rate of a step; by default one warm-up and one cosine over the whole training."""
+        """Set the learning rate of a step; by default one warm-up and one cosine over the whole training.
+
+        Args:
+            space: Space of the supernet.
+            step: Number of the step, from 0.
+            steps: Number of steps of the training.
+            peak: Largest learning rate, as configured.
+
+        Returns:
+            Learning rate of the step, from 0 to `peak`.
+        """
         return learning_rate(step, steps, peak)
 
 
 @dataclass(frozen=True)
 class SinglePath(Strategy):
-    """One random subnet a step, trained on targets. The most steps for the compute; best for short runs.
+    """One random subnet a step, trained on targets: the most steps for the compute, and best for short trainings.
 
     Source: Guo et al. 2020, arXiv:1904.00420.
     """
@@ -80,7 +116,7 @@ class SinglePath(Strategy):
     name: str = "single-path"
 
     def lessons(self, space: Space, seed: int, progress: float) -> Iterator[Lesson]:
-        """One draw, uniform per choice."""
+        """Draw one subnet, uniformly per choice."""
         yield Lesson(space.sample(seed=seed))
 
 
@@ -93,12 +129,13 @@ class Sandwich(Strategy):
     """
 
     middles: int = 2
+    """Random subnets of a step, beside the largest and the smallest; 2 as in BigNAS."""
     alone: float = 0.0
-    """Share of the training, at its beginning, for the largest subnet alone."""
+    """Share of the training, at its beginning, for the largest subnet alone; from 0 to 1."""
     name: str = "sandwich"
 
     def lessons(self, space: Space, seed: int, progress: float) -> Iterator[Lesson]:
-        """Largest, smallest, then random ones."""
+        """Draw the largest, the smallest, then random subnets."""
         yield Lesson(end(space, True, seed))
         if progress < self.alone:
             return
@@ -107,13 +144,13 @@ class Sandwich(Strategy):
             yield Lesson(space.sample(seed=(seed * 31 + i + 1) % 2**62), from_teacher=True)
 
     def phase(self, space: Space, progress: float) -> Phase:
-        """largest, while it is alone."""
+        """Name the phase largest while the largest subnet is alone, then all."""
         return Phase("largest" if progress < self.alone else "all")
 
 
 @dataclass(frozen=True)
 class Online(Strategy):
-    """OVO: one random subnet a step, which learns from the targets and from a teacher that is sampled at the same step.
+    """One random subnet a step (OVO), which learns from the targets and from a teacher that is sampled with it.
 
     Source: Wei et al. 2022, arXiv:2212.13766; who teaches and how is set by `TrainConfig`.
     """
@@ -122,7 +159,7 @@ class Online(Strategy):
     distils: bool = True
 
     def lessons(self, space: Space, seed: int, progress: float) -> Iterator[Lesson]:
-        """One draw, uniform per choice."""
+        """Draw one subnet, uniformly per choice, to be taught."""
         yield Lesson(space.sample(seed=seed), is_taught=True)
 
 
@@ -131,29 +168,31 @@ class Opening:
     """A phase of progressive shrinking."""
 
     kind: str
-    """Of the choices that open in it (`nasplat.supernet.store.kinds`); largest: none."""
+    """Kind of the choices that open in it (see `nasplat.supernet.extremes.kinds`); 'largest' opens none."""
     draws: int = 1
-    """Random subnets of a step."""
+    """Number of random subnets of a step."""
     share: float = 1.0
-    """Of the training, relative to the other phases."""
+    """Length of the phase, relative to the other phases."""
     peak: float = 1.0
-    """Learning rate of the phase, relative to the configured one."""
+    """Largest learning rate of the phase, relative to the configured one."""
     warm: float = 0.0
-    """Share of the phase over which the learning rate rises."""
+    """Share of the phase over which the learning rate rises, from 0 to 1."""
     halves: bool = False
-    """In its first half only the two largest options are open."""
+    """True opens only the two largest options in the first half of the phase."""
 
 
 @dataclass(frozen=True)
 class Progressive(Strategy):
     """Progressive shrinking: first the largest subnet, then phases with ever more subnets.
 
-    What a choice is follows from what it changes in the largest network (`nasplat.supernet.store.kinds`), not from its name. Before widths open,
-    channels are sorted. Phases whose kind of choice a space lacks are left out; their share goes to the others.
-    `progressive` follows Once-for-All: smaller kernels, then less depth, then less width, of both first the two largest options; from the second phase on,
-    subnets also learn from the largest as it was at the end of the first; one learning rate schedule covers all phases, which Once-for-All restarts.
-    `shrinking` is the schedule of EASNet as published: 64 epochs of the largest and 27 of each other phase, scaled to the epochs of the run, the learning rate
-    restarted at half its value, no teacher. Sources: Cai et al. 2020, arXiv:1908.09791; Wang et al. 2022, arXiv:2207.09796.
+    What a choice is follows from what it changes in the largest network (`nasplat.supernet.extremes.kinds`), not from
+    its name. Before widths open, channels are sorted. Phases whose kind of choice a space lacks are left out; their
+    share goes to the others. `progressive` follows Once-for-All: smaller kernels, then less depth, then less width, of
+    both first the two largest options; from the second phase on, subnets also learn from the largest as it was at the
+    end of the first; one learning rate schedule covers all phases, which Once-for-All restarts. `shrinking` is the
+    schedule of EASNet as published: 64 epochs of the largest and 27 of each other phase, scaled to the epochs of the
+    run, the learning rate restarted at half its value, no teacher. Sources: Cai et al. 2020, arXiv:1908.09791; Wang et
+    al. 2022, arXiv:2207.09796.
     """
 
     name: str = "progressive"
@@ -164,14 +203,15 @@ class Progressive(Strategy):
         Opening(WIDTH, 4, halves=True),
         Opening(SCALE, 4),
     )
+    """Phases in order; the first trains the largest subnet alone."""
     remembers: bool = True
     restarts: bool = False
-    """Every phase has a learning rate schedule of its own."""
+    """True gives every phase a learning rate schedule of its own."""
     largest: float | None = 0.3
-    """Share of the training for the largest subnet alone, whatever phases there are."""
+    """Share of the training for the largest subnet alone, whatever phases there are; None for its opening's share."""
 
     def lessons(self, space: Space, seed: int, progress: float) -> Iterator[Lesson]:
-        """Random subnets of what is open by now."""
+        """Draw random subnets of what is open by now."""
         phases, at, within = self._at(space, progress)
         now = phases[at]
         if now.kind == LARGEST:
@@ -191,13 +231,13 @@ class Progressive(Strategy):
             yield Lesson(drawn, is_taught=self.remembers)
 
     def phase(self, space: Space, progress: float) -> Phase:
-        """largest, kernel, depth, width or scale."""
+        """Name the phase by what opens in it: largest, kernel, depth, width or scale."""
         phases, at, _ = self._at(space, progress)
         kind = phases[at].kind
         return Phase(kind, sorts_channels=kind == WIDTH, keeps_weights=at == 1)
 
     def rate(self, space: Space, step: int, steps: int, peak: float) -> float:
-        """Of the whole training, or of a phase: linear over its warm-up, then cosine to zero."""
+        """Rise linearly over the warm-up of the training, or of the phase, then fall to zero as a cosine."""
         if not self.restarts:
             return learning_rate(step, steps, peak)
         phases, at, within = self._at(space, step / steps)
@@ -207,7 +247,7 @@ class Progressive(Strategy):
         return peak * opening.peak * 0.5 * (1 + cos(pi * (within - opening.warm) / (1 - opening.warm)))
 
     def _at(self, space: Space, progress: float) -> tuple[list[Opening], int, float]:
-        """All phases, which one it is, and how far within it."""
+        """All phases of the space, the number of the present one, and how far the training is within it, below 1."""
         met = {WIDTH if kind == OTHER else kind for kind in kinds(space).values()}
         phases = [o for o in self.openings if o.kind == LARGEST or o.kind in met]
         shares = [o.share for o in phases]
@@ -223,6 +263,8 @@ class Progressive(Strategy):
 
 
 def _shrunk(rng: random.Random, closed: set[str], partly: set[str], base: Mapping[str, Option]) -> Decide:
+    """Decide at random, but keep closed choices at their largest, and partly open ones at their two largest options."""
+
     def decide(name: str, options: tuple[Option, ...]) -> Option:
         if any(isinstance(o, str) for o in options):
             return options[int(rng.random() * len(options))]
@@ -233,20 +275,6 @@ def _shrunk(rng: random.Random, closed: set[str], partly: set[str], base: Mappin
         return allowed[int(rng.random() * len(allowed))]
 
     return decide
-
-
-def end(space: Space, largest: bool, seed: int) -> Architecture:
-    """The largest or smallest subnet; choices among strings are drawn, numbers are at their end."""
-    base = outermost(space, largest)
-    choices = dict(base.choices)
-    rng = random.Random(f"end {seed}")
-    for name, value in choices.items():
-        if isinstance(value, str):
-            choices[name] = rng.choice(space.known[name])
-    try:
-        return space.project(choices, seed)
-    except SpaceError:  # refused with these strings
-        return base
 
 
 EASNET = Progressive(
@@ -262,14 +290,20 @@ EASNET = Progressive(
     restarts=True,
     largest=None,
 )
-"""As published, but for what clips gradients and decays weights: `TrainConfig`."""
+"""Progressive shrinking as EASNet published it; clipping and weight decay are set by `TrainConfig`."""
 STRATEGIES: dict[str, Strategy] = {
     s.name: s for s in (SinglePath(), Sandwich(), Sandwich(1, 0.4, "warm-sandwich"), Progressive(), EASNET, Online())
 }
 
 
 def strategy_named(name: str) -> Strategy:
-    """A strategy by name.
+    """Find a strategy by name.
+
+    Args:
+        name: Name of the strategy, such as 'single-path'.
+
+    Returns:
+        The strategy.
 
     Raises:
         SupernetError: there is none; the message lists those there are.

@@ -23,18 +23,28 @@ class Bound:
     """A subnet bound to the store."""
 
     module: nn.Module
+    """Network whose parameters are slices of the store."""
     parameters: list[tuple[str, nn.Parameter]]
-    """(store key, parameter) of every distinct parameter."""
+    """Address and parameter, of every distinct parameter."""
 
     def refresh(self, store: Store) -> None:
-        """Renew what is computed from the store rather than viewed."""
+        """Renew the parameters that are computed from the store rather than viewed.
+
+        Args:
+            store: Store that the subnet is bound to.
+        """
         for key, parameter in self.parameters:
             if not store.is_view(key, tuple(parameter.shape)):
                 with torch.no_grad():
                     parameter.copy_(store.take(key, tuple(parameter.shape)))
 
     def collect(self, store: Store, optimiser: MaskedAdamW) -> None:
-        """Move the parameters' gradients to the optimiser of the store; those of views without a copy."""
+        """Move the parameters' gradients to the optimiser of the store; those of views without a copy.
+
+        Args:
+            store: Store that the subnet is bound to.
+            optimiser: Optimiser of the store's weights.
+        """
         for key, parameter in self.parameters:
             gradient, parameter.grad = parameter.grad, None
             if gradient is None:
@@ -50,9 +60,11 @@ class Subnets:
     """Builds, caches and extracts subnets of a store."""
 
     def __init__(self, store: Store, device: torch.device) -> None:
-        """Args:
-        store: The largest weights.
-        device: Where subnets run.
+        """Begin with an empty cache.
+
+        Args:
+            store: Store that subnets are cut from.
+            device: Torch device that subnets run on; the store's weights are on it.
         """
         self.store, self.device = store, device
         self._cache: OrderedDict[Architecture, Bound] = OrderedDict()
@@ -60,7 +72,14 @@ class Subnets:
         """Called with every module that is built for training, such as to compile its blocks."""
 
     def bind(self, architecture: Architecture) -> Bound:
-        """A module that computes with the store's memory; training it trains the store."""
+        """Build or recall a module that computes with the store's memory; training it trains the store.
+
+        Args:
+            architecture: Member of the space; the store grows where it lacks a parameter of it.
+
+        Returns:
+            The module with the addresses of its parameters.
+        """
         found = self._cache.get(architecture)
         if found is None:
             found = self.build(architecture, grows=True)
@@ -74,11 +93,19 @@ class Subnets:
         return found
 
     def forget(self) -> None:
-        """Build all anew from now on: the store's tensors were replaced."""
+        """Build all subnets anew from now on: the store's tensors were replaced."""
         self._cache.clear()
 
     def build(self, architecture: Architecture, grows: bool = False) -> Bound:
-        """A new module of slices; parameters that the store lacks are added to it with `grows`, else they have initial values of their own."""
+        """Build a new module of slices.
+
+        Args:
+            architecture: Member of the space.
+            grows: True adds parameters that the store lacks to it; otherwise they have initial values of their own.
+
+        Returns:
+            The module with the addresses of its parameters.
+        """
         module, _ = self.store.space.construct(architecture, initialised=False)
         module.to(self.device)
         bound: list[tuple[str, nn.Parameter]] = []
@@ -112,7 +139,14 @@ class Subnets:
         return self.store.take(key, shape).detach()
 
     def extract(self, architecture: Architecture) -> nn.Module:
-        """A plain module with copies of its slices and BatchNorm statistics at their start; independent of the store."""
+        """Build a plain module that is independent of the store.
+
+        Args:
+            architecture: Member of the space.
+
+        Returns:
+            A module with copies of its slices, and BatchNorm statistics at their start.
+        """
         module = self.build(architecture).module
         memo: dict[int, nn.Parameter] = {}
         for part in module.modules():

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Mapping
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +12,39 @@ from torch import Tensor, nn
 
 from nasplat.errors import SupernetError
 from nasplat.searchspace import Architecture, Space
-from nasplat.supernet.health import Watch
+from nasplat.supernet.adoption import adopt_weights
+from nasplat.supernet.appointment import Guest, appointed_teacher
+from nasplat.supernet.checkpoint import FILE, fingerprint, history_of, load_weights, read_checkpoint
+from nasplat.supernet.config import OWN, TrainConfig
+from nasplat.supernet.extremes import outermost
+from nasplat.supernet.health import Checkup
+from nasplat.supernet.history import Epoch, Report
 from nasplat.supernet.recalibrate import needs_recalibration, recalibrate
 from nasplat.supernet.sorting import sort_channels
-from nasplat.supernet.store import build_store, outermost
-from nasplat.supernet.strategy import STRATEGIES, Strategy, strategy_named
+from nasplat.supernet.strategy import Strategy, strategy_named
 from nasplat.supernet.subnet import Subnets
-from nasplat.supernet.teacher import FormerSelf, Network, OtherSupernet, OwnTeacher, Teacher
-from nasplat.supernet.training import (
-    OWN,
-    Epoch,
-    Report,
-    TrainConfig,
-    Trainer,
-    fingerprint,
-    load_weights,
-    read_checkpoint,
-)
+from nasplat.supernet.survey import build_store
+from nasplat.supernet.training import Trainer
+from nasplat.tables.listing import Listing
 from nasplat.task import Task
+from nasplat.task.settings import overridden
 
 CALIBRATION_IMAGES = 1024
 """Training images behind a subnet's BatchNorm statistics."""
 
 
 class Supernet:
-    """One store of the largest weights of a space, trained on a task."""
+    """One store of the largest weights of a space, trained on a task, from which every subnet takes slices.
+
+    Example:
+        >>> import nasplat
+        >>> space = nasplat.load_space("vit", size="mini", image=16, patch=4, channels=1, classes=10, head_dim=8)
+        >>> task = nasplat.load_task("digits-clutter", train=64, decide=32, test=32)
+        >>> supernet = nasplat.Supernet(space, task, seed=0)
+        >>> history = supernet.train(epochs=1, watch=False)
+        >>> 0 <= supernet.evaluate(space.sample(seed=1)) <= 100
+        True
+    """
 
     def __init__(
         self,
@@ -48,31 +54,53 @@ class Supernet:
         device: str | torch.device = "cpu",
         kernel_transforms: bool = False,
     ) -> None:
-        """Args:
-            space: Any search space.
+        """Walk the space for the largest shapes, and fill them with initial values.
+
+        Args:
+            space: Search space whose members share weights; its input must fit the task.
             task: Data, loss and metric.
-            seed: Decides initial values, data order and sampling.
-            device: Where to train, such as "cpu" or "cuda".
-            kernel_transforms: Smaller depthwise kernels are computed from larger ones by learnt matrices, as in Once-for-All.
+            seed: Seed of initial values, data order and sampling.
+            device: Torch device to train on, such as 'cpu' or 'cuda:0'.
+            kernel_transforms: True computes smaller depthwise kernels from larger ones by learnt matrices, as in
+                Once-for-All; by default they are the centres of the larger ones.
 
         Raises:
             SupernetError: the space cannot share weights as it is written; or its input does not fit the task.
         """
         self.space, self.seed, self.device = space, seed, torch.device(device)
         self.task = task.to(self.device)
-        shape = space.sample(seed=0).example_input
-        if tuple(shape)[1:] != task.input_shape:  # type: ignore[arg-type]
+        shape: Any = space.sample(seed=0).example_input
+        if tuple(shape)[1:] != task.input_shape:
             raise SupernetError(
-                f"space {space!r} expected inputs of shape {tuple(shape)[1:]}, task {task.name!r} has {task.input_shape}.\n"  # type: ignore[arg-type]
-                f"  {_advice(space, task.input_shape)}"
+                f"space {space!r} expected inputs of shape {tuple(shape)[1:]}, task {task.name!r} has "
+                f"{task.input_shape}.\n  {_advice(space, task.input_shape)}"
             )
         self.store = build_store(space, seed, self.device, kernel_transforms)
         self.subnets = Subnets(self.store, self.device)
         self.history: list[Epoch] = []
 
     def __repr__(self) -> str:
-        size = sum(w.numel() for w in self.store.weights.values())
-        return f"Supernet({self.space!r}, {self.task.name}, {size / 1e6:.3f} M parameters, {len(self.history)} epochs trained)"
+        """Say the space, the task, the parameters and the epochs done."""
+        return (
+            f"Supernet({self.space!r}, {self.task.name}, {self._parameters / 1e6:.3f} M parameters, "
+            f"{len(self.history)} epochs trained)"
+        )
+
+    def _repr_html_(self) -> str:
+        """Show the same as a table in a notebook, with the loss of the last epoch."""
+        rows = [
+            ["space", repr(self.space)],
+            ["task", f"{self.task.name} ({self.task.metric_name})"],
+            ["parameters", f"{self._parameters / 1e6:.3f} M"],
+            ["epochs trained", str(len(self.history))],
+        ]
+        if self.history:
+            rows.append(["loss of the last epoch", f"{self.history[-1].loss:.4g}"])
+        return Listing(["supernet", ""], rows).html()
+
+    @property
+    def _parameters(self) -> int:
+        return sum(w.numel() for w in self.store.weights.values())
 
     def train(
         self,
@@ -82,101 +110,89 @@ class Supernet:
         config: TrainConfig | None = None,
         report: Report | None = None,
         teacher: nn.Module | Supernet | None = None,
-        **options: Any,
+        **settings: Any,
     ) -> list[Epoch]:
-        """Train the store.
+        """Train the store; every subnet improves with it.
 
         Args:
-            epochs: Passes over the training split; default of `TrainConfig`.
-            strategy: single-path, sandwich, warm-sandwich, progressive, shrinking, ovo, or a `Strategy` of your own.
-            checkpoint: Folder written after each epoch; a run continues from it where it left off.
-            config: All settings at once; other arguments override it.
-            report: Called after each epoch with (Epoch, total epochs).
-            teacher: Of strategy ovo: a plain module, or another supernet, whose subnets are sampled; by default subnets of this one.
-            options: Further fields of `TrainConfig`, such as lr or batch_size.
+            epochs: Passes over the training split; None for the configuration's.
+            strategy: Which subnets a step trains: single-path, sandwich, warm-sandwich, progressive, shrinking or ovo,
+                or a `Strategy` of your own; None for the configuration's.
+            checkpoint: Folder written after each epoch; a training continues from it where it left off. None keeps
+                nothing on disk.
+            config: All settings at once; other arguments override it. None for the defaults of `TrainConfig`.
+            report: Called after each epoch with (what it did, number of epochs planned).
+            teacher: Who teaches in strategy ovo: a plain module, or another supernet, whose subnets are sampled; None
+                for subnets of this one.
+            settings: Further fields of `TrainConfig`, such as lr or batch_size.
 
         Returns:
-            One row per epoch.
+            What every epoch did, in order.
 
         Raises:
-            SupernetError: unknown options, a foreign checkpoint, or a loss that is not finite.
+            SupernetError: a setting is unknown or has no fitting value, the checkpoint belongs to another training, or
+                a loss is not finite.
+
+        Example:
+            >>> import nasplat
+            >>> space = nasplat.load_space("vit", size="mini", image=16, patch=4, channels=1, classes=10, head_dim=8)
+            >>> task = nasplat.load_task("digits-clutter", train=64, decide=32, test=32)
+            >>> history = nasplat.Supernet(space, task).train(1, "sandwich", lr=1e-2, watch=False)
+            >>> [epoch.epoch for epoch in history]
+            [1]
         """
         own = strategy if isinstance(strategy, Strategy) else None
-        name = strategy if isinstance(strategy, str) else None if own is None else OWN + own.name
-        given = options | {k: v for k, v in {"epochs": epochs, "strategy": name}.items() if v is not None}
-        known = [f.name for f in fields(TrainConfig)]
-        for option in given:
-            if option not in known:
-                raise SupernetError(f"expected options among {', '.join(known)}, got {option!r}.\n  Use one of these.")
-        config = replace(config or TrainConfig(), **given)
+        name = strategy if own is None else OWN + own.name
+        given = {k: v for k, v in {"epochs": epochs, "strategy": name}.items() if v is not None}
+        config = overridden(config or TrainConfig(), settings | given, SupernetError)
         if own is None:
             own = strategy_named(config.strategy)
         if teacher is not None:
-            config = replace(config, teacher="given")
-        watch = Watch(self.space, self.task, self._look) if config.watch else None
-        trainer = Trainer(
-            self.store, self.subnets, self.task, self.seed, config, self._teacher(config, own, teacher), watch, own
-        )
+            config = overridden(config, {"teacher": "given"})
+        guest = Guest(teacher.subnets, teacher.task) if isinstance(teacher, Supernet) else teacher
+        checkup = Checkup(self.space, self.task, self._look) if config.watch else None
+        appointed = appointed_teacher(config, own, self.subnets, self.task, guest)
+        trainer = Trainer(self.subnets, self.task, self.seed, config, appointed, checkup, own)
         self.history = trainer.run(Path(checkpoint) if checkpoint else None, report)
         return self.history
 
-    def _teacher(self, config: TrainConfig, strategy: Strategy, given: nn.Module | Supernet | None) -> Teacher | None:
-        if strategy.remembers and config.distill_weight > 0 and given is None:
-            return FormerSelf(self, with_features=config.distill == "features")
-        if config.strategy in STRATEGIES and not strategy.distils:
-            if given is not None:
-                raise SupernetError(
-                    f"expected strategy 'ovo' beside a teacher, got {config.strategy!r}.\n  Pass strategy=\"ovo\"."
-                )
-            return None
-        features = config.distill == "features"
-        options: dict[str, Any] = {
-            "joint": config.joint,
-            "pick": config.pick,
-            "draws": config.draws,
-            "with_features": features,
-        }
-        if config.teacher == "given":
-            if given is None:
-                raise SupernetError(
-                    "teacher 'given' expected a module or a supernet, got none.\n  Pass teacher=, or use largest or sampled."
-                )
-            if isinstance(given, Supernet):
-                if given.task.input_shape != self.task.input_shape:
-                    raise SupernetError(
-                        f"expected a teacher of inputs {self.task.input_shape}, got {given.task.input_shape}.\n  Train it on this task."
-                    )
-                return OtherSupernet(given, self.space, config.weight_decay, **options)
-            return Network(given.to(self.device), config.weight_decay, loss=self.task.loss, **options)
-        return None if config.teacher == "none" else OwnTeacher(self, config.teacher, **options)
-
     def load(self, checkpoint: str | Path) -> None:
-        """Take over the weights of a checkpoint folder for evaluation.
+        """Take over the weights of a checkpoint for evaluation.
+
+        Args:
+            checkpoint: Folder that `train` wrote.
 
         Raises:
-            SupernetError: it is missing, broken, or of another space.
+            SupernetError: the checkpoint is missing, broken, or of another space.
         """
-        metadata, tensors = read_checkpoint(Path(checkpoint) / "supernet.safetensors")
+        metadata, tensors = read_checkpoint(Path(checkpoint) / FILE)
         if metadata.get("space") != self.space.reference:
             raise SupernetError(
-                f"checkpoint expected space {self.space.reference!r}, got {metadata.get('space')!r}.\n  Load that space."
+                f"checkpoint expected space {self.space.reference!r}, got {metadata.get('space')!r}.\n"
+                "  Load that space."
             )
         if any("#" in key for key in tensors) != bool(self.store.kernels):
             raise SupernetError(
-                f"checkpoint {'with' if not self.store.kernels else 'without'} kernel transforms expected a supernet of the same kind.\n"
-                f"  Build it with kernel_transforms={not self.store.kernels}."
+                f"checkpoint {'with' if not self.store.kernels else 'without'} kernel transforms expected a supernet "
+                f"of the same kind.\n  Build it with kernel_transforms={not self.store.kernels}."
             )
-        self.history = [Epoch.of(row) for row in json.loads(metadata.get("history", "[]"))]
+        self.history = history_of(metadata)
         load_weights(self.store, tensors)
         self.subnets.forget()
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of all weights with their names and shapes, 64 hexadecimal digits: who has the same, evaluates the same."""
+        """SHA-256 of all weights with their names and shapes; supernets with equal ones evaluate equally."""
         return fingerprint(self.store)
 
     def subnet(self, architecture: Architecture) -> nn.Module:
-        """A plain module with the subnet's weights and its own BatchNorm statistics, independent of the store.
+        """Extract a plain module, independent of the store.
+
+        Args:
+            architecture: Member of the space.
+
+        Returns:
+            The module in eval mode, with the subnet's weights and BatchNorm statistics of its own.
 
         Raises:
             SupernetError: the architecture is of another space.
@@ -188,40 +204,56 @@ class Supernet:
         return module.eval()
 
     def shared(self, architecture: Architecture) -> nn.Module:
-        """The subnet as it lives inside the store, calibrated; its parameters share the store's memory."""
-        self._check(architecture)
-        bound = self.subnets.build(architecture)
-        recalibrate(bound.module, self.task.train.x[:CALIBRATION_IMAGES])
-        return bound.module.eval()
+        """Build the subnet as it lives inside the store; its parameters share the store's memory.
+
+        Args:
+            architecture: Member of the space.
+
+        Returns:
+            The module in eval mode, with BatchNorm statistics of its own.
+
+        Raises:
+            SupernetError: the architecture is of another space.
+        """
+        return self._calibrated(architecture, CALIBRATION_IMAGES).eval()
 
     def evaluate(self, architecture: Architecture, split: str = "decide") -> float:
-        """Metric of a subnet with inherited weights, BatchNorm statistics calibrated on fixed training images.
+        """Measure a subnet with inherited weights; BatchNorm statistics come from fixed training images.
 
         A pure function of store and architecture: nothing is written into the store.
 
         Args:
-            architecture: A member of the space.
-            split: decide (for searches) or test (for the report).
+            architecture: Member of the space.
+            split: Split to evaluate on: decide (for searches) or test (for the report).
 
         Returns:
             The task's metric, in its unit.
+
+        Raises:
+            SupernetError: the architecture is of another space.
         """
         return self.task.evaluate(self.shared(architecture), split)
 
     def _look(self, architecture: Architecture, examples: int) -> float:
+        return self.task.evaluate(self._calibrated(architecture, examples), "decide", limit=examples)
+
+    def _calibrated(self, architecture: Architecture, images: int) -> nn.Module:
         self._check(architecture)
         bound = self.subnets.build(architecture)
-        recalibrate(bound.module, self.task.train.x[:examples])
-        return self.task.evaluate(bound.module, "decide", limit=examples)
+        recalibrate(bound.module, self.task.train.x[:images])
+        return bound.module
 
     def specialise(self, architecture: Architecture) -> Supernet:
-        """A supernet of one subnet, which begins with its inherited weights: trained further with the same recipe, on its own.
+        """Make a supernet of one subnet, which begins with its inherited weights: to train it further on its own.
 
         Args:
-            architecture: A member of the space.
+            architecture: Member of the space.
 
         Returns:
-            With the same task and seed; this one's store stays as it is.
+            A supernet with the same task and seed, whose space has one member; this one's store stays as it is.
+
+        Raises:
+            SupernetError: the architecture is of another space.
         """
         self._check(architecture)
         alone = Supernet(self.space.only(architecture), self.task, self.seed, self.device)
@@ -230,23 +262,26 @@ class Supernet:
             weight.copy_(inherited[name].detach())
         return alone
 
-    def finetune(self, architecture: Architecture, **options: Any) -> nn.Module:
-        """An extracted subnet trained further on its own; the store stays as it is.
+    def finetune(self, architecture: Architecture, **settings: Any) -> nn.Module:
+        """Extract a subnet and train it further on its own; the store stays as it is.
 
         Args:
-            architecture: A member of the space.
-            options: Of `train`, such as epochs, lr, checkpoint or report.
+            architecture: Member of the space.
+            settings: Arguments of `train`, such as epochs, lr, checkpoint or report.
+
+        Returns:
+            The trained module in eval mode.
         """
         alone = self.specialise(architecture)
-        alone.train(**options)
+        alone.train(**settings)
         return alone.subnet(alone.space.extreme())
 
     def adopt(self, network: nn.Module | Mapping[str, Tensor], architecture: Architecture | None = None) -> list[str]:
-        """Take over the weights of a network that is a member of the space, such as a pretrained one that is its largest.
+        """Take over the weights of a network that is a member of the space, such as a pretrained one.
 
         Args:
-            network: A module, or a state dict with the names that the member's parameters have.
-            architecture: Which member it is; default: the largest.
+            network: Module, or state dict with the names that the member's parameters have.
+            architecture: Architecture that the network is; None for the largest.
 
         Returns:
             Keys of the store that the network does not fill: they keep their values.
@@ -256,37 +291,10 @@ class Supernet:
         """
         member = architecture or outermost(self.space, True)
         self._check(member)
-        module, _ = self.space.construct(member, initialised=False)
-        given = dict(network.state_dict(keep_vars=True) if isinstance(network, nn.Module) else network)
-        wanted = dict(module.named_parameters())
-        known = set(module.state_dict())
-        missing = [name for name in wanted if name not in given]
-        unknown = [name for name in given if name not in known]
-        if missing or unknown:
-            raise SupernetError(
-                f"expected the {len(wanted)} parameters of {member}, got a network without {', '.join(missing[:4]) or 'none'}"
-                f"{' …' if len(missing) > 4 else ''} and with {', '.join(unknown[:4]) or 'none'}{' …' if len(unknown) > 4 else ''}.\n"
-                "  Rename the entries of its state dict, or say which architecture it is."
-            )
-        for name, parameter in wanted.items():
-            if given[name].shape != parameter.shape:
-                raise SupernetError(
-                    f"parameter {name!r} has shape {tuple(parameter.shape)} in {member}, got {tuple(given[name].shape)}.\n"
-                    "  Say which architecture the network is."
-                )
-        self.subnets.bind(member)  # grows the store where it lacks a parameter
-        places = {name: self.store.address(name, member.choices) for name in wanted}
-        for name, parameter in wanted.items():
-            if not self.store.is_view(places[name], tuple(parameter.shape)):
-                raise SupernetError(
-                    f"parameter {name!r} of {member} is computed from a larger one, so that it cannot be set.\n  Take over the largest."
-                )
-        for name, parameter in wanted.items():
-            self.store.take(places[name], tuple(parameter.shape)).copy_(given[name].detach())
-        return [key for key in self.store.weights if key not in places.values()]
+        return adopt_weights(self.subnets, network, member)
 
     def sort_channels(self) -> dict[str, int]:
-        """Put channels in the order of their importance, so that narrower subnets keep those that matter; see `nasplat.supernet.sorting`.
+        """Put channels in the order of their importance, so that narrower subnets keep those that matter.
 
         The largest networks compute what they did; narrower ones change.
 
@@ -301,7 +309,8 @@ class Supernet:
     def _check(self, architecture: Architecture) -> None:
         if architecture.space != self.space:
             raise SupernetError(
-                f"expected an architecture of {self.space!r}, got one of {architecture.space!r}.\n  Parse it in this space."
+                f"expected an architecture of {self.space!r}, got one of {architecture.space!r}.\n"
+                "  Parse it in this space."
             )
 
 

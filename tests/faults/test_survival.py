@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 
 import nasplat
 from nasplat.study.storage import open_storage
-from nasplat.supernet.training import read_checkpoint
+from nasplat.supernet.checkpoint import read_checkpoint
 
 TIMES = [2, pytest.param(10, marks=pytest.mark.slow)]
 FORK = multiprocessing.get_context("fork")  # a fresh process without the seconds that importing torch takes

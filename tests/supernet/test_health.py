@@ -15,8 +15,9 @@ from torch.nn import functional as F
 import nasplat
 from nasplat.errors import SupernetError, SupernetWarning
 from nasplat.supernet import training
+from nasplat.supernet.appointment import appointed_teacher
 from nasplat.supernet.compiling import blocks, compile_blocks
-from nasplat.supernet.health import Health, Watch
+from nasplat.supernet.health import Checkup, Health
 from nasplat.supernet.strategy import strategy_named
 from nasplat.supernet.training import Trainer
 
@@ -91,16 +92,16 @@ def test_frozen_stores_are_told(task: nasplat.Task) -> None:
 
 
 def test_subnets_at_chance_level_are_told_once(vit: nasplat.Space, task: nasplat.Task) -> None:
-    watch = Watch(
+    checkup = Checkup(
         vit, task, lambda architecture, examples: 10.0 if architecture == vit.extreme(largest=False) else 60.0
     )
-    health = watch.look()
+    health = checkup.look()
     assert health == Health(10.0, 60.0, (60.0,) * 8, 128)
-    assert watch.complaints(health, progress=0.2, steps=10_000) == []
-    (text,) = watch.complaints(health, progress=0.6, steps=10_000)
+    assert checkup.complaints(health, progress=0.2, steps=10_000) == []
+    (text,) = checkup.complaints(health, progress=0.6, steps=10_000)
     assert text.startswith("at chance level")
     assert "the smallest. " in text
-    assert watch.complaints(health, progress=0.7, steps=10_000) == []
+    assert checkup.complaints(health, progress=0.7, steps=10_000) == []
 
 
 def test_dropout_is_seeded_by_the_step(task: nasplat.Task, tmp_path: Path) -> None:
@@ -182,15 +183,14 @@ def test_a_step_waits_for_no_device(
         supernet.store.weights[key] = weight.to("meta")
     supernet.device = supernet.subnets.device = torch.device("meta")
     config = nasplat.TrainConfig(epochs=3, batch_size=64, strategy=strategy)
-    trainer = Trainer(
-        supernet.store, supernet.subnets, task, 0, config, supernet._teacher(config, strategy_named(strategy), None)
-    )
-    monkeypatch.setattr(trainer.optimiser, "_update", lambda *a: None)
+    teacher = appointed_teacher(config, strategy_named(strategy), supernet.subnets, task)
+    trainer = Trainer(supernet.subnets, task, 0, config, teacher)
+    monkeypatch.setattr(trainer.updates.optimiser, "_update", lambda *a: None)
     x, y = torch.empty(64, *task.input_shape, device="meta"), torch.zeros(64, dtype=torch.long, device="meta")
     monkeypatch.setattr(training, "sort_channels", lambda *a: ["sorted"])  # which looks at the weights, once
-    for step in range(trainer.steps):
+    for step in range(trainer.updates.steps):
         trainer._enter(step)
-        losses, norm = trainer.step(x, y, step, 1e-3)
+        losses, norm = trainer.updates.step(x, y, step, 1e-3)
         assert norm is not None
         assert {t.device.type for t in (norm, *losses)} == {"meta"}
 

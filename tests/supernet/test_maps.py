@@ -8,8 +8,9 @@ import pytest
 import torch
 
 import nasplat
+from nasplat.supernet.distillation import distillation_loss, final
+from nasplat.supernet.history import Epoch
 from nasplat.supernet.strategy import STRATEGIES
-from nasplat.supernet.teacher import agreement, final
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def test_every_strategy_trains_and_resumes_bit_by_bit(
     assert all(e.loss < 1e3 and not e.left_out for e in whole.history)
     half = nasplat.Supernet(space, task, seed=0)
 
-    def stop(epoch: nasplat.supernet.training.Epoch, total: int) -> None:
+    def stop(epoch: Epoch, total: int) -> None:
         if epoch.epoch == 3:
             raise KeyboardInterrupt
 
@@ -53,7 +54,9 @@ def test_the_teacher_of_a_sandwich_counts_beside_the_targets(space: nasplat.Spac
     assert without.fingerprint != full.fingerprint
     answers = [torch.zeros(1, 2, 2), torch.full((1, 2, 2), 3.0)]
     assert torch.equal(final(answers), answers[1])
-    assert float(agreement(answers, answers[1], "soft", 1.0)) == pytest.approx(2.5 / 2)  # smooth L1 of 3 and of 0
+    assert float(distillation_loss(answers, answers[1], "soft", 1.0)) == pytest.approx(
+        2.5 / 2
+    )  # smooth L1 of 3 and of 0
 
 
 def test_bfloat16_keeps_disparities_in_float32(space: nasplat.Space, task: nasplat.Task) -> None:

@@ -10,9 +10,9 @@ from conftest import SMALL
 from torch import nn
 
 import nasplat
+from nasplat.supernet.extremes import end, kinds
 from nasplat.supernet.sorting import groups, sort_channels
-from nasplat.supernet.store import kinds
-from nasplat.supernet.strategy import STRATEGIES, Progressive, end
+from nasplat.supernet.strategy import STRATEGIES, Progressive
 
 
 @pytest.fixture(scope="module")

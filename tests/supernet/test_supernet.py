@@ -12,10 +12,11 @@ from torch import nn
 
 import nasplat
 from nasplat.errors import SupernetError
+from nasplat.supernet.config import TrainConfig
 from nasplat.supernet.optimiser import MaskedAdamW
 from nasplat.supernet.recalibrate import recalibrate
 from nasplat.supernet.strategy import Lesson, Strategy
-from nasplat.supernet.training import TrainConfig, Trainer
+from nasplat.supernet.training import Trainer
 
 
 def weights(supernet: nasplat.Supernet) -> dict[str, torch.Tensor]:
@@ -72,9 +73,9 @@ def test_only_the_sampled_slice_moves(small_space: nasplat.Space, task: nasplat.
     supernet = nasplat.Supernet(small_space, task, seed=0)
     architecture = small_space.extreme(largest=False)
     config = TrainConfig(epochs=1, batch_size=32)
-    trainer = Trainer(supernet.store, supernet.subnets, supernet.task, 0, config, strategy=_Always(architecture))
+    trainer = Trainer(supernet.subnets, supernet.task, 0, config, strategy=_Always(architecture))
     before = weights(supernet)
-    trainer.step(task.train.x[:32], task.train.y[:32], 0, 1e-2)
+    trainer.updates.step(task.train.x[:32], task.train.y[:32], 0, 1e-2)
     touched = {k: tuple(p.shape) for k, p in supernet.subnets.bind(architecture).parameters}
     moved = 0
     for key, weight in supernet.store.weights.items():
@@ -118,11 +119,9 @@ def test_slices_that_do_not_nest_move_only_their_union(task: nasplat.Task) -> No
 
     supernet = nasplat.Supernet(cross, task, seed=0)
     wide, tall = cross.architecture({"a": 8, "b": 4}), cross.architecture({"a": 4, "b": 8})
-    trainer = Trainer(
-        supernet.store, supernet.subnets, supernet.task, 0, TrainConfig(epochs=1), strategy=_Always(wide, tall)
-    )
+    trainer = Trainer(supernet.subnets, supernet.task, 0, TrainConfig(epochs=1), strategy=_Always(wide, tall))
     before = weights(supernet)["second.weight"]
-    trainer.step(task.train.x[:32], task.train.y[:32], 0, 1e-2)
+    trainer.updates.step(task.train.x[:32], task.train.y[:32], 0, 1e-2)
     changed = supernet.store.weights["second.weight"] != before
     assert changed[:4].any()
     assert changed[4:, :4].any()

@@ -13,7 +13,10 @@ from torch.nn import functional as F
 
 import nasplat
 from nasplat.errors import SupernetError
-from nasplat.supernet.teacher import Imitation, OtherSupernet, OwnTeacher, Ranks, agreement
+from nasplat.supernet.distillation import Imitation, distillation_loss
+from nasplat.supernet.ranks import Ranks
+from nasplat.supernet.subnet_teachers import OtherSupernet, OwnTeacher
+from nasplat.supernet.teacher import Lecture
 
 
 @pytest.fixture(scope="module")
@@ -117,24 +120,27 @@ def test_matched_teachers_are_near_in_rank_and_best_ones_have_least_loss(
         assert abs(ranks.of(ranks.near(wanted, rng)) - wanted) < 0.2
     assert ranks.of(ranks.pool[0][1]) == 0.0
     supernet = nasplat.Supernet(vit, task, seed=0)
-    own = OwnTeacher(supernet, "sampled", joint=False, pick="best", draws=4)
+    own = OwnTeacher(supernet.subnets, task.loss, "sampled", Lecture(joint=False, pick="best", draws=4))
     x, y = task.train.x[:32], task.train.y[:32]
     chosen = own._choose(x, y, vit.sample(seed=0), own.ranks, seed=7)
     rng = random.Random("teacher 7")
     drawn = [vit.sample(seed=rng.getrandbits(48)) for _ in range(4)]
     losses = [task.loss(supernet.subnets.bind(a).module.eval()(x), y).item() for a in drawn]
     assert chosen == drawn[losses.index(min(losses))]
-    other = OtherSupernet(nasplat.Supernet(cnn_space, task), vit, 0.0, joint=False, pick="matched")
+    guest = nasplat.Supernet(cnn_space, task).subnets
+    other = OtherSupernet(guest, task.loss, vit, 0.0, Lecture(joint=False, pick="matched"))
     student = max((vit.sample(seed=i) for i in range(40)), key=lambda a: a.graph().macs)
     assert other.ranks.of(other._choose(x, y, student, other.student_ranks, seed=1)) > 0.7
 
 
-def test_agreement_is_zero_where_both_say_the_same() -> None:
+def test_the_loss_of_distillation_is_zero_where_both_say_the_same() -> None:
     output = torch.randn(6, 10)
-    assert agreement(output, output, "soft", 4.0) == pytest.approx(0.0, abs=1e-6)
-    assert agreement(output, output.flip(0), "soft", 1.0) > 0.1
+    assert distillation_loss(output, output, "soft", 4.0) == pytest.approx(0.0, abs=1e-6)
+    assert distillation_loss(output, output.flip(0), "soft", 1.0) > 0.1
     values = torch.randn(6, 1)
-    assert agreement(values, values + 2, "soft", 1.0) == pytest.approx(4.0)  # regression: the mean squared difference
+    assert distillation_loss(values, values + 2, "soft", 1.0) == pytest.approx(
+        4.0
+    )  # regression: the mean squared difference
 
 
 def test_the_map_of_features_learns_and_grows() -> None:

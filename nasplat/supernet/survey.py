@@ -1,0 +1,177 @@
+"""The walk through a space that finds the largest shape of every parameter, and the store that it makes.
+
+Met are the largest network with every option of every choice among strings, and 200 random members. What they do not
+hold, the store grows by when it is met in training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from nasplat.errors import SupernetError
+from nasplat.searchspace import Architecture, Space
+from nasplat.supernet.extremes import RANDOM_ARCHITECTURES, outermost, with_option
+from nasplat.supernet.slicing import CENTRED, Rule, Slot, slots, take
+from nasplat.supernet.store import Store, address, filled, initial_values
+
+Shape = tuple[int, ...]
+
+
+def build_store(space: Space, seed: int, device: torch.device, kernel_transforms: bool = False) -> Store:
+    """Walk the space, take the largest shapes, and fill them with the modules' own initial values.
+
+    Args:
+        space: Search space whose members share the weights.
+        seed: Seed of the values, together with the parameters' names.
+        device: Torch device that the weights live on.
+        kernel_transforms: Smaller depthwise kernels are computed from larger ones by learnt matrices.
+
+    Returns:
+        The store.
+
+    Raises:
+        SupernetError: a parameter changes shape and has no rule, or one name holds different modules.
+    """
+    survey = _Survey(space)
+    survey.qualifiers = _qualifiers(survey)
+    for i in range(RANDOM_ARCHITECTURES):
+        architecture = space.sample(seed=i)
+        if architecture not in survey.asked:
+            survey.look(architecture)
+    largest = _Largest()
+    for architecture, key, name, slot in survey.rows():
+        largest.add(architecture, key, name, slot)
+    _check(survey.rows(), largest)
+    weights = _initial(largest, seed, device)
+    rules: dict[str, Rule | None] = dict(largest.rules)
+    kernels = _kernels(survey.rows(), largest) if kernel_transforms else {}
+    for key, sides in kernels.items():
+        for side in sides[1:]:
+            weights[f"{key}#{side}"] = torch.eye(side * side, device=device)
+            rules[f"{key}#{side}"] = None
+    return Store(space, weights, rules, survey.qualifiers, kernels, seed)
+
+
+@dataclass
+class _Survey:
+    """Architectures that were looked at, with what they ask for."""
+
+    space: Space
+    asked: dict[Architecture, dict[str, Slot]] = field(default_factory=dict)
+    """Slots by parameter name, of every architecture in the order it was met."""
+    qualifiers: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Choices that are part of a parameter's address, by its name."""
+
+    def look(self, architecture: Architecture) -> dict[str, Slot]:
+        module, _ = self.space.construct(architecture, initialised=False)
+        found = slots(module)
+        self.asked.setdefault(architecture, found)
+        return found
+
+    def rows(self) -> Iterator[tuple[Architecture, str, str, Slot]]:
+        """Architecture, address, parameter name and slot of everything that was asked for."""
+        for architecture, found in self.asked.items():
+            for name, slot in found.items():
+                yield architecture, address(name, self.qualifiers.get(name, ()), architecture.choices), name, slot
+
+
+@dataclass
+class _Largest:
+    """The largest that was asked for at every address."""
+
+    shapes: dict[str, Shape] = field(default_factory=dict)
+    rules: dict[str, Rule | None] = field(default_factory=dict)
+    owners: dict[str, type] = field(default_factory=dict)
+    sources: dict[str, tuple[int, Architecture, str]] = field(default_factory=dict)
+    """Elements, architecture and name of the largest parameter: whose initial values are taken."""
+
+    def add(self, architecture: Architecture, key: str, name: str, slot: Slot) -> None:
+        if self.owners.setdefault(key, slot.owner) is not slot.owner:
+            raise SupernetError(
+                f"parameter {key!r} belongs to {self.owners[key].__name__} in one architecture and to "
+                f"{slot.owner.__name__} in another ({architecture}).\n  Give different operations different names."
+            )
+        before = self.shapes.get(key)
+        if before is not None and len(before) != len(slot.shape):
+            raise SupernetError(
+                f"parameter {key!r} changes its number of axes.\n  Give different operations different names."
+            )
+        self.shapes[key] = slot.shape if before is None else tuple(map(max, before, slot.shape))
+        self.rules[key] = slot.rule
+        size = torch.Size(slot.shape).numel()
+        if key not in self.sources or size > self.sources[key][0]:
+            self.sources[key] = (size, architecture, name)
+
+
+def _qualifiers(survey: _Survey) -> dict[str, tuple[str, ...]]:
+    """For each parameter the string-valued choices under which its owner or shape changes, numbers at their largest."""
+    space = survey.space
+    base = outermost(space, True)
+    survey.look(base)
+    found: dict[str, list[str]] = {}
+    queue, done = [base], set[str]()
+    while queue:
+        context = queue.pop()
+        for choice in context.choices:
+            options = space.known[choice]
+            if choice in done or not any(isinstance(o, str) for o in options):
+                continue
+            done.add(choice)
+            met: dict[str, set[tuple[type, Shape]]] = {}
+            for option in options:
+                architecture = with_option(space, context, choice, option)
+                if architecture is None:
+                    continue
+                for name, slot in survey.look(architecture).items():
+                    met.setdefault(name, set()).add((slot.owner, slot.shape))
+                queue.append(architecture)
+            for name, kinds in met.items():
+                if len(kinds) > 1:
+                    found.setdefault(name, []).append(choice)
+    return {name: tuple(sorted(choices)) for name, choices in found.items()}
+
+
+def _check(rows: Iterable[tuple[Architecture, str, str, Slot]], largest: _Largest) -> None:
+    """Refuse shapes that cannot be cut from the largest."""
+    for _, key, _, slot in rows:
+        whole, rule = largest.shapes[key], largest.rules[key]
+        if slot.shape == whole:
+            continue
+        if rule is None:
+            raise SupernetError(
+                f"parameter {key!r} has shape {slot.shape} in one architecture and needs {whole} in another, and "
+                f"{slot.owner.__name__} declares no slicing rule.\n  Declare slicing = {{…}} on the class."
+            )
+        with torch.no_grad():
+            take(torch.empty(whole, device="meta"), slot.shape, rule, key)
+
+
+def _initial(largest: _Largest, seed: int, device: torch.device) -> dict[str, Tensor]:
+    """Values of the architecture with the largest such parameter; what it lacks is drawn from their distribution."""
+    groups: dict[Architecture, list[tuple[str, str]]] = {}
+    for key, (_, architecture, name) in largest.sources.items():
+        groups.setdefault(architecture, []).append((key, name))
+    made: dict[str, Tensor] = {}
+    for architecture, wanted in groups.items():
+        parameters = initial_values(architecture, seed)
+        for key, name in wanted:
+            value = filled(parameters[name], largest.shapes[key], largest.rules[key], seed, key)
+            made[key] = value.to(device).contiguous().clone()
+    return {key: made[key] for key in largest.shapes}
+
+
+def _kernels(rows: Iterable[tuple[Architecture, str, str, Slot]], largest: _Largest) -> dict[str, Shape]:
+    """Sides of the square depthwise kernels that come in several sizes, from the largest."""
+    met: dict[str, set[int]] = {}
+    for _, key, _, slot in rows:
+        rule, shape = largest.rules[key], slot.shape
+        is_square = (
+            len(shape) == 4 and rule is not None and rule.axes[2:] == (CENTRED, CENTRED) and shape[2] == shape[3]
+        )
+        if is_square and largest.shapes[key][1] == 1 and largest.shapes[key][0] > 1:
+            met.setdefault(key, set()).add(shape[-1])
+    return {key: tuple(sorted(sides, reverse=True)) for key, sides in met.items() if len(sides) > 1}
