@@ -98,8 +98,9 @@ def emo(
         norm, act = (nn.BatchNorm2d, nn.SiLU) if i < 2 else (PixelNorm, nn.GELU)
         blocks = [("block0", MetaMobile(last, width, int(last * expand * 2), kernel, 2, norm=norm, act=act))]
         for j, attention in enumerate(attends, start=1):
+            hidden = int(width * expand)
             made = MetaMobile(
-                width, width, int(width * expand), kernel, 1, heads * attention, window, norm=norm, act=act
+                width, width, hidden, kernel, 1, heads=heads * attention, window=window, norm=norm, act=act
             )
             blocks.append((f"block{j}", made))
         stages.append(chain(blocks))

@@ -92,7 +92,9 @@ def hybrid(
                 made: nn.Module = MultiKernel(width, hidden, sizes, row["gate"])
             else:
                 heads = max(1, width // head_dim) if row["mixer"] == "attention" else 0
-                made = MetaMobile(width, width, hidden, row["kernel"], 1, heads, window, norm=PixelNorm, act=nn.GELU)
+                made = MetaMobile(
+                    width, width, hidden, row["kernel"], 1, heads=heads, window=window, norm=PixelNorm, act=nn.GELU
+                )
             blocks.append((f"block{j}", made))
         stages.append(chain(blocks))
         last = width
