@@ -26,7 +26,7 @@ from families import load
 
 from nasplat.features.views_on_disk import load_views
 from nasplat.predict.gennape import Gennape
-from nasplat.runs.runs import hardware, versions
+from nasplat.runs.folder import hardware, versions
 from nasplat.tables.metrics import kendall_tau, mean_absolute_error, spearman_rho
 from nasplat.workflows.fit import Labelled, split
 

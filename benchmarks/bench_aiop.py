@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 import nasplat
 from nasplat.features.view import View
 from nasplat.predict.aiop import Aiop
-from nasplat.runs.runs import hardware, versions
+from nasplat.runs.folder import hardware, versions
 from nasplat.tables.metrics import kendall_tau, spearman_rho
 
 TASKS = ("scene", "object", "room", "jigsaw", "segmentation", "normal", "autoencoder")

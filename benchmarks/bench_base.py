@@ -35,7 +35,7 @@ from nasplat.learners.normal_scores import NormalScores
 from nasplat.predict.contract import counted
 from nasplat.predict.universal import Universal, _moments, _relative, doubt, parts
 from nasplat.predict.zoo import distilled, source
-from nasplat.runs.runs import hardware, versions
+from nasplat.runs.folder import hardware, versions
 from nasplat.tables.metrics import kendall_tau, spearman_rho
 from nasplat.workflows.fit import Labelled
 

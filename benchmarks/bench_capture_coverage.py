@@ -35,7 +35,7 @@ from nasplat.frontends.calls import unpack
 from nasplat.frontends.examples import as_example
 from nasplat.graph import Graph
 from nasplat.graph.cost import node_macs
-from nasplat.runs.runs import hardware, versions
+from nasplat.runs.folder import hardware, versions
 
 COLUMNS = (
     *(

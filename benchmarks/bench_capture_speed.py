@@ -30,7 +30,7 @@ from torch.utils._pytree import tree_map_only
 import nasplat
 from nasplat.frontends import outcomes
 from nasplat.frontends.examples import as_example
-from nasplat.runs.runs import hardware, versions
+from nasplat.runs.folder import hardware, versions
 
 OUT = Path(__file__).parent / "results" / "capture_speed.csv"
 COLUMNS = ("family", "network", "tracer", "seconds", "error")

@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 import nasplat
 from nasplat.probes import measure_together
 from nasplat.probes.conditions import Conditions
-from nasplat.runs.runs import hardware, versions
+from nasplat.runs.folder import hardware, versions
 from nasplat.supernet.strategy import EASNET, Sandwich
 from nasplat.tables.metrics import kendall_tau
 from nasplat.task import Split

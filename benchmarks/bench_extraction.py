@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 import nasplat
-from nasplat.runs.runs import hardware, versions
+from nasplat.runs.folder import hardware, versions
 
 SMALL: dict[str, dict[str, Any]] = {
     "darts": {"width": 8, "cells": 3},

@@ -18,7 +18,7 @@ from pathlib import Path
 from presets import SMALL
 
 import nasplat
-from nasplat.runs.runs import hardware, versions
+from nasplat.runs.folder import hardware, versions
 
 COLUMNS = (
     "space",

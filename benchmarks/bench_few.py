@@ -42,7 +42,7 @@ from nasplat.learners.boosted import BoostedSettings, grow_boosted
 from nasplat.predict.contract import counted
 from nasplat.predict.gennape import Gennape
 from nasplat.predict.universal import Universal
-from nasplat.runs.runs import hardware, versions
+from nasplat.runs.folder import hardware, versions
 from nasplat.tables.metrics import kendall_tau, ndcg_at, spearman_rho
 from nasplat.workflows.fit import Labelled, few
 

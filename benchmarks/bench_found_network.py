@@ -17,7 +17,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from nasplat.runs import demo
-from nasplat.runs.runs import hardware, versions
+from nasplat.runs.folder import hardware, versions
+from nasplat.runs.messages import Messages
 
 COLUMNS = (
     "configuration",
@@ -47,7 +48,8 @@ def main() -> None:
         if any(r["configuration"] == configuration and r["seed"] == str(seed) for r in rows(arguments.out)):
             continue
         with tempfile.TemporaryDirectory() as folder:
-            result = demo.run(Path(folder), seed, demo.FULL, say=lambda line: print(line, flush=True))
+            messages = Messages(say=lambda line: print(line, flush=True))
+            result = demo.run_demo(folder, seed, demo.FULL, messages)
         row = {
             "configuration": configuration,
             "seed": seed,

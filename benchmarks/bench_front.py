@@ -23,7 +23,7 @@ import torch
 from bench_search import Labels, rows
 
 import nasplat
-from nasplat.runs.runs import hardware, versions
+from nasplat.runs.folder import hardware, versions
 from nasplat.study import EvolutionSampler, LocalSearchSampler, UniqueRandomSampler
 from nasplat.study.captured import facts_of
 from nasplat.study.hypervolume import front_of, hypervolume

@@ -30,7 +30,7 @@ from nasplat.features.view import View
 from nasplat.predict.contract import AbstractPredictor
 from nasplat.predict.gennape import Gennape
 from nasplat.predict.trees import Trees
-from nasplat.runs.runs import hardware, versions
+from nasplat.runs.folder import hardware, versions
 from nasplat.workflows.fit import Labelled, evaluate, few, provenance, split
 
 METRIC = "CIFAR-10 validation accuracy after 108 epochs, percent"

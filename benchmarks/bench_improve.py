@@ -24,8 +24,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import nasplat
+from nasplat.runs.folder import hardware, versions
 from nasplat.runs.improvement import read_improved, write_improvement
-from nasplat.runs.runs import hardware, versions
 from nasplat.task.training import Budget, train
 from nasplat.workflows.improve import Settings, improve
 

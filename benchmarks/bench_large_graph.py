@@ -23,7 +23,7 @@ from nasplat.features.view import view
 from nasplat.frontends.torch_capture import capture_module
 from nasplat.graph import Graph
 from nasplat.graph.compare import changes
-from nasplat.runs.runs import hardware, versions
+from nasplat.runs.folder import hardware, versions
 
 
 class Residual(nn.Module):

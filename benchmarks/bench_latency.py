@@ -20,7 +20,7 @@ from nasplat.features.view import view
 from nasplat.predict.latency import LatencyPredictor
 from nasplat.probes import measure_together
 from nasplat.probes.conditions import Conditions
-from nasplat.runs.runs import hardware, versions
+from nasplat.runs.folder import hardware, versions
 from nasplat.tables.metrics import kendall_tau
 from nasplat.workflows.calibrate import Candidate, by_family
 

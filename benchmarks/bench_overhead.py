@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 import nasplat
-from nasplat.runs.runs import hardware, versions
+from nasplat.runs.folder import hardware, versions
 from nasplat.study import captured as facts
 from nasplat.study.captured import Facts
 

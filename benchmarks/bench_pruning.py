@@ -18,7 +18,7 @@ import numpy as np
 import optuna
 
 import nasplat
-from nasplat.runs.runs import hardware, versions
+from nasplat.runs.folder import hardware, versions
 from nasplat.study.hypervolume import front_of, hypervolume
 
 TABLES = Path(__file__).parent / "tables"

@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_flatten
 
 import nasplat
 from nasplat.graph import Graph
-from nasplat.runs.runs import hardware, versions
+from nasplat.runs.folder import hardware, versions
 
 OUT = Path(__file__).parent / "results" / "rebuild.csv"
 COLUMNS = ("network", "params", "difference_1", "difference_3", "fixed", "error")

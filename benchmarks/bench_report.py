@@ -20,8 +20,8 @@ from bench_large_graph import long_network
 
 import nasplat
 from nasplat.graph.drawing import draw
+from nasplat.runs.folder import hardware, versions
 from nasplat.runs.page import render
-from nasplat.runs.runs import hardware, versions
 from nasplat.study.captured import facts_of
 
 LAID_OUT = (

@@ -25,7 +25,7 @@ import optuna
 import torch
 
 import nasplat
-from nasplat.runs.runs import hardware, versions
+from nasplat.runs.folder import hardware, versions
 from nasplat.study import EvolutionSampler, LocalSearchSampler, OutsideSupport, UniqueRandomSampler
 from nasplat.study.captured import facts_of
 from nasplat.study.proposals import ArchitectureSampler

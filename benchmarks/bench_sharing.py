@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 import nasplat
-from nasplat.runs.runs import hardware, versions
+from nasplat.runs.folder import hardware, versions
 from nasplat.tables.metrics import kendall_tau, spearman_rho
 from nasplat.task.training import Budget, train
 from nasplat.workflows.pseudo_labels import WAYS, SharedHead

@@ -26,7 +26,7 @@ from nasplat.frontends import collect_rarely, outcomes
 from nasplat.frontends.block import _TEMPLATES, SIGNATURE
 from nasplat.frontends.pasting import SEGMENTS
 from nasplat.frontends.torch_capture import capture_module
-from nasplat.runs.runs import hardware, versions
+from nasplat.runs.folder import hardware, versions
 
 SAMPLE = 60
 _SPACE: Any = None

@@ -25,7 +25,7 @@ from bench_search import TABLES, Labels, Source, rows
 
 import nasplat
 import nasplat.study.stages
-from nasplat.runs.runs import hardware, versions
+from nasplat.runs.folder import hardware, versions
 from nasplat.study.allocation import Plan
 
 COSTS = (0.01, 12.0, 200.0)

@@ -33,7 +33,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import nasplat
-from nasplat.runs.runs import hardware, versions
+from nasplat.runs.folder import hardware, versions
 from nasplat.supernet.processes import current, join, leave
 from nasplat.task import Split
 from nasplat.task.stereo import varied

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 import nasplat
-from nasplat.runs.runs import hardware, versions
+from nasplat.runs.folder import hardware, versions
 from nasplat.supernet.training import Trainer
 
 VIT = {"classes": 10, "head_dim": 8, "size": "mini"}

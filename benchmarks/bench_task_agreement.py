@@ -20,7 +20,7 @@ import torch
 from presets import BUDGETS, SMALL
 
 import nasplat
-from nasplat.runs.runs import hardware, versions
+from nasplat.runs.folder import hardware, versions
 from nasplat.tables.metrics import kendall_tau
 from nasplat.task.training import Budget, train_architecture
 

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 
 import nasplat
-from nasplat.runs.runs import hardware, versions
+from nasplat.runs.folder import hardware, versions
 from nasplat.supernet.extremes import end
 from nasplat.supernet.ranks import Ranks
 from nasplat.tables.metrics import kendall_tau

@@ -18,7 +18,7 @@ import torch
 import nasplat
 from nasplat.features.view import view
 from nasplat.predict.gennape import Gennape
-from nasplat.runs.runs import hardware, versions
+from nasplat.runs.folder import hardware, versions
 
 REPEATS = 3
 

@@ -28,7 +28,7 @@ from families import FAMILIES, load
 
 import nasplat
 from nasplat.errors import NasplatError
-from nasplat.runs.runs import hardware, versions
+from nasplat.runs.folder import hardware, versions
 from nasplat.tables.metrics import kendall_tau, mean_rank, ndcg_at, spearman_rho
 from nasplat.workflows.fit import Labelled
 

@@ -21,7 +21,7 @@ import model_zoo
 import numpy as np
 
 from nasplat.predict.zoo import SOURCES, ModelZoo, source
-from nasplat.runs.runs import hardware, versions
+from nasplat.runs.folder import hardware, versions
 from nasplat.tables.metrics import kendall_tau, mean_absolute_error, spearman_rho
 
 COLUMNS = (

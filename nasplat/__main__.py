@@ -1,6 +1,6 @@
 """`python -m nasplat` is the command line."""
 
-from nasplat.cli.verbs import main
+from nasplat.cli import main
 
 if __name__ == "__main__":
     main()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from nasplat.cli.verbs import cli
+from nasplat.cli import cli
 
 README = Path(__file__).parents[1] / "README.md"
 

@@ -1,5 +1,12 @@
-"""The command line: parses, calls and prints; what verbs do lies in the rooms below."""
+"""The command line: parses words, calls the library, prints what it returns; what verbs do lies in the rooms below.
 
-from nasplat.cli.verbs import cli, main
+group.py    the group of verbs, and what becomes of errors     options.py  options that several verbs share
+words.py    words of a command become values                   show.py     values become tables, JSON and progress bars
+score.py inspect.py spaces.py measure.py fit.py train.py search.py label.py improve.py export.py runs.py  the verbs
+
+Heavy imports happen inside the verbs, so that `nasplat --help` is immediate.
+"""
+
+from nasplat.cli.group import cli, main
 
 __all__ = ["cli", "main"]

@@ -6,34 +6,43 @@ Nothing precomputed is read but the shipped predictor, which has seen no label o
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 import random
-import signal
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import optuna
 import torch
 
-from nasplat.inputs import load_predictor, load_task
-from nasplat.runs import runs, write_report
-from nasplat.searchspace import Architecture, Space, load_space
-from nasplat.study import Limits
-from nasplat.supernet import Supernet
-from nasplat.task import Task
+from nasplat.inputs import load_task
+from nasplat.runs import listings
+from nasplat.runs.folder import RunFolder, hardware, versions
+from nasplat.runs.guide import guide_of
+from nasplat.runs.messages import Messages
+from nasplat.runs.page import write_report
+from nasplat.runs.results import pareto_rows, top
+from nasplat.runs.search import Prepared, SearchRun, run_search
+from nasplat.runs.training import TrainRun, train_supernet
+from nasplat.searchspace import Architecture, Space
+from nasplat.study.limits import draw_distinct
+from nasplat.study.pool import cores, pool
+from nasplat.supernet import TrainConfig
+from nasplat.tables.listing import Listing
+from nasplat.tables.rows import write_atomically
 from nasplat.task.training import Budget, train_architecture
-from nasplat.workflows import export as exporting
+from nasplat.workflows.export import export
 from nasplat.workflows.score import score
 
 SPACE = "nasbench201"
 PRESETS: dict[str, Any] = {"width": 8, "cells": 1, "image": 16, "channels": 1}
 REFERENCE: dict[str, Any] = {"width": 16, "cells": 5, "image": 32, "channels": 3}
-"""Where the shipped predictor knows the cells."""
+"""Presets at which the shipped predictor knows the cells."""
+PREDICTOR = "trees-nb201"
 TASK = "digits-clutter"
+PROCESSES = 8
+"""Largest number of processes that train the networks of the comparison."""
 NETWORKS = (
     "nasbench201:|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|",
     "nasbench201:|avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|nor_conv_1x1~0|skip_connect~1|skip_connect~2|",
@@ -49,135 +58,119 @@ class Scale:
     """How much the demo does."""
 
     epochs: int
-    """Of the supernet."""
+    """Passes over the training split in the training of the supernet."""
     trials: int
-    """Of the search."""
+    """Number of networks that the search evaluates."""
     rivals: int
-    """Random networks trained for the comparison."""
+    """Number of random networks that are trained for the comparison."""
     finalists: int
-    """Best subnets trained alone; the decide split chooses among them."""
+    """Number of best subnets that are trained alone; the decide split chooses among them."""
     budget: Budget
-    """Of every network trained alone."""
+    """How long every network is trained alone."""
     macs: float
-    """Limit for search and rivals."""
+    """Largest number of multiply-accumulates of a network, in the search and among the rivals."""
 
 
 FULL = Scale(12, 40, 20, 6, Budget(epochs=3, batch_size=32, lr=5e-3), 1.2e6)
 FAST = Scale(2, 10, 4, 2, Budget(epochs=1, batch_size=32, lr=5e-3), 1.2e6)
 
 
-def run(
-    out: Path,
-    seed: int,
-    scale: Scale,
-    say: Callable[[str], Any] = print,
-    progress: Callable[[str], Any] | None = None,
-) -> dict[str, Any]:
+def run_demo(out: str | Path, seed: int, scale: Scale, messages: Messages | None = None) -> dict[str, Any]:
     """Run the demo into a folder; run again, it resumes.
 
     Args:
         out: Run folder.
-        seed: Of supernet, search, rivals and trainings.
-        scale: How much.
-        say: Prints a line.
-        progress: Makes a context manager that yields update(done, total, note).
+        seed: Number that decides supernet, search, rivals and trainings.
+        scale: How much is done.
+        messages: Where lines, tables and progress go; None for silence.
 
     Returns:
-        Everything measured.
+        Everything measured: 'scored', 'pareto', the found network beside its rivals, 'export' and 'seconds'.
     """
-    started = time.perf_counter()
+    started, messages, folder = time.perf_counter(), messages or Messages(), RunFolder(out)
     torch.set_num_threads(1)  # these networks are too small to share among cores; processes share them
-    space, task = load_space(SPACE, **PRESETS), load_task(TASK)
-    runs.describe(out, "demo", {"seed": seed, "scale": asdict(scale), "space": space.reference, "task": repr(task)})
-    result: dict[str, Any] = {"seed": seed, "scored": _show_scores(say)}
-    say(f"\n2. One supernet of {space!r} on {task!r}")
-    study = _search(space, task, out, seed, scale, say, progress)
-    result["pareto"] = runs.pareto_rows(study, space)
-    say(
-        f"\n3. Pareto set of {len(result['pareto'])} subnets, inherited accuracy against MACs (limit {scale.macs:,.0f})"
-    )
-    for row in result["pareto"]:
-        say(
-            f"   {row['inherited accuracy_percent']:6.2f} %  {row['macs']:>10,} MACs  {row['params']:>8,} parameters  {row['architecture']}"
-        )
-    say(
-        f"\n4. Trained alone on equal budgets ({scale.budget.epochs} epochs): the found network against {scale.rivals} random ones"
-    )
-    result |= compare(space, study, seed, scale, progress)
-    say(
-        f"   found  {result['found_test']:.2f} % on test images, {result['found_macs']:,} MACs\n"
-        f"   random median {result['median_test']:.2f} %, best {max(result['rivals_test']):.2f} %, {len(result['rivals_test'])} networks "
-        f"under the same limit: the found one {'beats' if result['wins'] else 'DOES NOT beat'} the median"
-    )
-    result["export"] = _export(space, task, result, seed, scale, out, say)
-    runs.choose(
-        out, space.parse(result["found"]), f"best on the decide split of {scale.finalists} finalists trained alone"
-    )
+    run = SearchRun(SPACE, TASK, PRESETS, limits={"macs": scale.macs}, trials=scale.trials, seed=seed)
+    run = replace(run, guide=PREDICTOR, guide_at=REFERENCE, train=TrainConfig(scale.epochs, batch_size=32, lr=5e-3))
+    space, task = run.loaded()
+    folder.describe("demo", {"seed": seed, "scale": asdict(scale), "space": space.reference, "task": repr(task)})
+    messages.say("1. Six networks scored before any training (CIFAR-10 test accuracy in percent, 90 % interval)")
+    rows = score(list(NETWORKS), PREDICTOR)
+    tables = [listings.scored_listing(rows, PREDICTOR)]
+    messages.show(tables[0])
+    scored = [{"network": r.name} | r.prediction.to_dict() for r in rows]
+    messages.say(f"\n2. One supernet of {space!r} on {task!r}")
+    prepared, study = _searched(run, folder, messages)
+    front = pareto_rows(study, space)
+    messages.say(f"\n3. Pareto set of {len(front)} subnets, inherited accuracy against MACs (limit {scale.macs:,.0f})")
+    tables.append(listings.pareto_listing(front, len(study.trials)))
+    messages.show(tables[1])
+    result: dict[str, Any] = {"seed": seed, "scored": scored, "pareto": front}
+    result |= _compared(space, study, seed, scale, messages)
+    result["export"] = _exported(prepared, result, scale, messages)
+    why = f"best on the decide split of {scale.finalists} finalists trained alone"
+    folder.choose(space.parse(result["found"]), why)
     result["seconds"] = time.perf_counter() - started
-    (out / "results.json").write_text(json.dumps(result, indent=1, default=str) + "\n", encoding="utf-8")
-    (out / "results.md").write_text(page(result, scale), encoding="utf-8")
-    report = write_report(out)
-    say(
-        f"\n{result['seconds']:.0f} s. Everything is in {out}/: results.md, study.journal, best.onnx, best.certificate.json"
-    )
-    say(f"Open {report}")
+    write_atomically(folder.results, json.dumps(result, indent=1, default=str) + "\n")
+    write_atomically(folder.results_page, results_page(result, scale, tables))
+    report = write_report(folder.path)
+    files = ", ".join(f.name for f in (folder.results_page, folder.journal, folder.network, folder.certificate))
+    messages.say(f"\n{result['seconds']:.0f} s. Everything is in {folder}/: {files}\nOpen {report}")
     return result
 
 
-def _show_scores(say: Callable[[str], Any]) -> list[dict[str, Any]]:
-    say("1. Six networks scored before any training (CIFAR-10 test accuracy in percent, 90 % interval)")
-    rows = score(list(NETWORKS), "trees-nb201")
-    for i, r in enumerate(rows, 1):
-        p = r.prediction
-        value = f"{p.mean:6.2f} [{p.low:.2f}, {p.high:.2f}]" if p.mean is not None else "outside the support"
-        say(
-            f"   {i}. {value:<24} {p.macs / 1e6:7.2f} M MACs {p.params / 1e6:6.3f} M parameters  {r.name.partition(':')[2]}"
-        )
-    return [{"network": r.name} | r.prediction.to_dict() for r in rows]
-
-
-def _search(
-    space: Space, task: Task, out: Path, seed: int, scale: Scale, say: Callable[[str], Any], progress: Any
-) -> Any:
-    supernet = Supernet(space, task, seed)
-    with _bar(progress, "supernet") as update:
-        supernet.train(
-            epochs=scale.epochs,
-            batch_size=32,
-            lr=5e-3,
-            checkpoint=out / "supernet",
-            report=lambda e, n: update(e.epoch, n, f"loss {e.loss:.3f}"),
-        )
+def _searched(run: SearchRun, folder: RunFolder, messages: Messages) -> tuple[Prepared, optuna.Study]:
+    """Train the supernet and search it."""
+    space, task = run.loaded()
+    supernet = train_supernet(TrainRun(space, task, config=run.train, seed=run.seed), space, task, folder, messages)
     last = supernet.history[-1]
-    say(f"   {supernet!r}, last loss {last.loss:.3f}, {last.images_per_second:,.0f} images/s")
-    with _bar(progress, "search") as update:
-        study = runs.run_search(
-            space,
-            task,
-            out,
-            supernet=supernet,
-            limits={"macs": scale.macs},
-            trials=scale.trials,
-            guide_at=REFERENCE,
-            seed=seed,
-            report=lambda p: update(p.done, p.total, f"{p.refused} refused"),
-        )
-    return study
+    messages.say(f"   {supernet!r}, last loss {last.loss:.3f}, {last.images_per_second:,.0f} images/s")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    guide = guide_of(run.guide, run.guide_at, space, run.seed, folder)
+    prepared = Prepared(run, space, task, folder, guide, supernet)
+    with messages.progress("search") as update:
+        study = run_search(prepared, report=lambda p: update(p.done, p.total, f"{p.refused} refused"))
+    return prepared, study
 
 
-def compare(space: Space, study: Any, seed: int, scale: Scale, progress: Any = None) -> dict[str, Any]:
-    """Train finalists and random rivals alone, on equal budgets; decide chooses the finalist, test compares."""
-    finalists = runs.top(study, space, scale.finalists)
-    rng, bounds = random.Random(f"rivals {seed}"), Limits.of({"macs": scale.macs})
-    rivals: list[Architecture] = []
-    while len(rivals) < scale.rivals:
-        drawn = bounds.draw(space, rng)
-        if drawn not in rivals:
-            rivals.append(drawn)
-    jobs = [(a.to_json(), asdict(scale.budget), seed) for a in (*finalists, *rivals)]
+def _compared(space: Space, study: optuna.Study, seed: int, scale: Scale, messages: Messages) -> dict[str, Any]:
+    """Compare what was found with random networks, and say how it went."""
+    messages.say(
+        f"\n4. Trained alone on equal budgets ({scale.budget.epochs} epochs): the found network against {scale.rivals} "
+        "random ones"
+    )
+    found = compare_trained(space, study, seed, scale, messages)
+    messages.say(
+        f"   found  {found['found_test']:.2f} % on test images, {found['found_macs']:,} MACs\n"
+        f"   random median {found['median_test']:.2f} %, best {max(found['rivals_test']):.2f} %, "
+        f"{len(found['rivals_test'])} networks under the same limit: the found one "
+        f"{'beats' if found['wins'] else 'DOES NOT beat'} the median"
+    )
+    return found
+
+
+def compare_trained(
+    space: Space, study: optuna.Study, seed: int, scale: Scale, messages: Messages | None = None
+) -> dict[str, Any]:
+    """Train finalists and random rivals alone, on equal budgets; decide chooses the finalist, test compares.
+
+    Args:
+        space: Space that was searched.
+        study: Finished study of the space.
+        seed: Number that decides the rivals and the trainings.
+        scale: How many networks are trained, and how long.
+        messages: Where progress goes; None for silence.
+
+    Returns:
+        Encoding, MACs and test accuracy in percent of the found network, test accuracies of the rivals with their
+        median, whether the found one 'wins' over it, and the mean seconds of one training.
+    """
+    finalists = top(study, space, scale.finalists)
+    drawn = draw_distinct(space, scale.rivals, random.Random(f"rivals {seed}"), {"macs": scale.macs})
+    jobs = [(a.to_json(), scale.budget, seed) for a in (*finalists, *drawn.values())]
     done: list[dict[str, float]] = []
-    with _bar(progress, "train") as update, _pool() as pool:
-        for row in pool.imap(_train, jobs):
+    progress = (messages or Messages()).progress("train")
+    with progress as update, pool(min(cores(), PROCESSES)) as processes:
+        for row in processes.imap(_train, jobs):
             done.append(row)
             update(len(done), len(jobs), f"{row['test']:.1f} %")
     chosen = max(range(len(finalists)), key=lambda i: done[i]["decide"])
@@ -194,87 +187,60 @@ def compare(space: Space, study: Any, seed: int, scale: Scale, progress: Any = N
     }
 
 
-def _pool() -> Any:
-    """One process per core, one thread each: two torch processes fighting over two cores are ten times slower."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return multiprocessing.get_context("spawn").Pool(min(cores, 8), signal.signal, (signal.SIGINT, signal.SIG_IGN))
-
-
-def _train(job: tuple[str, dict[str, Any], int]) -> dict[str, float]:
-    torch.set_num_threads(1)
+def _train(job: tuple[str, Budget, int]) -> dict[str, float]:
+    """Train one network in a process of its own."""
     line, budget, seed = job
-    trained = train_architecture(Architecture.from_json(line), load_task(TASK), Budget(**budget), seed)
+    trained = train_architecture(Architecture.from_json(line), load_task(TASK), budget, seed)
     return {"decide": trained.decide, "test": trained.test, "seconds": trained.seconds}
 
 
-def _export(
-    space: Space, task: Task, result: dict[str, Any], seed: int, scale: Scale, out: Path, say: Callable[[str], Any]
-) -> dict[str, Any]:
-    found = space.parse(result["found"])
-    module = train_architecture(found, task, scale.budget, seed).module  # the same seed gives the network just compared
-    certificate = exporting.export(module, out / "best.onnx", found.example_input, task=task)  # type: ignore[arg-type]
-    say(
-        f"\n5. Exported {out / 'best.onnx'} ({certificate.size_bytes:,} bytes): ONNX Runtime and torch differ by at most "
+def _exported(prepared: Prepared, result: dict[str, Any], scale: Scale, messages: Messages) -> dict[str, Any]:
+    """Export the found network; the same seed gives the network that was compared."""
+    found, file = prepared.space.parse(result["found"]), prepared.folder.network
+    module = train_architecture(found, prepared.task, scale.budget, prepared.run.seed).module
+    example: Any = found.example_input
+    certificate = export(module, file, example, task=prepared.task)
+    messages.say(
+        f"\n5. Exported {file} ({certificate.size_bytes:,} bytes): ONNX Runtime and torch differ by at most "
         f"{certificate.max_relative_error:.1e} of the largest output; {certificate.torch_latency_ms:.2f} ms in torch, "
         f"{certificate.onnx_latency_ms:.2f} ms in ONNX Runtime"
     )
     return {k: v for k, v in asdict(certificate).items() if k != "checks"}
 
 
-class _Silent:
-    def __enter__(self) -> Callable[..., None]:
-        return lambda *a: None
-
-    def __exit__(self, *a: object) -> None:
-        return None
-
-
-def _bar(progress: Any, what: str) -> Any:
-    return progress(what) if progress else _Silent()
+def _verdict(result: dict[str, Any], scale: Scale) -> str:
+    """Say in words how the found network compares with its rivals."""
+    return (
+        f"Found: {result['found_test']:.2f} % on test images, {result['found_macs']:,} MACs. Median of "
+        f"{len(result['rivals_test'])} random networks under {scale.macs:,.0f} MACs: {result['median_test']:.2f} %. "
+        f"The found network {'beats' if result['wins'] else 'does not beat'} the median."
+    )
 
 
-def page(result: dict[str, Any], scale: Scale) -> str:
-    """The results as one Markdown page."""
-    predictor = load_predictor("trees-nb201")
-    lines = [
-        "# nasplat demo",
-        "",
-        f"Seed {result['seed']}; {json.dumps(runs.hardware())}; {json.dumps(runs.versions())}",
-        "",
-    ]
-    lines += [
-        f"## Scored ({predictor.metric})",
-        "",
-        "| predicted | 90 % interval | MACs | parameters | network |",
-        "|---|---|---|---|---|",
-    ]
-    for r in result["scored"]:
-        mean = f"{r['mean']:.2f}" if r["mean"] is not None else "–"
-        span = f"{r['low']:.2f} – {r['high']:.2f}" if r["low"] is not None else r["reason"]
-        network = r["network"].replace("|", "\\|")
-        lines.append(f"| {mean} | {span} | {r['macs']:,} | {r['params']:,} | `{network}` |")
-    lines += [
-        "",
-        f"## Pareto set on {TASK}",
-        "",
-        "| inherited accuracy % | MACs | parameters | cell |",
-        "|---|---|---|---|",
-    ]
-    for r in result["pareto"]:
-        cell = r["architecture"].replace("|", "\\|")
-        lines.append(f"| {r['inherited accuracy_percent']:.2f} | {r['macs']:,} | {r['params']:,} | {cell} |")
-    verdict = "beats" if result["wins"] else "does not beat"
-    lines += [
-        "",
-        "## Trained alone",
-        "",
-        f"Found: {result['found_test']:.2f} % on test images, {result['found_macs']:,} MACs. Median of {len(result['rivals_test'])} random "
-        f"networks under {scale.macs:,.0f} MACs: {result['median_test']:.2f} %. The found network {verdict} the median.",
-        "",
-        "## Exported",
-        "",
-        f"`best.onnx`, largest relative error {result['export']['max_relative_error']:.1e}, sha256 {result['export']['sha256']}.",
-    ]
-    return "\n".join(lines) + "\n"
+def results_page(result: dict[str, Any], scale: Scale, tables: list[Listing]) -> str:
+    """Return the results as one Markdown page.
+
+    Args:
+        result: Answer of `run_demo`.
+        scale: How much was done.
+        tables: The networks scored, and the Pareto set.
+    """
+    scored, front = (replace(t, title="") for t in tables)
+    return f"""# nasplat demo
+
+Seed {result["seed"]}; {json.dumps(hardware())}; {json.dumps(versions())}
+
+## Scored ({tables[0].title})
+
+{scored.markdown()}
+## Pareto set on {TASK}
+
+{front.markdown()}
+## Trained alone
+
+{_verdict(result, scale)}
+
+## Exported
+
+`best.onnx`, largest relative error {result["export"]["max_relative_error"]:.1e}, sha256 {result["export"]["sha256"]}.
+"""

@@ -1,7 +1,7 @@
 """What a run will take, before anything long starts: a few real steps are timed, and multiplied.
 
-Nothing is written. Networks, steps and passes are those the run itself would meet, so that the mean carries over; its standard error gives the
-range. Memory is the peak of this process after a step with the largest network.
+Nothing is written. Networks, steps and passes are those the run itself would meet, so that the mean carries over; its
+standard error gives the range. Memory is the peak of this process after a step with the largest network.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -18,20 +18,29 @@ import numpy as np
 import optuna
 import torch
 
+from nasplat.probes.conditions import Conditions
+from nasplat.runs.folder import RunFolder
+from nasplat.runs.guide import FITTED
+from nasplat.runs.search import INHERITED, LATENCY, SearchRun, choose_guide, costs_named, finished, quality_named
+from nasplat.runs.training import TrainRun, epochs_left
 from nasplat.searchspace import Architecture, Space
-from nasplat.study import AbstractObjective, Limits, OutsideSupport, Trained
-from nasplat.study.search import named, search
+from nasplat.study import AbstractObjective, Limits, OutsideSupport, PredictorSampler, Trained
+from nasplat.study.limits import draw_distinct
+from nasplat.study.objectives import named
+from nasplat.study.search import search
+from nasplat.study.stages import PILOTS
 from nasplat.supernet import Supernet, TrainConfig
 from nasplat.supernet.extremes import end
 from nasplat.task import Split, Task
 from nasplat.task.training import train_architecture
+from nasplat.workflows.calibrate import time_architecture
 
 SECONDS = 8.0
-"""Spent on a part, about; at least `LEAST` measurements are made."""
+"""Seconds that are spent on a part, about; at least `LEAST` measurements are made."""
 LEAST, MOST = 3, 24
-"""Measurements of a part."""
+"""Numbers of measurements of a part, at least and at most."""
 STEPS = 8
-"""Training steps of one measurement."""
+"""Number of training steps of one measurement."""
 
 
 @dataclass(frozen=True)
@@ -39,58 +48,130 @@ class Part:
     """One kind of work of a run."""
 
     name: str
+    """Name of the work, such as 'supernet epochs'."""
     count: int
-    """How many are left to do."""
+    """Number of pieces of it that are left to do."""
     each: float
-    """Seconds of one, mean."""
+    """Mean seconds of one piece."""
     error: float
-    """Standard error of that."""
+    """Standard error of that mean, in seconds."""
     measured: int
-    """How many were timed."""
+    """Number of pieces that were timed."""
 
     @property
     def seconds(self) -> float:
-        """Of all."""
+        """Seconds of all pieces together, by one process."""
         return self.count * self.each
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a run will take."""
+    """What a run will take in time and memory."""
 
     parts: tuple[Part, ...]
+    """Kinds of work that are left to do."""
     workers: int
-    """Processes that share the evaluations, one thread each; one supernet is trained before."""
+    """Number of processes that share the evaluations, one thread each; one supernet is trained before."""
     peak_bytes: int | None
-    """Memory of one process on the device, weights, activations and libraries included; None where the system does not tell."""
+    """Bytes of memory of one process on the device: weights, activations and libraries; None where the system does
+    not tell."""
     device: str
+    """Torch device of the work, such as 'cpu'."""
 
     @property
     def seconds(self) -> float:
-        """Wall time in all."""
-        return sum(p.seconds / (1 if p.name.startswith("supernet") else self.workers) for p in self.parts)
+        """Wall time of everything, in seconds."""
+        return sum(p.seconds / self._share(p) for p in self.parts)
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Wall time within two standard errors of every part."""
-        off = 2 * sum(p.count * p.error / (1 if p.name.startswith("supernet") else self.workers) for p in self.parts)
+        """Shortest and longest wall time within two standard errors of every part, in seconds."""
+        off = 2 * sum(p.count * p.error / self._share(p) for p in self.parts)
         return max(0.0, self.seconds - off), self.seconds + off
 
+    def _share(self, part: Part) -> int:
+        """Number of processes that share a part."""
+        return 1 if part.name.startswith("supernet") else self.workers
+
     def to_dict(self) -> dict[str, Any]:
-        """As plain data; seconds and bytes."""
+        """Return plain data: the parts, and time in seconds and memory in bytes."""
         low, high = self.interval
         rows = [asdict(p) | {"seconds": p.seconds} for p in self.parts]
         about = {"workers": self.workers, "peak_bytes": self.peak_bytes, "device": self.device}
         return {"parts": rows, "seconds": self.seconds, "low": low, "high": high} | about
 
 
-def supernet_epochs(supernet: Supernet, config: TrainConfig, left: int) -> Part:
-    """Epochs of a supernet's training.
+def forecast_training(run: TrainRun, folder: RunFolder) -> Forecast:
+    """Forecast the training of a supernet, or of one subnet of an earlier run.
 
     Args:
-        supernet: A fresh one, whose weights are changed.
-        config: How it will be trained.
-        left: Epochs that are not done.
+        run: Settings of the training.
+        folder: Folder of the run; epochs that its checkpoint has are not counted.
+    """
+    space, task = run.loaded()
+    architecture = run.architecture(space)
+    trained = space if architecture is None else space.only(architecture)
+    supernet, left = Supernet(trained, task, run.seed, run.device), epochs_left(folder.checkpoint, run.config)
+    return together([supernet_epochs(supernet, run.config, left)], device=run.device)
+
+
+def forecast_search(run: SearchRun, folder: RunFolder) -> Forecast:
+    """Forecast a search.
+
+    Args:
+        run: Settings of the search.
+        folder: Folder of the run; trials that it or the storage has are not counted.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if run.workers > 1:
+        torch.set_num_threads(1)
+    (space, task), parts, supernet = run.loaded(), list[Part](), None
+    if INHERITED in run.qualities:
+        supernet = Supernet(space, task, run.seed, run.device)
+        left = 0 if run.supernet else epochs_left(folder.checkpoint, run.train)
+        parts.append(supernet_epochs(supernet, run.train, left))
+    guide = choose_guide(run, space, folder).objective
+    # what a predictor would say of latency_ms is not known before networks were timed
+    limits = {k: v for k, v in run.limits.items() if k != LATENCY}
+    members, costs = draws(space, limits, run.seed), [] if run.minimize == LATENCY else costs_named(run.minimize)
+    done = finished(folder, run.storage)
+    left = PILOTS if run.stages else max(0, run.trials - done)
+    if run.is_timed and not ((run.latency or folder.latency) / "recipe.toml").exists():
+        parts.append(evaluations(_Timing(Conditions(runtime=run.runtime), run.seed), members, run.timed))
+    asked = []
+    for word in run.qualities:
+        extra = run.pilots if run.guide == FITTED and not run.stages and not done else 0
+        objective = quality_named(word, task, supernet, guide, run.seed)
+        asked.append(evaluations(objective, members, left + extra, run.prune))
+    asked += [evaluations(c, members, left) for c in costs if not c.is_cheap]
+    parts += asked
+    if run.budget is not None:
+        parts.append(Part("the rest of --budget", 1, max(0.0, run.budget - sum(p.seconds for p in asked)), 0.0, 0))
+    else:
+        counted, sampler = [c for c in costs if c.is_cheap], PredictorSampler(guide, seed=run.seed)
+        parts.append(proposals(space, 1 + len(costs) - len(counted), counted, limits, sampler, left, run.seed))
+    return together(parts, run.workers, run.device)
+
+
+class _Timing(AbstractObjective):
+    """A network timed as for a calibration; its value says nothing about quality."""
+
+    name = "networks timed"
+
+    def __init__(self, conditions: Conditions, seed: int) -> None:
+        self.conditions, self.seed = conditions, seed
+
+    def __call__(self, architecture: Architecture) -> float:
+        return time_architecture(architecture, self.conditions, self.seed).median_ms
+
+
+def supernet_epochs(supernet: Supernet, config: TrainConfig, left: int) -> Part:
+    """Time epochs of a supernet's training.
+
+    Args:
+        supernet: Fresh supernet, whose weights are changed.
+        config: Settings of its training.
+        left: Number of epochs that are not done.
     """
     times: list[float] = []
 
@@ -116,13 +197,13 @@ def supernet_epochs(supernet: Supernet, config: TrainConfig, left: int) -> Part:
 def evaluations(
     objective: AbstractObjective, architectures: Sequence[Architecture], count: int, pruned: bool = False
 ) -> Part:
-    """Evaluations of an objective.
+    """Time evaluations of an objective.
 
     Args:
-        objective: Of the search.
+        objective: Objective of the search.
         architectures: Networks such as the search will propose.
-        count: Evaluations that are left.
-        pruned: The training is evaluated after every epoch.
+        count: Number of evaluations that are left.
+        pruned: Whether a training is evaluated after every epoch.
     """
     if isinstance(objective, Trained):
         return _trainings(objective, architectures, count, pruned)
@@ -138,7 +219,7 @@ def evaluations(
 
 
 def _trainings(objective: Trained, architectures: Sequence[Architecture], count: int, pruned: bool) -> Part:
-    """A training is its construction, its steps and its evaluations; a few steps of it stand for all."""
+    """Time trainings: construction, steps and evaluations of each; a few steps stand for all of them."""
     task, budget, times = objective.task, objective.budget, list[float]()
     batches = task.batches_per_epoch(budget.batch_size)
     steps = min(STEPS, batches)
@@ -171,16 +252,16 @@ def proposals(
     count: int,
     seed: int,
 ) -> Part:
-    """Proposals of a sampler and what is counted of them; expensive objectives answer at random.
+    """Time proposals of a sampler and what is counted of them; expensive objectives answer at random.
 
     Args:
-        space: What is searched.
-        n_objectives: Expensive ones.
-        minimize: Counted ones.
-        limits: Of the search.
-        sampler: Fresh, as the search will have it.
-        count: Trials that are left.
-        seed: Of the search.
+        space: Space that is searched.
+        n_objectives: Number of expensive objectives.
+        minimize: Objectives that are counted.
+        limits: Largest allowed costs by name, as in the search.
+        sampler: Fresh sampler, as the search will have it.
+        count: Number of trials that are left.
+        seed: Number that decides the search.
     """
     times: list[float] = []
     last = time.perf_counter()
@@ -211,21 +292,32 @@ def _random_answer(name: str, seed: int) -> Callable[[Architecture], float]:
     return answer
 
 
-def draws(space: Space, limits: Any, seed: int) -> list[Architecture]:
-    """Feasible networks to time; the one with most MACs first, so that the peak of the memory is met."""
-    bounds, rng = Limits.of(limits), random.Random(f"{seed} forecast")
-    found = [bounds.draw(space, rng) for _ in range(MOST)]
+def draws(space: Space, limits: Mapping[Any, float] | None, seed: int) -> list[Architecture]:
+    """Draw feasible networks to time; the one with most MACs comes first, so that the peak of the memory is met.
+
+    Args:
+        space: Space that is searched.
+        limits: Largest allowed costs by name; None for none.
+        seed: Number that decides the draws.
+    """
+    found = list(draw_distinct(space, MOST, random.Random(f"{seed} forecast"), Limits.of(limits)).values())
     largest = max(found, key=named("macs"))
     return [largest, *(a for a in found if a is not largest)]
 
 
-def forecast(parts: Sequence[Part], workers: int = 1, device: str = "cpu") -> Forecast:
-    """Parts that were measured in this process, put together."""
+def together(parts: Sequence[Part], workers: int = 1, device: str = "cpu") -> Forecast:
+    """Put parts that were measured in this process together.
+
+    Args:
+        parts: Kinds of work; those with nothing left to do are left out.
+        workers: Number of processes that share the evaluations.
+        device: Torch device of the work, such as 'cuda:0'.
+    """
     return Forecast(tuple(p for p in parts if p.count), workers, _peak_bytes(device), device)
 
 
 class _Enough(Exception):
-    """Time for the measurement is up."""
+    """Raised when enough was measured."""
 
 
 def _part(name: str, count: int, times: Sequence[float]) -> Part:

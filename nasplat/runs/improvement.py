@@ -1,8 +1,9 @@
-"""The folder of an improvement: of each network its drawing beside the original, its ONNX file, and graph and weights to rebuild it from."""
+"""The folder of an improvement: each network's drawing beside the original, its ONNX file, graph and weights."""
 
 from __future__ import annotations
 
 import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -11,22 +12,26 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from nasplat.errors import EditError, ExportError
+from nasplat.frontends import rebuild
 from nasplat.graph import Graph
 from nasplat.graph.drawing import draw_diff
+from nasplat.tables.rows import write_atomically
 from nasplat.task import Task
 from nasplat.workflows.export import export
 from nasplat.workflows.improve import Candidate, Improvement
 
-FILE = "trained.json"
+FILE, TABLE = "trained.json", "improved.csv"
 
 
 class Trainings:
-    """What was trained before, in a folder: metrics by the network's key, weights beside them."""
+    """Trainings that an improvement has finished: metrics by the network's key, and weights in files beside them."""
 
     def __init__(self, folder: Path, about: dict[str, Any]) -> None:
-        """Args:
-            folder: Of the improvement.
-            about: Task, budget and seed.
+        """Read what was trained before.
+
+        Args:
+            folder: Folder of the improvement.
+            about: Task, budget and seed of the trainings, as plain data.
 
         Raises:
             EditError: the folder holds trainings of another task, budget or seed.
@@ -45,32 +50,43 @@ class Trainings:
         self.about = about
 
     def known(self, key: str) -> dict[str, Any] | None:
-        """Fields of the candidate, or None."""
+        """Return what an earlier training of a network gave; None where there was none.
+
+        Args:
+            key: Canonical key of the network's graph.
+
+        Returns:
+            Fields of a `Candidate`: decide, test and weights.
+        """
         if key not in self.rows:
             return None
         return self.rows[key] | {"weights": load_file(self.folder / f"{key[:16]}.safetensors")}
 
     def learnt(self, key: str, candidate: Candidate) -> None:
-        """Keep a training."""
+        """Keep a training.
+
+        Args:
+            key: Canonical key of the network's graph.
+            candidate: The network with its metrics and weights.
+        """
         save_file(
             {k: v.contiguous() for k, v in (candidate.weights or {}).items()}, self.folder / f"{key[:16]}.safetensors"
         )
         self.rows[key] = {"decide": candidate.decide or 0.0, "test": candidate.test or 0.0}
-        partial = self.folder / f"{FILE}.partial"
-        partial.write_text(json.dumps({"about": self.about, "rows": self.rows}, indent=1) + "\n", encoding="utf-8")
-        partial.replace(self.folder / FILE)
+        write_atomically(self.folder / FILE, json.dumps({"about": self.about, "rows": self.rows}, indent=1) + "\n")
 
 
 def write_improvement(found: Improvement, folder: str | Path, task: Task | None = None) -> list[dict[str, Any]]:
-    """Write `improved.csv`, and for each network found1 … a drawing (.svg), an ONNX file with certificate, and .graph.json with .safetensors.
+    """Write improved.csv, and for each network found1 … a drawing, an ONNX file with certificate, graph and weights.
 
     Args:
-        found: Of `improve`.
-        folder: Is made.
-        task: The metric of file and module is compared on it too.
+        found: Answer of `nasplat.improve`.
+        folder: Folder to write to; it is made where there is none.
+        task: Task on which the metric of file and module is compared too; None compares outputs alone.
 
     Returns:
-        One row per network, the original first: name, edits, predicted gain, costs and shares saved, metrics, the file or why there is none.
+        One row per network, the original first: name, edits, predicted gain, costs and shares saved, metrics, and the
+        ONNX file or why there is none.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,26 +114,24 @@ def write_improvement(found: Improvement, folder: str | Path, task: Task | None 
         state = {k: v.detach().contiguous() for k, v in module.state_dict().items()}
         save_file(state, folder / f"{name}.safetensors")
         rows.append(row)
-    columns = list(dict.fromkeys(k for row in rows for k in row))
-    with (folder / "improved.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    columns, text = list(dict.fromkeys(k for row in rows for k in row)), io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(folder / TABLE, text.getvalue())
     return rows
 
 
 def read_improved(folder: str | Path, name: str) -> torch.nn.Module:
-    """A network of `write_improvement`, as a module.
+    """Rebuild a network that `write_improvement` wrote.
 
     Args:
-        folder: That was written.
-        name: Such as found1.
+        folder: Folder that was written.
+        name: Name of the network, such as 'found1'.
 
     Raises:
         EditError: there is no such network.
     """
-    from nasplat.frontends import rebuild
-
     graph, weights = Path(folder) / f"{name}.graph.json", Path(folder) / f"{name}.safetensors"
     if not graph.exists() or not weights.exists():
         raise EditError(

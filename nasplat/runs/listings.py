@@ -6,6 +6,69 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nasplat.tables.listing import Listing
+from nasplat.workflows.score import Scored
+
+
+def cell(value: Any) -> str:
+    """Return a value as the text of a cell: numbers with four digits, everything else as it is.
+
+    Args:
+        value: Number or text.
+
+    Example:
+        >>> cell(1234.5678), cell(7), cell("vit")
+        ('1,235', '7', 'vit')
+    """
+    return f"{value:,.4g}" if isinstance(value, float) else str(value)
+
+
+def millions(n: float) -> str:
+    """Return a count in millions from 100,000 on, and in full below.
+
+    Args:
+        n: Count, such as multiply-accumulates or parameters.
+
+    Example:
+        >>> millions(2_345_678), millions(4_200)
+        ('2.35 M', '4,200')
+    """
+    return f"{n / 1e6:,.2f} M" if n >= 1e5 else f"{n:,.0f}"
+
+
+def scored_listing(rows: Sequence[Scored], predictor: str) -> Listing:
+    """Describe networks in the order of their predicted quality, beside their costs.
+
+    Args:
+        rows: Answer of `nasplat.score`.
+        predictor: Name of the predictor, for the title.
+    """
+    order = sorted(rows, key=lambda r: -r.prediction.macs)
+    cells = []
+    for i, r in enumerate(rows, 1):
+        p = r.prediction
+        value = f"{p.mean:.2f}" if p.mean is not None else "-"
+        interval = f"[{p.low:.2f}, {p.high:.2f}]" if p.low is not None else "outside the support"
+        macs = ("≥ " if p.is_lower_bound else "") + millions(p.macs)
+        percentile = "" if p.reference or p.percentile is None else f"{p.percentile:.0f}"  # base predicts it
+        time = "" if p.latency_ms is None else f"{p.latency_ms:.1f} [{p.latency_low_ms:.1f}, {p.latency_high_ms:.1f}]"
+        top = "" if p.top1 is None else f"{p.top1:.1f} [{p.top1_low:.1f}, {p.top1_high:.1f}]"
+        costs = (macs, str(order.index(r) + 1), millions(p.params), time)
+        cells.append([r.name, str(i), value, interval, percentile, p.reference, top, *costs])
+    first = rows[0].prediction
+    title = f"{predictor}: {first.metric}; {first.level:.0%} intervals; MACs: 1 MAC = 2 FLOP"
+    columns = ["network", "rank", "predicted", "interval", "percentile", "family", "ImageNet top-1 %"]
+    return Listing([*columns, "MACs", "MACs rank", "parameters", "latency ms"], cells, title).told()
+
+
+def pareto_listing(rows: Sequence[Mapping[str, Any]], trials: int) -> Listing:
+    """Describe the Pareto set of a search, best first objective first.
+
+    Args:
+        rows: Answer of `pareto_rows`; at least one.
+        trials: Number of trials of the study.
+    """
+    cells = [[cell(v) for v in list(row.values())[::-1]] for row in rows]
+    return Listing([*rows[0]][::-1], cells, f"Pareto set, {trials} trials")
 
 
 def plan_listing(

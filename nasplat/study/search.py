@@ -115,6 +115,23 @@ def search(
     return study
 
 
+def open_study(space: Space | str, **settings: Any) -> optuna.Study:
+    """Create the study of a search, or load it, and evaluate nothing: for processes that watch the workers of a search.
+
+    Args:
+        space: Search space, or its name or path.
+        settings: Fields of `SearchSettings`, as for `search`.
+
+    Returns:
+        The study, which refuses a later search of another space, other objectives or other limits.
+
+    Raises:
+        SearchError: as for `search`.
+    """
+    asked = overridden(SearchSettings(), settings, SearchError)
+    return _opened(_question(load_space(space) if isinstance(space, str) else space, asked), asked)
+
+
 def _question(space: Space, asked: SearchSettings) -> Question:
     """Resolve the names of objectives and limits, and refuse what contradicts itself before any trial exists."""
     objectives = tuple(named(o) for o in (*asked.maximize, *asked.minimize))

@@ -14,9 +14,9 @@ import pytest
 from click.testing import CliRunner
 
 import nasplat
-from nasplat.cli import verbs as cli_module
-from nasplat.cli.verbs import _worker_command, cli
-from nasplat.runs import runs
+from nasplat.cli import cli, main
+from nasplat.cli.search import worker_words
+from nasplat.runs import search as searching
 from nasplat.study.storage import open_storage
 
 CELL = "nasbench201:|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|"
@@ -33,7 +33,7 @@ def run(*arguments: str) -> str:
 def fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     monkeypatch.setattr(sys, "argv", ["nasplat", *arguments])
     with pytest.raises(SystemExit) as stop:
-        cli_module.main()
+        main()
     assert stop.value.code == 2
     text = capsys.readouterr().err
     assert "Traceback" not in text
@@ -105,7 +105,6 @@ def test_inspect_names_what_it_does_not_know(tmp_path: Path) -> None:
 def test_graph_files_are_networks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import nasplat
 
     graph = nasplat.load_space("nasbench201").sample(seed=0).graph()
     (tmp_path / "graph.json").write_text(graph.to_json(), encoding="utf-8")
@@ -177,7 +176,6 @@ def test_label_fit_and_evaluate(tmp_path: Path) -> None:
     assert (
         json.loads(run("label", "vit", "-n", "2", "--out", table, *SMALL, "--budget.epochs=1", "--json"))["rows"] == 2
     )
-    import nasplat
 
     space = nasplat.load_space("nasbench201", width=4, cells=1)
     rows = ["architecture,acc"]
@@ -267,11 +265,11 @@ def test_debug_shows_the_traceback() -> None:
 def test_search_in_stages_says_why_and_resumes_with_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = nasplat.load_task("digits-clutter", train=64, decide=32, test=32)
-    monkeypatch.setattr(nasplat, "load_task", lambda _: small)
-    monkeypatch.setattr(runs, "search_in_stages", partial(runs.search_in_stages, costs=(0.001, 1.0), candidates=30))
+    quick = partial(searching.search_in_stages, costs=(0.001, 1.0), candidates=30)
+    monkeypatch.setattr(searching, "search_in_stages", quick)
     words = ["search", "nasbench201", *[f"--preset={p}" for p in ("width=4", "cells=1", "image=16", "channels=1")]]
     words += ["--out", str(tmp_path / "run"), "--stages=predicted,trained:1", "--minimize=none"]
+    words += ["--task=digits-clutter?train=64&decide=32&test=32"]
     said = run(*words, "--budget=12")
     assert "agreement" in said
     assert re.search("predicted +0.00 +0.001 +left out", said)  # the guide never saw cells of this width
@@ -346,7 +344,7 @@ def test_search_prunes_trainings_only(tmp_path: Path) -> None:
 
 
 def test_words_of_a_worker_keep_flags() -> None:
-    assert _worker_command("s", Path("o"), {"prune": True, "trials": 3}, ["--x=1"]) == [
+    assert worker_words(Path("o"), {"space": "s", "prune": True, "trials": 3}, ["--x=1"]) == [
         "search",
         "s",
         "--out",
@@ -356,4 +354,4 @@ def test_words_of_a_worker_keep_flags() -> None:
         "3",
         "--x=1",
     ]
-    assert "--prune" not in _worker_command("s", Path("o"), {"prune": False}, [])
+    assert "--prune" not in worker_words(Path("o"), {"space": "s", "prune": False}, [])

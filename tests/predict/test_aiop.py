@@ -11,7 +11,7 @@ import torch
 from click.testing import CliRunner
 
 import nasplat
-from nasplat.cli.verbs import cli
+from nasplat.cli import cli
 from nasplat.errors import InputError, PredictorError
 from nasplat.features.view import View, view
 from nasplat.learners.encoder import collate

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 import nasplat
-from nasplat.cli.verbs import cli
+from nasplat.cli import cli
 from nasplat.runs import forecast
 from nasplat.study import AbstractObjective, OutsideSupport, Trained
 from nasplat.supernet import TrainConfig
@@ -54,7 +54,7 @@ def run(*words: str) -> dict:
 def test_parts_add_up_and_workers_share_all_but_the_supernet() -> None:
     parts = [forecast.Part("supernet epochs", 10, 2.0, 0.1, 5), forecast.Part("inherited", 40, 0.5, 0.05, 9)]
     parts.append(forecast.Part("nothing", 0, 9.0, 9.0, 9))
-    alone, shared = forecast.forecast(parts), forecast.forecast(parts, workers=4)
+    alone, shared = forecast.together(parts), forecast.together(parts, workers=4)
     assert alone.seconds == 40.0
     assert shared.seconds == 25.0
     assert alone.interval == pytest.approx((34.0, 46.0))

@@ -11,7 +11,10 @@ from torch import Tensor, nn
 
 import nasplat
 from nasplat.errors import SearchError, SupernetError
-from nasplat.runs.runs import pareto_rows, run_search
+from nasplat.runs.folder import RunFolder
+from nasplat.runs.guide import Guide
+from nasplat.runs.results import pareto_rows
+from nasplat.runs.search import Prepared, SearchRun, run_search
 
 
 class Dense(nn.Module):
@@ -67,7 +70,8 @@ def test_a_supernet_regresses_and_less_is_better(tmp_path: Path) -> None:
         nasplat.search(placing, maximize=[nasplat.Inherited(supernet)], n_trials=2)
     study = nasplat.search(placing, minimize=[nasplat.Inherited(supernet), nasplat.Counted("macs")], n_trials=3)
     assert len(study.trials) == 3
-    study = run_search(placing, task, tmp_path, supernet=supernet, guide="none", trials=3)  # the command's way
+    run = SearchRun(placing, task, guide="none", trials=3)  # the command's way
+    study = run_search(Prepared(run, placing, task, RunFolder(tmp_path), Guide("none"), supernet))
     assert study.metric_names == ["inherited distance_px", "macs"]
     assert {d.name for d in study.directions} == {"MINIMIZE"}
     values = [r["inherited distance_px"] for r in pareto_rows(study, placing)]

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 import nasplat
-from nasplat.cli.verbs import cli
+from nasplat.cli import cli
 from nasplat.errors import InputError
 from nasplat.inputs import calibrated
 from nasplat.probes.conditions import Conditions

@@ -11,7 +11,7 @@ import torch
 from click.testing import CliRunner
 
 import nasplat
-from nasplat.cli.verbs import cli
+from nasplat.cli import cli
 from nasplat.errors import ExportError
 from nasplat.workflows import deliver as handover
 from nasplat.workflows.deliver import Member, agreement, hand_over, show

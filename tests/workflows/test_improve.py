@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from torch import nn
 
 import nasplat
-from nasplat.cli.verbs import cli
+from nasplat.cli import cli
 from nasplat.errors import EditError
 from nasplat.predict.count import CountBaseline
 from nasplat.runs.improvement import Trainings, read_improved, write_improvement

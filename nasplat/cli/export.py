@@ -1,0 +1,46 @@
+"""The verb `export`: a network as an ONNX file that was compared with torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nasplat.cli import options, show, words
+
+
+@click.command("export")
+@click.argument("network")
+@click.argument("path", type=options.FOLDER)
+@options.input_shape
+@click.option("--check", is_flag=True, help="An existing file is compared with the network, and none is written.")
+@click.option("--seed", default=0, show_default=True, help="This number decides the initial values of an architecture.")
+@options.as_json
+def export_command(network: str, path: Path, check: bool, as_json: bool, **o: Any) -> None:
+    """Write a network as ONNX with a certificate, if ONNX Runtime agrees with torch; otherwise write nothing."""
+    import torch
+
+    import nasplat
+    from nasplat.frontends import OnnxFile
+    from nasplat.inputs import resolve
+    from nasplat.workflows.export import OnnxNetwork
+
+    torch.manual_seed(o["seed"])
+    found, shape = resolve(network), words.shape(o["shape"])
+    if check and isinstance(found, OnnxFile):
+        module, given = OnnxNetwork(found.path), shape or found.example_input
+    else:
+        module, given = words.module_of(found, shape)
+    if check:
+        error = nasplat.check_export(module, path, given)
+        text = f"{path} agrees: largest relative error {error:.2e}"
+        show.answer({"max_relative_error": error}, as_json, lambda: text)
+        return
+    made = nasplat.export(module, path, given)
+    text = (
+        f"{path}: {made.size_bytes:,} bytes, largest relative error {made.max_relative_error:.2e}, "
+        f"sha256 {made.sha256[:16]}…"
+    )
+    show.answer(dataclasses.asdict(made), as_json, lambda: text)

@@ -1,0 +1,181 @@
+"""The verb `inspect`: what a network computes, and how two networks differ."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nasplat.cli import options, show, words
+from nasplat.tables.listing import Listing
+
+if TYPE_CHECKING:
+    from nasplat.graph import Graph
+
+
+@click.command("inspect")
+@click.argument("network")
+@options.input_shape
+@click.option(
+    "--depth",
+    type=options.POSITIVE,
+    default=1,
+    show_default=True,
+    help="The table tells modules apart by this many names of their path.",
+)
+@click.option("--ops", "by_op", is_flag=True, help="The table has one row per operation instead of one per module.")
+@click.option("--nodes", is_flag=True, help="The table lists every operation.")
+@click.option(
+    "--diff",
+    "other",
+    default=None,
+    metavar="NETWORK",
+    help="The table shows what changes from the first network to this second one.",
+)
+@click.option(
+    "--drawing", default=None, type=options.FOLDER, help="A drawing, folded by module, is written to this SVG file."
+)
+@options.as_json
+def inspect_command(network: str, as_json: bool, **o: Any) -> None:
+    """Show what a network computes: MACs, parameters, activations by module, what is not known, the canonical key."""
+    import nasplat
+    from nasplat.graph.compare import by_module
+
+    batch, drawing = words.shape(o["shape"]), o["drawing"]
+    graph = nasplat.capture(network, batch)
+    if o["other"] is not None:
+        _show_difference((network, graph), (o["other"], nasplat.capture(o["other"], batch)), drawing, as_json)
+        return
+    if drawing is not None:
+        nasplat.draw(graph, drawing)
+    modules = by_module(graph, o["depth"])
+    data: dict[str, Any] = _about(network, graph) | {"modules": [dataclasses.asdict(m) for m in modules]}
+    table = _nodes if o["nodes"] else _operations if o["by_op"] else lambda g: _modules(g, modules)
+    show.answer(data, as_json, lambda: table(graph))
+    if not as_json:
+        _show_totals(graph, data)
+
+
+def _about(network: str, graph: Graph) -> dict[str, Any]:
+    """Everything of a graph that is one number or one list."""
+    count: Counter[str] = Counter(n.op for n in graph.nodes)
+    unknown = sum(c for op, c in count.items() if op.startswith("other:"))
+    return {
+        "network": network,
+        "macs": graph.macs,
+        "is_lower_bound": graph.cost.is_lower_bound,
+        "other_flops": graph.cost.other_flops,
+        "params": graph.params,
+        "weight_bytes": dict(graph.cost.weight_bytes),
+        "activation_bytes": graph.activation_bytes,
+        "nodes": graph.num_nodes,
+        "edges": graph.num_edges,
+        "known_share": 1 - unknown / max(1, graph.num_nodes),
+        "unknown_ops": graph.unknown_ops,
+        "rung": graph.rung,
+        "notes": graph.notes,
+        "key": graph.key,
+        "ops": dict(count.most_common()),
+    }
+
+
+def _nodes(graph: Graph) -> Listing:
+    """Describe every operation."""
+    from nasplat.graph.cost import node_macs
+
+    rows = [
+        [n.path or "(root)", n.op, str(n.shape), str(node_macs(n, graph.input_shapes(i)))]
+        for i, n in enumerate(graph.nodes)
+    ]
+    return Listing(["module", "op", "output", "MACs"], rows)
+
+
+def _operations(graph: Graph) -> Listing:
+    """Describe each kind of operation."""
+    from nasplat.graph.cost import node_macs
+    from nasplat.runs.listings import millions
+
+    macs: Counter[str] = Counter()
+    for i, n in enumerate(graph.nodes):
+        macs[n.op] += node_macs(n, graph.input_shapes(i))
+    count = Counter(n.op for n in graph.nodes)
+    return Listing(["op", "count", "MACs"], [[op, str(c), millions(macs[op])] for op, c in count.most_common()])
+
+
+def _modules(graph: Graph, modules: list[Any]) -> Listing:
+    """Describe each module."""
+    from nasplat.runs.listings import millions
+
+    rows = [
+        [
+            *(m.path, str(m.nodes), millions(m.macs), f"{m.macs / max(1, graph.macs):.1%}", millions(m.params)),
+            *(f"{m.activation_bytes / 2**20:.2f}", ", ".join(f"{c} {op}" for op, c in m.ops[:4])),
+        ]
+        for m in modules
+    ]
+    columns = ["module", "operations", "MACs", "share", "parameters", "activations MiB", "mostly"]
+    return Listing(columns, rows)
+
+
+def _show_totals(graph: Graph, about: Mapping[str, Any]) -> None:
+    """Print the sums below the table, and the notes of the capture."""
+    bound = "≥ " if graph.cost.is_lower_bound else ""
+    weights = ", ".join(f"{b / 2**20:.2f} MiB {d}" for d, b in graph.cost.weight_bytes) or "none"
+    click.echo(
+        f"{bound}{graph.macs:,} MACs (1 MAC = 2 FLOP) and {bound}{graph.cost.other_flops:,} other FLOP, "
+        f"{graph.params:,} parameters ({weights}), peak activations {graph.activation_bytes / 2**20:.2f} MiB\n"
+        f"{graph.num_nodes} nodes, {graph.num_edges} edges, {about['known_share']:.1%} of the operations known, "
+        f"captured by {graph.rung!r}\nkey {graph.key}"
+    )
+    for note in graph.notes:
+        click.echo(f"note: {note}")
+
+
+def _show_difference(first: tuple[str, Graph], second: tuple[str, Graph], drawing: Path | None, as_json: bool) -> None:
+    """Print what changes between two networks: totals, and a table of the stretches that differ."""
+    import nasplat
+    from nasplat.graph.compare import changes
+
+    before, after = first[1], second[1]
+    found = changes(before, after)
+    totals = {
+        name: (getattr(before, name), getattr(after, name))
+        for name in ("macs", "params", "activation_bytes", "num_nodes", "num_edges")
+    }
+    if drawing is not None:
+        nasplat.draw_diff(before, after, drawing)
+    data = {
+        "first": first[0],
+        "second": second[0],
+        "same_computation": before.key == after.key,
+        "totals": totals,
+        "changes": [dataclasses.asdict(c) for c in found],
+    }
+    show.answer(data, as_json, lambda: _changes(before, after, found))
+    if not as_json:
+        if before.key == after.key:
+            click.echo("the same computation" + (" in another order or under other names" if found else ""))
+        for name, (a, b) in totals.items():
+            click.echo(f"{name}: {a:,} → {b:,} ({(b - a) / max(1, a):+.1%})")
+
+
+def _changes(before: Graph, after: Graph, found: list[Any]) -> Listing:
+    """Describe every stretch that differs."""
+
+    def operations(graph: Any, numbers: tuple[int, ...]) -> str:
+        shown = [graph.nodes[i] for i in numbers]
+        texts = [
+            f"{n.op}{'×'.join(map(str, n.get('kernel', ())))} {'×'.join(map(str, n.shape[1:]))}" for n in shown[:4]
+        ]
+        return ", ".join(texts) + (f" … {len(shown)} in all" if len(shown) > 4 else "") or "–"
+
+    def place(change: Any) -> str:
+        graph, numbers = (after, change.after) if change.after else (before, change.before)
+        return graph.nodes[numbers[0]].path or graph.nodes[numbers[0]].op
+
+    rows = [[c.kind, place(c), operations(before, c.before), operations(after, c.after)] for c in found]
+    return Listing(["change", "at", "before", "after"], rows)

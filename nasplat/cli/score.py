@@ -1,0 +1,67 @@
+"""The verb `score`: networks ranked by predicted quality."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from nasplat.cli import options, show, words
+from nasplat.errors import InputError
+
+
+@click.command("score")
+@click.argument("networks", nargs=-1, required=True)
+@click.option(
+    "--predictor", default="base", show_default=True, help="The predictor is the name or folder of a trained one."
+)
+@click.option(
+    "--against", default=None, metavar="SPACE", help="Predictor base gives percentiles within this search space."
+)
+@click.option(
+    "--recipe",
+    default=None,
+    metavar="TAG",
+    help="Predictor base assumes that an ImageNet classifier is trained by this recipe, such as a1_in1k.",
+)
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    help="This number decides the random architectures that stand for the space of --against.",
+)
+@click.option(
+    "--calibrate",
+    "labelled",
+    default=None,
+    metavar="TABLE",
+    help="A predictor of family aiop learns the unit of your task from some twenty labelled networks in this table.",
+)
+@click.option("--task", default=None, metavar="COLUMN", help="This column of the --calibrate table is the label.")
+@click.option("--space", default=None, help="This space reads the architecture column of the --calibrate table.")
+@options.input_shape
+@options.as_json
+def score_command(networks: tuple[str, ...], as_json: bool, **o: Any) -> None:
+    """Rank networks by predicted quality, with interval, beside MACs and parameters.
+
+    Predictor base tells the percentile within the family that a network belongs to, and ImageNet top-1 of classifiers
+    of that size. Outside what the predictor has learnt from it abstains and says why.
+    """
+    import nasplat
+    from nasplat.runs import listings
+
+    if len({o["labelled"] is None, o["task"] is None, o["space"] is None}) > 1:
+        raise InputError(
+            "expected --calibrate, --task and --space together, got some of them.\n  Give all three, or none."
+        )
+    known = None
+    if o["labelled"] is not None:
+        known = nasplat.load_table(o["labelled"], space=o["space"], metric=o["task"])
+    batch, asked = words.shape(o["shape"]), (o["against"], o["recipe"], o["seed"], known)
+    rows = nasplat.score(list(networks), o["predictor"], batch, *asked)
+    data = [{"network": r.name, "rank": i} | r.prediction.to_dict() for i, r in enumerate(rows, 1)]
+    show.answer(data, as_json, lambda: listings.scored_listing(rows, o["predictor"]))
+    if not as_json:
+        for r in rows:
+            if r.prediction.reason:
+                click.echo(f"{r.name}: outside the support: {r.prediction.reason}")

@@ -1,0 +1,121 @@
+"""Values become what is printed: tables, JSON, lines and progress bars."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nasplat.tables.listing import Listing
+
+if TYPE_CHECKING:
+    from nasplat.runs.messages import Messages
+
+WIDTH = 140
+"""Columns of a table that is not written to a terminal."""
+
+
+def answer(data: Any, as_json: bool, listing: Callable[[], Listing | str]) -> None:
+    """Print the answer of a verb.
+
+    Args:
+        data: Plain data, printed where JSON was asked for.
+        as_json: Whether it was.
+        listing: Called otherwise; makes the table, or a line of text.
+    """
+    if as_json:
+        click.echo(json.dumps(data, indent=1, default=str))
+        return
+    shown = listing()
+    if isinstance(shown, str):
+        click.echo(shown)
+    else:
+        table(shown)
+
+
+def table(listing: Listing) -> None:
+    """Print a table: text stands left, numbers right.
+
+    Args:
+        listing: Description of the table.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(title=listing.title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column, is_number in zip(listing.columns, listing.is_number, strict=True):
+        made.add_column(column, overflow="fold", justify="right" if is_number else "left")
+    for row in listing.rows:
+        made.add_row(*(Text(cell) for cell in row))
+    Console(width=None if sys.stdout.isatty() else WIDTH).print(made)
+
+
+@contextmanager
+def progress(what: str, quiet: bool = False) -> Iterator[Callable[..., None]]:
+    """Show a bar with the time that is left.
+
+    Args:
+        what: Words before the bar.
+        quiet: Whether nothing is shown.
+
+    Yields:
+        A function that is called with (done, total, note).
+    """
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True, quiet=quiet)
+    columns = (
+        *(TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn()),
+        *(TextColumn("ETA"), TimeRemainingColumn(), TextColumn("{task.fields[note]}")),
+    )
+    with Progress(*columns, console=console, transient=False) as bar:
+        task = bar.add_task(what, total=None, note="")
+
+        def update(done: int, total: int | None, note: str = "") -> None:
+            bar.update(task, completed=done, total=total, note=note)
+
+        yield update
+
+
+def messages(quiet: bool) -> Messages:
+    """Make what a long run tells go to the terminal.
+
+    Args:
+        quiet: Whether only warnings are told, as with --json.
+    """
+    from nasplat.runs.messages import Messages
+
+    def warn(text: str) -> None:
+        click.echo(text, err=True)
+
+    if quiet:
+        return Messages(warn=warn)
+    return Messages(click.echo, table, warn, progress)
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in the unit that suits it.
+
+    Args:
+        seconds: Duration in seconds.
+
+    Example:
+        >>> duration(12.3), duration(600), duration(9000)
+        ('12 s', '10 min', '2.5 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

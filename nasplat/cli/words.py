@@ -1,0 +1,159 @@
+"""Words of a command become values: numbers, presets, limits, shapes, settings, networks and devices."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from nasplat.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def value(text: str) -> Any:
+    """Read a value as JSON where it is JSON, and as text otherwise.
+
+    Args:
+        text: Word such as '3', 'true', '[1, 2]' or 'mini'.
+
+    Example:
+        >>> value("3"), value("mini")
+        (3, 'mini')
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def pairs(texts: Sequence[str]) -> dict[str, Any]:
+    """Read NAME=VALUE words; a later one with the same name wins.
+
+    Args:
+        texts: Words such as 'width=8'.
+
+    Raises:
+        InputError: a word has no '='.
+
+    Example:
+        >>> pairs(["width=8", "size=mini"])
+        {'width': 8, 'size': 'mini'}
+    """
+    found = {}
+    for text in texts:
+        name, equals, word = text.partition("=")
+        if not equals:
+            raise InputError(f"expected NAME=VALUE, got {text!r}.\n  Write for instance width=8.")
+        found[name] = value(word)
+    return found
+
+
+def numbers(texts: Sequence[str]) -> dict[str, float]:
+    """Read NAME=NUMBER words, such as limits.
+
+    Args:
+        texts: Words such as 'macs=2e6'.
+
+    Raises:
+        InputError: a word has no '=', or no number behind it.
+    """
+    found = pairs(texts)
+    for name, number in found.items():
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise InputError(f"{name} expected a number, got {number!r}.\n  Write for instance {name}=2e6.")
+    return found
+
+
+def shape(text: str | None) -> tuple[int, ...] | None:
+    """Read the shape of an input batch.
+
+    Args:
+        text: Numbers with commas, such as '1,3,224,224'; None where no shape was given.
+
+    Raises:
+        InputError: something else is written.
+    """
+    if text is None:
+        return None
+    try:
+        return tuple(int(v) for v in text.split(","))
+    except ValueError as err:
+        raise InputError(
+            f"expected --input as numbers with commas, got {text!r}.\n  Write for instance 1,3,224,224."
+        ) from err
+
+
+def settings(kind: type, prefix: str, extra: Sequence[str]) -> Any:
+    """Make a configuration from words such as '--train.lr=0.001'.
+
+    Args:
+        kind: Dataclass of settings with a default for every field.
+        prefix: Section that the words begin with, such as 'train'.
+        extra: Words that no option of the verb took.
+
+    Raises:
+        InputError: a word names no field, or its value is of another type.
+    """
+    known = {f.name: f.type for f in dataclasses.fields(kind)}
+    found: dict[str, Any] = {}
+    for text in extra:
+        name, _, word = text.removeprefix("--").partition("=")
+        section, dot, key = name.partition(".")
+        if not dot or section != prefix or key not in known:
+            options = ", ".join(f"--{prefix}.{k}" for k in known)
+            raise InputError(
+                f"expected options among {options}, got {text!r}.\n  Write for instance --{prefix}.epochs=3."
+            )
+        found[key] = value(word)
+        if known[key] in {"int", "float"} and not isinstance(found[key], int | float):
+            raise InputError(f"--{name} expected a number, got {word!r}.\n  Write for instance --{name}=3.")
+    return kind(**found)
+
+
+def module_of(found: Any, batch: tuple[int, ...] | None) -> tuple[nn.Module, Any]:
+    """Build a resolved network.
+
+    Args:
+        found: Answer of `nasplat.inputs.resolve`.
+        batch: Shape of one input batch; None for the one that the network states.
+
+    Returns:
+        The module, and the shape of its input batch.
+
+    Raises:
+        InputError: torch cannot run the network.
+    """
+    from torch import nn
+
+    from nasplat.inputs import DEFAULT_INPUT
+    from nasplat.searchspace import Architecture
+
+    if isinstance(found, Architecture):
+        return found.space.construct(found)
+    if not isinstance(found, nn.Module):
+        raise InputError(
+            f"expected a network torch can run, got {str(found)!r}.\n  Give the module the file was exported from."
+        )
+    return found, batch or getattr(found, "example_input", DEFAULT_INPUT)
+
+
+def torch_device(text: str) -> str:
+    """Check that a torch device can be used on this machine.
+
+    Args:
+        text: Device such as 'cpu' or 'cuda:0'.
+
+    Raises:
+        InputError: there is no such device.
+    """
+    import torch
+
+    try:
+        torch.empty(0, device=text)
+    except (RuntimeError, AssertionError) as err:
+        reason = str(err).splitlines()[0] if str(err) else type(err).__name__
+        raise InputError(f"--device expected a device of this machine, got {text!r} ({reason}).\n  Use cpu.") from err
+    return text
