@@ -155,6 +155,12 @@ class Columns:
 
         Returns:
             One shape per operand, by operand position.
+
+        Example:
+            >>> from nasplat.graph import Graph, Node
+            >>> graph = Graph((Node("input", shapes=((1, 4),)), Node("relu", shapes=((1, 4),))), ((0, 0, 1, 0),))
+            >>> graph.input_shapes(1)
+            [(1, 4)]
         """
         nodes = self.nodes
         return [nodes[s].shapes[slot] for s, slot in self.operands[node]]
@@ -177,6 +183,12 @@ class Columns:
 
         Returns:
             A copy without these nodes, and without a program.
+
+        Example:
+            >>> from nasplat.graph import Graph, Node
+            >>> graph = Graph((Node("input", shapes=((1, 4),)), Node("relu", shapes=((1, 4),))), ((0, 0, 1, 0),))
+            >>> graph.without(["relu"]).num_nodes
+            1
         """
         names = frozenset(hidden)
         keep = [i for i, n in enumerate(self.nodes) if n.op not in names or not self.operands[i]]
@@ -191,6 +203,12 @@ class Columns:
 
         Returns:
             A copy with the kept nodes, renumbered, and without a program.
+
+        Example:
+            >>> from nasplat.graph import Graph, Node
+            >>> graph = Graph((Node("input", shapes=((1, 4),)), Node("relu", shapes=((1, 4),))), ((0, 0, 1, 0),))
+            >>> graph.subset([0]).num_edges
+            0
         """
         replace = replace or {}
         number = {old: new for new, old in enumerate(keep)}

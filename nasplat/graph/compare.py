@@ -32,6 +32,14 @@ def comparable(graph: Graph) -> Graph:
 
     Returns:
         Graph to compare by its `key` with another comparable graph; it has no weights and no costs of its own.
+
+    Example:
+        >>> from torch import nn
+        >>> import nasplat
+        >>> plain, normal = nn.Conv2d(3, 8, 1), nn.Sequential(nn.Conv2d(3, 8, 1, bias=False), nn.BatchNorm2d(8))
+        >>> a, b = (nasplat.capture(net, (1, 3, 4, 4)) for net in (plain, normal))
+        >>> a.key == b.key, comparable(a).key == comparable(b).key
+        (False, True)
     """
     g = graph.folded.without((*ops.HIDDEN, *_FOLDED))
     g = _gathered_attention(g)

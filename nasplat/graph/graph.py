@@ -93,6 +93,12 @@ class Graph(Columns):
 
         Raises:
             GraphError: the text is not such JSON.
+
+        Example:
+            >>> from nasplat.graph import Graph, Node
+            >>> graph = Graph((Node("input", shapes=((1, 4),)), Node("relu", shapes=((1, 4),))), ((0, 0, 1, 0),))
+            >>> Graph.from_json(graph.to_json()) == graph
+            True
         """
         return store.from_json(text, Graph)
 
@@ -148,6 +154,16 @@ class Graph(Columns):
 
         Raises:
             GraphError: an attribute is missing or of the wrong kind, or the nodes are not in execution order.
+
+        Example:
+            >>> import networkx
+            >>> from nasplat.graph import Graph
+            >>> net = networkx.MultiDiGraph()
+            >>> net.add_node("x", op="input", shapes=((1, 4),))
+            >>> net.add_node("y", op="relu", shapes=((1, 4),))
+            >>> _ = net.add_edge("x", "y", slot=0, operand=0)
+            >>> Graph.from_networkx(net).operands
+            ((), ((0, 0),))
         """
         return conversions.from_networkx(found, Graph)
 
@@ -182,5 +198,13 @@ class Graph(Columns):
 
         Raises:
             GraphError: an attribute is missing or of the wrong kind, or the nodes are not in execution order.
+
+        Example:
+            >>> from nasplat.graph import Graph, Node
+            >>> graph = Graph((Node("input", shapes=((1, 4),)), Node("relu", shapes=((1, 4),))), ((0, 0, 1, 0),))
+            >>> data = graph.to_pyg()
+            >>> data.op[1] = "gelu"
+            >>> Graph.from_pyg(data).nodes[1].op
+            'gelu'
         """
         return conversions.from_pyg(data, Graph)

@@ -138,6 +138,12 @@ def published(graph: Graph, name: str = "") -> PublishedGraph:
 
     Returns:
         The graph in 32 operations. An n-ary sum is one node where it was written as one (`stack` and `sum`).
+
+    Example:
+        >>> from torch import nn
+        >>> import nasplat
+        >>> published(nasplat.capture(nn.Sequential(nn.Conv2d(3, 8, 1), nn.SiLU()), (1, 3, 4, 4))).histogram
+        {'input': 1, 'output': 1, 'conv': 1, 'swish': 1}
     """
     alive = _alive(graph)
     made: list[PublishedNode] = []
