@@ -1,8 +1,9 @@
 """How a budget is divided among stages that are dearer and truer one after another, and which networks go on.
 
-The best plan depends on how well each stage orders what the last one would order. `allocate` plays every plan on many possible worlds: the
-stages' values of a network are normal with the observed rank agreement (a Gaussian copula), the agreement itself as uncertain as the number of
-networks it was observed on makes it. A stage that agrees too little for its price is left out.
+The best plan depends on how well each stage orders what the last one would order. `allocate` plays every plan on many
+possible worlds: the stages' values of a network are normal with the observed rank agreement (a Gaussian copula), the
+agreement itself as uncertain as the number of networks it was observed on makes it. A stage that agrees too little for
+its price is left out.
 """
 
 from __future__ import annotations
@@ -28,22 +29,22 @@ STEP = 2**0.5
 
 @dataclass(frozen=True)
 class Plan:
-    """How many networks each stage evaluates."""
+    """How many networks each stage evaluates, and what that is based on."""
 
     counts: tuple[int, ...]
-    """Per stage; 0 where the stage is left out."""
+    """Networks that each stage evaluates beyond the pilot; 0 where the stage is left out."""
     costs: tuple[float, ...]
-    """Of one evaluation, per stage, in the unit of the budget."""
+    """Cost of one evaluation in each stage, in the budget's unit."""
     agreement: tuple[float, ...]
     """Rank agreement τ-b of each stage with the last."""
     pilots: int
-    """Networks on which that was observed."""
+    """Number of networks on which the agreement was observed."""
     expected: float
-    """Best of the last stage, in standard deviations above the mean of the space, if the model is right."""
+    """Expected best value of the last stage, in standard deviations above the mean of the space."""
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """Share of the planned cost per stage."""
+        """Share of the planned cost that each stage takes; they add up to 1."""
         spent = [n * c for n, c in zip(self.counts, self.costs, strict=True)]
         return tuple(s / sum(spent) for s in spent)
 
@@ -54,15 +55,25 @@ def allocate(
     """Find the numbers of networks per stage that make the best of the last stage as good as can be expected.
 
     Args:
-        values: Shape (pilots, stages), larger is better; NaN where a stage has no answer. The last stage is the truth.
-        costs: Of one evaluation, per stage, in any unit.
-        budget: For all, in that unit.
+        values: What each stage says of the pilot's networks, shape (pilots, stages), larger is better; nan where a
+            stage has no answer. The last stage is the truth.
+        costs: Cost of one evaluation in each stage, in any unit.
+        budget: Cost of all evaluations together, in that unit.
         candidates: Networks that the first stage may see at most.
-        seed: Of the possible worlds.
-        worlds: How many.
+        seed: Seed of the possible worlds.
+        worlds: Number of possible worlds on which every plan is played; more make the choice steadier, and slower.
+
+    Returns:
+        The plan whose best network of the last stage is expected to be best; of equal ones the cheapest.
 
     Raises:
         SearchError: the budget does not pay for one network of the last stage.
+
+    Example:
+        >>> pilot = np.array([[1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0]]).T
+        >>> plan = allocate(pilot, costs=(0.1, 1.0), budget=5.0, candidates=16, worlds=16)
+        >>> plan.agreement, plan.counts[1] >= 1
+        ((1.0, 1.0), True)
     """
     stages = len(costs)
     if budget < costs[-1]:
@@ -77,7 +88,7 @@ def allocate(
     best: tuple[float, float, tuple[int, ...]] = (-inf, inf, ())
 
     def play(stage: int, pool: Matrix, counts: tuple[int, ...], spent: float) -> None:
-        """Pool of shape (worlds, networks, stages), best first as far as the stages before know."""
+        """Try every number of networks in a stage on a pool of shape (worlds, networks, stages), best first so far."""
         nonlocal best
         if stage == stages - 1:
             wanted = min(pool.shape[1], int((budget - spent) / costs[-1]) if costs[-1] > 0 else pool.shape[1])
@@ -93,9 +104,8 @@ def allocate(
             if spent + count * costs[stage] + costs[-1] > budget:
                 continue
             seen = pool[:, :count]
-            order = np.argsort(-seen[:, :, stage], axis=1)[
-                :, : max(2, count // 2)
-            ]  # a stage that drops less than half is no filter
+            kept = max(2, count // 2)  # a stage that drops less than half is no filter
+            order = np.argsort(-seen[:, :, stage], axis=1)[:, :kept]
             play(
                 stage + 1,
                 np.take_along_axis(seen, order[:, :, None], 1),
@@ -136,14 +146,19 @@ def _worlds(correlation: Matrix, pilots: int, size: int, worlds: int, rng: np.ra
 
 
 def promote(values: Matrix, count: int) -> list[int]:
-    """Rows that go on: whole layers of Pareto fronts, best first; the last layer is thinned evenly along its first column.
+    """Choose the networks that go on: whole layers of Pareto fronts, best first, the last one thinned evenly.
 
     Args:
-        values: Shape (n, objectives), larger is better.
-        count: How many.
+        values: Values of shape (n, objectives), larger is better.
+        count: Number of networks wanted.
 
     Returns:
-        Row numbers, those of better layers first, larger first values first within one.
+        Row numbers, those of better layers first, larger first values first within one; a last layer that is too large
+        is thinned evenly along its first column.
+
+    Example:
+        >>> promote(np.array([[1.0], [3.0], [2.0]]), 2)
+        [1, 2]
     """
     left, chosen = list(range(len(values))), list[int]()
     while left and len(chosen) < count:

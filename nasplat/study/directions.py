@@ -1,4 +1,4 @@
-"""Which way an Optuna study's objectives point, as factors that turn every value into one that is better when larger."""
+"""Which way the objectives of a study point, as factors that make larger values the better ones."""
 
 from __future__ import annotations
 

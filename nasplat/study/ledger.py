@@ -14,7 +14,15 @@ KeyOf = Callable[[FrozenTrial], str | None]
 
 
 def is_counted(trial: FrozenTrial) -> bool:
-    """Finished and about a real candidate, not a known row."""
+    """Tell whether a trial counts towards the wanted number: it is finished and about a candidate of this search.
+
+    Args:
+        trial: Trial in any state.
+
+    Returns:
+        True for values, failures with a reason and trainings that a pruner stopped; False for known rows, refused
+        proposals and trials whose worker died.
+    """
     if trial.state == TrialState.PRUNED:
         return STOPPED in trial.user_attrs
     return (trial.state == TrialState.COMPLETE and "known" not in trial.user_attrs) or (
@@ -23,32 +31,47 @@ def is_counted(trial: FrozenTrial) -> bool:
 
 
 def is_abandoned(trial: FrozenTrial) -> bool:
-    """Its worker died or was stopped: nothing was learnt about its network, which may be tried again."""
+    """Tell whether a trial's worker died or was stopped, so that nothing was learnt about its network.
+
+    Args:
+        trial: Trial in any state.
+
+    Returns:
+        True where the network may be tried again.
+    """
     return trial.state == TrialState.FAIL and not is_counted(trial)
 
 
 class Ledger:
-    """An index over a study's trials."""
+    """An index over a study's trials that reads only what is new."""
 
     def __init__(self, key_of: KeyOf | None = None) -> None:
-        """Args:
-        key_of: Key of a trial's network; its user attribute by default.
+        """Begin with nothing; `update` reads the study.
+
+        Args:
+            key_of: Function that gives the key of a trial's network; None takes its user attribute `key`.
         """
         self.key_of = key_of or (lambda t: t.user_attrs.get("key"))
         self.complete: list[FrozenTrial] = []
-        """Finished with values, by number as they were met."""
+        """Trials that finished with values, in the order in which they were met."""
         self.stopped: list[FrozenTrial] = []
-        """Pruned on the way by a pruner."""
+        """Trials whose training a pruner stopped."""
         self.done = 0
-        """Trials that count."""
+        """Number of trials that count, see `is_counted`."""
         self.pruned: set[str] = set()
+        """Keys of networks that were refused or stopped."""
         self._settled: dict[str, int] = {}
         self._open: list[int] = []
         self._met = 0
         self.running: list[FrozenTrial] = []
+        """Trials that some worker is evaluating."""
 
     def update(self, study: optuna.Study) -> None:
-        """Read what is new."""
+        """Read the trials that are new or were not finished before.
+
+        Args:
+            study: Study to follow, the same at every call.
+        """
         trials = study.get_trials(deepcopy=False)
         numbers = [*self._open, *range(self._met, len(trials))]
         self._met, self._open, self.running = len(trials), [], []
@@ -73,20 +96,38 @@ class Ledger:
                 self._settled.setdefault(key, number)
 
     def keys(self) -> set[str]:
-        """Networks that were tried, are being tried, or were refused."""
+        """Collect the networks that must not be proposed again.
+
+        Returns:
+            Keys of networks that were tried, are being tried, or were refused.
+        """
         running = {key for t in self.running if (key := self.key_of(t)) is not None}
         return self._settled.keys() | self.pruned | running
 
     def rival(self, key: str, number: int) -> int | None:
-        """Another trial that has the same network, finished or running.
+        """Find another trial that has the same network, finished or running.
 
-        Workers claim first and look then, so of two that claim one network at least one sees the other. Whoever sees another yields,
-        whatever the numbers: the one with the smaller number may have looked too early.
+        Workers claim first and look then, so of two that claim one network at least one sees the other. Whoever sees
+        another yields, whatever the numbers: the one with the smaller number may have looked too early.
+
+        Args:
+            key: Key of the network that was claimed.
+            number: Number of the trial that claimed it.
+
+        Returns:
+            Number of the other trial; None where there is none.
         """
         if key in self._settled:
             return self._settled[key]
         return next((t.number for t in self.running if t.number != number and self.key_of(t) == key), None)
 
     def is_open(self, number: int) -> bool:
-        """The trial has not finished, as far as the last update knows."""
+        """Tell whether a trial has not finished, as far as the last update knows.
+
+        Args:
+            number: Number of the trial, which may be newer than the last update.
+
+        Returns:
+            True while it waits or runs.
+        """
         return number >= self._met or number in self._open

@@ -59,7 +59,8 @@ class Limits:
             if isinstance(what, str):
                 if what not in QUANTITIES:
                     raise SearchError(
-                        f"expected limits on {', '.join(QUANTITIES)} or on an objective, got {what!r}.\n  Use one of these."
+                        f"expected limits on {', '.join(QUANTITIES)} or on an objective, got {what!r}.\n"
+                        "  Use one of these."
                     )
                 counted[what] = float(value)
             else:
@@ -143,8 +144,8 @@ class Limits:
         if reason:
             reached = ", ".join(f"{n} {quantity_of(best, n):,}" for n in self.counted) or reason
             raise SearchError(
-                f"no architecture of {space!r} was found within the limits ({reason}); the smallest reached has {reached}.\n"
-                "  Raise the limit."
+                f"no architecture of {space!r} was found within the limits ({reason}); the smallest reached has "
+                f"{reached}.\n  Raise the limit."
             )
         return best
 
@@ -178,9 +179,9 @@ def draw_distinct(
         accept: Tells whether a network inside the limits is wanted; None accepts all.
 
     Returns:
-        Architectures by what they compute (the key of the canonical architecture's graph), in the order drawn. Fewer than
-        n where `MISSES` draws in a row gave nothing new. An architecture that cannot be captured stands under its own
-        text, so that whoever evaluates it records why.
+        Architectures by what they compute (the key of the canonical architecture's graph), in the order drawn. Fewer
+        than n where `MISSES` draws in a row gave nothing new. An architecture that cannot be captured stands under its
+        own text, so that whoever evaluates it records why.
 
     Raises:
         SearchError: no network inside the limits was found.

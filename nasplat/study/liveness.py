@@ -1,8 +1,8 @@
 """Whose worker is alive: trials of dead and stalled workers are told as failed, and their network is tried once more.
 
 A worker of this host is dead when its process is gone. One of another host, or one that hangs, is known by its beat: a
-counter in the study that it raises while it lives; who sees a beat stand still by its own clock, so that clocks of hosts need
-not agree, counts the worker as stalled.
+counter in the study that it raises while it lives; who sees a beat stand still by its own clock, so that clocks of
+hosts need not agree, counts the worker as stalled.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 BEAT = 10.0
-"""Seconds between beats."""
+"""Seconds between the beats of a worker."""
 STALLED = 90.0
-"""Seconds of standing still."""
+"""Seconds that a beat may stand still before its worker counts as stalled."""
 NAMELESS = 5.0
 """Seconds that a trial may have no worker's name; a living worker writes it at once."""
 
@@ -31,25 +31,34 @@ _NUMBERS = itertools.count()
 
 
 class Heart:
-    """A worker: it has a name, host:process.number, and beats while the block runs."""
+    """A worker's sign of life: it has a name, host:process.number, and beats while the block runs."""
 
     def __init__(self, study: optuna.Study, every: float = BEAT) -> None:
+        """Name the worker; it begins to beat when the block is entered.
+
+        Args:
+            study: Study whose user attributes hold the beats of all workers.
+            every: Seconds between beats.
+        """
         self.name = f"{socket.gethostname()}:{os.getpid()}.{next(_NUMBERS)}"
         self.study, self.every = study, every
         self._ends = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
     def __enter__(self) -> Heart:
+        """Begin to beat, in a thread of its own."""
         _ALIVE.add(self.name)
         self._thread.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
+        """Stop beating: the name counts as gone from now on."""
         _ALIVE.discard(self.name)
         self._ends.set()
         self._thread.join(self.every)
 
     def _beat(self) -> None:
+        """Raise the counter in the study until the block ends."""
         count = 0
         while not self._ends.wait(self.every if count else 0.0):
             count += 1
@@ -60,15 +69,28 @@ class Heart:
 
 
 class Watch:
-    """What this worker has seen of the others."""
+    """What this worker has seen of the beats of others, by its own clock."""
 
     def __init__(self, stalled: float = STALLED) -> None:
+        """Begin to look; nobody is stalled yet.
+
+        Args:
+            stalled: Seconds that a beat may stand still before its worker counts as stalled.
+        """
         self.stalled = stalled
         self._seen: dict[str, tuple[int, float]] = {}
         self._nameless: dict[int, float] = {}
 
     def dead(self, study: optuna.Study, running: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        """Running trials whose worker is gone or stalled."""
+        """Find running trials whose worker is gone or stalled.
+
+        Args:
+            study: Study that holds the beats.
+            running: Trials that some worker is evaluating.
+
+        Returns:
+            Those that nobody evaluates any more.
+        """
         beats: dict[str, int] | None = None
         found = []
         for trial in running:
@@ -94,7 +116,12 @@ class Watch:
         return found
 
     def bury(self, study: optuna.Study, running: Sequence[FrozenTrial]) -> None:
-        """Tell trials of the dead as failed; what they were about is enqueued again, the first time."""
+        """Tell trials of dead workers as failed, and enqueue their networks again, the first time.
+
+        Args:
+            study: Study that holds the trials and the beats.
+            running: Trials that some worker is evaluating.
+        """
         for trial in self.dead(study, running):
             again = "retry_of" not in trial.user_attrs or "architecture" not in trial.user_attrs  # nothing was tried
             worker = trial.user_attrs.get("worker", "unnamed")
@@ -112,7 +139,14 @@ class Watch:
 
 
 def is_gone(worker: str) -> bool:
-    """A worker of this host that has ended."""
+    """Tell whether a worker of this host has ended.
+
+    Args:
+        worker: Name of a worker, host:process.number.
+
+    Returns:
+        True where its process is gone or a zombie; False for workers of other hosts, of which nothing can be known.
+    """
     host, _, process = worker.rpartition(":")
     pid, dot, _ = process.partition(".")
     if host != socket.gethostname() or not pid.isdigit():
@@ -129,6 +163,7 @@ def is_gone(worker: str) -> bool:
 
 
 def _is_zombie(pid: int) -> bool:
+    """Whether a process has ended and only waits for its parent to notice."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
             return file.read().rpartition(")")[2].split()[0] == "Z"

@@ -1,7 +1,7 @@
-"""The loop of one worker of a search: it asks the study for a network, evaluates the objectives and tells what it found.
+"""The loop of one worker of a search: ask the study for a network, evaluate the objectives, tell what was found.
 
-Several processes may run this loop on one study. Each claims its network before it looks whether another has it, and trials
-of workers that died are told as failed by those that live.
+Several processes may run this loop on one study. Each claims its network before it looks whether another has it, and
+trials of workers that died are told as failed by those that live.
 """
 
 from __future__ import annotations
@@ -117,8 +117,8 @@ class Loop:
             if self.in_a_row >= GIVE_UP:
                 if not self.ledger.done and not self.ledger.complete:
                     raise SearchError(
-                        f"expected a finished trial of {self.question.space!r}, got {self.in_a_row} refused proposals in a row; the "
-                        f"last one: {reason}.\n  Ask other objectives, or raise the limits."
+                        f"expected a finished trial of {self.question.space!r}, got {self.in_a_row} refused proposals "
+                        f"in a row; the last one: {reason}.\n  Ask other objectives, or raise the limits."
                     )
                 return
             others = [t for t in self.ledger.running if t.user_attrs.get("worker") != self.worker]
@@ -174,7 +174,7 @@ class Loop:
         return SURPLUS if self.ledger.done + ahead >= self.question.n_trials else ""
 
     def _evaluate(self, trial: optuna.Trial, architecture: Architecture) -> str:
-        """Evaluate all objectives and tell the study; a network without an answer is refused, and the reason returned."""
+        """Evaluate all objectives and tell the study; the answer is why there is no value, or nothing."""
         trial.set_user_attr("counted", True)
         try:
             if isinstance(self.study.sampler, PredictorSampler):

@@ -1,4 +1,4 @@
-"""Processes of one thread each: torch processes that fight over a machine's cores are ten times slower than ones that do not.
+"""Processes of one thread each: torch processes that fight over cores are ten times slower than ones that do not.
 
 This is the only place that sets the variables of thread libraries; they are read when a process starts.
 """
@@ -17,13 +17,26 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 
 
 def cores() -> int:
-    """Number of processor cores that this process may use."""
+    """Count the processor cores that this process may use.
+
+    Returns:
+        Number of cores, at least 1; a container or `taskset` may allow fewer than the machine has.
+    """
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let processes that are started inside the block have one thread each; this process keeps its own."""
+    """Let processes that are started inside the block have one thread each; this process keeps its own.
+
+    Yields:
+        Nothing; the environment is set back at the end of the block.
+
+    Example:
+        >>> with one_thread():
+        ...     os.environ["OMP_NUM_THREADS"]
+        '1'
+    """
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     os.environ.update(ONE_THREAD)
     try:
@@ -52,6 +65,7 @@ def pool(workers: int, start: Callable[[], object] | None = None) -> Iterator[Po
 
 
 def _begin(start: Callable[[], object] | None) -> None:
+    """Prepare a new process: Ctrl-C is the parent's business."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if start is not None:
         start()

@@ -1,10 +1,13 @@
-"""`PredictorSampler`: an Optuna sampler that proposes what a model of the trials so far, and a guide, expect to be good.
+"""`PredictorSampler` proposes what a model of the trials so far, and a guide, expect to be good.
 
-Feasible draws, neighbours and crossovers of the best make a pool, which is ranked by expected improvement, or by the expected
-growth of the hypervolume where there are several objectives. Objectives that can be counted are counted; the others come from a
-Gaussian process on graph statistics (`surrogate.py`), to which a pretrained guide's answer is one more feature. Running trials count as if
-they had reached what is expected of them. Sources: Jones et al. 1998, doi:10.1023/A:1008306431147; Ginsbourger et al. 2010
-(the liar of parallel workers), doi:10.1007/978-3-642-10701-6_6; Emmerich et al. 2006 (expected hypervolume improvement).
+Feasible draws, neighbours and crossovers of the best make a pool, which is ranked by expected improvement, or by the
+expected growth of the hypervolume where there are several objectives. Objectives that can be counted are counted; the
+others come from a Gaussian process on graph statistics (`surrogate.py`). A guide is a function that says of a network,
+before it is evaluated, how good it may be, such as a pretrained predictor: its answer is one more feature of the
+process. Running trials count as if they had reached what is expected of them.
+
+Sources: Jones et al. 1998, doi:10.1023/A:1008306431147; Ginsbourger et al. 2010 (the liar of parallel workers),
+doi:10.1007/978-3-642-10701-6_6; Emmerich et al. 2006 (expected hypervolume improvement).
 """
 
 from __future__ import annotations
@@ -44,18 +47,29 @@ AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Expectation:
-    """What the model expected of a proposal before its trial, in the unit of the first objective that is not counted."""
+    """What the model expected of a proposal before its trial, of the first objective that is not counted."""
 
     objective: int
-    """Which one that is."""
+    """Number of that objective in the study, from 0."""
     mean: float
+    """Expected value, in the objective's unit."""
     low: float
-    """Two standard deviations below."""
+    """Expected value less two standard deviations."""
     high: float
+    """Expected value plus two standard deviations."""
 
 
 class PredictorSampler(ArchitectureSampler):
-    """Proposes whole architectures; never one already tried, never one beyond a limit."""
+    """Learns from the trials so far, and proposes whole architectures: never one already tried or beyond a limit.
+
+    Example:
+        >>> import nasplat
+        >>> space = nasplat.load_space("nasbench201", width=4, cells=1, image=16, channels=1)
+        >>> sampler = nasplat.PredictorSampler(guide=lambda cell: -cell.graph().params, pool=8, seed=1)
+        >>> study = nasplat.search(space, minimize=["macs"], n_trials=3, sampler=sampler)
+        >>> study.trials[0].user_attrs["guide"] < 0
+        True
+    """
 
     def __init__(
         self,
@@ -66,15 +80,18 @@ class PredictorSampler(ArchitectureSampler):
         space: Space | None = None,
         limits: Mapping[Any, float] | None = None,
     ) -> None:
-        """Args:
-        guide: Value of an architecture, larger is better; `Predicted(predictor)` for instance. May raise OutsideSupport. None
-            starts from nothing.
-        pool: New candidates per proposal, half of them draws, half relatives of the best; those of the last `WINDOW` proposals are
-            ranked together.
-        startup: Finished trials before the model ranks; a guide ranks before, without one proposals lie far apart.
-        seed: With the trial's number it decides everything random.
-        space: Needed where `nasplat.search` does not tell it; `nasplat.space_of_trial` makes one of an objective.
-        limits: As for `nasplat.search`, which tells its own.
+        """Say what proposals are learnt from.
+
+        Args:
+            guide: Function that says, before an evaluation, how good an architecture may be, larger being better, such
+                as `Predicted(predictor)`; it may raise `OutsideSupport`. None learns from this search alone.
+            pool: New candidates per proposal, half of them draws, half relatives of the best; those of the last
+                `WINDOW` proposals are ranked together.
+            startup: Finished trials before the model ranks; a guide ranks before, without one proposals lie far apart.
+            seed: Seed that decides everything random, together with the trial's number.
+            space: Space to propose from; None where `nasplat.search` tells it. `nasplat.space_of_trial` makes one of a
+                plain Optuna objective.
+            limits: Largest allowed values, as for `nasplat.search`, which tells its own.
         """
         super().__init__(seed, space, limits)
         self.guide, self.pool, self.startup = guide, pool, startup
@@ -88,11 +105,25 @@ class PredictorSampler(ArchitectureSampler):
         self._expected: dict[int, Expectation] = {}
 
     def expectation(self, number: int) -> Expectation | None:
-        """What is expected of the running trial of that number; None before there are trials to learn from."""
+        """Look up what is expected of a running trial.
+
+        Args:
+            number: Number of the trial.
+
+        Returns:
+            Mean and interval of its first objective that is not counted; None before there are trials to learn from.
+        """
         return self._expected.get(number)
 
     def estimate(self, architecture: Architecture) -> float | None:
-        """The guide's answer; None without one, or outside its support."""
+        """Ask the guide about a network, once.
+
+        Args:
+            architecture: Member of the space that is searched.
+
+        Returns:
+            The guide's answer, larger being better; None without a guide, or outside its support.
+        """
         if self.guide is None:
             return None
         if architecture not in self._guided:
@@ -103,7 +134,7 @@ class PredictorSampler(ArchitectureSampler):
         return self._guided[architecture]
 
     def propose(self, study: optuna.Study, number: int, contested: Set[str] = frozenset()) -> Architecture | None:
-        """The next architecture, or None when nothing new is found."""
+        """Propose the best-ranked network that is new, or None when nothing new is found."""
         taken = self.taken(contested)
         at_once = 1 << max(0, (len(self.ledger.complete) // AT_ONCE).bit_length() - 1)
         first = number - number % at_once
@@ -143,7 +174,7 @@ class PredictorSampler(ArchitectureSampler):
     def _pool(
         self, study: optuna.Study, number: int, complete: list[FrozenTrial], taken: set[str], wanted: int
     ) -> list[Architecture]:
-        """New, feasible, distinct: what this ranking and those before it drew, and relatives of what was best then."""
+        """Candidates, all new and different, that this ranking and those before it drew or bred from the best."""
         found: dict[str, Architecture] = {}
         size = max(self.pool, 2 * wanted)
         for at in range(number, max(-1, number - WINDOW * wanted), -wanted):
@@ -154,7 +185,7 @@ class PredictorSampler(ArchitectureSampler):
     def _candidates(
         self, study: optuna.Study, number: int, size: int, complete: list[FrozenTrial]
     ) -> list[Architecture]:
-        """Made from the trials before that number alone, so that a resumed search makes the same."""
+        """Draws and relatives of the best, from trials before that number alone: a resumed search makes the same."""
         assert self.space is not None
         if (number, size) not in self._made:
             rng = random.Random(f"{self.seed} candidates {number}")
@@ -168,6 +199,7 @@ class PredictorSampler(ArchitectureSampler):
         return self._made[number, size]
 
     def _parents(self, study: optuna.Study, complete: list[FrozenTrial]) -> list[FrozenTrial]:
+        """The best trials, or with several objectives those of the Pareto front."""
         sign = signs(study)
         if len(sign) == 1:
             return sorted(complete, key=lambda t: -sign[0] * t.values[0])[:PARENTS]
@@ -178,7 +210,7 @@ class PredictorSampler(ArchitectureSampler):
         return [t for t, row in zip(complete, values, strict=True) if tuple(row) in front]
 
     def _opening(self, pool: list[Architecture], complete: list[FrozenTrial]) -> list[int]:
-        """Before there is much to learn from: as the guide says; without one, far from all that was tried."""
+        """Order of candidates before there is much to learn from: as the guide says, else far from what was tried."""
         answers = self._answers(pool)
         if answers is not None:
             return np.argsort(-answers, kind="stable").tolist()
@@ -192,10 +224,11 @@ class PredictorSampler(ArchitectureSampler):
         return np.argsort(-nearest, kind="stable").tolist()
 
     def _features(self, architectures: Sequence[Architecture]) -> Matrix:
+        """Graph statistics of networks, shape (n, f)."""
         return np.array([facts_of(a).statistics for a in architectures], np.float64)
 
     def _answers(self, architectures: Sequence[Architecture]) -> Matrix | None:
-        """The guide's answers; the typical one where it has none, None where it has none at all."""
+        """The guide's answers, the typical one where it has none; None where it has no answer at all."""
         found = [self.estimate(a) for a in architectures]
         known = [a for a in found if a is not None]
         if not known:
@@ -204,7 +237,7 @@ class PredictorSampler(ArchitectureSampler):
         return np.array([typical if a is None else a for a in found])
 
     def _expensive(self, study: optuna.Study) -> list[int]:
-        """Objectives that are not counted; the first of all where all are."""
+        """Numbers of the objectives that are not counted; the first of all where all are."""
         found = (
             [i for i, o in enumerate(self.objectives) if not o.is_cheap]
             if self.objectives
@@ -241,6 +274,7 @@ class PredictorSampler(ArchitectureSampler):
         return means, sds
 
     def _cheap(self, i: int, architecture: Architecture) -> float:
+        """Value of a counted objective; nan where it abstains."""
         try:
             return self.objectives[i](architecture)
         except OutsideSupport:

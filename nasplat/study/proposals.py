@@ -26,13 +26,16 @@ ATTEMPTS = 64
 
 
 class ArchitectureSampler(optuna.samplers.BaseSampler):
-    """Proposes whole architectures of a space."""
+    """Proposes whole architectures of a space; a subclass says which."""
 
     def __init__(self, seed: int = 0, space: Space | None = None, limits: Mapping[Any, float] | None = None) -> None:
-        """Args:
-        seed: With the trial's number it decides everything random.
-        space: Needed where `nasplat.search` does not tell it; `nasplat.space_of_trial` makes one of an objective.
-        limits: As for `nasplat.search`, which tells its own.
+        """Prepare a sampler that has not seen any study.
+
+        Args:
+            seed: Seed that decides everything random, together with the trial's number.
+            space: Space to propose from; None where `nasplat.search` tells it. `nasplat.space_of_trial` makes one of a
+                plain Optuna objective.
+            limits: Largest allowed values, as for `nasplat.search`, which tells its own.
         """
         self.seed, self.space, self.limits = seed, space, Limits.of(limits)
         self.objectives: tuple[AbstractObjective, ...] = ()
@@ -41,7 +44,7 @@ class ArchitectureSampler(optuna.samplers.BaseSampler):
         self._forget()
 
     def _forget(self) -> None:
-        """Nothing is known of any study."""
+        """Begin anew, with nothing known of any study."""
         self.ledger = Ledger(self._key_of)
         self._proposed: dict[int, Architecture] = {}
         self._members: dict[int, Architecture] = {}
@@ -50,34 +53,63 @@ class ArchitectureSampler(optuna.samplers.BaseSampler):
         """Tell what is searched; `nasplat.search` does so.
 
         Args:
-            space: The search space.
-            objectives: In the order of the study's directions.
-            limits: Which proposals must keep.
+            space: Space to propose from.
+            objectives: Objectives in the order of the study's directions.
+            limits: Largest values, which every proposal must keep.
         """
         self.space, self.objectives, self.limits = space, tuple(objectives), limits
 
     @abstractmethod
     def propose(self, study: optuna.Study, number: int, contested: Set[str] = frozenset()) -> Architecture | None:
-        """The next architecture, or None when nothing new is found. The ledger is up to date.
+        """Choose the next architecture; the ledger is up to date when this is called.
 
         Args:
-            study: That asks.
-            number: Of the trial.
-            contested: Keys of networks that this trial proposed before and that another worker claimed at the same time.
+            study: Study that asks.
+            number: Number of the trial that will evaluate it.
+            contested: Keys of networks that this trial proposed before and that another worker claimed at the same
+                time.
+
+        Returns:
+            A feasible network that is new; None when none is found.
         """
 
     # -- Optuna's contract ---------------------------------------------------------------------------------------------
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
-        """Nothing is sampled jointly by name: whole architectures are proposed before the trial."""
+        """Sample nothing jointly by name: whole architectures are proposed before the trial.
+
+        Args:
+            study: Study that asks.
+            trial: Trial that has just begun.
+
+        Returns:
+            An empty mapping.
+        """
         return {}
 
     def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, Any]) -> dict[str, Any]:
-        """See `infer_relative_search_space`."""
+        """Sample nothing, see `infer_relative_search_space`.
+
+        Args:
+            study: Study that asks.
+            trial: Trial that has just begun.
+            search_space: Empty mapping that `infer_relative_search_space` returned.
+
+        Returns:
+            An empty mapping.
+        """
         return {}
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Propose one architecture for the trial."""
+        """Propose one architecture for the trial, and claim its network before other workers.
+
+        Args:
+            study: Study that asks.
+            trial: Trial that has just begun.
+
+        Raises:
+            SearchError: nobody told the sampler a space.
+        """
         if self.space is None:
             raise SearchError(
                 f"{type(self).__name__} expected a space.\n  Run it through nasplat.search, or pass space=; "
@@ -105,7 +137,14 @@ class ArchitectureSampler(optuna.samplers.BaseSampler):
                 del self._proposed[trial.number]
 
     def claimed(self, number: int) -> Architecture | None:
-        """What was proposed to the running trial of that number, and to no other."""
+        """Look up what was proposed to a running trial.
+
+        Args:
+            number: Number of the trial.
+
+        Returns:
+            The architecture that this trial claimed, and no other; None where nothing was proposed.
+        """
         return self._proposed.get(number)
 
     def sample_independent(
@@ -115,7 +154,17 @@ class ArchitectureSampler(optuna.samplers.BaseSampler):
         param_name: str,
         param_distribution: optuna.distributions.BaseDistribution,
     ) -> Any:
-        """The proposal's answer to one choice; what is no choice of the space is drawn uniformly."""
+        """Answer one choice as the proposal does; what is no choice of the space is drawn uniformly.
+
+        Args:
+            study: Study that asks.
+            trial: Trial that asks.
+            param_name: Name of the choice, or of any other parameter.
+            param_distribution: Values that are allowed.
+
+        Returns:
+            One of the allowed values.
+        """
         proposal = self._proposed.get(trial.number)
         if proposal is not None and param_name in proposal.choices:
             return proposal.choices[param_name]
@@ -125,12 +174,19 @@ class ArchitectureSampler(optuna.samplers.BaseSampler):
         )
 
     def reseed_rng(self) -> None:
-        """Randomness comes from (seed, trial number): workers that share a storage never share a number."""
+        """Do nothing: randomness comes from seed and trial number, and workers never share a number."""
 
     # -- for subclasses ------------------------------------------------------------------------------------------------
 
     def member(self, trial: FrozenTrial) -> Architecture:
-        """The architecture of a trial."""
+        """Read the architecture of a trial, once.
+
+        Args:
+            trial: Trial with parameters.
+
+        Returns:
+            Member of the space; numbers between options stand for the nearest one.
+        """
         assert self.space is not None
         if trial.number not in self._members:
             known = self.space.known
@@ -139,6 +195,7 @@ class ArchitectureSampler(optuna.samplers.BaseSampler):
         return self._members[trial.number]
 
     def _key_of(self, trial: FrozenTrial) -> str | None:
+        """Key of a trial's network, also where a plain Optuna objective did not write it down."""
         if "key" in trial.user_attrs:
             return str(trial.user_attrs["key"])
         if not trial.params or not trial.state.is_finished() or self.space is None:
@@ -149,11 +206,26 @@ class ArchitectureSampler(optuna.samplers.BaseSampler):
             return None
 
     def taken(self, contested: Set[str] = frozenset()) -> set[str]:
-        """Keys of networks that must not be proposed."""
+        """Collect the networks that must not be proposed.
+
+        Args:
+            contested: Keys of networks that another worker claimed at the same time.
+
+        Returns:
+            Keys of networks that were tried, are being tried, were refused or are contested.
+        """
         return self.ledger.keys() | {facts_of(a).key for a in self._proposed.values()} | contested
 
     def fresh(self, rng: random.Random, taken: set[str]) -> Architecture | None:
-        """A feasible draw that is new."""
+        """Draw a feasible network that is new.
+
+        Args:
+            rng: Generator that decides the draws.
+            taken: Keys of networks that must not be proposed.
+
+        Returns:
+            The network; None where `ATTEMPTS` draws gave nothing new.
+        """
         assert self.space is not None
         for _ in range(ATTEMPTS):
             try:
@@ -167,7 +239,16 @@ class ArchitectureSampler(optuna.samplers.BaseSampler):
     def neighbour(
         self, parents: Sequence[Architecture], rng: random.Random, crossed: float = 0.3
     ) -> Architecture | None:
-        """A feasible mutation of one parent, or a child of two; None where the draw was in vain."""
+        """Mutate one parent, or cross two.
+
+        Args:
+            parents: Networks of the space, at least one.
+            rng: Generator that decides parents and changes.
+            crossed: Share of children that have two parents, where there are several.
+
+        Returns:
+            A feasible network, which need not be new; None where the draw was in vain.
+        """
         assert self.space is not None
         parent = rng.choice(parents)
         try:

@@ -1,7 +1,7 @@
-"""Samplers without a model: a given list, random draws, local search, and regularised evolution; ours, for spaces of architectures.
+"""Samplers without a model: a given list, random draws, local search, and regularised evolution.
 
-Sources: Real et al., AAAI 2019, arXiv:1802.01548 (regularised evolution); White et al. 2021, arXiv:2004.08996 (local search). With
-several objectives a trial is better than another when it dominates it.
+Sources: Real et al., AAAI 2019, arXiv:1802.01548 (regularised evolution); White et al. 2021, arXiv:2004.08996 (local
+search). With several objectives a trial is better than another when it dominates it.
 """
 
 from __future__ import annotations
@@ -22,51 +22,75 @@ class ListedSampler(ArchitectureSampler):
     """Given networks in their order, and nothing else: a search ends when all were tried."""
 
     def __init__(self, architectures: Sequence[Architecture], seed: int = 0, **settings: object) -> None:
-        """Args:
-        architectures: Of the space that is searched.
-        seed: For what is no choice of the space.
-        settings: space, limits, as for `ArchitectureSampler`.
+        """Say which networks are proposed, in which order.
+
+        Args:
+            architectures: Networks of the space that is searched.
+            seed: Seed of parameters that are no choices of the space.
+            settings: Space and limits, as for `ArchitectureSampler`.
         """
         super().__init__(seed, **settings)  # type: ignore[arg-type]
         self.architectures = list(architectures)
 
     def propose(self, study: optuna.Study, number: int, contested: Set[str] = frozenset()) -> Architecture | None:
-        """See the base class."""
+        """Propose the first network of the list that is new, or None."""
         taken = self.taken(contested)
         return next((a for a in self.architectures if facts_of(a).key not in taken), None)
 
     def is_exhausted(self, keys: Set[str]) -> bool:
-        """Nothing is left to propose.
+        """Tell whether nothing is left to propose.
 
         Args:
-            keys: Of networks that were tried, are being tried, or were refused.
+            keys: Keys of networks that were tried, are being tried, or were refused.
+
+        Returns:
+            True where these are all networks of the list.
         """
         return all(facts_of(a).key in keys for a in self.architectures)
 
 
 class UniqueRandomSampler(ArchitectureSampler):
-    """Feasible draws, each network once."""
+    """Feasible random draws, each network once: what every other sampler must beat.
+
+    Example:
+        >>> import nasplat
+        >>> space = nasplat.load_space("nasbench201", width=4, cells=1, image=16, channels=1)
+        >>> sampler = nasplat.UniqueRandomSampler(seed=1)
+        >>> study = nasplat.search(space, minimize=["macs"], n_trials=4, sampler=sampler)
+        >>> len({trial.user_attrs["key"] for trial in study.trials})
+        4
+    """
 
     def propose(self, study: optuna.Study, number: int, contested: Set[str] = frozenset()) -> Architecture | None:
-        """See the base class."""
+        """Draw a feasible network that is new, or None."""
         return self.fresh(random.Random(f"{self.seed} random {number}"), self.taken(contested))
 
 
 class EvolutionSampler(ArchitectureSampler):
-    """Regularised evolution: the best of a few drawn from the youngest trials is mutated."""
+    """Regularised evolution: the best of a few drawn from the youngest trials is mutated.
+
+    Example:
+        >>> import nasplat
+        >>> space = nasplat.load_space("nasbench201", width=4, cells=1, image=16, channels=1)
+        >>> sampler = nasplat.EvolutionSampler(population=3, tournament=2, seed=1)
+        >>> len(nasplat.search(space, minimize=["macs"], n_trials=5, sampler=sampler).trials)
+        5
+    """
 
     def __init__(self, population: int = 30, tournament: int = 10, seed: int = 0, **settings: object) -> None:
-        """Args:
-        population: Youngest finished trials that are alive.
-        tournament: Drawn from them; the best one is mutated.
-        seed: With the trial's number it decides everything random.
-        settings: space, limits, as for `ArchitectureSampler`.
+        """Say how large population and tournament are.
+
+        Args:
+            population: Number of youngest finished trials that are alive; as many random ones come first.
+            tournament: Number of trials drawn from them, the best of which is mutated.
+            seed: Seed that decides everything random, together with the trial's number.
+            settings: Space and limits, as for `ArchitectureSampler`.
         """
         super().__init__(seed, **settings)  # type: ignore[arg-type]
         self.population, self.tournament = population, tournament
 
     def propose(self, study: optuna.Study, number: int, contested: Set[str] = frozenset()) -> Architecture | None:
-        """See the base class."""
+        """Mutate the best of a tournament, or draw while the population is small."""
         rng, taken = random.Random(f"{self.seed} evolve {number}"), self.taken(contested)
         alive = sorted(self.ledger.complete, key=lambda t: t.number)[-self.population :]
         if len(alive) >= self.population or (alive and number >= 2 * self.population):
@@ -79,19 +103,29 @@ class EvolutionSampler(ArchitectureSampler):
 
 
 class LocalSearchSampler(ArchitectureSampler):
-    """All neighbours of the best, best first; a new start when none is better."""
+    """Local search: random neighbours of the best network so far; a new start when none of many is better.
+
+    Example:
+        >>> import nasplat
+        >>> space = nasplat.load_space("nasbench201", width=4, cells=1, image=16, channels=1)
+        >>> sampler = nasplat.LocalSearchSampler(patience=4, seed=1)
+        >>> len(nasplat.search(space, minimize=["macs"], n_trials=5, sampler=sampler).trials)
+        5
+    """
 
     def __init__(self, patience: int = 24, seed: int = 0, **settings: object) -> None:
-        """Args:
-        patience: Neighbours tried in vain before a new start.
-        seed: With the trial's number it decides everything random.
-        settings: space, limits, as for `ArchitectureSampler`.
+        """Say when to start anew.
+
+        Args:
+            patience: Number of neighbours tried in vain before a new start.
+            seed: Seed that decides everything random, together with the trial's number.
+            settings: Space and limits, as for `ArchitectureSampler`.
         """
         super().__init__(seed, **settings)  # type: ignore[arg-type]
         self.patience = patience
 
     def propose(self, study: optuna.Study, number: int, contested: Set[str] = frozenset()) -> Architecture | None:
-        """See the base class."""
+        """Propose a neighbour of the network where the search stands, or draw a new start."""
         rng, taken = random.Random(f"{self.seed} climb {number}"), self.taken(contested)
         here: FrozenTrial | None = None
         waited = 0
@@ -109,10 +143,11 @@ class LocalSearchSampler(ArchitectureSampler):
 
 
 def _is_better(study: optuna.Study, first: FrozenTrial, second: FrozenTrial) -> bool:
+    """Whether a trial is at least as good in every objective and better in one."""
     pairs = [(s * a, s * b) for s, a, b in zip(signs(study), first.values, second.values, strict=True)]
     return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
 
 
 def _best(study: optuna.Study, trials: list[FrozenTrial]) -> FrozenTrial:
-    """One that no other dominates; the first of them."""
+    """The first trial that no other dominates."""
     return next(t for t in trials if not any(_is_better(study, other, t) for other in trials))

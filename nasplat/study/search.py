@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from nasplat.errors import SearchError
@@ -43,9 +44,9 @@ class SearchSettings:
     minimize: Sequence[Objective] = ()
     """Objectives whose smaller values are better, given in the same ways."""
     limits: Mapping[Any, float] | None = None
-    """Largest allowed values, such as {"macs": 5e6}; keys are counted quantities or objectives. None allows everything."""
+    """Largest allowed values by counted quantity or objective, such as {"macs": 5e6}; None allows everything."""
     n_trials: int = 50
-    """Trials that are finished (complete or failed) when the search ends, those of earlier runs included; at least 1."""
+    """Trials finished (complete or failed) when the search ends, those of earlier runs included; at least 1."""
     sampler: optuna.samplers.BaseSampler | None = None
     """Any Optuna sampler; None for a `PredictorSampler` that learns from this search alone."""
     storage: Any = None
@@ -83,20 +84,20 @@ def search(
         maximize: Objectives whose larger values are better: callables of an architecture, or the name of a counted
             quantity (macs, params or activation_bytes).
         minimize: Objectives whose smaller values are better, given in the same ways.
-        limits: Largest allowed values, such as {"macs": 5e6}; keys are counted quantities or objectives. Networks beyond
-            a limit are never evaluated.
+        limits: Largest allowed values, such as {"macs": 5e6}; keys are counted quantities or objectives. Networks
+            beyond a limit are never evaluated.
         n_trials: Trials that are finished (complete or failed) when the search ends, those of earlier runs included.
         sampler: Any Optuna sampler; by default a `PredictorSampler` that learns from this search alone.
-        storage: Where trials are kept: None (in memory), 'run.journal', 'sqlite:///run.db' or a PostgreSQL URL; the same
-            storage and name resume.
+        storage: Where trials are kept: None (in memory), 'run.journal', 'sqlite:///run.db' or a PostgreSQL URL; the
+            same storage and name resume.
         settings: Further fields of `SearchSettings`: name, seed, known, pruner and report.
 
     Returns:
         The study. Each trial has user attributes architecture (JSON), key, macs, params; failed ones a traceback.
 
     Raises:
-        SearchError: no objective, an unknown setting, a limit that nothing satisfies, an objective that has no answer for
-            any network of the space, or a study of another space or other objectives.
+        SearchError: no objective, an unknown setting, a limit that nothing satisfies, an objective that has no answer
+            for any network of the space, or a study of another space or other objectives.
 
     Example:
         >>> import nasplat
@@ -178,8 +179,8 @@ def _refuse_silence(space: Space, objective: AbstractObjective, limits: Limits, 
             return  # the search records it, with its traceback, in the trial of the network that causes it
     raise SearchError(
         f"expected answers of {objective.name!r} for networks of {space!r}, got none for {SUPPORT_DRAWS} random ones: "
-        f"{reason}.\n  Use a predictor that has learnt networks like these (on a command line --guide), or another quality; "
-        "Predicted(predictor, beyond=True) only orders networks, and abstains on none."
+        f"{reason}.\n  Use a predictor that has learnt networks like these (on a command line --guide), or another "
+        "quality; Predicted(predictor, beyond=True) only orders networks, and abstains on none."
     )
 
 
@@ -193,7 +194,10 @@ def _opened(question: Question, asked: SearchSettings) -> optuna.Study:
         study = optuna.create_study(
             storage=open_storage(asked.storage),
             study_name=asked.name,
-            directions=["maximize"] * len(asked.maximize) + ["minimize"] * len(asked.minimize),
+            directions=[
+                *[StudyDirection.MAXIMIZE] * len(asked.maximize),
+                *[StudyDirection.MINIMIZE] * len(asked.minimize),
+            ],
             sampler=sampler,
             load_if_exists=True,
         )

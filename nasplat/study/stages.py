@@ -1,7 +1,7 @@
 """`search_in_stages`: many networks are asked cheaply, few dearly; how many is decided by how well the stages agree.
 
-Two words mean one thing each here. The pilot is a set of random networks that every stage evaluates, from which the plan is
-made. A guide is what a `PredictorSampler` asks about a network before it is evaluated: here, the stage before.
+Two words mean one thing each here. The pilot is a set of random networks that every stage evaluates, from which the
+plan is made. A guide is what a `PredictorSampler` asks about a network before it is evaluated: here, the stage before.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ PLAN = "plan"
 
 @dataclass(frozen=True)
 class StageSettings:
-    """What a search in stages may be told beside space, stages and budget; every field is a keyword of `search_in_stages`."""
+    """What a search in stages may be told beside space, stages and budget, as keywords of `search_in_stages`."""
 
     minimize: Sequence[Objective] = ()
     """Costs of a network whose smaller values are better, as for `search`; evaluated once per network."""
@@ -100,13 +100,13 @@ def search_in_stages(
     costs: Sequence[float] | None = None,
     **settings: Any,
 ) -> Staged:
-    """Search in stages: predicted, inherited, trained shortly, trained fully; or any other qualities, the last the truth.
+    """Search in stages, such as predicted, inherited, trained shortly and trained fully; the last is the truth.
 
-    A few random networks, the pilot, are evaluated by every stage. Their rank agreement and the cost of an evaluation decide
-    how many networks each stage gets (see `allocate`), or that a stage is left out. The first stage in use is an ordinary
-    search. Half of the networks of a later one are the best of the stage before, by layers of Pareto fronts where something
-    is minimised; the others are proposed by a `PredictorSampler` that the stage before guides. The same storage and name
-    resume; a larger budget goes on.
+    A few random networks, the pilot, are evaluated by every stage. Their rank agreement and the cost of an evaluation
+    decide how many networks each stage gets (see `allocate`), or that a stage is left out. The first stage in use is an
+    ordinary search. Half of the networks of a later one are the best of the stage before, by layers of Pareto fronts
+    where something is minimised; the others are proposed by a `PredictorSampler` that the stage before guides. The same
+    storage and name resume; a larger budget goes on.
 
     Args:
         space: Search space, or its name or path.
@@ -116,13 +116,15 @@ def search_in_stages(
         minimize: Costs of a network whose smaller values are better, as for `search`; evaluated once per network.
         limits: Largest allowed values, as for `search`; None allows everything.
         costs: Cost of one evaluation in each stage, in any unit; None measures seconds on the pilot.
-        settings: Further fields of `StageSettings`: candidates, pilots, sampler, pruner, storage, name, seed and report.
+        settings: Further fields of `StageSettings`: candidates, pilots, sampler, pruner, storage, name, seed and
+            report.
 
     Returns:
         The studies of all stages and the plan that was followed.
 
     Raises:
-        SearchError: fewer than two stages, fewer than four pilots, an unknown setting, or a budget that the pilot uses up.
+        SearchError: fewer than two stages, fewer than four pilots, an unknown setting, or a budget that the pilot uses
+            up.
 
     Example:
         >>> import nasplat

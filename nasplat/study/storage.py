@@ -13,6 +13,17 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import StorageInternalError
+from optuna.storages import JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    OperationalError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
 
 try:
     import fcntl
@@ -30,25 +41,30 @@ PAUSE = 0.2
 
 
 def open_storage(storage: Any) -> Any:
-    """An Optuna storage from a URL, a journal file, or a storage object.
+    """Open an Optuna storage: a database by its URL, or a journal file.
 
     Args:
-        storage: None (in memory), `sqlite:///run.db`, `postgresql://user@host/name`, or a path ending in .journal.
+        storage: None (in memory), a URL such as 'sqlite:///run.db' or 'postgresql://user@host/name', a path ending in
+            .journal, or a storage that is open already.
+
+    Returns:
+        A storage that waits for a database that is away and whose locks die with their process; None for None.
 
     Raises:
         SearchError: the database cannot be reached, or its driver is missing.
+
+    Example:
+        >>> import optuna, tempfile
+        >>> storage = open_storage(tempfile.mkdtemp() + "/run.journal")
+        >>> optuna.create_study(storage=storage).study_name.startswith("no-name")
+        True
     """
     if not isinstance(storage, str):
         return storage
     if storage.endswith(".journal"):
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
-
         path = storage.removeprefix("journal:")
         lock: Any = _FileLock(f"{path}.lock") if fcntl is not None else None
         return JournalStorage(JournalFileBackend(path, lock_obj=lock))
-    from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError, ProgrammingError
-
     scheme, colon, rest = storage.partition("://")
     if scheme in {"postgres", "postgresql"}:
         storage = f"postgresql+psycopg{colon}{rest}"  # whichever driver SQLAlchemy would prefer
@@ -74,7 +90,7 @@ def open_storage(storage: Any) -> Any:
 
 
 def _hidden(url: str) -> str:
-    """Without a password."""
+    """A URL without its password."""
     head, at, tail = url.rpartition("@")
     return f"{head.rpartition(':')[0] if head.count(':') > 1 else head}{at}{tail}"
 
@@ -82,8 +98,6 @@ def _hidden(url: str) -> str:
 @functools.cache
 def _patient() -> type[Any]:
     """Optuna's database storage whose calls wait for a database that comes back."""
-    from optuna.storages import RDBStorage
-    from sqlalchemy.exc import SQLAlchemyError
 
     def waits(call: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(call)
@@ -100,7 +114,8 @@ def _patient() -> type[Any]:
 
         return patient
 
-    # the cache that Optuna puts before the database calls some methods that are not public: all that open a session of their own
+    # the cache that Optuna puts before the database calls some methods that are not public: all that open a session
+    # of their own
     methods = {
         name: waits(method)
         for name, method in vars(RDBStorage).items()
@@ -112,9 +127,7 @@ def _patient() -> type[Any]:
 
 
 def _is_passing(error: BaseException) -> bool:
-    """A lost connection, a locked file, a server that starts: not a full disk, not a wrong statement."""
-    from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
-
+    """Whether an error may pass, such as a lost connection or a locked file, but not a full disk."""
     seen: BaseException | None = error
     while seen is not None:
         if _is_full(seen) or isinstance(seen, DataError | IntegrityError | ProgrammingError):
@@ -124,6 +137,7 @@ def _is_passing(error: BaseException) -> bool:
 
 
 def _is_full(error: BaseException) -> bool:
+    """Whether an error means that the disk is full."""
     words = str(error).lower()
     full = "no space left" in words or "disk is full" in words or "disk full" in words
     return full or (isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT})
@@ -131,13 +145,14 @@ def _is_full(error: BaseException) -> bool:
 
 @contextmanager
 def clean_stop() -> Iterator[None]:
-    """What a storage raises when it cannot write becomes one sentence.
+    """Turn what a storage raises when it cannot write into one sentence.
+
+    Yields:
+        Nothing; the search runs inside the block.
 
     Raises:
         SearchError: the disk is full, or the database stayed away.
     """
-    from sqlalchemy.exc import SQLAlchemyError
-
     try:
         yield
     except (OSError, SQLAlchemyError, StorageInternalError) as err:
@@ -145,15 +160,15 @@ def clean_stop() -> Iterator[None]:
         while chain is not None:
             if _is_full(chain):
                 raise SearchError(
-                    "the study's storage is full: nothing more can be recorded.\n  Free some space and run the same command again; "
-                    "finished trials are kept."
+                    "the study's storage is full: nothing more can be recorded.\n"
+                    "  Free some space and run the same command again; finished trials are kept."
                 ) from err
             chain = chain.__cause__ or chain.__context__
         if isinstance(err, OSError) and not isinstance(err, ConnectionError):
             raise
         raise SearchError(
-            f"the study's storage stayed away for {PATIENCE:.0f} s ({str(err).splitlines()[0]}).\n  Start it and run the same command "
-            "again; finished trials are kept."
+            f"the study's storage stayed away for {PATIENCE:.0f} s ({str(err).splitlines()[0]}).\n"
+            "  Start it and run the same command again; finished trials are kept."
         ) from err
 
 
@@ -164,15 +179,24 @@ class _FileLock:
         self.path, self.file = path, -1
 
     def acquire(self) -> bool:
+        """Wait until no other process holds the lock, and take it."""
         file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         fcntl.flock(file, fcntl.LOCK_EX)  # type: ignore[union-attr]
         self.file = file  # only the holder writes: another thread may be waiting
         return True
 
     def release(self) -> None:
+        """Let others have the lock."""
         os.close(self.file)
 
 
 def is_waiting(study: optuna.Study) -> bool:
-    """A trial was enqueued that nobody has taken."""
+    """Tell whether a trial was enqueued that nobody has taken.
+
+    Args:
+        study: Study that several workers may share.
+
+    Returns:
+        True while such a trial waits.
+    """
     return bool(study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,)))

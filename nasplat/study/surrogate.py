@@ -1,7 +1,7 @@
 """A Gaussian process from graph statistics to a measured value: small data, honest uncertainty.
 
-Several length scales and noise levels compete by their marginal likelihood; a guide's answer, where there is one, is one more
-direction in which networks may differ. Source: Rasmussen & Williams 2006, chapters 2 and 5.
+Several length scales and noise levels compete by their marginal likelihood; a guide's answer, where there is one, is
+one more direction in which networks may differ. Source: Rasmussen & Williams 2006, chapters 2 and 5.
 """
 
 from __future__ import annotations
@@ -21,20 +21,30 @@ NOISES = (1e-3, 1e-2, 1e-1)
 TRUST = (0.0, 1.0, 4.0)
 """Variance that the guide's answer explains, over that which features explain."""
 MOST = 300
-"""Measurements it learns from: half of them the best, half drawn from the rest."""
+"""Measurements that are learnt from at most: half of them the best, half drawn from the rest."""
 
 
 class Surrogate:
-    """Fitted on measured networks; larger values are better."""
+    """A Gaussian process of networks; larger values are better.
+
+    Example:
+        >>> x = np.arange(6.0)[:, None]
+        >>> mean, sd = Surrogate().fit(x, x[:, 0] ** 2).predict(np.array([[2.0], [20.0]]))
+        >>> bool(abs(mean[0] - 4.0) < 1.0), bool(sd[1] > sd[0])
+        (True, True)
+    """
 
     def fit(self, x: Matrix, y: Matrix, guide: Matrix | None = None, seed: int = 0) -> Surrogate:
-        """Learn.
+        """Learn from measured networks.
 
         Args:
-            x: Shape (n, f): features.
-            y: Shape (n,): values, at least two of them different.
-            guide: Shape (n,): a guide's answers.
-            seed: Decides which measurements are left out of many.
+            x: Features of shape (n, f).
+            y: Measured values of shape (n,), in any unit, at least two of them different.
+            guide: What a guide says of these networks, shape (n,); None without a guide.
+            seed: Seed that decides which measurements are left out where there are more than `MOST`.
+
+        Returns:
+            The process itself, fitted.
         """
         chosen = np.arange(len(y))
         if len(y) > MOST:
@@ -74,11 +84,20 @@ class Surrogate:
         return self
 
     def predict(self, x: Matrix, guide: Matrix | None = None) -> tuple[Matrix, Matrix]:
-        """Mean and standard deviation of networks, in the unit of the values; shapes (n,)."""
+        """Expect the values of networks that are not measured.
+
+        Args:
+            x: Features of shape (n, f).
+            guide: What the guide says of these networks, shape (n,); None where it was fitted without one.
+
+        Returns:
+            Means and standard deviations of shape (n,), in the unit of the values.
+        """
         mean, sd = self._posterior(x, guide)
         return self.centre + self.spread * mean, self.spread * sd
 
     def _posterior(self, x: Matrix, guide: Matrix | None) -> tuple[Matrix, Matrix]:
+        """Mean and standard deviation in the standardised unit, shapes (n,)."""
         kernel = np.exp(-_distances(self._standard(x), self.x) / (2 * self.length**2))
         variance = np.ones(len(x))
         if self.guide is not None and guide is not None:
@@ -90,10 +109,11 @@ class Surrogate:
         return kernel @ self.weights, np.sqrt(self.height * variance)
 
     def _standard(self, x: Matrix) -> Matrix:
+        """Features that vary, with mean 0 and standard deviation 1 among the measured networks."""
         return ((x - self.mean) / self.scale)[:, self.kept]
 
 
 def _distances(a: Matrix, b: Matrix) -> Matrix:
-    """Mean squared difference per feature, shape (n, m)."""
+    """Mean squared difference per feature between rows of two matrices, shape (n, m)."""
     squared = (a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T
     return np.maximum(0.0, squared) / max(1, a.shape[1])

@@ -14,13 +14,14 @@ import optuna
 
 from nasplat.errors import SearchError
 from nasplat.study.ledger import Ledger
+from nasplat.study.pool import ONE_THREAD
 
 RESTARTS = 10
-"""Workers that died and are started again, together."""
+"""Number of dead workers that are replaced, all together, before the search gives up."""
 LOOK = 0.5
-"""Seconds between looks at the storage."""
+"""Seconds between looks at the workers and their storage."""
 PARENT = "NASPLAT_PARENT"
-"""Environment of a worker: the process that started it."""
+"""Variable in the environment of a worker: number of the process that started it."""
 
 
 def share_out(
@@ -30,19 +31,19 @@ def share_out(
     total: int | None,
     report: Callable[..., None] | None = None,
 ) -> None:
-    """Run workers until they all have ended.
+    """Run workers until they all have ended; dead ones are replaced a few times.
 
     Args:
         command: Words after `nasplat` that make one worker of the search.
-        workers: How many.
-        study: On the storage that they share.
+        workers: Number of processes, of one thread each.
+        study: Study on the storage that the workers share.
         total: Counted trials wanted; None where that is not known before.
-        report: Called with (counted trials, total, words).
+        report: Function called now and then with the number of counted trials, the total, and words about the workers.
 
     Raises:
-        SearchError: workers kept failing.
+        SearchError: workers kept failing; the message ends with what the last one said.
     """
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", PARENT: str(os.getpid())}
+    environment = os.environ | ONE_THREAD | {PARENT: str(os.getpid())}
     words = [sys.executable, "-m", "nasplat", *command]
 
     said = tempfile.TemporaryFile()
@@ -65,8 +66,8 @@ def share_out(
                     said.seek(0)
                     text = said.read().decode(errors="replace").strip().splitlines()
                     raise SearchError(
-                        f"workers ended {restarts + 1} times before the search did; the last one said: {text[-1] if text else 'nothing'}\n"
-                        "  Finished trials are kept; run one worker to see more."
+                        f"workers ended {restarts + 1} times before the search did; the last one said: "
+                        f"{text[-1] if text else 'nothing'}\n  Finished trials are kept; run one worker to see more."
                     )
                 restarts += 1
                 running.append(start())
@@ -83,10 +84,10 @@ def share_out(
 
 
 def end_with_parent() -> None:
-    """In a worker: raise KeyboardInterrupt once the process that started it is gone.
+    """End this worker once the process that started it is gone; for a process that nobody started, do nothing.
 
     Raises:
-        KeyboardInterrupt: as Ctrl-C would.
+        KeyboardInterrupt: the coordinator is gone; the search stops as Ctrl-C would stop it.
     """
     parent = os.environ.get(PARENT)
     if parent is not None and os.getppid() != int(parent):
