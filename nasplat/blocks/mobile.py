@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from nasplat.blocks.attention import WindowAttention
 from nasplat.blocks.convolution import ConvNormAct, PixelNorm, SqueezeExcite
-from nasplat.errors import InputError
 from nasplat.frontends import block
+from nasplat.task.settings import overridden
 
 
 @block
@@ -92,25 +92,6 @@ class MobileSettings:
     shortcut: bool = True
     """Whether input is added to output where both have the same shape."""
 
-    @classmethod
-    def of(cls, settings: dict[str, Any]) -> MobileSettings:
-        """Check the names of settings.
-
-        Args:
-            settings: Values by field name.
-
-        Returns:
-            The settings, with defaults for those that are not stated.
-
-        Raises:
-            InputError: a name is not that of a field; the message lists those that are.
-        """
-        known = [f.name for f in fields(cls)]
-        for name in settings:
-            if name not in known:
-                raise InputError(f"MetaMobile has settings {', '.join(known)}, got {name!r}.\n  Use one of these.")
-        return cls(**settings)
-
 
 @block
 class MetaMobile(nn.Module):
@@ -140,7 +121,7 @@ class MetaMobile(nn.Module):
             InputError: a setting has another name.
         """
         super().__init__()
-        s = MobileSettings.of(settings)
+        s = overridden(MobileSettings(), settings)
         self.norm = s.norm(inputs) if s.norm is not nn.Identity else nn.Identity()
         if s.heads:
             self.attention = WindowAttention(inputs, s.heads, s.window)

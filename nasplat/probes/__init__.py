@@ -1,10 +1,24 @@
 """What a network costs on a machine, and what can be told of it without training.
 
-latency.py     seconds of a forward pass on this machine   runtimes.py  eager, compiled, CUDA graph, ONNX Runtime
-conditions.py  devices, and under what a latency holds      zerocost.py  numbers of untrained networks
+latency.py     time of a forward pass on this machine, with an interval
+conditions.py  device, batch, runtime, precision and threads under which it holds; the user's cache
+runtimes.py    eager torch, compiled, CUDA graph, ONNX Runtime
+zerocost.py    numbers of untrained networks
 """
 
-from nasplat.probes.latency import Latency, measure, measure_together, time_passes, time_together
+from nasplat.probes.conditions import LATENCY_MS, Conditions
+from nasplat.probes.latency import Clock, Latency, measure, measure_together, time_passes, time_together
 from nasplat.probes.zerocost import PROXIES, proxies
 
-__all__ = ["PROXIES", "Latency", "measure", "measure_together", "proxies", "time_passes", "time_together"]
+__all__ = [
+    "LATENCY_MS",
+    "PROXIES",
+    "Clock",
+    "Conditions",
+    "Latency",
+    "measure",
+    "measure_together",
+    "proxies",
+    "time_passes",
+    "time_together",
+]

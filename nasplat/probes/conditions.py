@@ -1,4 +1,4 @@
-"""Conditions under which a latency holds: device, batch, runtime, precision and threads; their folder in the user's cache."""
+"""Conditions under which a latency holds, such as device, batch and threads, and their folder in the user's cache."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Latency of a forward pass on this machine: a median with an interval, under conditions that are written down.
 
-A pass is timed once the passes before it are steady. The interval covers the binomial interval of the median (Conover 1999, section
-3.2) and the medians of the three thirds of the passes, so that slow drift widens it. A fixed matrix product, timed before and
-after, tells a machine that slowed down from a network that did.
+A pass is timed once the passes before it are steady. The interval covers the binomial interval of the median (Conover
+1999, section 3.2) and the medians of the three thirds of the passes, so that slow drift widens it. A fixed matrix
+product, timed before and after, tells a machine that slowed down from a network that did.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,21 +21,22 @@ from torch import nn
 from nasplat.errors import InputError
 from nasplat.probes.conditions import Conditions, device_name
 from nasplat.probes.runtimes import runner
+from nasplat.task.settings import overridden
 
 FEWEST = 5
-"""Timed passes: an interval needs them."""
+"""Timed passes that an interval needs at least."""
 WINDOW = 5
-"""Passes whose median is compared with that of the passes before them."""
+"""Warm-up passes whose median is compared with that of as many passes before them."""
 STEADY = 0.03
 """Relative difference of two windows' medians that counts as steady."""
 WARMUP_PASSES, WARMUP_SECONDS = 200, 3.0
-"""Warm-up at most."""
+"""Passes and seconds after which a warm-up ends although the passes still get faster."""
 DRIFT = 0.1
-"""Relative slowing, between the first and the last third of passes or of the reference, that is flagged."""
+"""Relative slowing, from the first to the last third of the passes or of the reference, that is flagged."""
 SPREAD = 0.2
-"""Interquartile range over the median that is flagged."""
+"""Interquartile range, as a share of the median, that is flagged."""
 REFERENCE = 256
-"""Side of the reference's square matrices."""
+"""Rows and columns of the matrices whose product is the reference."""
 
 
 @dataclass(frozen=True)
@@ -43,49 +44,59 @@ class Latency:
     """Milliseconds of one forward pass, with everything that decides them."""
 
     median_ms: float
+    """Median of the timed passes, in milliseconds."""
     low_ms: float
-    """Lower end of the interval of the median, 95 % where passes are independent."""
+    """Lower end of the median's interval, in milliseconds; it holds with 95 % where passes are independent."""
     high_ms: float
-    """Upper end of it."""
+    """Upper end of the median's interval, in milliseconds."""
     batch: int
+    """Examples in one pass."""
     threads: int
+    """Threads within one operator."""
     dtype: str
-    """Precision of weights and input."""
+    """Number format of weights and input, such as 'float32'."""
     device: str
+    """Name of the processor or accelerator."""
     runtime: str
-    """eager torch, compiled, CUDA graph or ONNX Runtime, with its version."""
+    """Program that ran the network, with its version."""
     repeats: int
-    """Timed passes."""
+    """Number of timed passes."""
     warmup: int = 0
-    """Passes before."""
+    """Number of passes before them."""
     spread: float = 0.0
-    """Interquartile range over the median."""
+    """Interquartile range of the passes, as a share of the median."""
     drift: float = 0.0
-    """Last third of the passes over the first third, minus one."""
+    """Median of the last third of the passes over that of the first third, minus one."""
     machine_drift: float = 0.0
-    """The same of a fixed matrix product, after over before."""
+    """Time of the fixed matrix product after the passes over that before them, minus one."""
     reference_ms: float | None = None
-    """Of that product: what the machine was able to do meanwhile."""
+    """Mean time of that product, in milliseconds, which says what the machine was able to do meanwhile."""
     clock_mhz: float | None = None
-    """Of the processor at the end, where the system tells."""
+    """Clock of the processor after the last pass, in MHz; None where the system does not tell."""
     flags: tuple[str, ...] = ()
-    """Why the number should not be trusted; empty when nothing was seen."""
+    """Reasons why the number should not be trusted; empty when there are none."""
 
     @property
     def is_trusted(self) -> bool:
-        """Steady, quiet, and the machine did not slow down."""
+        """Whether passes were steady and quiet, and the machine did not slow down."""
         return not self.flags
 
     @property
     def conditions(self) -> tuple[Any, ...]:
-        """What two latencies must share to be compared."""
+        """Batch, threads, precision, device and runtime, which two latencies must share to be compared."""
         return self.batch, self.threads, self.dtype, self.device, self.runtime
 
     def compare(self, other: Latency) -> str:
-        """faster, slower, or equal where the intervals overlap.
+        """Say whether this network is faster than another one.
 
-        Networks timed in turns met the same machine. Between separate runs its clock may have changed: intervals are widened by as much
-        as the reference has moved.
+        Networks timed in turns met the same machine. Between separate runs its clock may have changed: intervals are
+        widened by as much as the time of the matrix product has moved.
+
+        Args:
+            other: Latency of the other network, measured under the same conditions.
+
+        Returns:
+            'faster' or 'slower'; 'equal' where the intervals overlap.
 
         Raises:
             InputError: the two were measured under different conditions.
@@ -102,42 +113,66 @@ class Latency:
         return "slower" if self.low_ms > other.high_ms * margin else "equal"
 
 
+class Clock(Protocol):
+    """What times passes: a device, or a stand-in for it."""
+
+    def seconds(self, one: Callable[[], Any]) -> float:
+        """Time one pass.
+
+        Args:
+            one: Function that runs one pass.
+
+        Returns:
+            Seconds that it took.
+        """
+        ...
+
+    def reference(self) -> float:
+        """Time work that is always the same.
+
+        Returns:
+            Seconds that it took.
+        """
+        ...
+
+
 def measure(
     module: nn.Module,
     example_input: Any,
-    batch: int = 1,
+    conditions: Conditions | None = None,
     repeats: int = 50,
     warmup: int | None = None,
-    device: str = "cpu",
     seed: int = 0,
-    runtime: str = "eager",
-    precision: str = "float32",
-    threads: int | None = None,
     seconds: float | None = None,
+    **changes: Any,
 ) -> Latency:
-    """Time a module in eval mode.
+    """Time a module in eval mode on this machine.
 
     Args:
         module: Any module with real weights; it is left as it was.
-        example_input: Shape tuple of one batch, or a tensor; the first axis is replaced by `batch`.
-        batch: Examples per pass.
-        repeats: Timed passes.
-        warmup: Passes before; by default until they are steady.
-        device: "cpu", "cuda" or "cuda:1".
-        seed: Decides the random input.
-        runtime: eager, compiled, cuda-graph or onnxruntime.
-        precision: float32, bfloat16 or float16.
-        threads: Within an operator; torch's own number by default.
-        seconds: Timed passes take about that long at most, but there are at least five.
+        example_input: Shape of one input batch, or a tensor; its first axis is replaced by the batch of the conditions.
+        conditions: Device, batch, runtime, precision and threads; by default one example on the CPU in eager torch.
+        repeats: Number of timed passes; 50 give an interval of some percent on a quiet machine.
+        warmup: Number of passes before them; None to go on until passes no longer get faster.
+        seed: Number that decides the random input.
+        seconds: Time after which no further pass is timed, once there are five; None for no such limit.
+        **changes: Fields of `Conditions` to change: device, batch, runtime, precision, threads.
 
     Returns:
-        Median, interval, conditions and flags.
+        Median and interval in milliseconds, with the conditions and what is wrong with the number.
 
     Raises:
-        InputError: fewer than 5 repeats, or device, runtime or precision are not there.
+        InputError: there are fewer than 5 repeats, a change has another name, or device, runtime or precision do not
+            exist here.
+
+    Example:
+        >>> import nasplat
+        >>> found = nasplat.measure(torch.nn.Linear(8, 8), (1, 8), batch=4, repeats=5, warmup=0)
+        >>> found.low_ms <= found.median_ms <= found.high_ms, found.batch
+        (True, 4)
     """
-    conditions = Conditions(device, batch, runtime, precision, threads)
-    return measure_together([(module, example_input)], conditions, repeats, warmup, seed, seconds)[0]
+    given = overridden(conditions or Conditions(), changes)
+    return measure_together([(module, example_input)], given, repeats, warmup, seed, seconds)[0]
 
 
 def measure_together(
@@ -151,18 +186,24 @@ def measure_together(
     """Time modules in turns, so that what the machine does meanwhile meets all of them alike.
 
     Args:
-        networks: (module, example input) each; all are kept in memory.
-        conditions: Device, batch, runtime, precision and threads; the CPU, one example, eager torch by default.
-        repeats: As for `measure`, of each.
-        warmup: As for `measure`.
-        seed: As for `measure`.
-        seconds: As for `measure`, of each.
+        networks: Module and example input of each network, as for `measure`; all are kept in memory.
+        conditions: Device, batch, runtime, precision and threads; by default one example on the CPU in eager torch.
+        repeats: Number of timed passes of each network.
+        warmup: Number of passes before them; None to go on until passes no longer get faster.
+        seed: Number that decides the random input.
+        seconds: Time for each network after which no further pass is timed, once there are five; None for no limit.
 
     Returns:
-        One latency each, in order.
+        One latency for each network, in order.
 
     Raises:
-        InputError: as for `measure`.
+        InputError: there are fewer than 5 repeats, or device, runtime or precision do not exist here.
+
+    Example:
+        >>> small, large = torch.nn.Linear(8, 8), torch.nn.Linear(2048, 2048)
+        >>> found = measure_together([(small, (1, 8)), (large, (1, 2048))], Conditions(batch=16), repeats=20)
+        >>> found[0].compare(found[1])
+        'faster'
     """
     if repeats < FEWEST:
         raise InputError(f"expected at least {FEWEST} repeats, got {repeats}.\n  An interval needs them.")
@@ -186,14 +227,26 @@ def measure_together(
                 "device": device_name(where),
                 "runtime": runtime,
             }
-            return [_summary(t, about) for t in _timed(passes, repeats, warmup, _Clock(where), seconds)]
+            return [_summary(t, about) for t in _timed(passes, repeats, warmup, _DeviceClock(where), seconds)]
     finally:
         for m, was_training in modes:
             m.training = was_training
 
 
-def time_passes(one: Callable[[], Any], repeats: int = 50, warmup: int | None = None, clock: Any = None) -> Latency:
-    """Time anything that runs on the CPU; see `time_together`."""
+def time_passes(
+    one: Callable[[], Any], repeats: int = 50, warmup: int | None = None, clock: Clock | None = None
+) -> Latency:
+    """Time any function that runs on the CPU.
+
+    Args:
+        one: Function that runs one pass.
+        repeats: Number of timed passes.
+        warmup: Number of passes before them; None to go on until passes no longer get faster.
+        clock: What times a pass; None for this machine.
+
+    Returns:
+        Median and interval in milliseconds, with what is wrong with the number.
+    """
     return time_together([one], repeats, warmup, clock)[0]
 
 
@@ -201,17 +254,20 @@ def time_together(
     ones: Sequence[Callable[[], Any]],
     repeats: int = 50,
     warmup: int | None = None,
-    clock: Any = None,
+    clock: Clock | None = None,
     seconds: float | None = None,
 ) -> list[Latency]:
     """Time functions that run on the CPU, in turns.
 
     Args:
-        ones: Each runs one pass.
-        repeats: Timed passes of each.
-        warmup: Passes before; by default until they are steady.
-        clock: Has `seconds(function)` and `reference()`; this machine's by default.
-        seconds: Timed passes of each take about that long at most, but there are at least five.
+        ones: Functions, each of which runs one pass.
+        repeats: Number of timed passes of each function.
+        warmup: Number of passes before them; None to go on until passes no longer get faster.
+        clock: What times a pass; None for this machine.
+        seconds: Time for each function after which no further pass is timed, once there are five; None for no limit.
+
+    Returns:
+        One latency for each function, in order.
     """
     cpu = torch.device("cpu")
     conditions = {
@@ -221,17 +277,19 @@ def time_together(
         "device": device_name(cpu),
         "runtime": "a function",
     }
-    return [_summary(t, conditions) for t in _timed(ones, repeats, warmup, clock or _Clock(cpu), seconds)]
+    return [_summary(t, conditions) for t in _timed(ones, repeats, warmup, clock or _DeviceClock(cpu), seconds)]
 
 
-class _Clock:
-    """Seconds of a pass on a device, and of the reference."""
+class _DeviceClock:
+    """The clock of a torch device."""
 
     def __init__(self, device: torch.device) -> None:
+        """Put the reference's matrix on the device."""
         self.device = device
         self.matrix = torch.ones(REFERENCE, REFERENCE, device=device)
 
     def seconds(self, one: Callable[[], Any]) -> float:
+        """Time one pass, by the device's own events where it has them."""
         if self.device.type == "cuda":
             start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
             torch.cuda.synchronize(self.device)
@@ -245,21 +303,30 @@ class _Clock:
         return time.perf_counter() - started
 
     def reference(self) -> float:
+        """Time ten products of two matrices and return the median."""
         return float(np.median([self.seconds(lambda: self.matrix @ self.matrix) for _ in range(15)][5:]))
 
 
 @dataclass
 class _Times:
+    """Times of one network's passes, in seconds."""
+
     seconds: list[float] = field(default_factory=list)
+    """Time of every timed pass."""
     warmup: int = 0
+    """Number of passes before them."""
     is_steady: bool = True
+    """Whether these no longer got faster."""
     before: float = 0.0
+    """Time of the reference before the passes."""
     after: float = 0.0
+    """Time of the reference after them."""
 
 
 def _timed(
-    passes: Sequence[Callable[[], Any]], repeats: int, warmup: int | None, clock: Any, seconds: float | None = None
+    passes: Sequence[Callable[[], Any]], repeats: int, warmup: int | None, clock: Clock, seconds: float | None = None
 ) -> list[_Times]:
+    """Warm each network up, then time one pass of each in turns."""
     found = [_Times() for _ in passes]
     for one, times in zip(passes, found, strict=True):
         times.warmup, times.is_steady = _warm(one, warmup, clock)
@@ -275,8 +342,8 @@ def _timed(
     return found
 
 
-def _warm(one: Callable[[], Any], warmup: int | None, clock: Any) -> tuple[int, bool]:
-    """How many passes ran, and whether the last ones were steady."""
+def _warm(one: Callable[[], Any], warmup: int | None, clock: Clock) -> tuple[int, bool]:
+    """Run passes until they no longer get faster; return how many ran, and whether the last ones were steady."""
     if warmup is not None:
         for _ in range(warmup):
             clock.seconds(one)
@@ -292,6 +359,7 @@ def _warm(one: Callable[[], Any], warmup: int | None, clock: Any) -> tuple[int, 
 
 
 def _summary(times: _Times, conditions: dict[str, Any]) -> Latency:
+    """Turn times into a median with an interval, and into flags."""
     ms = np.array(times.seconds) * 1e3
     n, ordered = len(ms), np.sort(ms)
     half = 0.98 * np.sqrt(n)  # 1.96 / 2 · sqrt(n): binomial order statistics of the median
@@ -327,6 +395,7 @@ def _summary(times: _Times, conditions: dict[str, Any]) -> Latency:
 
 
 def _clock_mhz() -> float | None:
+    """Read the clock of the first processor, in MHz; None where the system does not tell."""
     try:
         with open("/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", encoding="utf-8") as file:
             return int(file.read()) / 1e3
@@ -336,6 +405,7 @@ def _clock_mhz() -> float | None:
 
 @contextmanager
 def _threads(number: int | None) -> Iterator[None]:
+    """Let torch's operators use so many threads inside the block; None changes nothing."""
     before = torch.get_num_threads()
     if number is not None:
         if number < 1:

@@ -1,4 +1,4 @@
-"""What runs a module: torch as it is, compiled, as one CUDA graph, or ONNX Runtime."""
+"""Run a module by different programs: torch as it is, compiled, as one CUDA graph, or ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -18,31 +18,37 @@ from torch import Tensor, nn
 from nasplat.errors import ExportError, InputError
 
 RUNTIMES = ("eager", "compiled", "cuda-graph", "onnxruntime")
+"""Programs that can run a network."""
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""Number formats of weights and input, by name."""
 OPSET = 18
+"""Version of the ONNX operator set that timed files use."""
 
 
 def runner(
     module: nn.Module, x: Tensor, runtime: str, precision: str, device: torch.device, threads: int
 ) -> tuple[Callable[[], Any], str]:
-    """A function that runs one forward pass, and the runtime's name with its version.
+    """Prepare the forward pass of a module.
 
     Args:
-        module: In eval mode; it is copied where device or precision change it.
-        x: Input, float32 on the CPU.
-        runtime: One of `RUNTIMES`.
-        precision: One of `PRECISIONS`; weights and input are converted.
-        device: Where it runs.
-        threads: Of ONNX Runtime; torch's own are the process's.
+        module: Module in eval mode; it is copied where device or precision change it.
+        x: Input batch in float32 on the CPU.
+        runtime: Name of the program that runs the module, one of `RUNTIMES`.
+        precision: Number format to which weights and input are converted, one of `PRECISIONS`.
+        device: Torch device that runs the module.
+        threads: Threads within one operator of ONNX Runtime; those of torch are set for the whole process.
+
+    Returns:
+        A function that runs one forward pass, and the runtime's name with its version.
 
     Raises:
-        InputError: the runtime cannot run this here.
-        ExportError: the module cannot be said in ONNX.
+        InputError: the runtime or the precision does not exist, or cannot run this module here.
+        ExportError: the module cannot be written as ONNX.
     """
     if runtime not in RUNTIMES or precision not in PRECISIONS:
         raise InputError(
-            f"expected a runtime among {', '.join(RUNTIMES)} and a precision among {', '.join(PRECISIONS)}, got {runtime!r} and "
-            f"{precision!r}.\n  Use one of these."
+            f"expected a runtime among {', '.join(RUNTIMES)} and a precision among {', '.join(PRECISIONS)}, "
+            f"got {runtime!r} and {precision!r}.\n  Use one of these."
         )
     if runtime == "onnxruntime":
         return _onnx(module, x, precision, device, threads)
@@ -70,6 +76,7 @@ def runner(
 
 
 def _recorded(module: nn.Module, x: Tensor) -> Callable[[], Any]:
+    """Record one forward pass as a CUDA graph and return what replays it."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -85,6 +92,7 @@ def _recorded(module: nn.Module, x: Tensor) -> Callable[[], Any]:
 def _onnx(
     module: nn.Module, x: Tensor, precision: str, device: torch.device, threads: int
 ) -> tuple[Callable[[], Any], str]:
+    """Export a module and return what runs it in ONNX Runtime, with that program's version."""
     import onnxruntime
 
     if precision != "float32":
@@ -100,16 +108,20 @@ def _onnx(
 
 
 def _on_cpu(module: nn.Module) -> nn.Module:
+    """Return the module, or a copy on the CPU where it stands elsewhere."""
     return copy.deepcopy(module).cpu() if any(p.device.type != "cpu" for p in module.parameters()) else module
 
 
 def to_onnx(module: nn.Module, shape: tuple[int, ...], opset: int) -> bytes:
-    """An ONNX file with a symbolic batch, unchecked.
+    """Export a module to ONNX with a batch of any size, without checking the result.
 
     Args:
-        module: In eval mode, on the CPU.
-        shape: Of the input.
+        module: Module in eval mode on the CPU.
+        shape: Shape of one input batch; the first axis becomes symbolic.
         opset: Version of the ONNX operator set.
+
+    Returns:
+        Bytes of the file, with one input called 'input' and one output called 'output'.
 
     Raises:
         ExportError: torch's exporter failed.
@@ -147,12 +159,15 @@ def to_onnx(module: nn.Module, shape: tuple[int, ...], opset: int) -> bytes:
 
 
 def open_session(data: bytes, threads: int | None = None, provider: str = "CPUExecutionProvider") -> Any:
-    """An ONNX Runtime session.
+    """Load an ONNX file into ONNX Runtime.
 
     Args:
-        data: The file.
-        threads: Within an operator; torch's number by default.
-        provider: Where it runs.
+        data: Bytes of the file.
+        threads: Threads within one operator; None stands for torch's current number.
+        provider: ONNX Runtime's name of what executes operators, such as 'CUDAExecutionProvider'.
+
+    Returns:
+        The session, whose `run(None, {"input": array})` gives the outputs.
 
     Raises:
         ExportError: ONNX Runtime refuses the file.

@@ -1,9 +1,12 @@
-"""Zero-cost proxies: numbers that one batch through an untrained network gives, and that go along with how well it trains.
+"""Zero-cost proxies: numbers, computed from one batch through an untrained network, that correlate with its accuracy.
 
-Any module: activations are watched where torch computes them, not by the class of a layer. Larger means better for all. Weights are those
-the module has (its initialisation); a copy is measured, so that the module stays as it is.
-Sources: synflow Tanaka et al. 2020, arXiv:2006.05467; snip Lee et al. 2019, arXiv:1810.02340; grad_norm Abdelfattah et al. 2021,
-arXiv:2101.08134; nwot Mellor et al. 2021, arXiv:2006.04647v3; jacov the same, version 1; zen Lin et al. 2021, arXiv:2102.01063.
+They take any module: activations are watched where torch computes them, not by the class of a layer. Larger means
+better for all of them. Weights are those the module has (its initialisation); a copy is measured, so that the module
+stays as it is.
+
+Sources: synflow Tanaka et al. 2020, arXiv:2006.05467; snip Lee et al. 2019, arXiv:1810.02340; grad_norm Abdelfattah et
+al. 2021, arXiv:2101.08134; nwot Mellor et al. 2021, arXiv:2006.04647v3; jacov the same, version 1; zen Lin et al. 2021,
+arXiv:2102.01063.
 """
 
 from __future__ import annotations
@@ -22,9 +25,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from nasplat.errors import InputError
 
 PROXIES = ("synflow", "nwot", "jacov", "snip", "grad_norm", "zen")
+"""Names of the proxies."""
 _JITTER = 1e-5
+"""Number added to jacov's eigenvalues, so that their logarithms are finite."""
 _MIX = 1e-2
-"""Of zen: how far the second input lies from the first."""
+"""Distance of zen's second input from its first, in standard deviations of the input."""
 _BATCHNORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _aten = torch.ops.aten
 _GATES = {
@@ -44,22 +49,29 @@ def proxies(
     repeats: int = 1,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Zero-cost proxies of a network that answers logits of shape (B, classes).
+    """Compute zero-cost proxies of a network whose output are logits of shape (B, classes).
 
     Args:
-        module: Untrained; its weights are used as they are.
-        example_input: Shape (1, …) of an input, or one.
-        names: Which of `PROXIES`.
-        batch: Inputs (B, …) and class numbers (B,); default Gaussian noise and random classes.
-        batch_size: B of the default.
-        repeats: Batches that are averaged.
-        seed: Of the default batch and of zen's noise.
+        module: Untrained module, whose weights are used as they are.
+        example_input: Shape (1, …) of one input, or such an input.
+        names: Names of the proxies to compute, among `PROXIES`.
+        batch: Inputs of shape (B, …) and class numbers of shape (B,); None for Gaussian noise and random classes.
+        batch_size: Examples in a batch of noise.
+        repeats: Number of batches over which each proxy is averaged.
+        seed: Number that decides the batch of noise and zen's noise.
 
     Returns:
-        A number per name, synflow, snip and grad_norm as natural logarithms; nan where it is not finite.
+        Value of each proxy by its name, larger for better; synflow, snip and grad_norm are natural logarithms. A value
+        that is not finite becomes nan.
 
     Raises:
-        InputError: an unknown name, or the module does not answer with logits.
+        InputError: a name is unknown, or the module's output is no logits.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+        >>> found = proxies(network, (1, 8), ["nwot", "snip"], batch_size=4)
+        >>> list(found), found["nwot"] > 0
+        (['nwot', 'snip'], True)
     """
     unknown = [n for n in names if n not in PROXIES]
     if unknown:
@@ -85,14 +97,16 @@ def proxies(
 
 
 class _Watch(TorchDispatchMode):
-    """Sees the inputs of activations, and the last map with spatial extent."""
+    """Sees the inputs of activations, and the last feature map with spatial extent."""
 
     def __init__(self) -> None:
+        """Begin without having seen anything."""
         super().__init__()
         self.gates: list[Tensor] = []
         self.last: Tensor | None = None
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation and keep what is looked for."""
         if func in _GATES:
             self.gates.append((args[0] > 0).flatten(1))
         answer = func(*args, **(kwargs or {}))
@@ -102,7 +116,7 @@ class _Watch(TorchDispatchMode):
 
 
 def _nwot(module: nn.Module, x: Tensor, y: Tensor) -> float:
-    """Log |K|, K_ij = how many activations agree between examples i and j."""
+    """Return log |K|, where K_ij is the number of activations that agree between examples i and j."""
     kernel = torch.zeros(len(x), len(x), dtype=torch.float64, device=x.device)
     with torch.no_grad(), _Watch() as watch:
         module(x)
@@ -114,7 +128,7 @@ def _nwot(module: nn.Module, x: Tensor, y: Tensor) -> float:
 
 
 def _jacov(module: nn.Module, x: Tensor, y: Tensor) -> float:
-    """How little the gradients of the outputs with respect to the inputs of different examples go along."""
+    """Return how little correlated the gradients of the outputs with respect to different examples' inputs are."""
     inputs = x.clone().requires_grad_()
     answer = module(inputs).sum()
     if not answer.requires_grad:
@@ -130,6 +144,7 @@ def _jacov(module: nn.Module, x: Tensor, y: Tensor) -> float:
 
 
 def _gradients(module: nn.Module, x: Tensor, y: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Return weights and gradients of the cross-entropy, of all parameters but vectors."""
     loss = F.cross_entropy(module(x), y)
     if not loss.requires_grad:
         return []
@@ -138,15 +153,18 @@ def _gradients(module: nn.Module, x: Tensor, y: Tensor) -> list[tuple[Tensor, Te
 
 
 def _snip(module: nn.Module, x: Tensor, y: Tensor) -> float:
+    """Return log Σ |w · ∂L/∂w| with the cross-entropy L."""
     return _log(sum(float((w * g).abs().sum()) for w, g in _gradients(module, x, y)))
 
 
 def _grad_norm(module: nn.Module, x: Tensor, y: Tensor) -> float:
+    """Return the log of the sum of the norms of all gradients of the cross-entropy."""
     return _log(sum(float(g.norm()) for _, g in _gradients(module, x, y)))
 
 
 @contextmanager
 def _without_batchnorm(module: nn.Module) -> Iterator[None]:
+    """Let batch normalisations answer with their input inside the block."""
     hooks = [
         m.register_forward_hook(lambda _, inputs, __: inputs[0]) for m in module.modules() if isinstance(m, _BATCHNORM)
     ]
@@ -158,7 +176,10 @@ def _without_batchnorm(module: nn.Module) -> Iterator[None]:
 
 
 def _synflow(module: nn.Module, x: Tensor, y: Tensor) -> float:
-    """Σ |w · ∂R/∂w| of a network with positive weights, without normalisation over the batch; R the sum of its answers to ones."""
+    """Return log Σ |w · ∂R/∂w| of the network with |w| for weights and without batch normalisation.
+
+    R is the sum of its outputs for an input of ones.
+    """
     module.double()
     with torch.no_grad():
         for parameter in module.parameters():
@@ -174,7 +195,7 @@ def _synflow(module: nn.Module, x: Tensor, y: Tensor) -> float:
 
 @torch.no_grad()
 def _zen(module: nn.Module, x: Tensor, y: Tensor) -> float:
-    """Log of how far the last map moves when the input does, plus the logs of what batch normalisation divided out."""
+    """Return the log of how far the last map moves when the input does, plus the logs of batch norms' scales."""
     for m in module.modules():
         if isinstance(m, (nn.Conv2d, nn.Linear)):
             nn.init.normal_(m.weight, 0.0, 1.0)
@@ -183,6 +204,7 @@ def _zen(module: nn.Module, x: Tensor, y: Tensor) -> float:
     scales: list[float] = []
 
     def note(_: nn.Module, inputs: tuple[Tensor, ...], __: Any) -> None:
+        """Keep the log of the standard deviation that a batch normalisation divides by."""
         axes = [0, *range(2, inputs[0].dim())]
         scales.append(0.5 * math.log(float(inputs[0].var(axes, unbiased=False).mean()) + 1e-12))
 
@@ -200,6 +222,7 @@ def _zen(module: nn.Module, x: Tensor, y: Tensor) -> float:
 
 
 def _log(value: float) -> float:
+    """Return the natural logarithm; nan of what is not positive."""
     return math.log(value) if value > 0 else math.nan
 
 

@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import Any, Protocol
 
 from nasplat.errors import NasplatError, SearchError
-from nasplat.probes import measure
+from nasplat.probes import LATENCY_MS, Conditions, measure
 from nasplat.searchspace import QUANTITIES, Architecture
 from nasplat.study.captured import quantity_of
 from nasplat.tables.table import Table
@@ -336,12 +336,12 @@ class Measured(AbstractObjective):
             repeats: Passes that are timed, once those before them are steady.
         """
         self.device, self.batch, self.repeats = device, batch, repeats
-        self.name = f"latency_ms ({device}, batch {batch})"
+        self.name = f"{LATENCY_MS} ({device}, batch {batch})"
 
     def __call__(self, architecture: Architecture) -> float:
         """Build the network and time it, in milliseconds."""
         module, shape = architecture.space.construct(architecture)
-        return measure(module, shape, self.batch, self.repeats, device=self.device).median_ms
+        return measure(module, shape, Conditions(self.device, self.batch), self.repeats).median_ms
 
 
 class Tabulated(AbstractObjective):

@@ -11,9 +11,8 @@ from nasplat.errors import InputError
 
 
 def test_settings_of_a_mobile_block_are_checked_by_name() -> None:
-    with pytest.raises(InputError, match=r"settings heads, window, squeeze, norm, act, shortcut, got 'attention'"):
+    with pytest.raises(InputError, match=r"among heads, window, squeeze, norm, act, shortcut, got 'attention'"):
         blocks.MetaMobile(8, 8, 16, 3, 1, attention=2)
-    assert blocks.MobileSettings.of({"heads": 2}).heads == 2
 
 
 @pytest.mark.parametrize(

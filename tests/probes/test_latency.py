@@ -12,7 +12,7 @@ from torch import nn
 
 import nasplat
 from nasplat.errors import InputError
-from nasplat.probes import measure_together, time_passes
+from nasplat.probes import Conditions, measure_together, time_passes
 
 
 class Clock:
@@ -150,3 +150,11 @@ def test_slow_networks_get_fewer_passes() -> None:
             return x
 
     assert nasplat.measure(Slow(), (64, 64), batch=64, repeats=1000, warmup=0, seconds=0.02).repeats < 1000
+
+
+def test_conditions_are_given_whole_or_by_name() -> None:
+    whole = nasplat.measure(nn.Linear(2, 2), (1, 2), Conditions(batch=3), repeats=5, warmup=0)
+    changed = nasplat.measure(nn.Linear(2, 2), (1, 2), Conditions(batch=8), repeats=5, warmup=0, batch=3)
+    assert whole.conditions == changed.conditions
+    with pytest.raises(InputError, match=r"among device, batch, runtime, precision, threads, got 'machine'"):
+        nasplat.measure(nn.Linear(2, 2), (1, 2), machine="mine")
