@@ -11,7 +11,8 @@ from nasplat.editing import Network
 from nasplat.editing.body import Body, common_sizes
 from nasplat.errors import EditError, SupernetError
 from nasplat.task.training import Budget
-from nasplat.workflows.pseudo_labels import Head, SharedHead, mean_shift
+from nasplat.workflows.pseudo_labels import SharedHead
+from nasplat.workflows.task_heads import Head, mean_shift
 
 OPTIONS = "train=128&decide=64&test=64"
 
