@@ -16,7 +16,7 @@ from click.testing import CliRunner
 import nasplat
 from nasplat.cli import cli, main
 from nasplat.cli.search import worker_words
-from nasplat.runs import search as searching
+from nasplat.runs import trials
 from nasplat.study.storage import open_storage
 
 CELL = "nasbench201:|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|"
@@ -265,8 +265,8 @@ def test_debug_shows_the_traceback() -> None:
 def test_search_in_stages_says_why_and_resumes_with_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    quick = partial(searching.search_in_stages, costs=(0.001, 1.0), candidates=30)
-    monkeypatch.setattr(searching, "search_in_stages", quick)
+    quick = partial(trials.search_in_stages, costs=(0.001, 1.0), candidates=30)
+    monkeypatch.setattr(trials, "search_in_stages", quick)
     words = ["search", "nasbench201", *[f"--preset={p}" for p in ("width=4", "cells=1", "image=16", "channels=1")]]
     words += ["--out", str(tmp_path / "run"), "--stages=predicted,trained:1", "--minimize=none"]
     words += ["--task=digits-clutter?train=64&decide=32&test=32"]
