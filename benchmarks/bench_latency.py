@@ -22,7 +22,7 @@ from nasplat.probes import measure_together
 from nasplat.probes.conditions import Conditions
 from nasplat.runs.folder import hardware, versions
 from nasplat.tables.metrics import kendall_tau
-from nasplat.workflows.calibrate import Candidate, by_family
+from nasplat.workflows.calibrate import Timeable, by_family
 
 FAMILIES = ("nasbench201", "ofa_mobilenetv3", "hybrid", "mnasnet", "pit")
 
@@ -65,7 +65,7 @@ def calibration(file: Path, n: int) -> None:
     with file.open(encoding="utf-8") as text:
         rows = list(csv.DictReader(text))[:n]
     members = [nasplat.Architecture.from_json(r["architecture"]) for r in rows]
-    known = [Candidate(r["family"], a, view(a.graph()), r["key"]) for r, a in zip(rows, members, strict=True)]
+    known = [Timeable(r["family"], a, view(a.graph()), r["key"]) for r, a in zip(rows, members, strict=True)]
     labels = [float(r["median_ms"]) for r in rows]
     predictor = LatencyPredictor().fit([c.seen for c in known], labels, [c.family for c in known])
     print(f"{predictor.validation_}\n")

@@ -166,6 +166,8 @@ def draw_distinct(
     rng: random.Random,
     limits: Mapping[Any, float] | Limits | None = None,
     accept: Callable[[Architecture], bool] | None = None,
+    key: Callable[[Architecture], str] | None = None,
+    draws: int | None = None,
 ) -> dict[str, Architecture]:
     """Draw random networks of a space that compute different things, each inside the limits.
 
@@ -177,11 +179,15 @@ def draw_distinct(
         rng: Generator that decides the draws.
         limits: Largest allowed cost by name or objective, as for `search`; None for none.
         accept: Tells whether a network inside the limits is wanted; None accepts all.
+        key: Tells what a network computes; of networks with equal keys only the first is kept. By default the key of
+            the canonical architecture's graph.
+        draws: Largest number of draws altogether; by default only `MISSES` draws in a row end a draw that finds too
+            few.
 
     Returns:
-        Architectures by what they compute (the key of the canonical architecture's graph), in the order drawn. Fewer
-        than n where `MISSES` draws in a row gave nothing new. An architecture that cannot be captured stands under its
-        own text, so that whoever evaluates it records why.
+        Architectures by their keys, in the order drawn. Fewer than n where `MISSES` draws in a row gave nothing new, or
+        where the draws are used up. An architecture that cannot be captured stands under its own text, so that whoever
+        evaluates it records why.
 
     Raises:
         SearchError: no network inside the limits was found.
@@ -195,15 +201,16 @@ def draw_distinct(
     """
     bounds = limits if isinstance(limits, Limits) else Limits.of(limits)
     found: dict[str, Architecture] = {}
-    missed = 0
-    while len(found) < n and missed < MISSES:
+    drawn = missed = 0
+    while len(found) < n and missed < MISSES and (draws is None or drawn < draws):
         member = bounds.draw(space, rng)
+        drawn += 1
         try:
-            key = facts_of(member).key
+            name = facts_of(member).key if key is None else key(member)
         except Exception:
-            key = str(member)
-        is_new = key not in found and (accept is None or accept(member))
+            name = str(member)
+        is_new = name not in found and (accept is None or accept(member))
         missed = 0 if is_new else missed + 1
         if is_new:
-            found[key] = member
+            found[name] = member
     return found

@@ -130,10 +130,9 @@ def search_in_stages(
         >>> import nasplat
         >>> space = nasplat.load_space("nasbench201", width=4, cells=1, image=16, channels=1)
         >>> stages = [nasplat.Counted("params"), nasplat.Counted("macs")]
-        >>> few = {"candidates": 4, "pilots": 4, "sampler": nasplat.UniqueRandomSampler()}
-        >>> found = nasplat.search_in_stages(space, stages, budget=5.2, costs=(0.01, 1.0), **few)
-        >>> len(found.studies), found.plan.pilots, found.plan.counts[-1]
-        (2, 4, 1)
+        >>> found = nasplat.search_in_stages(space, stages, budget=8, costs=(0.01, 1.0), candidates=16, pilots=4)
+        >>> len(found.studies), found.plan.pilots
+        (2, 4)
     """
     given = {"minimize": minimize, "limits": limits, "costs": costs} | settings
     asked = overridden(StageSettings(), given, SearchError)

@@ -1,17 +1,18 @@
 """`calibrate` times a chosen sample of networks on this device and fits what predicts the latency of any other.
 
-A calibration is a predictor's folder with `timings.csv` beside it, one row a timed network, appended as it goes: an interrupted
-calibration goes on where it stopped. Calibrations live in the user's cache, one folder per device, runtime, precision, threads and
-batch; `load_predictor` finds the one of this machine and fills `Prediction.latency_ms` with it.
+A calibration is a predictor's folder with `timings.csv` beside it, one row a timed network, appended as it goes: an
+interrupted calibration goes on where it stopped. Calibrations live in the user's cache, one folder per device,
+runtime, precision, threads and batch; `load_predictor` finds the one of this machine and fills
+`Prediction.latency_ms` with it.
 """
 
 from __future__ import annotations
 
-import csv
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +25,35 @@ from nasplat.predict.latency import LatencyPredictor
 from nasplat.probes import Latency, measure_together
 from nasplat.probes.conditions import Conditions, device_name
 from nasplat.searchspace import Architecture, Space, list_spaces, load_space
+from nasplat.study.limits import draw_distinct
+from nasplat.tables.listing import Listing
 from nasplat.tables.metrics import kendall_tau
+from nasplat.tables.rows import RowFile
 
+FEWEST = 20
+"""Smallest number of networks that a predictor of latency is fitted on."""
 POOL = 3
-"""Candidates captured per network timed."""
+"""Number of networks captured for each one that is timed."""
 LARGEST = 3_000_000_000
-"""MACs of a candidate at most, where several families are timed: a pass should take less than a second."""
+"""Largest number of MACs where several families are timed: a pass should take less than a second."""
 SECONDS = 1.0
-"""Timed passes of a network at most, together."""
+"""Longest time that the timed passes of one network take together, in seconds."""
 COLUMNS = ("family", "architecture", "key", "macs", "params", "median_ms", "low_ms", "high_ms", "repeats", "flags")
+"""Columns of timings.csv."""
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Timeable:
     """A network that may be timed."""
 
     family: str
+    """Name of the space that it is of."""
     architecture: Architecture
+    """Choices that make the network."""
     seen: View
+    """What predictors see of its graph."""
     key: str
+    """Key of its graph, equal for equal computations."""
 
 
 def calibrate(
@@ -53,77 +64,112 @@ def calibrate(
     seed: int = 0,
     report: Callable[[int, int, str], None] | None = None,
 ) -> LatencyPredictor:
-    """Time up to `n` networks and fit a latency predictor.
+    """Time networks on this device, and fit a predictor of the latency of any other.
 
     Args:
-        spaces: Families to choose from; all shipped ones by default.
-        n: Networks to time; those of an earlier, interrupted call count.
-        conditions: Device, batch, runtime, precision and threads.
-        folder: Where the calibration goes; the user's cache by default.
-        seed: Decides the candidates and their order.
-        report: Called with (timed, n, words about the last one).
+        spaces: Spaces whose networks are timed, as objects or names; all shipped ones by default.
+        n: Number of networks to time; those of an earlier, interrupted call count.
+        conditions: Device, batch, runtime, precision and threads under which is timed; by default one example on the
+            CPU.
+        folder: Folder that the calibration is kept in; by default one in the user's cache, where `load_predictor`
+            finds it.
+        seed: Seed of the networks and of their order.
+        report: Called with the number of networks timed, the number of all, and words about the last one.
 
     Returns:
-        The predictor, saved; `validation_` holds its error on families left out.
+        The saved predictor; its `validation_` holds the error on networks that were left out.
 
     Raises:
-        InputError: fewer than 20 networks.
+        InputError: fewer than 20 networks are asked for.
+        TableError: the folder holds timings with other columns.
     """
-    if n < 20:
-        raise InputError(f"expected at least 20 networks, got {n}.\n  Some 200 cover the shipped spaces.")
+    if n < FEWEST:
+        raise InputError(f"expected at least {FEWEST} networks, got {n}.\n  Some 200 cover the shipped spaces.")
     conditions = conditions or Conditions()
     path = Path(folder) if folder is not None else conditions.folder
     path.mkdir(parents=True, exist_ok=True)
     families = [load_space(s) if isinstance(s, str) else s for s in (spaces or list_spaces())]
-    chosen = choose(candidates(families, n, seed), n)
+    chosen = spread_out(candidates(families, n, seed), n)
     random.Random(f"{seed} order").shuffle(chosen)  # so that what an interrupted calibration has covers all families
-    file = path / "timings.csv"
-    rows = _read(file)
-    started, fresh = time.monotonic(), 0
-    for at, candidate in enumerate(chosen):
-        if candidate.key in rows:
-            continue
-        latency = time_architecture(candidate.architecture, conditions, seed)
-        rows[candidate.key] = _append(file, candidate, latency)
-        fresh += 1
-        if report is not None:
-            left = (time.monotonic() - started) / fresh * (len(chosen) - at - 1)
-            report(at + 1, len(chosen), f"{candidate.family} {latency.median_ms:.2f} ms, {left:.0f} s left")
-    known = [c for c in chosen if c.key in rows]
-    labels = [float(rows[c.key]["median_ms"]) for c in known]
-    predictor = LatencyPredictor(seed=seed).fit([c.seen for c in known], labels, [c.family for c in known])
-    metrics = predictor.validation_ | {"families": by_family(predictor, known, labels)}
-    flagged = sum(bool(rows[c.key]["flags"]) for c in known)
+    rows = _timed(chosen, RowFile(path / "timings.csv", COLUMNS, "key"), conditions, seed, report)
+    labels = [float(rows[c.key]["median_ms"]) for c in chosen]
+    predictor = LatencyPredictor(seed=seed).fit([c.seen for c in chosen], labels, [c.family for c in chosen])
+    metrics = predictor.validation_ | {"families": by_family(predictor, chosen, labels)}
     about = {k: v for k, v in asdict(conditions).items() if v is not None}
     about |= {
         "device": device_name(torch.device(conditions.device)),
         "threads": conditions.threads or torch.get_num_threads(),
     }
-    about |= {"networks": len(known), "flagged": flagged, "torch": torch.__version__, "seed": seed}
+    flagged = sum(bool(rows[c.key]["flags"]) for c in chosen)
+    about |= {"networks": len(chosen), "flagged": flagged, "torch": torch.__version__, "seed": seed}
     predictor.save(path, about, metrics, _card(about, metrics))
     return predictor
 
 
-def candidates(families: Sequence[Space], n: int, seed: int) -> list[Candidate]:
-    """`POOL` times as many distinct networks as will be timed, equally many of each family."""
-    found: dict[str, Candidate] = {}
+def _timed(
+    chosen: Sequence[Timeable],
+    file: RowFile,
+    conditions: Conditions,
+    seed: int,
+    report: Callable[[int, int, str], None] | None,
+) -> dict[Any, dict[str, str]]:
+    """Timings of all networks by their keys; what the file lacks is timed and appended to it."""
+    rows = file.rows()
+    started, fresh = time.monotonic(), 0
+    for at, candidate in enumerate(chosen):
+        if candidate.key in rows:
+            continue
+        latency = time_architecture(candidate.architecture, conditions, seed)
+        rows[candidate.key] = file.append(_row(candidate, latency))
+        fresh += 1
+        if report is not None:
+            left = (time.monotonic() - started) / fresh * (len(chosen) - at - 1)
+            report(at + 1, len(chosen), f"{candidate.family} {latency.median_ms:.2f} ms, {left:.0f} s left")
+    return rows
+
+
+def candidates(families: Sequence[Space], n: int, seed: int) -> list[Timeable]:
+    """Draw the networks among which those to be timed are chosen, equally many of each family.
+
+    Args:
+        families: Spaces to draw from.
+        n: Number of networks that will be timed.
+        seed: Seed of the draws.
+
+    Returns:
+        `POOL` times as many distinct networks as will be timed, fewer where the spaces are small; among several
+        families none that is larger than `LARGEST`, and none with an operation that nasplat does not know.
+    """
+    found: dict[str, Timeable] = {}
     largest = LARGEST if len(families) > 1 else float("inf")
     each = -(-POOL * n // len(families))
+    graph_of = lru_cache(maxsize=1)(Architecture.graph)  # asked for twice in a row, and large
     for space in families:
-        rng, taken = random.Random(f"{seed} {space.name}"), 0
-        for _ in range(4 * each):
-            if taken == each:
-                break
-            architecture = space.sample(seed=rng.getrandbits(48))
-            graph = architecture.graph()
-            if graph.macs <= largest and not graph.unknown_ops and graph.key not in found:
-                found[graph.key] = Candidate(space.name, architecture, view(graph), graph.key)
-                taken += 1
+
+        def accept(architecture: Architecture, space: Space = space) -> bool:
+            graph = graph_of(architecture)
+            if graph.macs > largest or graph.unknown_ops or graph.key in found:
+                return False
+            found[graph.key] = Timeable(space.name, architecture, view(graph), graph.key)
+            return True
+
+        rng = random.Random(f"{seed} {space.name}")
+        draw_distinct(space, each, rng, accept=accept, key=lambda a: graph_of(a).key, draws=4 * each)
     return list(found.values())
 
 
-def choose(pool: Sequence[Candidate], n: int) -> list[Candidate]:
-    """Those that lie farthest apart in what they execute, one after another (Gonzalez 1985: farthest-first traversal)."""
+def spread_out(pool: Sequence[Timeable], n: int) -> list[Timeable]:
+    """Choose networks that lie far apart in the work they execute, one after another.
+
+    Args:
+        pool: Networks to choose from.
+        n: Number of networks to choose; all of them where there are fewer.
+
+    Returns:
+        The chosen networks; the first is the most ordinary one, each further one the farthest from all before it.
+
+    Source: farthest-first traversal, Gonzalez 1985, Theoretical Computer Science 38.
+    """
     x = np.log1p(np.array([c.seen.executed[0].ravel() for c in pool]))
     x = (x - x.mean(0)) / np.maximum(1e-9, x.std(0))
     chosen = [int(np.argmin((x**2).sum(1)))]
@@ -135,8 +181,18 @@ def choose(pool: Sequence[Candidate], n: int) -> list[Candidate]:
     return [pool[i] for i in chosen]
 
 
-def by_family(predictor: LatencyPredictor, known: Sequence[Candidate], labels: Sequence[float]) -> dict[str, Any]:
-    """For each family: a predictor fitted on the others, its error and its rank agreement, beside that of MACs."""
+def by_family(predictor: LatencyPredictor, known: Sequence[Timeable], labels: Sequence[float]) -> dict[str, Any]:
+    """Measure how well each family is predicted by a predictor that learnt from the others.
+
+    Args:
+        predictor: Fitted predictor, which holds its answers on networks left out.
+        known: Networks that it was fitted on.
+        labels: Latency of each in milliseconds.
+
+    Returns:
+        For each family the number of networks, the mean absolute percentage error, and the rank agreement (tau-b) of
+        predictions and of MACs alone; empty where there is only one family.
+    """
     found: dict[str, Any] = {}
     names = sorted({c.family for c in known})
     for name in names if len(names) > 1 else ():
@@ -154,7 +210,16 @@ def by_family(predictor: LatencyPredictor, known: Sequence[Candidate], labels: S
 
 
 def time_architecture(architecture: Architecture, conditions: Conditions, seed: int) -> Latency:
-    """A latency; once more where the machine was disturbed, and the calmer one of both."""
+    """Time a network with random weights, twice where the machine was disturbed.
+
+    Args:
+        architecture: Architecture to build and time.
+        conditions: Device, batch, runtime, precision and threads under which is timed.
+        seed: Seed of weights and inputs.
+
+    Returns:
+        The latency; of two timings the calmer one.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module, shape = architecture.space.construct(architecture)
@@ -165,60 +230,34 @@ def time_architecture(architecture: Architecture, conditions: Conditions, seed: 
     return again if again.is_trusted or again.spread < found.spread else found
 
 
-def _append(file: Path, candidate: Candidate, latency: Latency) -> dict[str, str]:
-    row = {
+def _row(candidate: Timeable, latency: Latency) -> dict[str, object]:
+    return {
         "family": candidate.family,
         "architecture": candidate.architecture.to_json(),
         "key": candidate.key,
-        "macs": str(candidate.seen.macs),
-        "params": str(candidate.seen.params),
+        "macs": candidate.seen.macs,
+        "params": candidate.seen.params,
         "median_ms": f"{latency.median_ms:.6g}",
         "low_ms": f"{latency.low_ms:.6g}",
         "high_ms": f"{latency.high_ms:.6g}",
-        "repeats": str(latency.repeats),
+        "repeats": latency.repeats,
         "flags": "; ".join(latency.flags),
     }
-    is_new = not file.exists() or not file.stat().st_size
-    with file.open("a", newline="", encoding="utf-8") as out:
-        writer = csv.writer(out)
-        if is_new:
-            writer.writerow(COLUMNS)
-        writer.writerow([row[c] for c in COLUMNS])
-    return row
-
-
-def _read(file: Path) -> dict[str, Mapping[str, str]]:
-    if not file.exists():
-        return {}
-    text = file.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:  # a killed process left half a row
-        file.write_text(whole, encoding="utf-8")
-    return {r["key"]: r for r in csv.DictReader(whole.splitlines())}
 
 
 def _card(about: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
-    lines = [
-        f"# Latency on {about['device']}",
-        "",
-        f"{about['networks']} networks timed, {about['flagged']} of them flagged as disturbed.",
-    ]
-    lines += [
-        f"{about['runtime']}, {about['precision']}, {about['threads']} threads, batch {about['batch']}, torch {about['torch']}."
-    ]
-    lines += [
-        "",
-        f"Networks left out ({metrics['folds']}): MAPE {metrics['mape_percent']:.1f} %, τ-b {metrics['tau']:.3f}.",
-    ]
+    text = (
+        f"# Latency on {about['device']}\n\n"
+        f"{about['networks']} networks timed, {about['flagged']} of them flagged as disturbed.\n"
+        f"{about['runtime']}, {about['precision']}, {about['threads']} threads, batch {about['batch']}, "
+        f"torch {about['torch']}.\n\n"
+        f"Networks left out ({metrics['folds']}): MAPE {metrics['mape_percent']:.1f} %, τ-b {metrics['tau']:.3f}.\n"
+    )
     if not metrics["families"]:
-        return "\n".join(lines) + "\n"
-    lines += [
-        "",
-        "Each family predicted from the others:",
-        "",
-        "| family | networks | MAPE % | τ-b | τ-b of MACs |",
-        "|---|---|---|---|---|",
+        return text
+    cells = [
+        [name, str(m["networks"]), f"{m['mape_percent']:.1f}", f"{m['tau']:.3f}", f"{m['tau_macs']:.3f}"]
+        for name, m in metrics["families"].items()
     ]
-    for name, m in metrics["families"].items():
-        lines.append(f"| {name} | {m['networks']} | {m['mape_percent']:.1f} | {m['tau']:.3f} | {m['tau_macs']:.3f} |")
-    return "\n".join(lines) + "\n"
+    figures = Listing(["family", "networks", "MAPE %", "τ-b", "τ-b of MACs"], cells)
+    return f"{text}\nEach family predicted from the others:\n\n{figures.markdown()}"

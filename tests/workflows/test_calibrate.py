@@ -16,7 +16,7 @@ from nasplat.errors import InputError
 from nasplat.inputs import calibrated
 from nasplat.probes.conditions import Conditions
 from nasplat.workflows import calibrate as calibrating
-from nasplat.workflows.calibrate import candidates, choose
+from nasplat.workflows.calibrate import candidates, spread_out
 
 
 @pytest.fixture
@@ -29,10 +29,10 @@ def test_chosen_networks_are_distinct_and_lie_apart(families: list[nasplat.Space
     pool = candidates(families, 20, 0)
     assert {c.family for c in pool} == {"nasbench201", "vit"}
     assert len({c.key for c in pool}) == len(pool) == 60
-    chosen = choose(pool, 20)
+    chosen = spread_out(pool, 20)
     assert len({c.key for c in chosen}) == 20
 
-    def radius(some: list[calibrating.Candidate]) -> float:
+    def radius(some: list[calibrating.Timeable]) -> float:
         x = np.log1p(np.array([c.seen.executed[0].ravel() for c in pool]))
         x = (x - x.mean(0)) / np.maximum(1e-9, x.std(0))
         rows = [pool.index(c) for c in some]
