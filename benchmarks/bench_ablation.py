@@ -28,7 +28,7 @@ from nasplat.features.views_on_disk import load_views
 from nasplat.predict.gennape import Gennape
 from nasplat.runs.folder import hardware, versions
 from nasplat.tables.metrics import kendall_tau, mean_absolute_error, spearman_rho
-from nasplat.workflows.fit import Labelled, split
+from nasplat.workflows.labelled import Labelled, split
 
 FAMILIES = ("nb201_c10", "ofa_mbv3", "darts_surrogate", "tnb_object", "nb_macro", "accel", "vit_pit")
 FROZEN = {"tune_epochs": 0, "pretrain_epochs": 15}

@@ -37,7 +37,7 @@ from nasplat.predict.universal import Universal, _moments, _relative, doubt, par
 from nasplat.predict.zoo import distilled, source
 from nasplat.runs.folder import hardware, versions
 from nasplat.tables.metrics import kendall_tau, spearman_rho
-from nasplat.workflows.fit import Labelled
+from nasplat.workflows.labelled import Labelled
 
 ZOO = "zoo_in1k"
 TITLES = {

@@ -44,7 +44,7 @@ from nasplat.predict.gennape import Gennape
 from nasplat.predict.universal import Universal
 from nasplat.runs.folder import hardware, versions
 from nasplat.tables.metrics import kendall_tau, ndcg_at, spearman_rho
-from nasplat.workflows.fit import Labelled, few
+from nasplat.workflows.labelled import Labelled, few
 
 BUDGETS = {"nb201": (10, 20, 50, 78, 156, 469, 781), "nb101": (10, 20, 50, 100, 172, 424, 781, 4236)}
 PROXIES = (

@@ -31,7 +31,9 @@ from nasplat.predict.contract import AbstractPredictor
 from nasplat.predict.gennape import Gennape
 from nasplat.predict.trees import Trees
 from nasplat.runs.folder import hardware, versions
-from nasplat.workflows.fit import Labelled, evaluate, few, provenance, split
+from nasplat.workflows.evaluate import evaluate
+from nasplat.workflows.fit import provenance
+from nasplat.workflows.labelled import Labelled, few, split
 
 METRIC = "CIFAR-10 validation accuracy after 108 epochs, percent"
 OTHERS = {

@@ -30,7 +30,7 @@ import nasplat
 from nasplat.errors import NasplatError
 from nasplat.runs.folder import hardware, versions
 from nasplat.tables.metrics import kendall_tau, mean_rank, ndcg_at, spearman_rho
-from nasplat.workflows.fit import Labelled
+from nasplat.workflows.labelled import Labelled
 
 PREDICTOR = "gennape-nb101"
 THREE = ("jacov", "nwot", "synflow")

@@ -20,7 +20,7 @@ import nasplat
 from nasplat.errors import NasplatError
 from nasplat.features.view import View
 from nasplat.features.views_on_disk import load_views, save_views
-from nasplat.workflows.fit import Labelled, distinct
+from nasplat.workflows.labelled import Labelled, distinct
 
 
 @dataclass(frozen=True)

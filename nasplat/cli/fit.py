@@ -88,7 +88,7 @@ def _fit_one(o: dict[str, Any], as_json: bool) -> None:
     )
     with show.progress("fit", as_json) as update:
         more = {"command": command, "progress": update, "workers": o["workers"]}
-        _, rows = fit_and_save(table, family, out, _seeds(o["seeds"]), o["unit"], **more)
+        _, rows = fit_and_save(table, family, out, seeds=_seeds(o["seeds"]), metric=o["unit"], **more)
     show.answer(rows, as_json, lambda: _quality(rows))
     if not as_json:
         click.echo(f"saved {out}")
@@ -97,7 +97,7 @@ def _fit_one(o: dict[str, Any], as_json: bool) -> None:
 def _fit_tasks(o: dict[str, Any], as_json: bool) -> None:
     """Fit a predictor with one adapter per task."""
     import nasplat
-    from nasplat.workflows.fit import fit_tasks
+    from nasplat.workflows.fit_tasks import fit_tasks
 
     tasks, space, encoder, out = o["tasks"].split(","), o["space"], o["encoder"], o["out"]
     tables, seed, presets = {}, _seeds(o["seeds"])[0], words.pairs(o["preset"])
@@ -111,7 +111,7 @@ def _fit_tasks(o: dict[str, Any], as_json: bool) -> None:
     )
     with show.progress("fit", as_json) as update:
         more = {"command": command, "progress": update, "workers": o["workers"]}
-        _, rows = fit_tasks(tables, nasplat.load_predictor(encoder), out, seed, o["scaling"], **more)
+        _, rows = fit_tasks(tables, nasplat.load_predictor(encoder), out, seed=seed, scaling=o["scaling"], **more)
     show.answer(rows, as_json, lambda: _quality_of_tasks(rows))
     if not as_json:
         click.echo(
@@ -211,7 +211,8 @@ def _quality_of_tasks(rows: list[dict[str, Any]]) -> Listing:
 def evaluate_command(predictor: str, as_json: bool, **o: Any) -> None:
     """Judge a predictor on labelled networks: rank agreement, error, coverage, beside the baselines."""
     import nasplat
-    from nasplat.workflows.fit import distinct, evaluate, few, split
+    from nasplat.workflows.evaluate import evaluate
+    from nasplat.workflows.labelled import distinct, few, split
 
     table = nasplat.load_table(o["table_path"], space=o["space"], metric=o["metric"], **words.pairs(o["preset"]))
     if o["without"] is not None:

@@ -15,7 +15,7 @@ from nasplat.predict import load
 from nasplat.predict.count import CountBaseline
 from nasplat.predict.finetuned import LOSSES
 from nasplat.tables.metrics import kendall_tau
-from nasplat.workflows.fit import Labelled, few
+from nasplat.workflows.labelled import Labelled, few
 
 Data = tuple[list[View], list[float]]
 

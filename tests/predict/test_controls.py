@@ -14,7 +14,7 @@ from nasplat.predict import Trees
 from nasplat.predict.count import CountBaseline
 from nasplat.predict.gennape import Gennape
 from nasplat.tables.metrics import kendall_tau, mean_rank, ndcg_at, spearman_rho
-from nasplat.workflows.fit import Labelled, few
+from nasplat.workflows.labelled import Labelled, few
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,9 @@ from nasplat.predict import Trees, load
 from nasplat.predict.count import CountBaseline
 from nasplat.tables.metrics import interval_coverage, kendall_tau
 from nasplat.tables.table import Table
-from nasplat.workflows.fit import Labelled, distinct, evaluate, fit_and_save, split
+from nasplat.workflows.evaluate import evaluate
+from nasplat.workflows.fit import fit_and_save
+from nasplat.workflows.labelled import Labelled, distinct, split
 
 Data = tuple[list[nasplat.Graph], list[float]]
 

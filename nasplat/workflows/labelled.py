@@ -1,0 +1,136 @@
+"""A table of labelled architectures becomes what predictors learn from: one view and one label per computation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from nasplat.features.view import View, view
+from nasplat.frontends import collect_rarely
+from nasplat.predict.abilities import ChoosesLabels
+from nasplat.searchspace import Architecture
+from nasplat.study.pool import pool
+from nasplat.tables import splits
+from nasplat.tables.table import Table
+
+Progress = Callable[..., None]
+"""Called with the number of steps done and of all steps, and perhaps with a note about the last one."""
+FEW = 200
+"""Number of captures below which starting processes takes longer than the captures."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Distinct computations of a table, as predictors see them, with the mean label of each."""
+
+    views: list[View]
+    """What predictors see of each computation."""
+    labels: list[float]
+    """Mean label of each, in the table's unit."""
+    keys: list[str]
+    """Key of each computation's graph."""
+    architectures: list[str]
+    """Text of one architecture of each, the smallest; rows stand in its order."""
+
+    def take(self, numbers: Sequence[int]) -> Labelled:
+        """Keep some rows.
+
+        Args:
+            numbers: Row numbers to keep, in the order wanted.
+
+        Returns:
+            Those rows.
+        """
+        columns = (self.views, self.labels, self.keys, self.architectures)
+        return Labelled(*([c[i] for i in numbers] for c in columns))  # type: ignore[arg-type]
+
+
+def distinct(
+    table: Table,
+    progress: Progress | None = None,
+    workers: int = 1,
+    seen: dict[Architecture, tuple[str, View]] | None = None,
+) -> Labelled:
+    """Capture every architecture of a table, and average rows whose graphs have equal keys.
+
+    Args:
+        table: Labelled architectures, loaded with a space.
+        progress: Called with the number of networks captured and of all networks.
+        workers: Number of processes that capture, each with one thread.
+        seen: Key and view of architectures that were captured for another table; what is new is added to it.
+
+    Returns:
+        One row for each computation, in the order of the smallest text among its architectures.
+    """
+    members: dict[Architecture, list[float]] = {}
+    text: dict[Architecture, str] = {}
+    for architecture, row, value in zip(table.architectures, table.rows, table.labels, strict=True):
+        canonical = architecture.canonical()
+        members.setdefault(canonical, []).append(value)
+        text.setdefault(canonical, row[table.key])
+    found: dict[str, tuple[View, list[float], list[str]]] = {}
+    known = {} if seen is None else seen
+    new = [a for a in members if a not in known]
+    for i, (architecture, pair) in enumerate(zip(new, _captured(new, workers), strict=True)):
+        known[architecture] = pair
+        if progress:
+            progress(i + 1, len(new))
+    for architecture, values in members.items():
+        key, sight = known[architecture]
+        _, labels, names = found.setdefault(key, (sight, [], []))
+        labels.extend(values)
+        names.append(text[architecture])
+    # ordered by encoding, not by key: a new version of the vocabulary changes keys, and must not change any split
+    order = sorted(found, key=lambda k: min(found[k][2]))
+    means = [sum(found[k][1]) / len(found[k][1]) for k in order]
+    return Labelled([found[k][0] for k in order], means, order, [min(found[k][2]) for k in order])
+
+
+def split(data: Labelled, seed: int, shares: tuple[float, float] = (0.8, 0.1)) -> tuple[Labelled, Labelled, Labelled]:
+    """Divide labelled computations into disjoint parts; networks with equal graph keys are one row already.
+
+    Args:
+        data: Labelled computations to divide.
+        seed: Seed of the division; equal seeds give equal parts, for every predictor.
+        shares: Share of the rows to train on and to decide on; the rest is for the test.
+
+    Returns:
+        The parts to train on, to decide on and to test on.
+    """
+    train, decide, test = (data.take(rows) for rows in splits.by_shares(data.architectures, seed, shares))
+    return train, decide, test
+
+
+def few(data: Labelled, n: int, seed: int, chooser: ChoosesLabels | None = None) -> tuple[Labelled, Labelled]:
+    """Take a few rows and leave the rest.
+
+    Args:
+        data: Labelled computations to take from.
+        n: Number of rows to take.
+        seed: Seed of the draw, which is the same for every predictor.
+        chooser: Predictor that says which networks it would have labelled; None takes random ones.
+
+    Returns:
+        The few rows and the others.
+    """
+    first = () if chooser is None else chooser.choose(data.views, n, seed)
+    taken, left = splits.by_number(len(data.labels), n, seed, first)
+    return data.take(taken), data.take(left)
+
+
+def _captured(members: list[Architecture], workers: int) -> Iterator[tuple[str, View]]:
+    """Key and view of each architecture, in their order."""
+    if workers < 2 or len(members) < FEW:
+        yield from map(_see, members)
+        return
+    with pool(workers, collect_rarely) as processes:
+        yield from processes.imap(_see_line, [m.to_json() for m in members], chunksize=16)
+
+
+def _see(architecture: Architecture) -> tuple[str, View]:
+    graph = architecture.graph()
+    return graph.key, view(graph)
+
+
+def _see_line(line: str) -> tuple[str, View]:
+    return _see(Architecture.from_json(line))
