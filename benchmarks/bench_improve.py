@@ -27,7 +27,7 @@ import nasplat
 from nasplat.runs.folder import hardware, versions
 from nasplat.runs.improvement import read_improved, write_improvement
 from nasplat.task.training import Budget, train
-from nasplat.workflows.improve import Settings, improve
+from nasplat.workflows.improve import ImproveSettings, improve
 
 COLUMNS = ("network", "which", "stage", "seed", "macs", "params", "decide", "test", "seconds", "device", "edits")
 NETWORKS: dict[str, tuple[str, dict[str, Any], int]] = {
@@ -122,7 +122,7 @@ def prepare(name: str, arguments: argparse.Namespace) -> None:
             architecture.example_input,
             nasplat.load_predictor(arguments.predictor),
         ),
-        *({"macs": arguments.cut}, 0.0, task, None, Settings(8, 6, 36, arguments.finalists), 0),
+        *({"macs": arguments.cut}, 0.0, task, ImproveSettings(8, 6, 36, arguments.finalists)),
         report=lambda *told: print(f"{name}:", *told, flush=True),
         known=lambda key: {"decide": 0.0},  # all finalists, none trained yet
     )

@@ -1,5 +1,7 @@
 """The public names of nasplat and where they live; `nasplat/__init__.py` loads each on first use."""
 
+from .editing import Network as Network
+from .editing import edits as edits
 from .errors import CaptureError as CaptureError
 from .errors import ContentError as ContentError
 from .errors import EditError as EditError
@@ -39,6 +41,8 @@ from .predict import Universal as Universal
 from .probes import measure as measure
 from .probes import proxies as proxies
 from .runs import write_report as write_report
+from .runs.improvement import read_improved as read_improved
+from .runs.improvement import write_improvement as write_improvement
 from .searchspace import Architecture as Architecture
 from .searchspace import Option as Option
 from .searchspace import Pick as Pick
@@ -75,7 +79,9 @@ from .testing import check_space as check_space
 from .workflows.calibrate import calibrate as calibrate
 from .workflows.export import check_export as check_export
 from .workflows.export import export as export
+from .workflows.improve import ImproveSettings as ImproveSettings
 from .workflows.improve import improve as improve
+from .workflows.label import LabelSettings as LabelSettings
 from .workflows.label import label as label
 from .workflows.score import score as score
 

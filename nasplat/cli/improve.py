@@ -78,7 +78,6 @@ def improve_command(context: click.Context, network: str, out: Path, as_json: bo
     from nasplat.runs.improvement import Trainings, write_improvement
     from nasplat.task.settings import from_words
     from nasplat.task.training import Budget
-    from nasplat.workflows.improve import Settings
 
     budget, cut = from_words(Budget, context.args, "budget"), words.numbers(o["cut"]) or None
     device = words.torch_device(o["device"])
@@ -90,8 +89,10 @@ def improve_command(context: click.Context, network: str, out: Path, as_json: bo
         before = Trainings(out, {"task": o["task"], "budget": dataclasses.asdict(budget), "seed": o["seed"]})
     with show.progress("improve", as_json) as update:
         found = nasplat.improve(
-            *(module, shape, predictor, cut, o["keep"], task and task.to(device), budget),
-            *(Settings(rounds=o["rounds"], finalists=o["finalists"]), o["seed"], update),
+            *(module, shape, predictor, cut, o["keep"], task and task.to(device)),
+            **{name: o[name] for name in ("rounds", "finalists", "seed")},
+            budget=budget,
+            report=update,
             known=before and before.known,
             learnt=before and before.learnt,
         )

@@ -68,11 +68,13 @@ def label_command(context: click.Context, space: str, task: str, out: Path, as_j
     out.parent.mkdir(parents=True, exist_ok=True)
     with show.progress("label", as_json) as update:
         table = nasplat.label(
-            *(loaded, task, n, budget, limits, storage, o["seed"]),
+            *(loaded, task, n, budget),
+            limits=limits,
+            storage=storage,
             report=lambda p: update(p.done, p.total, str(p.trial.values)),
             architectures=given,
             device=device,
-            **{name: o[name] for name in ("seeds", "repeat", "workers")},
+            **{name: o[name] for name in ("seed", "seeds", "repeat", "workers")},
         )
     table.save(out)
     failed = sum(bool(row["failure"]) for row in table.rows)

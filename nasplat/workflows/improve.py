@@ -1,9 +1,10 @@
-"""Keep the performance, cut the cost: edits of an existing network, judged by a predictor, the best of them trained beside it.
+"""`improve`: a network is edited so that it costs less; a predictor judges the edits, and the best are trained too.
 
-A round takes networks of the Pareto set of performance and cost, spread along it, makes one edit of each at random, and drops what
-cannot be built or was seen. Performance is what the predictor says; with a task, the predictor drops the worse of two that save alike, and the rest is judged by
-the task's metric with the weights it has. Source of the loop: GENNAPE's and AIO-P's searches by one-edit mutations of computation graphs (Mills et al., AAAI 2023),
-thresholds our own.
+A round takes networks of the Pareto set of performance and cost, spread along it, makes one edit of each at random,
+and drops what cannot be built or was seen. Performance is what the predictor says; with a task, the predictor drops
+the worse of two that save alike, and the rest is judged by the task's metric with the weights it has. Source of the
+loop: GENNAPE's and AIO-P's searches by one-edit mutations of computation graphs (Mills et al., AAAI 2023), thresholds
+our own.
 """
 
 from __future__ import annotations
@@ -23,59 +24,78 @@ from nasplat.graph import Graph
 from nasplat.predict.contract import AbstractPredictor
 from nasplat.predict.prediction import Prediction
 from nasplat.task import Task
+from nasplat.task.settings import overridden
 from nasplat.task.training import Budget, train
 
 COSTS = ("macs", "params", "latency_ms")
-"""What can be cut."""
+"""Costs that can be cut."""
 TRIES = 12
-"""Random edits tried until one of a parent can be built and is new."""
+"""Number of random edits of a parent that are tried until one can be built and is new."""
 SCREENED = 2
-"""Of so many networks of a round, the predictor lets one be judged by a task."""
+"""Number of networks of a round among which the predictor picks one that the task judges."""
 EXAMPLES = 1024
-"""Behind the metric of a network that was not trained yet, and half as many behind its batch statistics."""
+"""Number of examples behind the metric of a network that was not trained yet; half as many give its batch
+statistics."""
 Report = Callable[[int, int, str], None]
+"""Called with the number of steps done, the number of all, and words about the last one."""
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How widely edits are searched."""
+class ImproveSettings:
+    """How widely edits are searched, and how the networks found are trained."""
 
     rounds: int = 12
-    """Edits from the original at most."""
+    """Largest number of edits from the original."""
     parents: int = 8
-    """Networks edited in a round."""
+    """Number of networks that are edited in a round."""
     children: int = 64
-    """Made in a round."""
+    """Number of networks that are made in a round."""
     finalists: int = 8
-    """Networks returned at most."""
+    """Largest number of networks that are returned."""
+    budget: Budget | None = None
+    """How long the original and the networks found are trained, if there is a task; None for the default budget."""
+    seed: int = 0
+    """Seed of the edits and of the order of the data."""
+    report: Report | None = None
+    """Called with the steps done, all steps, and words about the last one."""
+    known: Callable[[str], dict[str, Any] | None] | None = None
+    """Told a network's key, gives the fields of its `Candidate` after an earlier training, or None; nothing is
+    trained then."""
+    learnt: Callable[[str, Candidate], None] | None = None
+    """Called with a network's key and its `Candidate` after each training, so that it can be kept for `known`."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network beside the original."""
+    """A network that costs less than the original, beside it."""
 
     network: Network
+    """Network with the weights that the edits left."""
     prediction: Prediction
-    """The predictor's answer; none outside its support."""
+    """Answer of the predictor; it abstains outside its support."""
     score: float
-    """The predictor's number that orders networks; larger is better."""
+    """Number of the predictor that orders networks; larger is better."""
     gain: float
-    """Score less the original's."""
+    """Score of the network less that of the original."""
     costs: Mapping[str, float]
-    """MACs and parameters, and predicted milliseconds where this device was calibrated."""
+    """MACs and parameters by name, and predicted milliseconds where this device was calibrated."""
     saved: Mapping[str, float]
-    """Share of each of the original's costs."""
+    """Share of each of the original's costs that is saved; negative where the network costs more."""
     inherited: float | None = None
     """Metric on part of the decide split with the weights as the edits left them, batch statistics calibrated."""
     decide: float | None = None
     """Metric on the decide split after the training that the original had too."""
     test: float | None = None
-    """Likewise on the test split."""
+    """Metric on the test split after that training."""
     weights: Mapping[str, torch.Tensor] | None = field(default=None, repr=False)
-    """After that training."""
+    """Weights after that training; None where there was none."""
 
     def module(self) -> nn.Module:
-        """A plain module with its weights, in eval mode."""
+        """Build the network.
+
+        Returns:
+            A plain module with its weights, in eval mode.
+        """
         found = self.network.module()
         if self.weights is not None:
             found.load_state_dict(dict(self.weights))
@@ -83,26 +103,29 @@ class Candidate:
 
     @property
     def graph(self) -> Graph:
-        """What it computes."""
+        """Computation graph of the network."""
         return self.network.graph
 
     @property
     def words(self) -> str:
-        """The edits."""
+        """Edits that made the network, in words."""
         return self.network.words
 
 
 @dataclass(frozen=True)
 class Improvement:
-    """What a search found."""
+    """What a search for cheaper networks found."""
 
     original: Candidate
+    """Network that the edits started from."""
     found: list[Candidate]
-    """Pareto set of those that save enough and keep enough, best first: measured ones by the decide split, else by predicted gain."""
+    """Pareto set of those that save enough and keep enough, best first: by the decide split where they were trained,
+    else by
+    predicted gain."""
     seen: int
-    """Networks that were built and judged."""
+    """Number of networks that were built and judged."""
     unbuildable: int
-    """Edits that were tried and could not be built."""
+    """Number of edits that were tried and could not be built."""
 
 
 def improve(
@@ -112,85 +135,94 @@ def improve(
     cut: Mapping[str, float] | None = None,
     keep: float = 0.0,
     task: Task | None = None,
-    budget: Budget | None = None,
-    settings: Settings | None = None,
-    seed: int = 0,
-    report: Report | None = None,
-    known: Callable[[str], dict[str, Any] | None] | None = None,
-    learnt: Callable[[str, Candidate], None] | None = None,
+    settings: ImproveSettings | None = None,
+    **overrides: Any,
 ) -> Improvement:
-    """Networks that cost less than a given one and are predicted to be as good.
+    """Edit a network so that it costs less and is predicted, or with a task trained, to be as good.
 
     Args:
-        module: With the weights that edits start from; it stays as it is.
+        module: Network with the weights that edits start from; it stays as it is.
         example_input: Shape of a batch.
-        predictor: Fitted; `nasplat.load_predictor` gives one.
-        cut: Share of a cost that must go, such as {"macs": 0.15}; costs: macs, params, latency_ms (needs `nasplat measure --calibrate`).
-        keep: Loss that is allowed: of the task's metric on its decide split, or, without task, of the predictor's score.
-        task: If given, the original and the networks found are trained on it, from the weights they have, and judged; where its data lie (`Task.to`).
-        budget: Of these trainings.
-        settings: Of the search.
-        seed: Decides the edits and the order of the data.
-        report: Called with (done, all, words).
-        known: Told a network's key, gives the candidate's fields after an earlier training, if any; nothing is trained then.
-        learnt: Told a key and the candidate after each training.
+        predictor: Fitted predictor that judges the edits; `nasplat.load_predictor` gives one.
+        cut: Share of each cost that must go, such as {"macs": 0.15}, which is the default; costs are macs, params and
+            latency_ms, which needs `nasplat measure --calibrate`.
+        keep: Loss that is allowed: of the task's metric on its decide split, or, without a task, of the predictor's
+            score.
+        task: Task on which the original and the networks found are trained, from the weights they have, and judged,
+            where its data lie (`Task.to`). None judges by the predictor alone.
+        settings: How widely is searched and how the networks are trained; None for the defaults.
+        overrides: Fields of `ImproveSettings` that replace those of the settings, such as seed=1 or
+            budget=Budget(epochs=3).
+
+    Returns:
+        The original and the networks found, best first.
 
     Raises:
-        EditError: the network cannot be edited; an unknown cost; nothing found saves and keeps enough.
+        EditError: the network cannot be edited, a cost or an override is unknown, or nothing found saves and keeps
+            enough.
+
+    Example:
+        >>> from nasplat import load_predictor, load_space
+        >>> module = load_space("nasbench201", width=4, cells=1, image=16, channels=1).sample(seed=1).build()
+        >>> base = load_predictor("base")
+        >>> found = improve(module, (1, 1, 16, 16), base, {"macs": 0.1}, 50.0, rounds=1, children=4, finalists=1)
+        >>> found.found[0].saved["macs"] >= 0.1
+        True
     """
-    settings, cut = settings or Settings(), dict(cut or {"macs": 0.15})
+    chosen, cut = overridden(settings or ImproveSettings(), overrides, EditError), dict(cut or {"macs": 0.15})
     for name, share in cut.items():
         if name not in COSTS or not 0 < share < 1:
             raise EditError(
-                f"expected costs among {', '.join(COSTS)} and shares between 0 and 1, got {name}={share}.\n  Such as macs=0.15."
+                f"expected costs among {', '.join(COSTS)} and shares between 0 and 1, got {name}={share}.\n"
+                "  Such as macs=0.15."
             )
-    search = _Search(Network.of(module, example_input), predictor, cut, settings, seed, task)
-    rounds = settings.rounds
-    for done in range(rounds):
+    search = _Search(Network.of(module, example_input), predictor, cut, chosen, task)
+    for done in range(chosen.rounds):
         if not search.round():
             break
-        if report is not None:
-            report(done + 1, rounds, search.told())
-    chosen = search.chosen(keep)
-    if not chosen:
+        if chosen.report is not None:
+            chosen.report(done + 1, chosen.rounds, search.told())
+    found = search.chosen(keep)
+    if not found:
         wanted = ", ".join(f"{v:.0%} of {k}" for k, v in cut.items()) + (
             f" at a predicted loss of at most {keep:g}" if task is None else ""
         )
         raise EditError(
-            f"expected a network that saves {wanted}, got none: {search.told()}.\n  Allow more loss, cut less, or search longer."
+            f"expected a network that saves {wanted}, got none: {search.told()}.\n"
+            "  Allow more loss, cut less, or search longer."
         )
     original = search.original
     if task is not None:
-        original, chosen, best = _trained(original, chosen, task, budget or Budget(), keep, seed, report, known, learnt)
-        if not chosen:
-            raise EditError(
-                f"none of the networks trained keeps {task.metric_name} within {keep:g} of {original.decide:.4g}; the best reached {best.decide:.4g} ({best.words}).\n  Allow more loss, cut less, or train longer."
-            )
-    return Improvement(original, chosen, search.judged_ever, search.unbuildable)
+        original, *others = _trained([original, *found], task, chosen)
+        found = _kept(original, others, task, keep)
+    return Improvement(original, found, search.judged_ever, search.unbuildable)
 
 
 class _Search:
+    """Networks found so far, and the rounds of edits that find more."""
+
     def __init__(
         self,
         network: Network,
         predictor: AbstractPredictor,
         cut: Mapping[str, float],
-        settings: Settings,
-        seed: int,
+        settings: ImproveSettings,
         task: Task | None,
     ) -> None:
         self.predictor, self.cut, self.settings, self.task = predictor, cut, settings, task
-        self.draw = random.Random(seed)
+        self.draw = random.Random(settings.seed)
         self.unbuildable = 0
         self.dropped: set[str] = set()
         self.original = self.measured(self.judged([network], None))[0]
         if missing := [n for n in cut if n not in self.original.costs]:
             raise EditError(
-                f"expected a predicted {missing[0]}, got none on this device.\n  Run nasplat measure SPACE --calibrate first."
+                f"expected a predicted {missing[0]}, got none on this device.\n"
+                "  Run nasplat measure SPACE --calibrate first."
             )
         self.seen = {network.graph.key: self.original}
 
     def judged(self, networks: Sequence[Network], original: Candidate | None) -> list[Candidate]:
+        """Networks with the predictor's answers, and with their costs beside the original's."""
         graphs = [n.graph for n in networks]
         found = []
         scores, answers = self.predictor.rank_scores(graphs), self.predictor.predict(graphs)
@@ -207,11 +239,11 @@ class _Search:
 
     @property
     def judged_ever(self) -> int:
-        """Networks that the predictor was asked about."""
+        """Number of networks that the predictor was asked about."""
         return len(self.seen) + len(self.dropped)
 
     def measured(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """Of a task, the metric with the weights they have."""
+        """The same networks, with a task's metric under the weights they have."""
         if self.task is None:
             return list(candidates)
         return [replace(c, inherited=_inherited(c, self.task)) for c in candidates]
@@ -220,7 +252,7 @@ class _Search:
         """What orders networks; larger is better."""
         if self.task is None or candidate.inherited is None:
             return candidate.score
-        return candidate.inherited if self.task.larger_is_better else -candidate.inherited
+        return self.task.sign * candidate.inherited
 
     def round(self) -> bool:
         """One edit of each parent; False when none led to a new network."""
@@ -241,6 +273,7 @@ class _Search:
         return bool(made)
 
     def child(self, network: Network, keys: set[str]) -> Network | None:
+        """A random edit of a network that can be built and is new, if one of `TRIES` is."""
         options = edits(network)
         kinds = sorted({e.kind for e in options})
         for _ in range(TRIES):
@@ -261,7 +294,7 @@ class _Search:
         return min(candidate.saved[k] / v for k, v in self.cut.items())
 
     def parents(self) -> list[Candidate]:
-        """Of the Pareto set: half of them spread along the share, half those nearest to what is wanted; filled up with the best of the rest."""
+        """Half spread along the Pareto set, half its members nearest to what is wanted; then the best of the rest."""
         near = [c for c in self.seen.values() if self.share(c) <= 2.0]
         front = _front(near, self.share, self.standing)
         n = self.settings.parents
@@ -271,13 +304,14 @@ class _Search:
         return list({c.graph.key: c for c in (*spread, *nearest[: n - len(spread)], *best)}.values())[:n]
 
     def chosen(self, keep: float) -> list[Candidate]:
-        """Of those that save enough: the Pareto set of those predicted to keep enough; or, of a task, the best with the weights they have."""
+        """Networks that save enough: the Pareto set of those predicted to keep enough; with a task, the best."""
         enough = [c for c in self.seen.values() if self.share(c) >= 1]
         if self.task is None:
             enough = _front([c for c in enough if c.gain >= -keep], self.share, self.standing)
         return sorted(enough, key=lambda c: (-self.standing(c), c.graph.key))[: self.settings.finalists]
 
     def told(self) -> str:
+        """How the search stands, in words."""
         enough = [c for c in self.seen.values() if self.share(c) >= 1]
         best = max(enough, key=self.standing, default=None)
         if best is None:
@@ -287,12 +321,15 @@ class _Search:
         elif self.task is None:
             words = f"best gain of those that save enough {best.gain:+.3g}"
         else:
-            words = f"untrained, {self.task.metric_name} {self.original.inherited:.4g}, best of those that save enough {best.inherited:.4g}"
+            words = (
+                f"untrained, {self.task.metric_name} {self.original.inherited:.4g}, "
+                f"best of those that save enough {best.inherited:.4g}"
+            )
         return f"{self.judged_ever} networks, {words}"
 
 
 def _inherited(candidate: Candidate, task: Task) -> float:
-    """Metric on part of the decide split, batch statistics calibrated."""
+    """Metric on part of the decide split with the weights it has, batch statistics calibrated."""
     module = candidate.network.calibrated(task.train.x[: EXAMPLES // 2].cpu()).module()
     return task.evaluate(module.to(task.train.x.device), "decide", limit=EXAMPLES)
 
@@ -300,7 +337,7 @@ def _inherited(candidate: Candidate, task: Task) -> float:
 def _front(
     candidates: Sequence[Candidate], share: Callable[[Candidate], float], standing: Callable[[Candidate], float]
 ) -> list[Candidate]:
-    """Those that no other beats in standing and share, by share."""
+    """Networks that no other beats in both standing and share, by share."""
     found: list[Candidate] = []
     for c in sorted(candidates, key=lambda c: (-share(c), -standing(c), c.graph.key)):
         if not found or standing(c) > standing(found[-1]):
@@ -308,36 +345,43 @@ def _front(
     return found[::-1]
 
 
-def _trained(
-    original: Candidate,
-    chosen: Sequence[Candidate],
-    task: Task,
-    budget: Budget,
-    keep: float,
-    seed: int,
-    report: Report | None,
-    known: Callable[[str], dict[str, Any] | None] | None,
-    learnt: Callable[[str, Candidate], None] | None,
-) -> tuple[Candidate, list[Candidate], Candidate]:
-    """The original, those that keep enough, and the best, kept or not."""
+def _trained(candidates: Sequence[Candidate], task: Task, settings: ImproveSettings) -> list[Candidate]:
+    """The same networks after a training each, or as an earlier training left them."""
     found = []
-    sign = 1 if task.larger_is_better else -1
-    for i, candidate in enumerate((original, *chosen)):
+    for i, candidate in enumerate(candidates):
         key = candidate.graph.key
-        row = known(key) if known is not None else None
+        row = settings.known(key) if settings.known is not None else None
         if row is None:
             module = candidate.module().to(task.train.x.device)
-            reached = train(module, task, budget, seed)
+            reached = train(module, task, settings.budget or Budget(), settings.seed)
             candidate = replace(candidate, decide=reached.decide, test=reached.test, weights=module.cpu().state_dict())
-            if learnt is not None:
-                learnt(key, candidate)
+            if settings.learnt is not None:
+                settings.learnt(key, candidate)
         else:
             candidate = replace(candidate, **row)
         found.append(candidate)
-        if report is not None:
-            report(i + 1, len(chosen) + 1, f"{task.metric_name} {candidate.decide:.4g}: {candidate.words}")
-    original, *others = found
-    floor = sign * original.decide - keep  # type: ignore[operator]
-    kept = [c for c in others if sign * c.decide >= floor]  # type: ignore[operator]
-    best = max(others, key=lambda c: sign * c.decide)  # type: ignore[operator]
-    return original, sorted(kept, key=lambda c: -sign * c.decide), best  # type: ignore[operator]
+        if settings.report is not None:
+            words = f"{task.metric_name} {candidate.decide:.4g}: {candidate.words}"
+            settings.report(i + 1, len(candidates), words)
+    return found
+
+
+def _kept(original: Candidate, others: Sequence[Candidate], task: Task, keep: float) -> list[Candidate]:
+    """Trained networks that keep the metric, best first.
+
+    Raises:
+        EditError: no network keeps it.
+    """
+
+    def standing(candidate: Candidate) -> float:
+        assert candidate.decide is not None
+        return task.sign * candidate.decide
+
+    kept = [c for c in others if standing(c) >= standing(original) - keep]
+    if not kept:
+        best = max(others, key=standing)
+        raise EditError(
+            f"none of the networks trained keeps {task.metric_name} within {keep:g} of {original.decide:.4g}; "
+            f"the best reached {best.decide:.4g} ({best.words}).\n  Allow more loss, cut less, or train longer."
+        )
+    return sorted(kept, key=lambda c: -standing(c))

@@ -1,42 +1,71 @@
-"""`label`: architectures of a space, each trained from scratch on a task, as a table that resumes and can be shared out.
+"""`label`: architectures of a space are trained from scratch on a task; the table resumes and can be shared out.
 
-A job is one architecture and one training seed. The list of jobs follows from the arguments alone, so any number of processes
-on any number of machines can take jobs from one Optuna storage, die, and come back: the table is that of one undisturbed run.
+A job is one architecture and one training seed. The list of jobs follows from the arguments alone, so any number of
+processes on any number of machines can take jobs from one Optuna storage, die, and come back: the table is that of
+one undisturbed run.
 """
 
 from __future__ import annotations
 
 import multiprocessing
-import os
 import random
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import optuna
+import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from nasplat.errors import SearchError, SpaceError
 from nasplat.inputs import load_task
 from nasplat.searchspace import Architecture, Space, load_space
 from nasplat.searchspace.pick import Rejected
-from nasplat.study import Limits
 from nasplat.study.captured import facts_of
+from nasplat.study.limits import draw_distinct
 from nasplat.study.liveness import Heart, Watch
+from nasplat.study.pool import one_thread
 from nasplat.study.search import Progress, claim
 from nasplat.study.storage import clean_stop, open_storage
 from nasplat.tables.table import Table
 from nasplat.task import Task
+from nasplat.task.settings import overridden
 from nasplat.task.training import Budget, train_architecture
 
 NAME = "label"
-"""Of the study in its storage."""
-MISSES = 1000
-"""Draws in a row that gave nothing new before the space counts as exhausted."""
+"""Name of the study in its storage."""
 Jobs = dict[str, tuple[Architecture, int]]
-"""Job's name -> architecture and training seed."""
+"""Architecture and training seed of each job, by its name."""
+
+
+@dataclass(frozen=True)
+class LabelSettings:
+    """How architectures are drawn, trained and shared out."""
+
+    limits: Mapping[Any, float] | None = None
+    """Largest allowed cost of a network by name, such as {"macs": 2e6}, or by objective; None for none."""
+    storage: Any = None
+    """Where the study lives, as a path, URL or Optuna storage (see `open_storage`): the same call resumes there, or
+    joins in
+    from another machine. None keeps it in memory."""
+    seed: int = 0
+    """Seed of the draws; the trainings of an architecture have the seeds seed, seed + 1, …."""
+    report: Callable[[Progress], None] | None = None
+    """Called after each job."""
+    architectures: Iterable[Architecture | str] | None = None
+    """Architectures to label instead of random ones; the first n of them are taken."""
+    seeds: int = 1
+    """Number of trainings of an architecture, with other initial values and other orders of the data."""
+    repeat: float = 1.0
+    """Share of the architectures, from 0 to 1, that get more than the first of the seeds."""
+    workers: int = 1
+    """Number of processes that train, each with one thread."""
+    device: str = "cpu"
+    """Torch device to train on, such as 'cuda:0'."""
+    known: Table | None = None
+    """Earlier labels of the same task and budget; their jobs are not trained again."""
 
 
 def label(
@@ -44,98 +73,80 @@ def label(
     task: Task | str,
     n: int,
     budget: Budget | None = None,
-    limits: Mapping[Any, float] | None = None,
-    storage: Any = None,
-    seed: int = 0,
-    report: Callable[[Progress], None] | None = None,
-    *,
-    architectures: Iterable[Architecture | str] | None = None,
-    seeds: int = 1,
-    repeat: float = 1.0,
-    workers: int = 1,
-    device: str = "cpu",
-    known: Table | None = None,
+    settings: LabelSettings | None = None,
+    **overrides: Any,
 ) -> Table:
-    """Train architectures of a space and keep what they reached.
+    """Train architectures of a space from scratch, and keep what they reached.
 
     Args:
-        space: What is drawn from; with several workers a name or path, or a space loaded by one.
-        task: Data, loss and metric; with several workers a name or folder.
-        n: Distinct networks to train. A larger n with the same storage adds to those that are there.
-        budget: Of each training.
-        limits: Largest allowed counts.
-        storage: See `open_storage`; the same command resumes, or joins in from another machine.
-        seed: Of the draws; training seeds are seed, seed + 1, ….
-        report: Called after each job.
-        architectures: Label these instead of random ones (the first n of them).
-        seeds: Trainings of one architecture with other initial values and data order.
-        repeat: Share of the architectures that get more than the first of the seeds.
-        workers: Processes of one thread each.
-        device: "cpu" or "cuda".
-        known: A table of earlier labels of the same task and budget: its jobs are not trained again.
+        space: Space that is drawn from; with several workers a name or path, or a space loaded by one.
+        task: Data, loss and metric, as an object or by name; with several workers a name or folder.
+        n: Number of distinct networks to train. A larger n with the same storage adds to those that are there.
+        budget: How long each network is trained; None for the default budget.
+        settings: How architectures are drawn, trained and shared out; None for the defaults.
+        overrides: Fields of `LabelSettings` that replace those of the settings, such as seeds=2 or workers=4.
 
     Returns:
-        One row per job, in the order of the jobs: see `read_labels`.
+        One row for each training, in the order of the draws, with the columns that `read_labels` lists.
 
     Raises:
-        SearchError: the storage holds labels of something else, or several workers cannot share what was passed.
+        SearchError: the storage holds labels of something else, several workers cannot share what was passed, or an
+            override is no field of the settings.
         SpaceError: the space or the list has fewer than n networks.
+
+    Example:
+        >>> import nasplat
+        >>> space = nasplat.load_space("nasbench201", width=4, cells=1, image=16, channels=1)
+        >>> task = nasplat.load_task("digits-clutter", train=64, decide=32, test=32)
+        >>> table = label(space, task, 2, Budget(epochs=1), seed=3)
+        >>> len(table), table.metric
+        (2, 'accuracy_percent')
     """
+    chosen = overridden(settings or LabelSettings(), overrides, SearchError)
     loaded = load_space(space) if isinstance(space, str) else space
     data = load_task(task) if isinstance(task, str) else task
     budget = budget or Budget()
-    members = draw(loaded, n, seed, limits) if architectures is None else _listed(loaded, architectures, n)
-    jobs = _jobs(members, seed, seeds, repeat)
+    if chosen.architectures is None:
+        members = _drawn(loaded, n, chosen.seed, chosen.limits)
+    else:
+        members = _listed(loaded, chosen.architectures, n)
+    jobs = _jobs(members, chosen.seed, chosen.seeds, chosen.repeat)
     study = optuna.create_study(
-        storage=open_storage(storage),
+        storage=open_storage(chosen.storage),
         study_name=NAME,
         direction="maximize" if data.larger_is_better else "minimize",
-        sampler=optuna.samplers.RandomSampler(seed=seed),
+        sampler=optuna.samplers.RandomSampler(seed=chosen.seed),
         load_if_exists=True,
     )
     claim(study, {"space": loaded.reference, "task": repr(data), "budget": _words(budget), "metric": data.metric_name})
-    if known is not None:
-        _adopt(study, jobs, known, data.metric_name)
-    if workers > 1:
-        if not (isinstance(task, str) and isinstance(storage, str)):
+    if chosen.known is not None:
+        _adopt(study, jobs, chosen.known, data.metric_name)
+    if chosen.workers > 1:
+        if not (isinstance(task, str) and isinstance(chosen.storage, str)):
             raise SearchError(
-                f"{workers} workers expected a task's name or folder and a storage URL or file, got {task!r} and {storage!r}.\n"
-                "  Pass those, or workers=1."
+                f"{chosen.workers} workers expected a task's name or folder and a storage URL or file, got {task!r} "
+                f"and {chosen.storage!r}.\n  Pass those, or workers=1."
             )
         lines = [(name, a.to_json(), s) for name, (a, s) in jobs.items()]
-        _share_out(
-            study, jobs, workers, (loaded.name, loaded.presets, task, asdict(budget), storage, lines, device), report
-        )
-    _work(study, jobs, loaded, data, budget, device, report)  # after several workers: what those that died left
+        shared = _Shared(loaded.name, loaded.presets, task, budget, chosen.storage, lines, chosen.device)
+        _share_out(study, jobs, chosen.workers, shared, chosen.report)
+    # after several workers: what those that died left
+    _work(study, jobs, _Work(loaded, data.to(chosen.device), budget), chosen.report)
     return read_labels(study, loaded, jobs)
 
 
-def draw(space: Space, n: int, seed: int, limits: Mapping[Any, float] | None = None) -> list[Architecture]:
-    """The first n distinct networks of the space's random sequence for a seed; a longer list begins with a shorter one.
-
-    Raises:
-        SpaceError: the space gives no more new networks.
-    """
-    bounds = Limits.of(limits)
-    rng = random.Random(f"{seed} label")
-    found: dict[str, Architecture] = {}
-    missed = 0
-    while len(found) < n:
-        member = bounds.draw(space, rng)
-        try:
-            key = facts_of(member).key
-        except Exception:
-            key = str(member)  # it does not build: its job will record why
-        missed = missed + 1 if key in found else 0
-        found.setdefault(key, member)
-        if missed >= MISSES:
-            raise SpaceError(
-                f"expected {n} distinct networks of {space!r}, found {len(found)}.\n  Ask for fewer, or loosen limits."
-            )
+def _drawn(space: Space, n: int, seed: int, limits: Mapping[Any, float] | None = None) -> list[Architecture]:
+    """The first n distinct networks of a space's random sequence; a longer list begins with a shorter one."""
+    found = draw_distinct(space, n, random.Random(f"{seed} label"), limits)
+    if len(found) < n:
+        raise SpaceError(
+            f"expected {n} distinct networks of {space!r}, found {len(found)}.\n  Ask for fewer, or loosen limits."
+        )
     return list(found.values())
 
 
 def _listed(space: Space, given: Iterable[Architecture | str], n: int) -> list[Architecture]:
+    """The first n distinct architectures of a list."""
     members = list(
         dict.fromkeys(space.parse(g) if isinstance(g, str) else space.architecture(g.choices) for g in given)
     )
@@ -157,7 +168,7 @@ def _jobs(members: list[Architecture], seed: int, seeds: int, repeat: float) -> 
 
 
 def _adopt(study: optuna.Study, jobs: Jobs, known: Table, metric: str) -> None:
-    """Rows of a table as finished trials, where their job is open."""
+    """Add rows of a table to the study as finished trials, where their job is open."""
     held = {t.user_attrs.get("job") for t in study.get_trials(deepcopy=False) if _holds(t)}
     names = {(a.to_json(), str(s)): name for name, (a, s) in jobs.items()}
     for row in known.rows:
@@ -187,31 +198,43 @@ def _words(budget: Budget) -> str:
 # -- taking jobs -------------------------------------------------------------------------------------------------------
 
 
-def _work(
-    study: optuna.Study,
-    jobs: Jobs,
-    space: Space,
-    task: Task,
-    budget: Budget,
-    device: str,
-    report: Callable[[Progress], None] | None = None,
-) -> None:
+@dataclass(frozen=True)
+class _Work:
+    """What every job has in common."""
+
+    space: Space
+    task: Task
+    budget: Budget
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """The same in a form that another process can be given, with the jobs and where their results go."""
+
+    space: str
+    presets: dict[str, Any]
+    task: str
+    budget: Budget
+    storage: str
+    jobs: list[tuple[str, str, int]]
+    """Name, architecture as a JSON line, and training seed of each job."""
+    device: str
+
+
+def _work(study: optuna.Study, jobs: Jobs, work: _Work, report: Callable[[Progress], None] | None = None) -> None:
     """Take jobs until none is left that nobody else has taken."""
-    task, started = task.to(device), time.monotonic()
+    started = time.monotonic()
+
+    def tell(trial: optuna.Trial) -> None:
+        if report is not None:
+            frozen = study.get_trials(deepcopy=False)[trial.number]
+            report(Progress(_done(study, jobs), len(jobs), 0, time.monotonic() - started, frozen))
+
     with clean_stop(), Heart(study) as heart:
-        _take(study, jobs, space, task, budget, heart.name, started, report)
+        _take(study, jobs, work, heart.name, tell)
 
 
-def _take(
-    study: optuna.Study,
-    jobs: Jobs,
-    space: Space,
-    task: Task,
-    budget: Budget,
-    worker: str,
-    started: float,
-    report: Callable[[Progress], None] | None,
-) -> None:
+def _take(study: optuna.Study, jobs: Jobs, work: _Work, worker: str, tell: Callable[[optuna.Trial], None]) -> None:
     watch = Watch()
     while True:
         for lost in watch.dead(study, study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))):
@@ -235,30 +258,27 @@ def _take(
         if name is None or any(_holds(t) and (t.number < trial.number or t.state.is_finished()) for t in rivals):
             study.tell(trial, state=TrialState.PRUNED)
             continue
-        _train(study, trial, space, task, budget)
-        if report is not None:
-            done = _done(study, jobs)
-            report(
-                Progress(done, len(jobs), 0, time.monotonic() - started, study.get_trials(deepcopy=False)[trial.number])
-            )
+        _train(study, trial, work)
+        tell(trial)
 
 
 def _holds(trial: FrozenTrial) -> bool:
-    """The job of this trial is done, under way, or about to be."""
+    """Whether the job of this trial is done, under way, or about to be."""
     failed = trial.state == TrialState.FAIL and "traceback" in trial.user_attrs
     return failed or trial.state in {TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING}
 
 
-def _train(study: optuna.Study, trial: optuna.Trial, space: Space, task: Task, budget: Budget) -> None:
+def _train(study: optuna.Study, trial: optuna.Trial, work: _Work) -> None:
+    """Train the architecture of a trial and tell the study what it reached, or why it could not be trained."""
     try:
-        architecture = space.suggest(trial)
-        graph = facts_of(architecture)
+        architecture = work.space.suggest(trial)
+        facts = facts_of(architecture)
         trial.set_user_attr("architecture", architecture.to_json())
-        trial.set_user_attr("key", facts_of(architecture).key)
-        trial.set_user_attr("macs", graph.macs)
-        trial.set_user_attr("params", graph.params)
+        trial.set_user_attr("key", facts.key)
+        trial.set_user_attr("macs", facts.macs)
+        trial.set_user_attr("params", facts.params)
         seed, curve = int(trial.user_attrs["training_seed"]), list[float]()
-        done = train_architecture(architecture, task, budget, seed, lambda _, reached: curve.append(reached))
+        done = train_architecture(architecture, work.task, work.budget, seed, lambda _, reached: curve.append(reached))
         trial.set_user_attr("test", done.test)
         trial.set_user_attr("curve", curve)
         trial.set_user_attr("seconds", done.seconds)
@@ -278,18 +298,14 @@ def _done(study: optuna.Study, jobs: Jobs) -> int:
 
 
 def _share_out(
-    study: optuna.Study, jobs: Jobs, workers: int, arguments: tuple[Any, ...], report: Callable[[Progress], None] | None
+    study: optuna.Study, jobs: Jobs, workers: int, shared: _Shared, report: Callable[[Progress], None] | None
 ) -> None:
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_worker, args=arguments, daemon=True) for _ in range(workers)]
-    before = {k: os.environ.get(k) for k in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")}
-    os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="passive")
-    try:
+    """Let several processes take jobs until all have ended; a pool would wait forever for one that was killed."""
+    with one_thread():
+        context = multiprocessing.get_context("spawn")
+        processes = [context.Process(target=_worker, args=(shared,), daemon=True) for _ in range(workers)]
         for process in processes:
             process.start()
-    finally:
-        for key, value in before.items():
-            os.environ.pop(key) if value is None else os.environ.update({key: value})
     started, seen = time.monotonic(), _done(study, jobs)
     try:
         while any(p.is_alive() for p in processes):
@@ -309,26 +325,16 @@ def _completed(trial: FrozenTrial) -> float:
     return trial.datetime_complete.timestamp() if trial.datetime_complete else 0.0
 
 
-def _worker(
-    name: str,
-    presets: dict[str, Any],
-    task: str,
-    budget: dict[str, Any],
-    storage: str,
-    lines: list[tuple[str, str, int]],
-    device: str,
-) -> None:
-    import torch
-
+def _worker(shared: _Shared) -> None:
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    space = load_space(name, **presets)
-    jobs = {job: (Architecture.from_json(line, space), s) for job, line, s in lines}
+    space = load_space(shared.space, **shared.presets)
+    jobs = {job: (Architecture.from_json(line, space), s) for job, line, s in shared.jobs}
     study = optuna.load_study(
-        storage=open_storage(storage), study_name=NAME, sampler=optuna.samplers.RandomSampler(seed=0)
+        storage=open_storage(shared.storage), study_name=NAME, sampler=optuna.samplers.RandomSampler(seed=0)
     )
     try:
-        _work(study, jobs, space, load_task(task), Budget(**budget), device)
+        _work(study, jobs, _Work(space, load_task(shared.task).to(shared.device), shared.budget))
     except KeyboardInterrupt:
         return
 
@@ -337,17 +343,17 @@ def _worker(
 
 
 def read_labels(study: optuna.Study, space: Space | None = None, jobs: Jobs | None = None) -> Table:
-    """What a study of labels holds.
+    """Read the labels that a study holds.
 
     Args:
-        study: Made by `label`.
-        space: Reads the architectures; else each row's own space is loaded.
-        jobs: Only these, in their order; else all, in the order of their names.
+        study: Study that `label` made.
+        space: Space that reads the architectures; None loads each row's own.
+        jobs: Jobs to read, in their order; None reads all, in the order of their names.
 
     Returns:
-        Columns architecture (JSON line), key, macs, params, seed; the task's metric on the decide split, on the test split
-        (`…_test`), on the decide split after each epoch (`…_ep1`, …); seconds of training; failure (the
-        error's first line; the metrics of such a row are empty).
+        A table with the columns architecture (JSON line), key, macs, params, seed; the task's metric on the decide
+        split, on the test split (`…_test`), on the decide split after each epoch (`…_ep1`, …); seconds of training;
+        failure (the error's first line; the metrics of such a row are empty).
     """
     metric = study.user_attrs["metric"]
     finished: dict[str, FrozenTrial] = {}

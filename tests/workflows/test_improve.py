@@ -16,10 +16,10 @@ from nasplat.errors import EditError
 from nasplat.predict.count import CountBaseline
 from nasplat.runs.improvement import Trainings, read_improved, write_improvement
 from nasplat.task.training import Budget
-from nasplat.workflows.improve import Settings, improve
+from nasplat.workflows.improve import ImproveSettings, improve
 
 SHAPE = (1, 1, 16, 16)
-SMALL = Settings(rounds=3, parents=4, children=10, finalists=3)
+SMALL = ImproveSettings(rounds=3, parents=4, children=10, finalists=3)
 
 
 def network() -> nn.Module:
@@ -77,10 +77,15 @@ def test_a_task_decides_and_an_interrupted_run_goes_on(predictor: CountBaseline,
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        improve(module, SHAPE, predictor, {"macs": 0.2}, 100.0, task, budget, SMALL, known=kept.known, learnt=learnt)
+        improve(
+            module, SHAPE, predictor, {"macs": 0.2}, 100.0, task, SMALL, budget=budget, known=kept.known, learnt=learnt
+        )
     rest = Trainings(tmp_path, about)
     found = improve(
-        module, SHAPE, predictor, {"macs": 0.2}, 100.0, task, budget, SMALL, known=rest.known, learnt=rest.learnt
+        *(module, SHAPE, predictor, {"macs": 0.2}, 100.0, task, SMALL),
+        budget=budget,
+        known=rest.known,
+        learnt=rest.learnt,
     )
     assert set(calls) < set(rest.rows)
     assert len(rest.rows) == 4
@@ -119,6 +124,8 @@ def test_what_cannot_be_is_refused(cut: dict[str, float], keep: float, words: st
         improve(network(), SHAPE, predictor, cut, keep, settings=SMALL)
     with pytest.raises(EditError, match="Run nasplat improve first"):
         read_improved("nowhere", "found1")
+    with pytest.raises(EditError, match="among rounds, parents, children, finalists, .*got 'round'"):
+        improve(network(), SHAPE, predictor, round=3)
 
 
 def test_on_the_command_line(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ import nasplat
 from nasplat.errors import SearchError, SpaceError
 from nasplat.study.storage import open_storage
 from nasplat.task.training import Budget
-from nasplat.workflows.label import draw, read_labels
+from nasplat.workflows.label import read_labels
 
 ONE = Budget(epochs=1, batch_size=64)
 
@@ -68,14 +68,14 @@ def test_table_has_metrics_curve_seeds_and_reads_back(vit: nasplat.Space, tiny: 
 def test_a_longer_list_begins_with_a_shorter_one_and_adds_to_it(
     vit: nasplat.Space, tiny: nasplat.Task, tmp_path: Path
 ) -> None:
-    assert draw(vit, 6, seed=3)[:4] == draw(vit, 4, seed=3)
-    assert all(a.graph().macs <= 300_000 for a in draw(vit, 5, seed=0, limits={"macs": 300_000}))
     storage = str(tmp_path / "l.journal")
     seen: list[int] = []
     first = nasplat.label(vit, tiny, 2, ONE, storage=storage)
     second = nasplat.label(vit, tiny, 3, ONE, storage=storage, report=lambda p: seen.append(p.done))
     assert rows(second)[:2] == rows(first)
     assert seen == [3]
+    small = nasplat.label(vit, tiny, 2, ONE, limits={"macs": 300_000})
+    assert all(int(row["macs"]) <= 300_000 for row in small.rows)
 
 
 def test_given_architectures_are_labelled_in_their_order(cells: nasplat.Space, tiny: nasplat.Task) -> None:
@@ -102,9 +102,9 @@ def test_failures_are_rows_with_their_reason(tiny: nasplat.Task, tmp_path: Path)
     assert len(nasplat.load_table(tmp_path / "t.csv", metric="accuracy_percent")) == 0
 
 
-def test_a_space_without_enough_networks_says_so() -> None:
+def test_a_space_without_enough_networks_says_so(tiny: nasplat.Task) -> None:
     with pytest.raises(SpaceError, match=r"expected 7 distinct networks of .*, found 6"):
-        draw(lines, 7, seed=0)
+        nasplat.label(lines, tiny, 7, ONE)
 
 
 def test_another_task_or_budget_in_the_same_storage_is_refused(
@@ -118,6 +118,8 @@ def test_another_task_or_budget_in_the_same_storage_is_refused(
         nasplat.label(vit, tiny, 1, ONE, storage=storage, workers=2)
     with pytest.raises(SearchError, match="repeat from 0 to 1"):
         nasplat.label(vit, tiny, 1, ONE, repeat=2.0)
+    with pytest.raises(SearchError, match="got 'worker'.*\n.*the nearest is workers"):
+        nasplat.label(vit, tiny, 1, ONE, worker=2)
 
 
 def test_the_lowest_of_two_rivals_keeps_a_job(vit: nasplat.Space, tiny: nasplat.Task, tmp_path: Path) -> None:
@@ -125,11 +127,8 @@ def test_the_lowest_of_two_rivals_keeps_a_job(vit: nasplat.Space, tiny: nasplat.
     storage = str(tmp_path / "l.journal")
     nasplat.label(vit, tiny, 1, ONE, storage=storage)
     study = optuna.load_study(study_name="label", storage=open_storage(storage))
-    (architecture,) = draw(vit, 1, seed=0)
     job = study.trials[0].user_attrs["job"]
-    study.enqueue_trial(
-        dict(architecture.choices), user_attrs={"job": job, "training_seed": 0, "worker": "elsewhere:1"}
-    )
+    study.enqueue_trial(study.trials[0].params, user_attrs={"job": job, "training_seed": 0, "worker": "elsewhere:1"})
     table = nasplat.label(vit, tiny, 2, ONE, storage=storage)
     states = [t.state for t in study.trials]
     assert states.count(TrialState.COMPLETE) == 2 == len(table)
