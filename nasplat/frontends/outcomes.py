@@ -89,7 +89,7 @@ class Outcomes:
         """Tell what a call does.
 
         Args:
-            func: The overload that is called.
+            func: The overload.
             operator: What its schema says.
             args: Positional arguments, every tensor replaced by its twin.
             kwargs: Keyword arguments, every tensor replaced by its twin.

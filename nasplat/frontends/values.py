@@ -37,11 +37,11 @@ class Values:
         """Run a call on real values where every operand's values are known and at least one came from an input.
 
         Args:
-            func: The overload that is called.
+            func: The overload.
             operator: What its schema says.
             flat: Tensors among the arguments.
-            args: Positional arguments of the call.
-            kwargs: Keyword arguments of the call.
+            args: Positional arguments.
+            kwargs: Keyword arguments.
 
         Returns:
             The call's result, or None where values are missing or the operator refuses them.
@@ -90,8 +90,8 @@ class Values:
         Args:
             func: The overload, such as that of `item`.
             flat: Tensors among the arguments.
-            args: Positional arguments of the call.
-            kwargs: Keyword arguments of the call.
+            args: Positional arguments.
+            kwargs: Keyword arguments.
 
         Returns:
             A number or a truth value.

@@ -1,11 +1,13 @@
-"""Subnets become files that were judged as files: ONNX Runtime's quality on the test split, and latencies measured in turns.
+"""`hand_over`: subnets become ONNX files that are judged as files, by quality on the test split and by latency.
 
-`front/` of a run folder holds the files with their certificates, `front.csv` what they reach, `pictures/` what the chosen one answers.
+`front/` of a run folder holds the files with their certificates, `front.csv` what they reach, `pictures/` what the
+chosen one answers.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,28 +23,30 @@ from nasplat.probes import time_together
 from nasplat.searchspace import Architecture
 from nasplat.supernet import Supernet
 from nasplat.tables.metrics import kendall_tau
+from nasplat.tables.rows import write_atomically
 from nasplat.task import Task
 from nasplat.workflows.export import OnnxNetwork, export
 
 BATCH = 8
-"""Examples at once; files of dense answers are large in memory."""
+"""Number of examples that a file answers at once; dense answers are large in memory."""
 COMPARED = 32
-"""Test examples on which a file is compared with its module."""
+"""Number of test examples on which a file is compared with its module."""
 SECONDS = 4.0
-"""Timed passes of a file at most, together."""
+"""Longest time that the timed passes of one file take together, in seconds."""
 SHOWN = 4
-"""Examples in the pictures."""
+"""Number of examples that pictures are made of."""
 
 
 @dataclass(frozen=True)
 class Member:
-    """A subnet that is handed over."""
+    """A subnet that is delivered."""
 
     name: str
-    """Of its files."""
+    """Name of its files, without their endings."""
     architecture: Architecture
+    """Choices that make the subnet."""
     searched: float
-    """First objective of the search."""
+    """Value of the first objective in the search."""
 
 
 def hand_over(
@@ -55,73 +59,89 @@ def hand_over(
     """Export subnets with inherited weights, judge the files on the test split, and time them in turns.
 
     Args:
-        supernet: Whose weights they have.
-        members: Which.
-        folder: Of the run; `front/` and `front.csv` are written.
-        latency: Predictor of this device, whose answers stand beside what is measured.
-        report: Called with (done, all, words).
+        supernet: Trained supernet whose weights they inherit.
+        members: Subnets to deliver.
+        folder: Folder of the run; `front/` and `front.csv` are written in it.
+        latency: Predictor of latency on this device, whose answers stand beside what is measured; None leaves them out.
+        report: Called with the number of subnets done, the number of all, and words about the last one.
 
     Returns:
-        One row for each that could be exported (`front/failures.json` tells of the others): name, params, macs, the metric on decide as searched and on test as a file, mean and largest difference from torch, latencies.
+        One row for each subnet that could be exported: name, params, macs, the metric on decide as searched and on
+        test as a file, mean and largest difference from torch, latencies in milliseconds. `front/failures.json` tells
+        of the others.
 
     Raises:
         ExportError: none could be exported.
     """
-    task, rows, files = supernet.task, list[dict[str, Any]](), list[OnnxNetwork]()
-    failures = list[dict[str, str]]()
+    rows, files, failures = list[dict[str, Any]](), list[OnnxNetwork](), list[dict[str, str]]()
     (folder / "front").mkdir(parents=True, exist_ok=True)
     for i, member in enumerate(members):
         path = folder / "front" / f"{member.name}.onnx"
-        module = supernet.subnet(member.architecture).cpu()
-        example: Any = member.architecture.example_input
         try:
-            certificate = export(module, path, example, task=task)
+            row = _exported(supernet, member, path, latency)
         except ExportError as err:
             failures.append({"name": member.name, "architecture": str(member.architecture), "failure": str(err)})
             continue
-        file, graph = OnnxNetwork(path), member.architecture.graph()
-        difference = _difference(module, file, task)
-        row = {"name": member.name, "params": graph.params, "macs": graph.macs, "searched": member.searched}
-        row |= {f"test {task.metric_name}": task.evaluate(file, "test", BATCH), "opset": certificate.opset}
-        row |= {"mean_difference": float(difference.mean()), "max_difference": float(difference.max())}
-        row |= {
-            "max_output": max(c["max_output"] for c in certificate.checks),
-            "architecture": str(member.architecture),
-        }
-        if latency is not None:
-            answer = latency.predict([graph])[0]
-            row |= {"predicted_ms": answer.mean, "predicted_low_ms": answer.low, "predicted_high_ms": answer.high}
         rows.append(row)
-        files.append(file)
+        files.append(OnnxNetwork(path))
         if report is not None:
-            report(i + 1, len(members), f"{member.name}: {row[f'test {task.metric_name}']:.4g}")
-    (folder / "front" / "failures.json").write_text(json.dumps(failures, indent=1) + "\n", encoding="utf-8")
+            report(i + 1, len(members), f"{member.name}: {row[f'test {supernet.task.metric_name}']:.4g}")
+    write_atomically(folder / "front" / "failures.json", json.dumps(failures, indent=1) + "\n")
     if not rows:
-        raise ExportError(
-            f"no member of the Pareto set could be exported: {failures[0]['failure'] if failures else 'there is none'}"
-        )
-    x = torch.randn(1, *task.input_shape, generator=torch.Generator().manual_seed(0))
+        reason = failures[0]["failure"] if failures else "there is none"
+        raise ExportError(f"no member of the Pareto set could be exported: {reason}")
+    x = torch.randn(1, *supernet.task.input_shape, generator=torch.Generator().manual_seed(0))
     timed = time_together([lambda f=f: f(x) for f in files], seconds=SECONDS)
     for row, found in zip(rows, timed, strict=True):
         row |= {"measured_ms": found.median_ms, "measured_low_ms": found.low_ms, "measured_high_ms": found.high_ms}
         row |= {"threads": found.threads, "flags": "; ".join(found.flags)}
-    with (folder / "front.csv").open("w", newline="", encoding="utf-8") as out:
-        writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(folder / "front.csv", text.getvalue())
     return rows
+
+
+def _exported(supernet: Supernet, member: Member, path: Path, latency: LatencyPredictor | None) -> dict[str, Any]:
+    """Write one subnet's file, and measure everything about it but its latency."""
+    task = supernet.task
+    module = supernet.subnet(member.architecture).cpu()
+    example: Any = member.architecture.example_input
+    certificate = export(module, path, example, task=task)
+    file, graph = OnnxNetwork(path), member.architecture.graph()
+    difference = _difference(module, file, task)
+    row = {"name": member.name, "params": graph.params, "macs": graph.macs, "searched": member.searched}
+    row |= {f"test {task.metric_name}": task.evaluate(file, "test", BATCH), "opset": certificate.opset}
+    row |= {"mean_difference": float(difference.mean()), "max_difference": float(difference.max())}
+    row |= {
+        "max_output": max(c["max_output"] for c in certificate.checks),
+        "architecture": str(member.architecture),
+    }
+    if latency is not None:
+        answer = latency.predict([graph])[0]
+        row |= {"predicted_ms": answer.mean, "predicted_low_ms": answer.low, "predicted_high_ms": answer.high}
+    return row
 
 
 @torch.inference_mode()
 def _difference(module: torch.nn.Module, file: OnnxNetwork, task: Task) -> torch.Tensor:
-    """|torch − file| of every output on some test examples."""
+    """Absolute difference of module and file in every output on some test examples."""
     x = task.test.x[:COMPARED].cpu()
     parts = [(module(x[i : i + BATCH]) - file(x[i : i + BATCH])).abs().flatten() for i in range(0, len(x), BATCH)]
     return torch.cat(parts)
 
 
-def agreement(rows: Sequence[dict[str, Any]]) -> dict[str, float] | None:
-    """Rank agreement (tau-b) and mean absolute percentage error of predicted against measured latencies; None for fewer than three."""
+def latency_agreement(rows: Sequence[dict[str, Any]]) -> dict[str, float] | None:
+    """Compare predicted with measured latencies.
+
+    Args:
+        rows: Rows of `hand_over`.
+
+    Returns:
+        Number of networks, rank agreement (tau-b) and mean absolute percentage error; None for fewer than three
+        networks with both.
+    """
     known = [(r["predicted_ms"], r["measured_ms"]) for r in rows if r.get("predicted_ms") is not None]
     if len(known) < 3:
         return None
@@ -135,15 +155,15 @@ def agreement(rows: Sequence[dict[str, Any]]) -> dict[str, float] | None:
 
 
 def show(path: Path, task: Task, folder: Path) -> bool:
-    """Write pictures of what a file answers on test examples spread over the split, and `pictures.json` with their captions.
+    """Write pictures of what a file answers on a few test examples, with their captions in `pictures.json`.
 
     Args:
-        path: Of the ONNX file.
-        task: Whose `show` makes pictures.
-        folder: Where they go; made new.
+        path: ONNX file that answers.
+        task: Task whose `show` makes the pictures.
+        folder: Folder that they are written to; it is made where it is missing.
 
     Returns:
-        Whether the task has pictures.
+        Whether the task can make pictures.
 
     Raises:
         MissingExtraError: Pillow is not installed.
@@ -168,5 +188,5 @@ def show(path: Path, task: Task, folder: Path) -> bool:
             row.append({"file": name, "caption": picture.caption})
         rows.append({"example": place, "pictures": row})
     text = json.dumps({"network": path.name, "examples": rows}, indent=1)
-    (folder / "pictures.json").write_text(text + "\n", encoding="utf-8")
+    write_atomically(folder / "pictures.json", text + "\n")
     return True

@@ -1,4 +1,4 @@
-"""Modules become ONNX files that were checked; a file that disagrees with its module is never written.
+"""`export`: a module becomes an ONNX file that was checked; a file that disagrees with its module is never written.
 
 The file needs nothing of ours. Beside it lies a certificate: versions, errors, sizes, latency, hashes.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -23,42 +22,78 @@ from nasplat.errors import ExportError
 from nasplat.frontends import capture_module
 from nasplat.probes import measure, time_passes
 from nasplat.probes.runtimes import open_session, to_onnx
+from nasplat.tables.rows import write_atomically
 from nasplat.task import Task
 
 TOLERANCE, TOLERANCE_OF_MAPS = 1e-4, 1e-3
-"""Largest |difference| over largest |output|; of networks that answer maps, one of whose many pixels may round to another sampling place."""
+"""Allowed ratio of the largest difference to the largest output; the second for networks that answer maps, one of
+whose many
+pixels may round to another sampling place."""
 BATCHES = (1, 2, 7)
+"""Batch sizes on which a file is compared with its module."""
 SEEDS = (0, 1, 2)
+"""Seeds of the random inputs of each batch size."""
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """What was checked, and with what."""
+    """What was checked before an ONNX file was written, and with what."""
 
     file: str
+    """Name of the ONNX file, without its folder."""
     sha256: str
+    """Hash of the file's bytes, in hexadecimal."""
     size_bytes: int
+    """Size of the file in bytes."""
     opset: int
+    """Version of the ONNX operator set."""
     tolerance: float
-    """Allowed max |difference| / max |output|."""
+    """Allowed ratio of the largest difference to the largest output."""
     max_relative_error: float
-    """The largest found over all checks."""
+    """Largest such ratio that was found over all checks."""
     checks: list[dict[str, Any]]
-    """One row per (batch, seed): largest difference, largest output, relative error."""
+    """One row for each batch size and seed: largest difference, largest output, relative error."""
     task_metric: dict[str, Any] | None
-    """The metric of module and file on the same examples, where a task was at hand."""
+    """Metric of module and file on the same examples; None where no task was at hand."""
     macs: int
+    """Multiply-accumulates of one example."""
     params: int
+    """Number of parameters of the module."""
     graph_key: str
+    """Key of the module's computation graph."""
     torch_latency_ms: float
+    """Median latency of one example in torch on this machine, in milliseconds."""
     onnx_latency_ms: float
-    """Median of batch 1 on this machine, default threads."""
+    """Median latency of one example in ONNX Runtime on this machine with default threads, in milliseconds."""
     versions: dict[str, str]
+    """Versions of nasplat, torch, onnx, onnxruntime and Python."""
     machine: str
+    """Device and number of threads behind the latencies."""
 
     def to_json(self) -> str:
-        """Indented JSON."""
+        """Write all fields as text.
+
+        Returns:
+            Indented JSON.
+        """
         return json.dumps(asdict(self), indent=1)
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """An exported network that agrees with its module, before it is written."""
+
+    module: nn.Module
+    shape: tuple[int, ...]
+    """Shape of a batch that it was exported for."""
+    data: bytes
+    """Content of the file."""
+    session: Any
+    """ONNX Runtime's session that runs it."""
+    opset: int
+    tolerance: float
+    checks: list[dict[str, Any]]
+    task_metric: dict[str, Any] | None
 
 
 def export(
@@ -72,15 +107,16 @@ def export(
     """Write an ONNX file with a symbolic batch and its certificate, if ONNX Runtime agrees with torch.
 
     Args:
-        module: Any module with real weights; exported in eval mode.
-        path: Of the .onnx file; the certificate is written to the same name with .certificate.json.
-        example_input: Shape of one batch, or a tensor.
-        task: If given, the metric is compared on its decide split too.
-        tolerance: Allowed max |difference| / max |output|; default 1e-4, and 1e-3 for networks that answer maps.
+        module: Network with trained weights; exported in eval mode.
+        path: ONNX file to write; the certificate gets the same name with the ending .certificate.json.
+        example_input: Shape of one batch, or a tensor of it.
+        task: Task whose metric, on its decide split, the file must reach too; None compares outputs alone.
+        tolerance: Allowed ratio of the largest difference to the largest output; by default 1e-4, and 1e-3 for networks
+            that answer maps.
         opset: Version of the ONNX operator set.
 
     Returns:
-        The certificate.
+        The certificate that lies beside the file.
 
     Raises:
         ExportError: the exporter failed, or the file does not agree; nothing is written then.
@@ -103,27 +139,39 @@ def export(
         session = open_session(data)
         checks = _compare(module, session, shape, tolerance)
         metric = _compare_metric(module, session, task) if task is not None else None
-        certificate = _certify(module, session, data, path, shape, tolerance, opset, checks, metric)
+        certificate = _certify(_Checked(module, shape, data, session, opset, tolerance, checks, metric), path.name)
     finally:
         module.train(training)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".onnx.partial")
-    partial.write_bytes(data)
-    os.replace(partial, path)
-    path.with_suffix(".certificate.json").write_text(certificate.to_json() + "\n", encoding="utf-8")
+    write_atomically(path, data)
+    write_atomically(path.with_suffix(".certificate.json"), certificate.to_json() + "\n")
     return certificate
 
 
 def check_export(
     module: nn.Module, path: str | Path, example_input: Sequence[int], tolerance: float | None = None
 ) -> float:
-    """Compare an existing ONNX file with a module.
+    """Compare an existing ONNX file with a module on several batch sizes and inputs.
+
+    Args:
+        module: Network that the file should compute; compared in eval mode.
+        path: ONNX file to check.
+        example_input: Shape of one batch.
+        tolerance: Allowed ratio of the largest difference to the largest output; None for the default of `export`.
 
     Returns:
-        The largest relative error.
+        Largest ratio that was found.
 
     Raises:
         ExportError: the file is missing or broken, or disagrees.
+
+    Example:
+        >>> import torch, tempfile
+        >>> module = torch.nn.Linear(4, 2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = export(module, f"{folder}/net.onnx", (1, 4))
+        ...     check_export(module, f"{folder}/net.onnx", (1, 4)) < 1e-4
+        True
     """
     try:
         data = Path(path).read_bytes()
@@ -145,14 +193,23 @@ class OnnxNetwork(nn.Module):
     """A file that answers like a module, so that two files can be compared."""
 
     def __init__(self, path: str | Path) -> None:
-        """Args:
-        path: Of the ONNX file.
+        """Open a file in ONNX Runtime.
+
+        Args:
+            path: ONNX file with one input.
         """
         super().__init__()
         self.session = open_session(Path(path).read_bytes())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The file's first output."""
+        """Answer as the file does.
+
+        Args:
+            x: Batch of inputs, on the CPU.
+
+        Returns:
+            The file's first output.
+        """
         return torch.from_numpy(_run(self.session, x))
 
 
@@ -162,7 +219,7 @@ def _run(session: Any, x: torch.Tensor) -> np.ndarray:
 
 @torch.inference_mode()
 def _tolerance(module: nn.Module, shape: tuple[int, ...]) -> float:
-    """By what a network answers: classes or values, or maps."""
+    """The tolerance for what a network answers: classes or values, or maps."""
     found = module(torch.zeros(1, *shape[1:]))
     return TOLERANCE_OF_MAPS if isinstance(found, torch.Tensor) and found.dim() > 2 else TOLERANCE
 
@@ -182,7 +239,8 @@ def _compare(module: nn.Module, session: Any, shape: tuple[int, ...], tolerance:
                 ) from err
             if got.shape != wanted.shape:
                 raise ExportError(
-                    f"batch {batch}: expected output {wanted.shape}, the file gives {got.shape}.\n  Nothing was written."
+                    f"batch {batch}: expected output {wanted.shape}, the file gives {got.shape}.\n"
+                    "  Nothing was written."
                 )
             difference, largest = float(np.abs(got - wanted).max()), float(np.abs(wanted).max())
             relative = difference / max(largest, 1e-12)
@@ -197,7 +255,8 @@ def _compare(module: nn.Module, session: Any, shape: tuple[int, ...], tolerance:
             )
             if not relative <= tolerance:
                 raise ExportError(
-                    f"batch {batch}, seed {seed}: expected max |difference| <= {tolerance:g} · max |output|, got {relative:.3g}.\n"
+                    f"batch {batch}, seed {seed}: expected max |difference| <= {tolerance:g} · max |output|, "
+                    f"got {relative:.3g}.\n"
                     "  Nothing was written: the file would not compute what the module computes."
                 )
     return rows
@@ -210,49 +269,41 @@ def _compare_metric(module: nn.Module, session: Any, task: Task, n: int = 1000) 
     theirs = float(task.metric(torch.from_numpy(_run(session, x)), y).double().mean())
     if abs(ours - theirs) > 1e-3 * max(1.0, abs(ours)) + 0.2:
         raise ExportError(
-            f"{task.metric_name}: expected {ours:.4g} as in torch, the file reaches {theirs:.4g}.\n  Nothing was written."
+            f"{task.metric_name}: expected {ours:.4g} as in torch, the file reaches {theirs:.4g}.\n"
+            "  Nothing was written."
         )
     return {"metric": task.metric_name, "examples": len(x), "torch": ours, "onnx": theirs}
 
 
-def _certify(
-    module: nn.Module,
-    session: Any,
-    data: bytes,
-    path: Path,
-    shape: tuple[int, ...],
-    tolerance: float,
-    opset: int,
-    checks: list[dict[str, Any]],
-    metric: dict[str, Any] | None,
-) -> Certificate:
+def _certify(found: _Checked, name: str) -> Certificate:
+    """The certificate of a checked network; torch and ONNX Runtime are timed for it."""
     import onnx
     import onnxruntime
 
-    graph = capture_module(module, (1, *shape[1:]))
-    latency = measure(module, shape, repeats=20)
-    x = torch.randn(1, *shape[1:], generator=torch.Generator().manual_seed(0))
-    in_onnx = time_passes(lambda: _run(session, x), repeats=20)
+    graph = capture_module(found.module, (1, *found.shape[1:]))
+    latency = measure(found.module, found.shape, repeats=20)
+    x = torch.randn(1, *found.shape[1:], generator=torch.Generator().manual_seed(0))
+    in_onnx = time_passes(lambda: _run(found.session, x), repeats=20)
     return Certificate(
-        path.name,
-        hashlib.sha256(data).hexdigest(),
-        len(data),
-        opset,
-        tolerance,
-        max(r["relative_error"] for r in checks),
-        checks,
-        metric,
-        graph.macs,
-        graph.params,
-        graph.key,
-        latency.median_ms,
-        in_onnx.median_ms,
-        {
+        file=name,
+        sha256=hashlib.sha256(found.data).hexdigest(),
+        size_bytes=len(found.data),
+        opset=found.opset,
+        tolerance=found.tolerance,
+        max_relative_error=max(r["relative_error"] for r in found.checks),
+        checks=found.checks,
+        task_metric=found.task_metric,
+        macs=graph.macs,
+        params=graph.params,
+        graph_key=graph.key,
+        torch_latency_ms=latency.median_ms,
+        onnx_latency_ms=in_onnx.median_ms,
+        versions={
             "nasplat": __version__,
             "torch": torch.__version__,
             "onnx": onnx.__version__,
             "onnxruntime": onnxruntime.__version__,
             "python": platform.python_version(),
         },
-        f"{latency.device}, {latency.threads} threads",
+        machine=f"{latency.device}, {latency.threads} threads",
     )

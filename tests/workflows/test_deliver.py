@@ -14,7 +14,7 @@ import nasplat
 from nasplat.cli import cli
 from nasplat.errors import ExportError
 from nasplat.workflows import deliver as handover
-from nasplat.workflows.deliver import Member, agreement, hand_over, show
+from nasplat.workflows.deliver import Member, hand_over, latency_agreement, show
 from nasplat.workflows.export import OnnxNetwork
 
 Image = pytest.importorskip("PIL.Image")
@@ -60,8 +60,8 @@ def test_files_are_judged_and_one_that_cannot_be_written_is_told(
 
 def test_agreement_of_latencies() -> None:
     rows = [{"predicted_ms": p, "measured_ms": m} for p, m in ((1.0, 2.0), (2.0, 4.0), (6.0, 5.0))]
-    assert agreement(rows) == {"networks": 3, "tau": 1.0, "mape_percent": pytest.approx((50 + 50 + 20) / 3)}
-    assert agreement([*rows[:2], {"predicted_ms": None, "measured_ms": 1.0}]) is None
+    assert latency_agreement(rows) == {"networks": 3, "tau": 1.0, "mape_percent": pytest.approx((50 + 50 + 20) / 3)}
+    assert latency_agreement([*rows[:2], {"predicted_ms": None, "measured_ms": 1.0}]) is None
 
 
 def test_pictures_are_of_the_file(supernet: nasplat.Supernet, tmp_path: Path) -> None:
