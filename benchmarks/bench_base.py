@@ -176,7 +176,9 @@ def run(
             last[0] = time.perf_counter()
             print(f"seed {seed}: {last[0] - started:.0f} s, {done}/{total}, {note}", flush=True)
 
-    model = Universal(seed=seed).fit(views, labels, of, groups, show, unlabelled, known, wide=[title(ZOO)])
+    model = Universal(seed=seed).fit(
+        views, labels, of, groups, show, unlabelled=unlabelled, known=known, wide=[title(ZOO)]
+    )
     seconds = round(time.perf_counter() - started)
     left_out = {n: model.left_out_[title(n)] for n in names}
     starts = np.cumsum([0, *(len(data[n].labels) for n in names)])
@@ -184,7 +186,9 @@ def run(
     for name in data:
         if not licensed(name):
             rest = joined(data, [n for n in names if group(n) != group(name)])
-            other = Universal(seed=seed, head_epochs=1).fit(*rest, None, unlabelled, known, validate=False)
+            other = Universal(seed=seed, head_epochs=1).fit(
+                *rest, None, unlabelled=unlabelled, known=known, validate=False
+            )
             chosen = np.random.default_rng(seed).permutation(len(data[name].labels))[: model.most]
             sample[name] = chosen
             y = np.array(data[name].labels)[chosen]

@@ -142,7 +142,8 @@ def run(family: str, data: Path, cache: Path, folder: Path, out: Path, only: lis
     def universal() -> Any:
         others = dict(everything(data, cache))
         names = [n for n in others if licensed(n) and group(n) != group({"nb201": "nb201_c10"}.get(family, family))]
-        found = Universal().fit(*joined(others, names), None, *corpora(), validate=False)
+        unlabelled, known = corpora()
+        found = Universal().fit(*joined(others, names), unlabelled=unlabelled, known=known, validate=False)
         print(f"{family}: universal predictor without its space fitted", flush=True)
         return found
 

@@ -20,8 +20,8 @@ from nasplat.searchspace import Architecture, Space
 def check_space(space: Space, samples: int = 20, seed: int = 0) -> None:
     """Check a search space by using it.
 
-    Members are drawn, written and read again, run forward, captured, mutated and crossed over; parameters must be named by
-    position, so that changing an earlier depth neither moves nor reshapes what stays.
+    Members are drawn, written and read again, run forward, captured, mutated and crossed over; parameters must be named
+    by position, so that changing an earlier depth neither moves nor reshapes what stays.
 
     Args:
         space: Search space to check, such as one of `nasplat.load_space("./mine.py")`.

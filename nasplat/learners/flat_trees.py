@@ -71,7 +71,8 @@ class FlatTrees:
         """Read the layout of older weights of boosted trees, where every tree was padded to the largest.
 
         Args:
-            arrays: feature, threshold, left, right and value of shape (members, trees, nodes); children count within a tree.
+            arrays: feature, threshold, left, right and value of shape (members, trees, nodes); children count within a
+                tree.
 
         Returns:
             The trees of all members, one after the other, without the padding.

@@ -1,7 +1,7 @@
 """Extremely randomised trees: scikit-learn grows them, flat arrays answer, and answer the same.
 
-Their thresholds are drawn, not fitted, over the whole range of a feature; so they carry over to families that lie partly
-beside the one they learnt from better than boosted trees do (measured, see benchmarks).
+Their thresholds are drawn, not fitted, over the whole range of a feature; so they carry over to families that lie
+partly beside the one they learnt from better than boosted trees do (measured, see benchmarks).
 Source: Geurts et al. 2006, Machine Learning 63.
 """
 

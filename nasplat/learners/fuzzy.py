@@ -1,6 +1,7 @@
 """Fuzzy C-means: every embedding belongs to every cluster to a degree.
 
-Sources: Bezdek 1981; GENNAPE, Mills et al., AAAI 2023, arXiv:2211.17226, equations of section 3 (memberships, centroids).
+Sources: Bezdek 1981; GENNAPE, Mills et al., AAAI 2023, arXiv:2211.17226, equations of section 3 (memberships,
+centroids).
 """
 
 from __future__ import annotations
@@ -10,18 +11,23 @@ from numpy.typing import NDArray
 
 Matrix = NDArray[np.float64]
 TOLERANCE = 1e-9
+"""Iterations end when no membership changes by more than this."""
 
 
 def memberships(x: Matrix, centroids: Matrix, fuzziness: float = 2.0) -> Matrix:
-    """Degrees of membership.
+    """Tell to which degree points belong to clusters.
 
     Args:
-        x: Shape (n, e).
-        centroids: Shape (C, e).
-        fuzziness: m > 1; near 1 the clusters are crisp.
+        x: Points of shape (n, e).
+        centroids: Centres of C clusters, shape (C, e).
+        fuzziness: The paper's m, above 1; near 1 every point belongs to one cluster alone.
 
     Returns:
-        Shape (n, C), rows sum to 1; a point on a centroid belongs to it alone.
+        Degrees of shape (n, C) whose rows sum to 1; a point on a centroid belongs to it alone.
+
+    Example:
+        >>> memberships(np.array([[0.5]]), np.array([[0.0], [1.0]])).tolist()
+        [[0.5, 0.5]]
     """
     squared = np.maximum(((x[:, None] - centroids) ** 2).sum(2), 1e-18)
     logs = -np.log(squared) / (fuzziness - 1)
@@ -29,18 +35,18 @@ def memberships(x: Matrix, centroids: Matrix, fuzziness: float = 2.0) -> Matrix:
     return weights / weights.sum(1, keepdims=True)
 
 
-def fit(x: Matrix, clusters: int, fuzziness: float = 2.0, seed: int = 0, iterations: int = 300) -> Matrix:
-    """Centroids of the clusters.
+def fuzzy_centroids(x: Matrix, clusters: int, fuzziness: float = 2.0, seed: int = 0, iterations: int = 300) -> Matrix:
+    """Find the centres of fuzzy clusters.
 
     Args:
-        x: Shape (n, e), n >= clusters.
-        clusters: C.
-        fuzziness: m > 1.
-        seed: Of the first centroids (k-means++ draws).
-        iterations: At most so many.
+        x: Points of shape (n, e), at least as many as clusters.
+        clusters: Number C of clusters.
+        fuzziness: The paper's m, above 1.
+        seed: Number that decides the first centres, which are drawn as k-means++ draws them.
+        iterations: Largest number of updates; most data need fewer.
 
     Returns:
-        Shape (C, e).
+        Centres of shape (C, e).
     """
     rng = np.random.default_rng(seed)
     centroids = x[[int(rng.integers(len(x)))]]

@@ -1,7 +1,7 @@
 """What regressions learn instead of the raw label: its place in a normal distribution.
 
-Accuracies crowd at the top and trail off to chance; ranks do not, and what ranks well is what is asked for. The way back interpolates between
-the labels that were seen. Source: van der Waerden 1952 (normal scores).
+Accuracies crowd at the top and trail off to chance; ranks do not, and what ranks well is what is asked for. The way
+back interpolates between the labels that were seen. Source: van der Waerden 1952 (normal scores).
 """
 
 from __future__ import annotations
@@ -10,26 +10,37 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtri
 
 Vector = NDArray[np.float64]
 KNOTS = 512
-"""At most so many points of the way back are kept."""
+"""Largest number of points of the way back that are kept."""
 
 
 @dataclass(frozen=True)
 class NormalScores:
-    """A monotone map between labels and normal scores."""
+    """A monotone map between labels and normal scores, as k pairs of them."""
 
     labels: Vector
-    """Ascending, shape (k,)."""
+    """Labels in the order of their size, shape (k,), in the label's unit."""
     scores: Vector
-    """Of each, ascending, shape (k,)."""
+    """Normal score of each label, shape (k,), in standard deviations."""
 
     @staticmethod
     def learn(labels: ArrayLike) -> NormalScores:
-        """From labels of shape (n,); equal labels have equal scores."""
-        from scipy.special import ndtri
+        """Learn the map from labels; equal labels have equal scores.
 
+        Args:
+            labels: Labels of shape (n,), in any unit.
+
+        Returns:
+            The map, of at most `KNOTS` pairs.
+
+        Example:
+            >>> normal = NormalScores.learn([10, 20, 30])
+            >>> normal.forward([20]).round(6).tolist(), normal.back([0.0]).round(6).tolist()
+            ([0.0], [20.0])
+        """
         values, counts = np.unique(np.asarray(labels, np.float64), return_counts=True)
         scores = ndtri((np.cumsum(counts) - counts / 2) / counts.sum())
         if len(values) > KNOTS:
@@ -38,11 +49,25 @@ class NormalScores:
         return NormalScores(values, scores)
 
     def forward(self, labels: ArrayLike) -> Vector:
-        """Labels to scores; beyond the ends constant."""
+        """Turn labels into scores.
+
+        Args:
+            labels: Labels of shape (n,), in the unit that was learnt.
+
+        Returns:
+            Scores of shape (n,); beyond the smallest and largest label they stay constant.
+        """
         return np.interp(np.asarray(labels, np.float64), self.labels, self.scores)
 
     def back(self, scores: ArrayLike) -> Vector:
-        """Scores to labels; beyond the ends the slope of the outer tenth goes on, so that ranks survive."""
+        """Turn scores into labels.
+
+        Args:
+            scores: Scores of any shape.
+
+        Returns:
+            Labels of that shape; beyond the ends the slope of the outer tenth goes on, so that ranks survive.
+        """
         z = np.asarray(scores, np.float64)
         inner = np.interp(z, self.scores, self.labels)
         return (
@@ -52,6 +77,7 @@ class NormalScores:
         )
 
     def _slope(self, end: int) -> float:
+        """Labels per score over the outer tenth at the lower (0) or upper (-1) end."""
         last = len(self.labels) - 1
         tenth = min(max(1, len(self.labels) // 10), last)
         a, b = (0, tenth) if end == 0 else (last - tenth, last)
@@ -59,10 +85,25 @@ class NormalScores:
         return float((self.labels[b] - self.labels[a]) / width) if width > 0 else 0.0
 
     def arrays(self, prefix: str = "normal") -> dict[str, Vector]:
-        """For a weights file; `of` reads them back."""
+        """List the map's arrays for a weights file.
+
+        Args:
+            prefix: Beginning of their names.
+
+        Returns:
+            Two arrays by name; `of` reads them back.
+        """
         return {f"{prefix}_labels": self.labels, f"{prefix}_scores": self.scores}
 
     @staticmethod
     def of(arrays: dict[str, Vector], prefix: str = "normal") -> NormalScores:
-        """What `arrays` returned."""
+        """Read back what `arrays` returned.
+
+        Args:
+            arrays: Arrays of a weights file.
+            prefix: Beginning of the names of this map's arrays.
+
+        Returns:
+            The map.
+        """
         return NormalScores(arrays[f"{prefix}_labels"], arrays[f"{prefix}_scores"])

@@ -1,7 +1,7 @@
 """Which networks to label first: one from each region of what a predictor sees, so that few labels cover the family.
 
-Source: k-means as a cover, as in Sener & Savarese 2018, arXiv:1708.00489, here with medoids of clusters instead of the farthest points, which
-are outliers (measured, see benchmarks).
+Source: k-means as a cover, as in Sener & Savarese 2018, arXiv:1708.00489, here with medoids of clusters instead of the
+farthest points, which are outliers (measured, see benchmarks).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.cluster import KMeans
 
 Matrix = NDArray[np.float64]
 CUT = 3.0
@@ -17,29 +18,47 @@ CUT = 3.0
 
 
 def standard(x: Matrix, mean: Matrix, scale: Matrix) -> Matrix:
-    """Features in standard deviations, cut off at `CUT`; scale is infinite where a feature never varied."""
+    """Express features in standard deviations, cut off at `CUT`.
+
+    Args:
+        x: Features of shape (n, f).
+        mean: Mean of each feature, shape (f,).
+        scale: Standard deviation of each feature, shape (f,); infinite where it never varied, so that it says nothing.
+
+    Returns:
+        Features of shape (n, f) between -CUT and CUT.
+    """
     return np.clip((x - mean) / scale, -CUT, CUT)
 
 
 def moments(x: Matrix) -> tuple[Matrix, Matrix]:
-    """Mean and standard deviation of each feature of x, shape (n, f); infinite where it never varies, so that it says nothing."""
+    """Measure mean and standard deviation of each feature, as `standard` takes them.
+
+    Args:
+        x: Features of shape (n, f).
+
+    Returns:
+        Mean and standard deviation, each of shape (f,); the latter is infinite where a feature never varies.
+    """
     scale = x.std(0)
     return x.mean(0), np.where(scale < 1e-9, np.inf, scale)
 
 
 def spread(x: Matrix, n: int, seed: int = 0) -> list[int]:
-    """Rows nearest to the centres of n clusters.
+    """Choose rows that lie apart: the nearest to the centre of each of n clusters.
 
     Args:
-        x: Shape (rows, f), rows >= n.
-        n: How many.
-        seed: Of the clusters' first centres.
+        x: Features of shape (rows, f), at least n rows.
+        n: Number of rows to choose.
+        seed: Number that decides the clusters' first centres.
 
     Returns:
         n distinct rows, ascending.
-    """
-    from sklearn.cluster import KMeans
 
+    Example:
+        >>> spread(np.array([[0.0], [0.1], [5.0], [5.1]]), 2)
+        [0, 2]
+    """
     features = standard(x, *moments(x))
     different = np.unique(features, axis=0)
     once: Any = 1  # scikit-learn's stubs know "auto" alone

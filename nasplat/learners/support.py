@@ -12,28 +12,42 @@ from nasplat.features.view import View
 
 Matrix = NDArray[np.float64]
 REFERENCES = 512
+"""Largest number of training networks that describe a support."""
 MARGIN, FEW = 0.05, 10.0
-"""The range of a feature is widened at both ends by MARGIN + FEW / n of its width: few networks do not show all of it."""
+"""The range of a feature is widened at both ends by MARGIN + FEW / n of its width: few networks do not show all of
+it."""
 
 
 @dataclass(frozen=True)
 class Support:
-    """A sample of the training features and how far apart they lie."""
+    """A sample of the training networks' features, f of each network, and how far apart they lie."""
 
     mean: Matrix
+    """Mean of each feature in training, shape (f,)."""
     scale: Matrix
-    """Standard deviation per feature; 0 where training never varied."""
+    """Standard deviation of each feature, shape (f,); 0 where training never varied."""
     references: Matrix
-    """Standardised training features, shape (at most 512, f)."""
+    """Features of some training networks in standard deviations, shape (at most 512, f)."""
     radius: float
-    """Distance to the nearest reference that 99.5 % of the training family keeps."""
+    """Distance to the nearest reference that 99.5 % of the training family keeps, in standard deviations."""
     low: Matrix | float = -np.inf
-    """Range of each feature, a little widened; endless in weights that were written before ranges were kept."""
+    """Smallest value of each feature that is inside, shape (f,); endless in weights that were written before ranges
+    were kept."""
     high: Matrix | float = np.inf
+    """Largest value of each feature that is inside, likewise."""
 
     @staticmethod
     def learn(features: Matrix, seed: int, most: int = REFERENCES) -> Support:
-        """Describe training features of shape (n, f) by at most so many of them."""
+        """Describe training networks by some of them.
+
+        Args:
+            features: Features of n networks, shape (n, f).
+            seed: Number that decides which networks are kept.
+            most: Largest number of networks to keep.
+
+        Returns:
+            The support.
+        """
         mean, scale = features.mean(0), features.std(0)
         scale = np.where(scale < 1e-9, 0.0, scale)
         standard = _standardise(features, mean, scale)
@@ -51,11 +65,23 @@ class Support:
         )
 
     def joined(self, features: Matrix, seed: int) -> Support:
-        """The support of these networks and others with features of shape (n, f)."""
+        """Describe the networks of this support and others together.
+
+        Args:
+            features: Features of the other networks, shape (n, f).
+            seed: Number that decides which networks are kept.
+
+        Returns:
+            The wider support.
+        """
         return Support.learn(np.vstack([self.raw(), features]), seed)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """For a predictor's weights file; `of` reads them back."""
+        """List the support's arrays for a predictor's weights file.
+
+        Returns:
+            Arrays by name; `of` reads them back.
+        """
         return {
             "support_mean": self.mean,
             "support_scale": self.scale,
@@ -66,7 +92,14 @@ class Support:
 
     @staticmethod
     def of(arrays: dict[str, NDArray[Any]]) -> Support:
-        """What `arrays` returned."""
+        """Read back what `arrays` returned.
+
+        Args:
+            arrays: Arrays of a weights file.
+
+        Returns:
+            The support.
+        """
         references = arrays["support_references"].astype(np.float64)
         low, high = arrays.get("support_range", (-np.inf, np.inf))
         return Support(
@@ -74,24 +107,50 @@ class Support:
         )
 
     def reason_of(self, seen: View, names: list[str]) -> str:
-        """Why a network is outside; empty inside."""
+        """Say why a network is outside.
+
+        Args:
+            seen: View of the network.
+            names: Statistics that the features are, in their order.
+
+        Returns:
+            The reason in words; empty inside.
+        """
         if seen.unknown_ops:
             return f"it uses operations no predictor knows: {', '.join(seen.unknown_ops)}"
         return self.reason(np.array([seen.statistics[n] for n in names]), names)
 
     def raw(self) -> Matrix:
-        """The references as they were, shape (at most 512, f)."""
+        """Return the references' features in their own units.
+
+        Returns:
+            Features of shape (at most 512, f).
+        """
         return self.references * self.scale + self.mean
 
     def distance(self, features: Matrix) -> float:
-        """Distance of one network (features of shape (f,)) from the nearest reference, in radii; above 1 it is outside, as it always is
-        with a feature beyond its range.
+        """Measure how far a network is from the nearest reference.
+
+        Args:
+            features: Features of one network, shape (f,).
+
+        Returns:
+            Distance in radii; above 1 the network is outside, as it always is with a feature beyond its range.
         """
         near = _nearest(self.references, _standardise(features[None], self.mean, self.scale)[0]) / self.radius
         return near if not self.reason(features, [""] * len(features)) else max(near, 1.0 + 1e-9 + near)
 
     def reason(self, features: Matrix, names: list[str]) -> str:
-        """Why one network (features of shape (f,)) is outside; empty inside."""
+        """Say why features of a network are outside.
+
+        Args:
+            features: Features of one network, shape (f,).
+            names: Name of each feature, for the words.
+
+        Returns:
+            The reason in words: a feature that training never varied, one beyond its range, or the distance from all
+            references; empty inside.
+        """
         constant = (self.scale == 0) & (np.abs(features - self.mean) > 1e-6 * np.maximum(1.0, np.abs(self.mean)))
         if constant.any():
             i = int(np.argmax(constant))
@@ -110,14 +169,16 @@ class Support:
         i = int(np.argmax(np.abs(standard - nearest)))
         there = nearest[i] * self.scale[i] + self.mean[i]
         return (
-            f"{distance / self.radius:.1f} times as far from the training networks as they are from one another; most of it: "
-            f"{names[i]} is {features[i]:.4g}, nearest has {there:.4g}"
+            f"{distance / self.radius:.1f} times as far from the training networks as they are from one another; "
+            f"most of it: {names[i]} is {features[i]:.4g}, nearest has {there:.4g}"
         )
 
 
 def _standardise(features: Matrix, mean: Matrix, scale: Matrix) -> Matrix:
+    """Features in standard deviations; 0 where training never varied."""
     return np.where(scale > 0, (features - mean) / np.where(scale > 0, scale, 1.0), 0.0)
 
 
 def _nearest(references: Matrix, row: Matrix) -> float:
+    """Distance of a row from the nearest reference."""
     return float(np.sqrt(((references - row) ** 2).sum(1).min()))

@@ -1,8 +1,10 @@
 """Rounds of messages to choose from, each along and against the edges; layers are torch-geometric's.
 
-kgnn is the trunk of GENNAPE's paper. Sources: Morris et al. 2019, arXiv:1810.02244 (kgnn); Xu et al. 2019, arXiv:1810.00826 (gin); Brody et
-al. 2022, arXiv:2105.14491 (gatv2); Rampášek et al. 2022, arXiv:2205.12454 (transformer: local messages and attention over the graph, Laplacian
-eigenvectors as positions).
+kgnn is the trunk of GENNAPE's paper. Sources: Morris et al. 2019, arXiv:1810.02244 (kgnn); Xu et al. 2019,
+arXiv:1810.00826 (gin); Brody et al. 2022, arXiv:2105.14491 (gatv2); Rampášek et al. 2022, arXiv:2205.12454
+(transformer: local messages and attention over the graph, Laplacian eigenvectors as positions).
+
+torch-geometric is imported when one of these trunks is made: it takes a second, which no other predictor needs.
 """
 
 from __future__ import annotations
@@ -13,11 +15,13 @@ import torch
 from torch import Tensor, nn
 
 TRUNKS = ("flow", "kgnn", "gin", "gatv2", "transformer")
-"""flow is ours, see `nasplat.learners.encoder`."""
+"""Names of the trunks; flow is ours, see `nasplat.learners.encoder`."""
 HEADS = 4
+"""Attention heads of gatv2 and transformer."""
 
 
 def _conv(trunk: str, hidden: int) -> Any:
+    """Make the layer that sends messages in one direction; transformer sends those of gin."""
     from torch_geometric.nn import GATv2Conv, GINConv, GraphConv
 
     if trunk == "kgnn":
@@ -28,13 +32,15 @@ def _conv(trunk: str, hidden: int) -> Any:
 
 
 class Directed(nn.Module):
-    """One round: a layer along the edges, another against them, summed."""
+    """One round of messages: a layer along the edges, another against them, summed, with a residual update."""
 
     def __init__(self, trunk: str, hidden: int, dropout: float) -> None:
-        """Args:
-        trunk: A name of `TRUNKS` but flow.
-        hidden: H.
-        dropout: Share of the update that is dropped in training.
+        """Make the layers.
+
+        Args:
+            trunk: Name among `TRUNKS`, but not flow.
+            hidden: Width H of a node's state.
+            dropout: Share of the update that is dropped in training.
         """
         super().__init__()
         self.along, self.against = _conv(trunk, hidden), _conv(trunk, hidden)
@@ -46,7 +52,17 @@ class Directed(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, edges: Tensor, graph: Tensor, size: int) -> Tensor:
-        """States (N, H), edges (2, M) and the graph (N,) of each node to new states."""
+        """Send one round of messages.
+
+        Args:
+            x: States of N nodes, shape (N, H).
+            edges: Source and target of each edge, shape (2, M).
+            graph: Number of the graph that each node belongs to, shape (N,).
+            size: Number of graphs.
+
+        Returns:
+            New states of shape (N, H).
+        """
         total = self.along(x, edges) + self.against(x, edges.flip(0))
         if self.attention is not None:
             from torch_geometric.utils import to_dense_batch
@@ -56,8 +72,13 @@ class Directed(nn.Module):
         return x + self.dropout(self.act(self.norm(total)))
 
 
-def signs(positions: Tensor, training: bool) -> Tensor:
-    """Eigenvectors have no sign of their own: in training each axis of a batch is flipped at random."""
-    if not training:
-        return positions
+def randomly_flipped(positions: Tensor) -> Tensor:
+    """Flip each axis of a batch's Laplacian eigenvectors at random: eigenvectors have no sign of their own.
+
+    Args:
+        positions: Eigenvectors of shape (N, k).
+
+    Returns:
+        The same, each column times 1 or -1.
+    """
     return positions * (torch.randint(0, 2, (1, positions.shape[1]), device=positions.device) * 2 - 1)

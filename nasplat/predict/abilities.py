@@ -19,7 +19,17 @@ class Finetunable(Protocol):
     def finetune(
         self, items: Sequence[Any], labels: Sequence[float], seed: int = 0, loss: str = "regression"
     ) -> AbstractPredictor:
-        """Return a new predictor that also knows these labels."""
+        """Make a new predictor that also knows a few labels of another family.
+
+        Args:
+            items: Networks of the target family.
+            labels: One value per item; larger means better.
+            seed: Number that decides everything random.
+            loss: What is learnt: 'regression', 'ranking' or 'both'.
+
+        Returns:
+            The fine-tuned predictor; this one stays as it is.
+        """
         ...
 
 
@@ -28,7 +38,16 @@ class ChoosesLabels(Protocol):
     """A predictor that says which networks should be labelled first; every `AbstractPredictor` does."""
 
     def choose(self, items: Sequence[Any], n: int, seed: int = 0) -> list[int]:
-        """Return the places of n networks in items, ascending."""
+        """Choose networks to label first.
+
+        Args:
+            items: Unlabelled networks.
+            n: Number of networks to choose.
+            seed: Number that decides everything random.
+
+        Returns:
+            Places of n networks in items, ascending.
+        """
         ...
 
 
@@ -37,7 +56,14 @@ class ComparesWithin(Protocol):
     """A predictor of percentiles that can take given networks as its reference, such as `base`."""
 
     def against(self, items: Sequence[Any]) -> Self:
-        """Return a copy that tells where networks stand among these."""
+        """Take given networks as the reference.
+
+        Args:
+            items: Networks of one family, without labels.
+
+        Returns:
+            A copy that tells where networks stand among these.
+        """
         ...
 
 
@@ -46,7 +72,15 @@ class Calibratable(Protocol):
     """A predictor that learns the unit of a new task from some twenty labels, such as AIO-P."""
 
     def calibrate(self, items: Sequence[Any], labels: Sequence[float]) -> AbstractPredictor:
-        """Return a predictor of the new task."""
+        """Learn the unit of a new task.
+
+        Args:
+            items: Labelled networks of the task.
+            labels: One value per item, in the task's unit.
+
+        Returns:
+            A predictor of the new task; this one stays as it is.
+        """
         ...
 
 
@@ -55,7 +89,14 @@ class AssumesRecipe(Protocol):
     """A predictor whose answer depends on how a network would be trained, such as `imagenet`."""
 
     def under(self, recipe: str) -> AbstractPredictor:
-        """Return a copy that assumes another training recipe."""
+        """Assume another training recipe.
+
+        Args:
+            recipe: Tag of the recipe, such as 'a1_in1k'.
+
+        Returns:
+            A copy that answers for networks that are trained so.
+        """
         ...
 
 
@@ -69,5 +110,12 @@ class HasEncoder(Protocol):
     """Name of the family."""
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the settings; those of the encoder are hidden, layers, embedding and trunk."""
+        """Return the settings, as scikit-learn's estimators do.
+
+        Args:
+            deep: Whether settings of nested predictors are listed, too.
+
+        Returns:
+            Settings by name; those of the encoder are hidden, layers, embedding and trunk.
+        """
         ...

@@ -1,16 +1,17 @@
-"""AIO-P: adapters on a frozen graph encoder, one path and one head per source task; a new task needs some twenty labels.
+"""AIO-P: adapters on a frozen graph encoder, one path and head per source task; a new task needs some twenty labels.
 
-An adapter runs beside the encoder: its layer i reads the encoder's states after layer i and its own states before; a head reads both graph vectors. The
-answer is the mean of the heads. Labels are standardised per task, on wish after they were divided by log10(GFLOPs + 1) + 1 (eqs. 4 and 5; FLOPs are
-2 per MAC of our counter). Of a new task, mean and spread come from a few labelled networks (`calibrate`), whose labels may also tune heads, adapters and
-encoder, or, as the AdaProxy baseline, the last linear map alone. Tasks differ in which others they are like, and some run against each other:
-a Gaussian process from the heads' answers to what their mean leaves of the twenty labels is our own addition (Rasmussen & Williams 2006, chapter 2).
+An adapter runs beside the encoder: its layer i reads the encoder's states after layer i and its own states before; a
+head reads both graph vectors. The answer is the mean of the heads. Labels are standardised per task, on wish after they
+were divided by log10(GFLOPs + 1) + 1 (eqs. 4 and 5; FLOPs are 2 per MAC of our counter). Of a new task, mean and spread
+come from a few labelled networks (`calibrate`), whose labels may also tune heads, adapters and encoder, or, as the
+AdaProxy baseline, the last linear map alone. Tasks differ in which others they are like, and some run against each
+other: a Gaussian process from the heads' answers to what their mean leaves of the twenty labels is our own addition
+(Rasmussen & Williams 2006, chapter 2).
 Source: Mills et al., AAAI 2023, arXiv:2211.17228. Written from the paper.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -19,16 +20,16 @@ from typing import Any, ClassVar, Self, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import ConstantKernel, Matern, Product, Sum, WhiteKernel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasplat.errors import PredictorError
 from nasplat.features.view import View
+from nasplat.learners.adapters import Path
 from nasplat.learners.conformal import fewest, half_width
 from nasplat.learners.encoder import Batch, Encoder, collate
+from nasplat.learners.packing import pack_lines, pack_modules, unpack_lines, unpack_modules
+from nasplat.learners.process import Process
 from nasplat.learners.support import Support
 from nasplat.predict.finetuned import AbstractTunable
 from nasplat.predict.gennape import divisor
@@ -36,145 +37,59 @@ from nasplat.predict.gennape import divisor
 Matrix = NDArray[np.float64]
 Progress = Callable[[int, int, str], None]
 SCALINGS = ("none", "standard", "flops")
+"""How labels are scaled before they are learnt: not, standardised (eq. 4), or divided by FLOPs and standardised (eq.
+5)."""
 MODES = ("none", "gaussian process", "heads", "heads and encoder", "all", "heads and adapters", "adaproxy")
-"""What a new task's labels tune beside mean and spread: nothing, as the paper's zero-shot; what the paths' mean leaves, ours; the paper's modes 0 to 3; and its baseline."""
+"""What a new task's labels tune beside mean and spread: nothing, as the paper's zero-shot; what the paths' mean leaves,
+which is ours; the paper's modes 0 to 3; and its baseline."""
 FEWEST = 20
-"""Labelled networks of a task that is learnt."""
+"""Fewest labelled networks of a task that is learnt."""
 FOLDS = 5
-"""Of the residuals behind the interval of a tuned task."""
-KERNEL = Sum(Product(ConstantKernel(1.0), Matern(3.0, (1.0, 1e3), nu=2.5)), WhiteKernel(0.3, (0.02, 1e2)))
-"""Of standardised answers, and where the search for height, length and noise starts; twenty labels must not be told that they are exact, or that a tenth of a
-standard deviation matters."""
+"""Parts into which a new task's labels fall; each part is answered by a fit on the others, for the interval."""
 MOST = 500
-"""Labels that the process learns from, as its time grows with their cube."""
+"""Largest number of labels that the process learns from, as its time grows with their cube."""
 PENALTY = 0.1
 """λ of AdaProxy's L1 norm. Source: Lu et al. 2021."""
 
-
-class Adapter(nn.Module):
-    """A path beside the encoder: states of the encoder's layers to one vector per graph."""
-
-    def __init__(self, hidden: int, layers: int, width: int) -> None:
-        """Args:
-        hidden: Width of the encoder's states.
-        layers: Of the encoder.
-        width: Of the adapter's states.
-        """
-        super().__init__()
-        inputs = [2 * hidden, *([hidden + width] * (layers - 1))]
-        self.own = nn.ModuleList(nn.Linear(n, width) for n in inputs)
-        self.messages = nn.ModuleList(nn.Linear(n, 2 * width, bias=False) for n in inputs)
-
-    def forward(self, states: Sequence[Tensor], batch: Batch) -> Tensor:
-        """States (N, H) before the first layer and after each to (B, W): graph convolutions along and against the edges, tanh, mean over nodes."""
-        source, target = batch.edges
-        x = states[0]
-        for own, messages, state in zip(self.own, self.messages, states[1:], strict=True):
-            both = torch.cat([state, x], 1)
-            along, against = messages(both).chunk(2, 1)
-            x = torch.tanh(own(both).index_add(0, target, along[source]).index_add(0, source, against[target]))
-        sums = x.new_zeros(batch.size, x.shape[1]).index_add(0, batch.graph, x)
-        return sums / torch.bincount(batch.graph, minlength=batch.size).clamp_min(1)[:, None]
+# T tasks, n networks, N nodes of all of them
 
 
-class Path(nn.Module):
-    """Adapter and head of one task; without adapter, the head reads the encoder's vector alone."""
-
-    def __init__(self, hidden: int, layers: int, embedding: int, width: int) -> None:
-        """Args:
-        hidden: As for `Adapter`.
-        layers: Likewise.
-        embedding: Width of the encoder's vector.
-        width: Of the adapter; 0 for none.
-        """
-        super().__init__()
-        self.adapter = Adapter(hidden, layers, width) if width else None
-        self.head = nn.Sequential(
-            nn.Linear(embedding + width, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 1)
-        )
-
-    def forward(self, states: Sequence[Tensor], vector: Tensor, batch: Batch) -> Tensor:
-        """Shape (B,)."""
-        return self.head(self.features(states, vector, batch))[:, 0]
-
-    def features(self, states: Sequence[Tensor], vector: Tensor, batch: Batch) -> Tensor:
-        """What the head reads, shape (B, embedding + width)."""
-        return vector if self.adapter is None else torch.cat([vector, self.adapter(states, batch)], 1)
-
-
-@dataclass(frozen=True)
-class Process:
-    """A Gaussian process from what the paths answer to what their mean leaves: far from every label it is their mean."""
-
-    known: Matrix
-    """Standardised answers for the labelled networks, shape (n, tasks)."""
-    dual: Matrix
-    """Shape (n,)."""
-    theta: Matrix
-    """Logarithms of the kernel's height, length and noise."""
-    mean: Matrix
-    """Of the answers for the labelled networks, shape (tasks,)."""
-    spread: Matrix
-
-    @classmethod
-    def learn(cls, outputs: Matrix, target: Matrix) -> Self:
-        """Height, length and noise by marginal likelihood.
-
-        Args:
-            outputs: Of the paths on labelled networks, shape (tasks, n).
-            target: Standardised labels, shape (n,).
-        """
-        mean, spread = outputs.mean(1), outputs.std(1) + 1e-6
-        x = (outputs.T - mean) / spread
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # no noise and no signal are answers, too
-            found = GaussianProcessRegressor(KERNEL).fit(x, target - x.mean(1))
-        return cls(x, found.alpha_, cast(Sum, found.kernel_).theta, mean, spread)
-
-    def __call__(self, outputs: Matrix) -> Matrix:
-        """Standardised answers, shape (n,)."""
-        x = (outputs.T - self.mean) / self.spread
-        kernel = cast(Sum, KERNEL.clone_with_theta(self.theta))
-        return x.mean(1) + kernel(x, self.known) @ self.dual
-
-
+@dataclass(eq=False, repr=False)
 class Aiop(AbstractTunable):
-    """One predictor, many tasks; see the module."""
+    """One predictor of many tasks: adapters and heads on a frozen encoder.
+
+    Example:
+        >>> import nasplat
+        >>> len(nasplat.load_predictor("aiop-transnas").tasks_)
+        7
+    """
 
     family: ClassVar[str] = "aiop"
 
-    def __init__(
-        self,
-        hidden: int = 64,
-        layers: int = 5,
-        embedding: int = 64,
-        trunk: str = "flow",
-        width: int = 32,
-        scaling: str = "standard",
-        epochs: int = 40,
-        batch_size: int = 32,
-        lr: float = 2e-3,
-        level: float = 0.9,
-        metric: str = "value",
-        seed: int = 0,
-    ) -> None:
-        """Args:
-        hidden: Width of the encoder's states.
-        layers: Of the encoder.
-        embedding: Width of its graph vector.
-        trunk: Of the encoder.
-        width: Of an adapter's states; 0 leaves adapters out: heads on the frozen encoder.
-        scaling: Of labels: none, standard (eq. 4) or flops (eqs. 5 and 4).
-        epochs: Passes that train an adapter.
-        batch_size: Networks of a step.
-        lr: Peak learning rate.
-        level: Of the interval.
-        metric: Name and unit of the label of the task that is answered.
-        seed: Decides everything random.
-        """
-        self.hidden, self.layers, self.embedding, self.trunk, self.width = hidden, layers, embedding, trunk, width
-        self.scaling, self.epochs, self.batch_size, self.lr = scaling, epochs, batch_size, lr
-        self.level, self.metric, self.seed = level, metric, seed
+    hidden: int = 64
+    """Width H of the encoder's states; like the next three it must be the pretrained encoder's."""
+    layers: int = 5
+    """Number of the encoder's layers."""
+    embedding: int = 64
+    """Width of the encoder's graph vector."""
+    trunk: str = "flow"
+    """Kind of messages of the encoder, a name among `nasplat.learners.trunks.TRUNKS`."""
+    width: int = 32
+    """Width W of an adapter's states; 0 leaves adapters out: heads on the frozen encoder."""
+    scaling: str = "standard"
+    """How labels are scaled, a name among `SCALINGS`: 'none', 'standard' (eq. 4) or 'flops' (eqs. 5 and 4)."""
+    epochs: int = 40
+    """Passes that train an adapter."""
+    batch_size: int = 32
+    """Networks of a step."""
+    lr: float = 2e-3
+    """Peak learning rate."""
+    level: float = 0.9
+    """Share of labels that the interval is to hold, between 0 and 1."""
+    metric: str = "value"
+    """Name and unit of the label of the task that is answered."""
+    seed: int = 0
+    """Number that decides everything random."""
 
     # -- learning ------------------------------------------------------------------------------------------------------
 
@@ -189,12 +104,16 @@ class Aiop(AbstractTunable):
         """Learn an adapter and a head per task.
 
         Args:
-            items: Graphs, views, or what has a `graph()` method; a network stands once per task that it is labelled for.
-            labels: One each, in its task's unit; larger is better in all, or smaller in all.
-            tasks: Name of each row's task; default: all are one.
-            encoder: Pretrained, such as `encoder_` of a fitted GENNAPE or universal predictor; it is copied and frozen. Its settings must be this
-                predictor's. Default: random weights.
-            progress: Called with (steps done, steps, note) for each task.
+            items: Graphs, views, or what has a `graph()` method; a network stands once per task that it is labelled
+                for.
+            labels: One value per item, in its task's unit; larger is better in all tasks, or smaller in all.
+            tasks: Name of each item's task; by default all are one.
+            encoder: Pretrained encoder, such as `encoder_` of a fitted GENNAPE or universal predictor; it is copied and
+                frozen. Its settings must be this predictor's. By default its weights are random.
+            progress: Called after each step of each task with (steps done, steps in all, note).
+
+        Returns:
+            The predictor itself, which has no unit before it is calibrated.
 
         Raises:
             PredictorError: fewer than 20 labels of a task, columns of unequal length, or an encoder of other settings.
@@ -217,15 +136,7 @@ class Aiop(AbstractTunable):
                 )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            self.encoder_ = self._encoder()
-            if encoder is not None:
-                try:
-                    self.encoder_.load_state_dict(encoder.state_dict())
-                except RuntimeError as err:
-                    raise PredictorError(
-                        f"the encoder has other settings than this predictor: {str(err).splitlines()[0]}\n  Pass its hidden, layers, embedding and trunk."
-                    ) from err
-            self.encoder_.eval().requires_grad_(False)
+            self.encoder_ = self._frozen(encoder)
             self._states: dict[int, tuple[View, Tensor, Tensor]] = {}
             vectors = np.stack([self._seen(v)[2].numpy() for v in views])
             self.shift_ = np.stack([vectors.mean(0), vectors.std(0) + 1e-6]).astype(np.float64)
@@ -247,11 +158,27 @@ class Aiop(AbstractTunable):
         self.fitted_ = True
         return self
 
+    def _frozen(self, encoder: Encoder | None) -> Encoder:
+        """A copy of a pretrained encoder that does not learn; random weights without one."""
+        found = self._encoder()
+        if encoder is not None:
+            try:
+                found.load_state_dict(encoder.state_dict())
+            except RuntimeError as err:
+                raise PredictorError(
+                    f"the encoder has other settings than this predictor: {str(err).splitlines()[0]}\n"
+                    "  Pass its hidden, layers, embedding and trunk."
+                ) from err
+        return found.eval().requires_grad_(False)
+
     def only(self, tasks: Sequence[str]) -> Aiop:
-        """The same with the paths of some source tasks alone.
+        """Copy the predictor with the paths of some source tasks alone.
 
         Args:
-            tasks: Of `tasks_`.
+            tasks: Names among `tasks_`.
+
+        Returns:
+            A predictor whose answer is the mean of these paths; it is not calibrated.
 
         Raises:
             PredictorError: none, or one that was not learnt.
@@ -259,7 +186,8 @@ class Aiop(AbstractTunable):
         unknown = [t for t in tasks if t not in self.tasks_]
         if unknown or not tasks:
             raise PredictorError(
-                f"expected tasks among {', '.join(self.tasks_)}, got {', '.join(unknown) or 'none'}.\n  Name some of them."
+                f"expected tasks among {', '.join(self.tasks_)}, got {', '.join(unknown) or 'none'}.\n"
+                "  Name some of them."
             )
         places = [self.tasks_.index(t) for t in tasks]
         found = deepcopy(self)
@@ -278,14 +206,17 @@ class Aiop(AbstractTunable):
         epochs: int = 100,
         lr: float = 1e-4,
     ) -> Aiop:
-        """A predictor of a new task; this one stays as it is.
+        """Make a predictor of a new task from a few labels; this one stays as it is.
 
         Args:
-            items: Networks of the task, some twenty.
-            labels: One each, in its unit.
-            mode: What is tuned beside mean and spread: see `MODES`.
-            epochs: Passes over the labels; batch 1.
-            lr: Of Adam.
+            items: Labelled networks of the task, some twenty.
+            labels: One value per item, in the task's unit.
+            mode: What the labels tune beside mean and spread, a name among `MODES`.
+            epochs: Passes over the labels, one network a step, for modes that tune by gradients.
+            lr: Learning rate of Adam in these modes.
+
+        Returns:
+            A predictor that answers in the new task's unit.
 
         Raises:
             PredictorError: fewer than 3 labels, or not one per network; an unknown mode.
@@ -314,6 +245,7 @@ class Aiop(AbstractTunable):
         return found
 
     def _tuned(self, views: Sequence[View], y: Matrix, mode: str, epochs: int, lr: float) -> Aiop:
+        """A copy that has learnt labels of a new task, without an interval yet."""
         found = deepcopy(self)
         found.process_ = None
         scaled = y / self._divisors(views)
@@ -324,23 +256,27 @@ class Aiop(AbstractTunable):
         if mode == "gaussian process":
             chosen = np.sort(np.random.default_rng(self.seed).permutation(len(y))[:MOST])
             found.process_ = Process.learn(found._all([views[i] for i in chosen]), target[chosen])
-            return found
-        heads = [p for path in found._paths() for p in path.head.parameters()]
-        adapters = [p for path in found._paths() if path.adapter is not None for p in path.adapter.parameters()]
-        encoder = list(found.encoder_.parameters())
-        if mode == "adaproxy":
+        elif mode == "adaproxy":
             found._adaproxy(views, target)
-            return found
+        else:
+            found._tune(views, target, mode, epochs, lr)
+        return found
+
+    def _tune(self, views: Sequence[View], target: Matrix, mode: str, epochs: int, lr: float) -> None:
+        """Tune heads, adapters or encoder in place, one network a step."""
+        heads = [p for path in self._paths() for p in path.head.parameters()]
+        adapters = [p for path in self._paths() if path.adapter is not None for p in path.adapter.parameters()]
+        encoder = list(self.encoder_.parameters())
         learnt = {"heads": heads, "heads and encoder": heads + encoder, "heads and adapters": heads + adapters}
         parameters = learnt.get(mode, heads + adapters + encoder)
         for p in parameters:
             p.requires_grad_(True)
         optimiser = torch.optim.Adam(parameters, lr)
         wanted, rng = torch.from_numpy(target).float(), np.random.default_rng(self.seed)
-        features = found._features(views) if mode == "heads" else []
+        features = self._features(views) if mode == "heads" else []
         if mode == "heads and adapters":
             for seen in views:
-                found._seen(seen)  # the encoder answers once
+                self._seen(seen)  # the encoder answers once
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             for _ in range(epochs):
@@ -348,18 +284,17 @@ class Aiop(AbstractTunable):
                     # each path meets the label on its own, as each will be averaged
                     answers = (
                         torch.stack(
-                            [path.head(f[i : i + 1])[:, 0] for path, f in zip(found._paths(), features, strict=True)]
+                            [path.head(f[i : i + 1])[:, 0] for path, f in zip(self._paths(), features, strict=True)]
                         )
                         if features
-                        else found._outputs([views[i]])
+                        else self._outputs([views[i]])
                     )
                     loss = (answers - wanted[i]).square().mean()
                     optimiser.zero_grad()
                     loss.backward()
                     optimiser.step()
-        found._states.clear()
-        found.encoder_.requires_grad_(False)
-        return found
+        self._states.clear()
+        self.encoder_.requires_grad_(False)
 
     @torch.no_grad()
     def _features(self, views: Sequence[View]) -> list[Tensor]:
@@ -391,6 +326,7 @@ class Aiop(AbstractTunable):
     def _train(
         self, path: nn.Module, views: Sequence[View], target: Matrix, progress: Progress | None, task: str
     ) -> None:
+        """Train the path of one task in place."""
         y, rng = torch.from_numpy(target).float(), np.random.default_rng(self.seed)
         size = min(self.batch_size, len(views))
         per_epoch = len(views) // size
@@ -413,17 +349,20 @@ class Aiop(AbstractTunable):
     # -- answering -----------------------------------------------------------------------------------------------------
 
     def _encoder(self) -> Encoder:
+        """An encoder with random weights."""
         return Encoder(self.hidden, self.layers, self.embedding, trunk=self.trunk)
 
     def _paths(self) -> list[Path]:
+        """The paths of all tasks, as type checkers can read them."""
         return cast(list[Path], list(self.paths_))
 
     def _path(self) -> Path:
+        """A path with random weights."""
         return Path(self.hidden, self.layers, self.embedding, self.width)
 
     @torch.no_grad()
     def _seen(self, seen: View) -> tuple[View, Tensor, Tensor]:
-        """States (layers + 1, N, H) and vector (E,) of a network by the frozen encoder, kept while adapters are trained."""
+        """States (layers + 1, N, H) and vector (E,) by the frozen encoder, kept while adapters are trained."""
         known = self._states.get(id(seen))
         if known is None:
             batch = self.encoder_.collate([seen])
@@ -447,13 +386,13 @@ class Aiop(AbstractTunable):
         return batch, states, (self.encoder_.read(states[-1], batch) - mean) / spread
 
     def _outputs(self, views: Sequence[View]) -> Tensor:
-        """Of every path, standardised, shape (tasks, n)."""
+        """Standardised answers of every path, shape (T, n)."""
         batch, states, vectors = self._inputs(views)
         return torch.stack([path(states, vectors, batch) for path in self.paths_])
 
     @torch.no_grad()
     def _all(self, views: Sequence[View]) -> Matrix:
-        """Of every path, standardised, shape (tasks, n), without gradients."""
+        """Standardised answers of every path without gradients, shape (T, n)."""
         return torch.cat([self._outputs(views[i : i + 128]) for i in range(0, len(views), 128)], 1).double().numpy()
 
     def _answers(self, views: Sequence[View]) -> Matrix:
@@ -462,13 +401,15 @@ class Aiop(AbstractTunable):
         return outputs.mean(0) if self.process_ is None else self.process_(outputs)
 
     def _values(self, views: Sequence[View]) -> Matrix:
-        """In the unit of the task that was calibrated."""
+        """Answers in the unit of the task that was calibrated, shape (n,)."""
         return (self._answers(views) * self.moments_[1] + self.moments_[0]) * self._divisors(views)
 
     def _moments(self, scaled: Matrix) -> Matrix:
+        """Mean and spread by which labels are standardised."""
         return np.array([0.0, 1.0]) if self.scaling == "none" else np.array([scaled.mean(), scaled.std() + 1e-9])
 
     def _divisors(self, views: Sequence[View]) -> Matrix:
+        """What each network's label is divided by."""
         return np.array([divisor(v.gigaflops) if self.scaling == "flops" else 1.0 for v in views])
 
     def _reason(self, seen: View) -> str:
@@ -486,29 +427,22 @@ class Aiop(AbstractTunable):
     # -- disk ----------------------------------------------------------------------------------------------------------
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
-        modules = {"encoder": self.encoder_, "paths": self.paths_}
-        learnt = {
-            f"{m}.{k}": t.detach().numpy() for m, module in modules.items() for k, t in module.state_dict().items()
-        }
         own = {
             "shift": self.shift_,
             "scales": self.scales_,
             "moments": self.moments_,
             "width": np.array([self.width_]),
             "reference": self.reference_,
-            "tasks": np.frombuffer("\n".join(self.tasks_).encode(), np.uint8),
+            "tasks": pack_lines(self.tasks_),
         }
         process = {} if self.process_ is None else {f"process.{k}": v for k, v in vars(self.process_).items()}
+        learnt = pack_modules({"encoder": self.encoder_, "paths": self.paths_})
         return learnt | own | process | self.support_.arrays()
 
     def _restore(self, arrays: dict[str, NDArray[Any]], recipe: dict[str, Any]) -> None:
-        self.tasks_ = arrays["tasks"].tobytes().decode().split("\n")
+        self.tasks_ = unpack_lines(arrays["tasks"])
         self.encoder_, self.paths_ = self._encoder(), nn.ModuleList(self._path() for _ in self.tasks_)
-        for name, module in {"encoder": self.encoder_, "paths": self.paths_}.items():
-            prefix = f"{name}."
-            module.load_state_dict(
-                {k.removeprefix(prefix): torch.from_numpy(v.copy()) for k, v in arrays.items() if k.startswith(prefix)}
-            )
+        unpack_modules(arrays, {"encoder": self.encoder_, "paths": self.paths_})
         self.encoder_.eval().requires_grad_(False)
         self._states = {}
         self.shift_, self.scales_, self.moments_ = arrays["shift"], arrays["scales"], arrays["moments"]

@@ -31,7 +31,11 @@ class HasGraph(Protocol):
     """Something that has a computation graph, such as an `Architecture`."""
 
     def graph(self) -> Graph:
-        """Return the computation graph."""
+        """Return the computation graph.
+
+        Returns:
+            The graph of the whole network.
+        """
         ...
 
 
@@ -40,7 +44,11 @@ class HasCanonical(Protocol):
     """Something of which several spellings mean the same network, such as an `Architecture`."""
 
     def canonical(self) -> Any:
-        """Return the spelling that all of them share; it must be hashable."""
+        """Return the spelling that all of them share.
+
+        Returns:
+            A hashable value, equal for equal networks.
+        """
         ...
 
 
@@ -215,8 +223,8 @@ class AbstractPredictor(BaseEstimator, ABC):
             seen: Views of n networks.
 
         Returns:
-            Feature sets of shape (n, f): here the log counts with graph statistics, then the same with the rank score. The
-            first must know nothing of what was learnt, the last all of it.
+            Feature sets of shape (n, f): here the log counts with graph statistics, then the same with the rank score.
+            The first must know nothing of what was learnt, the last all of it.
         """
         counts = counted(seen)
         return [counts, np.hstack([np.array(self._scores(seen))[:, None], counts])]

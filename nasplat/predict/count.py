@@ -1,8 +1,9 @@
-"""The yardsticks: rank networks by their MACs, their parameters, or any one statistic alone, such as a zero-cost proxy."""
+"""The yardsticks: MACs alone, parameters alone, or any one statistic, such as a zero-cost proxy, rank networks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import log10
 from typing import Any, ClassVar, Self
 
@@ -15,31 +16,52 @@ from nasplat.learners.conformal import half_width
 from nasplat.predict.finetuned import AbstractTunable
 
 
+@dataclass(eq=False, repr=False)
 class CountBaseline(AbstractTunable):
-    """label = a + b · quantity, with a conformal interval."""
+    """A straight line from one quantity to the label, label = a + b · quantity, with a conformal interval.
+
+    Example:
+        >>> import nasplat
+        >>> space = nasplat.load_space("nasbench201", width=4, cells=1, image=8, channels=1)
+        >>> members = [space.sample(seed=i) for i in range(20)]
+        >>> CountBaseline("params").fit(members, [a.graph().params for a in members]).score(members, range(20)) < 1
+        True
+    """
 
     family: ClassVar[str] = "count"
 
-    def __init__(self, quantity: str = "macs", level: float = 0.9, metric: str = "value") -> None:
-        """Args:
-        quantity: macs or params, as logarithms; or a statistic of views, such as nodes or proxy.nwot.
-        level: Of the interval.
-        metric: Name and unit of the label.
-        """
-        self.quantity, self.level, self.metric = quantity, level, metric
+    quantity: str = "macs"
+    """'macs' or 'params', whose logarithms are used; or a statistic of views, such as 'nodes' or 'proxy.nwot'."""
+    level: float = 0.9
+    """Share of labels that the interval is to hold, between 0 and 1."""
+    metric: str = "value"
+    """Name and unit of the label."""
 
     def _x(self, seen: View) -> float:
+        """The quantity of a network."""
         if self.quantity in {"macs", "params"}:
             return log10(max(1, getattr(seen, self.quantity)))
         try:
             return seen.statistics[self.quantity]
         except KeyError:
             raise PredictorError(
-                f"expected quantity macs, params or a statistic, got {self.quantity!r}.\n  Statistics here: {', '.join(seen.statistics)}."
+                f"expected quantity macs, params or a statistic, got {self.quantity!r}.\n"
+                f"  Statistics here: {', '.join(seen.statistics)}."
             ) from None
 
     def fit(self, items: Sequence[Any], labels: Sequence[float]) -> Self:
-        """Least squares; residuals of leave-one-out calibrate the interval."""
+        """Fit the line by least squares; residuals of networks left out one by one calibrate the interval.
+
+        Args:
+            items: As for `predict`.
+            labels: One value per item; larger means better.
+
+        Returns:
+            The predictor itself.
+
+        Raises:
+            PredictorError: too few labels for the interval's level, or a quantity that the networks do not have.
+        """
         x = np.array([self._x(v) for v in self.views(items)])
         y = np.asarray(labels, np.float64)
         design = np.stack([np.ones_like(x), x], 1)

@@ -1,21 +1,25 @@
 """A trained predictor plus what a few labels of the target family say.
 
-What the base sees of a network (graph statistics, its rank score, its embedding where it has one) enters kernel ridge regressions on the new
-labels, every feature set with every kernel, penalties by leave-one-out error; on wish also kernel machines that learn which of two networks is
-better; and forests, which know nothing of the base on the first set and all of it on the last. Labels are learnt as normal scores. Answers are averaged with weights softmax(τ / T), τ each member's rank agreement with
-the labels that it was not shown: so a base that does not help is outvoted by the members that never asked it.
-Sources: Rasmussen & Williams 2006, eq. 2.25 and 5.12; Burges et al. 2005 (RankNet's loss); GENNAPE, Mills et al., AAAI 2023, arXiv:2211.17226 (weights by τ, there with T = 1 and on
-the labels that were learnt).
+What the base sees of a network (graph statistics, its rank score, its embedding where it has one) enters kernel ridge
+regressions on the new labels, every feature set with every kernel, penalties by leave-one-out error; on wish also
+kernel machines that learn which of two networks is better; and forests, which know nothing of the base on the first set
+and all of it on the last. Labels are learnt as normal scores. Answers are averaged with weights softmax(τ / T), τ each
+member's rank agreement with the labels that it was not shown: so a base that does not help is outvoted by the members
+that never asked it.
+Sources: Rasmussen & Williams 2006, eq. 2.25 and 5.12; Burges et al. 2005 (RankNet's loss); GENNAPE, Mills et al., AAAI
+2023, arXiv:2211.17226 (weights by τ, there with T = 1 and on the labels that were learnt).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize
 
 from nasplat.errors import PredictorError
 from nasplat.features.view import View
@@ -32,15 +36,17 @@ Matrix = NDArray[np.float64]
 KERNELS = (0.0, 0.7, 1.5)
 """Widths of the Gaussian kernels, in standard deviations per feature; 0 is the linear kernel."""
 PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+"""Ridge penalties among which leave-one-out error chooses."""
 RANKING_PENALTIES = (1e-4, 1e-3, 1e-2)
+"""Penalties of ranking members, among which rank agreement on held-out folds chooses."""
 LOSSES = {"regression": (False,), "ranking": (True,), "both": (False, True)}
 """Whether kernel machines learn the label (least squares), which of two networks is better, or one after the other."""
 FOLDS = 5
-"""Of the answers that ranking members give to labels they were not shown."""
+"""Parts into which labels fall; ranking members answer each part by a fit on the others."""
 PAIRS = 60_000
-"""A ranking member learns from at most so many pairs."""
+"""Largest number of pairs of networks that a ranking member learns from."""
 TREES = 150
-"""Of a forest."""
+"""Trees of a forest."""
 MOST = 3_000
 """Kernel regressions learn from at most so many labels; more belong into a new fit."""
 
@@ -57,43 +63,50 @@ class AbstractTunable(AbstractPredictor):
             items: Networks of the target family, see `choose`.
             labels: Their labels, in any unit; larger means better.
             seed: Number that decides everything random.
-            loss: What its kernel machines learn: 'regression' (the label), 'ranking' (which of two networks is better) or
-                'both', one after the other.
+            loss: What its kernel machines learn: 'regression' (the label), 'ranking' (which of two networks is better)
+                or 'both', one after the other.
 
         Returns:
             The fine-tuned predictor.
 
         Raises:
             PredictorError: fewer than 10 labels, more than 3,000, or not one per item; an unknown loss.
+
+        Example:
+            >>> import nasplat
+            >>> space = nasplat.load_space("nasbench201", width=4, cells=1, image=8, channels=1)
+            >>> members = [space.sample(seed=i) for i in range(12)]
+            >>> tuned = nasplat.load_predictor("trees-nb201").finetune(members, [a.graph().macs for a in members])
+            >>> len(tuned.rank_scores(members))
+            12
         """
         return Finetuned(deepcopy(self), loss=loss, seed=seed).fit(items, labels)
 
 
+@dataclass(eq=False, repr=False)
 class Finetuned(AbstractTunable):
-    """Kernel machines and forests on what a base predictor sees, weighted by how well they rank labels they were not shown."""
+    """Kernel machines and forests on what a base predictor sees, weighted by how they rank labels left out."""
 
     family: ClassVar[str] = "finetuned"
 
-    def __init__(
-        self,
-        base: AbstractPredictor,
-        level: float = 0.9,
-        temperature: float = 0.03,
-        loss: str = "regression",
-        seed: int = 0,
-    ) -> None:
-        """Args:
-        base: A fitted predictor.
-        level: Of the interval.
-        temperature: T of the members' weights; large means equal weights.
-        loss: Of the kernel machines: regression, ranking or both.
-        seed: Of the forests, the ranking members' folds and pairs, and the reference sample.
-        """
-        self.base, self.level, self.temperature, self.loss, self.seed = base, level, temperature, loss, seed
-        self.metric, self.to_graph = "label", base.to_graph
+    base: AbstractPredictor
+    """Fitted predictor that fine-tuning starts from."""
+    level: float = 0.9
+    """Share of labels that the interval is to hold, between 0 and 1."""
+    temperature: float = 0.03
+    """T of the members' weights; a large one means equal weights."""
+    loss: str = "regression"
+    """What the kernel machines learn: 'regression' (the label), 'ranking' (which of two networks is better) or
+    'both'."""
+    seed: int = 0
+    """Number that decides the forests, the ranking members' folds and pairs, and the reference sample."""
+
+    def __post_init__(self) -> None:
+        """Name the label, and read networks as the base does."""
+        self.metric, self.to_graph = "label", self.base.to_graph
 
     def __sklearn_clone__(self) -> Finetuned:
-        """Without what was fitted here; the base stays fitted, it is what fine-tuning starts from."""
+        """Copy the settings without what was fitted here; the base stays fitted, it is what fine-tuning starts from."""
         return Finetuned(self.base, self.level, self.temperature, self.loss, self.seed)
 
     def fit(self, items: Sequence[Any], labels: Sequence[float]) -> Self:
@@ -101,7 +114,10 @@ class Finetuned(AbstractTunable):
 
         Args:
             items: As for `predict`.
-            labels: One each, at least 10.
+            labels: One value per item, at least 10; larger means better.
+
+        Returns:
+            The predictor itself.
 
         Raises:
             PredictorError: fewer than 10 labels, more than 3,000, or not one per item; an unknown loss.
@@ -145,7 +161,7 @@ class Finetuned(AbstractTunable):
         return self
 
     def _kernels(self, new: Sequence[Matrix]) -> list[Matrix]:
-        """Of each set with each width, shape (new rows, labels)."""
+        """Kernel between new networks and the labelled ones for each set and width, each of shape (new, labels)."""
         return [
             _kernel(features, x, width)
             for features, (x, _, _) in zip(new, self.sets_, strict=True)
@@ -153,7 +169,7 @@ class Finetuned(AbstractTunable):
         ]
 
     def _normal(self, seen: Sequence[View]) -> Matrix:
-        """Answers as normal scores."""
+        """Answers as normal scores, shape (n,)."""
         described = self.base.describe(seen)
         kernels = self._kernels([standard(f, *s[1:]) for f, s in zip(described, self.sets_, strict=True)])
         answers = [
@@ -208,7 +224,7 @@ class Finetuned(AbstractTunable):
 
 
 def _kernel(a: Matrix, b: Matrix, width: float) -> Matrix:
-    """Shape (len(a), len(b)); features count equally, whatever their number."""
+    """Kernel of shape (len(a), len(b)); features count equally, whatever their number."""
     if width == 0.0:
         return 1.0 + a @ b.T / a.shape[1]
     squared = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2.0 * a @ b.T
@@ -223,13 +239,13 @@ def _ridge(kernel: Matrix, target: Matrix, penalty: float) -> tuple[Matrix, Matr
 
 
 def _regressed(kernel: Matrix, target: Matrix) -> tuple[Matrix, float, Matrix]:
-    """Dual weights and offset of the ridge regression of least leave-one-out error, and its answers to labels it was not shown."""
+    """The ridge regression of least leave-one-out error: dual weights, offset, answers to labels it was not shown."""
     dual, residuals = min((_ridge(kernel, target, p) for p in PENALTIES), key=lambda f: float(np.abs(f[1]).mean()))
     return dual, 0.0, target - residuals
 
 
 def _ranked(kernel: Matrix, target: Matrix, seed: int) -> tuple[Matrix, float, Matrix]:
-    """The same of a kernel machine that learns which of two networks is better; its answers are brought to the target's scale."""
+    """The same of a kernel machine that learns which of two networks is better, brought to the target's scale."""
     folds = np.random.default_rng(seed).permutation(len(target)) % FOLDS
     best, kept, unseen = -2.0, RANKING_PENALTIES[0], np.zeros(len(target))
     for penalty in RANKING_PENALTIES:
@@ -249,8 +265,6 @@ def _ranked(kernel: Matrix, target: Matrix, seed: int) -> tuple[Matrix, float, M
 
 def _pairwise(kernel: Matrix, target: Matrix, penalty: float, seed: int) -> Matrix:
     """Dual weights that minimise the mean logistic loss over pairs plus penalty × the squared norm of the function."""
-    from scipy.optimize import minimize
-
     first, second = np.triu_indices(len(target), 1)
     sign = np.sign(target[first] - target[second])
     chosen = np.flatnonzero(sign)

@@ -1,6 +1,7 @@
 """A predictor's folder: recipe.toml, weights.safetensors, metrics.json and README.md, its card.
 
-The recipe holds the family, its settings, what it learnt from, and the hash of the weights. Reading a folder runs no code.
+The recipe holds the family, its settings, what it learnt from, and the hash of the weights. Reading a folder runs no
+code.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ def write_folder(
 
     Args:
         folder: Folder to write; it is created if it is missing.
-        recipe: Strings that stand at the top of the recipe, such as family and metric; the hash of the weights is added.
+        recipe: Strings that stand at the top of the recipe, such as family and metric; the hash of the weights is
+            added.
         sections: Tables of the recipe by title: strings, numbers, booleans and flat lists; None is left out.
         arrays: Everything that was learnt.
         metrics: Measured quality, anything that JSON can hold.

@@ -1,61 +1,81 @@
 """Latency of a network from a sample of networks timed on one device.
 
-Two parts. A sum over operations, each linear in its multiply-accumulates, its memory traffic and its mere existence, with
-coefficients that are never negative: it says what another family of networks costs. Boosted trees on graph statistics correct what
-that sum misses, as far as cross-validation says that they help. Folds leave whole families out where families are told.
-Sources: roofline of operations, Williams et al. 2009, doi:10.1145/1498765.1498785; prediction by kernels, Zhang et al. 2021
-(nn-Meter), doi:10.1145/3458864.3467882.
+Two parts. A sum over operations, each linear in its multiply-accumulates, its memory traffic and its mere existence,
+with coefficients that are never negative: it says what another family of networks costs. Boosted trees on graph
+statistics correct what that sum misses, as far as cross-validation says that they help. Folds leave whole families out
+where families are told.
+Sources: roofline of operations, Williams et al. 2009, doi:10.1145/1498765.1498785; prediction by kernels, Zhang et al.
+2021 (nn-Meter), doi:10.1145/3458864.3467882.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.linear_model import LinearRegression
 
 from nasplat.errors import PredictorError
 from nasplat.features.view import View
 from nasplat.features.work import KINDS, TERMS
 from nasplat.learners.boosted import Boosted, BoostedSettings, grow_boosted
 from nasplat.learners.conformal import fewest, half_width
+from nasplat.learners.packing import pack_lines, unpack_lines
 from nasplat.predict.finetuned import AbstractTunable
 from nasplat.tables.metrics import kendall_tau
 
 Matrix = NDArray[np.float64]
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Of the trees' correction, chosen by cross-validation."""
+"""Shares of the trees' correction among which cross-validation chooses."""
 FOLDS = 5
+"""Random parts of the networks, each of which is answered by a fit on the others, where no families are told."""
 RIDGE = 1e-3
+"""Penalty on the squares of the coefficients, each scaled by what its term contributes."""
 CORRECTION = BoostedSettings(members=3, trees=100, depth=3)
+"""Size of the boosted trees, which learn the logarithm of measured over summed milliseconds."""
 BEYOND = 4.0
 """How many times more or fewer MACs than any timed network are still inside the support."""
 FOREIGN = 0.1
 """Share of work, or of calls, that operations of a kind never timed may have."""
 
 
+@dataclass(eq=False, repr=False)
 class LatencyPredictor(AbstractTunable):
-    """Milliseconds of a forward pass on the device that the labels come from; smaller is better, and ranks first."""
+    """A predictor of the milliseconds of a forward pass on the device that was timed; smaller ranks first.
+
+    Example:
+        >>> import nasplat
+        >>> space = nasplat.load_space("nasbench201", width=4, cells=1, image=8, channels=1)
+        >>> graphs = [space.sample(seed=i).graph() for i in range(20)]
+        >>> timed = LatencyPredictor().fit(graphs, [0.1 + g.macs / 1e5 for g in graphs])
+        >>> timed.predict(graphs[:1])[0].metric
+        'latency_ms'
+    """
 
     family: ClassVar[str] = "latency"
 
-    def __init__(self, level: float = 0.9, metric: str = "latency_ms", seed: int = 0) -> None:
-        """Args:
-        level: Of the interval.
-        metric: Name and unit of the label.
-        seed: Decides folds and trees.
-        """
-        self.level, self.metric, self.seed = level, metric, seed
+    level: float = 0.9
+    """Share of labels that the interval is to hold, between 0 and 1."""
+    metric: str = "latency_ms"
+    """Name and unit of the label."""
+    seed: int = 0
+    """Number that decides folds and trees."""
 
     def fit(self, items: Sequence[Any], labels: Sequence[float], families: Sequence[str] | None = None) -> Self:
         """Learn from timed networks.
 
         Args:
             items: Graphs, views, or what has a `graph()` method.
-            labels: Milliseconds, positive.
-            families: A name each; folds leave whole families out, so that the interval holds for another family.
+            labels: Milliseconds of each, positive.
+            families: Name of each network's family; folds leave whole families out, so that the interval holds for
+                another family. By default folds are random.
+
+        Returns:
+            The predictor itself.
 
         Raises:
             PredictorError: fewer than 20 labels, not one per item, or one that is not positive.
@@ -64,7 +84,8 @@ class LatencyPredictor(AbstractTunable):
         y = np.asarray(labels, np.float64)
         if len(seen) != len(y) or len(y) < max(20, fewest(self.level)) or not (y > 0).all():
             raise PredictorError(
-                f"expected a positive latency per network, at least 20, got {len(seen)} networks and {len(y)} labels.\n  Time more."
+                f"expected a positive latency per network, at least 20, got {len(seen)} networks and {len(y)} labels.\n"
+                "  Time more."
             )
         self.names_ = list(seen[0].statistics)
         s = np.array([list(v.statistics.values()) for v in seen])
@@ -75,7 +96,7 @@ class LatencyPredictor(AbstractTunable):
         """Whether the device follows what a compiler keeps, instead of everything that is written down."""
         self.share_, answers = best[1:]
         self.left_out_ = answers
-        """Each network's answer by a fit without its fold."""
+        """Milliseconds of each network by a fit without its fold, shape (n,)."""
         x = self._terms(seen, self.prunes_)
         self.validation_ = {
             "networks": len(y),
@@ -97,6 +118,7 @@ class LatencyPredictor(AbstractTunable):
         return self
 
     def _terms(self, seen: Sequence[View], prunes: bool) -> Matrix:
+        """Sums over each network's operations by kind and term, of what is written down or of what a compiler keeps."""
         return np.array([v.executed[int(prunes)].ravel() for v in seen])
 
     def _validate(self, x: Matrix, s: Matrix, y: Matrix, folds: NDArray[np.int64]) -> tuple[float, float, Matrix]:
@@ -112,11 +134,13 @@ class LatencyPredictor(AbstractTunable):
         return errors[best], SHARES[best], sums * np.exp(SHARES[best] * ratios)
 
     def _folds(self, n: int, families: Sequence[str] | None) -> NDArray[np.int64]:
+        """Number of each network's fold."""
         if families is not None and len(set(families)) > 1:
             return np.unique(np.asarray(families), return_inverse=True)[1]
         return np.random.default_rng(self.seed).permutation(n) % FOLDS
 
     def _correction(self, x: Matrix, s: Matrix, y: Matrix, coefficients: Matrix) -> Boosted:
+        """Boosted trees that learn what the sum over operations misses."""
         return grow_boosted(s, np.log(y / _sum(x, coefficients)), CORRECTION, self.seed)
 
     def _reason(self, seen: View) -> str:
@@ -133,6 +157,7 @@ class LatencyPredictor(AbstractTunable):
         return ""
 
     def _answers(self, seen: Sequence[View]) -> Matrix:
+        """Milliseconds of networks, shape (n,)."""
         sums = _sum(self._terms(seen, self.prunes_), self.coefficients_)
         s = np.array([[v.statistics[n] for n in self.names_] for v in seen])
         return sums * np.exp(self.share_ * self.model_.answers(s).mean(0))
@@ -152,7 +177,7 @@ class LatencyPredictor(AbstractTunable):
             "range": self.range_,
             "kinds": np.asarray(self.kinds_, np.uint8),
             "reference": self.reference_,
-            "names": np.frombuffer("\n".join(self.names_).encode(), np.uint8),
+            "names": pack_lines(self.names_),
         }
 
     def _restore(self, arrays: dict[str, NDArray[Any]], recipe: dict[str, Any]) -> None:
@@ -161,14 +186,12 @@ class LatencyPredictor(AbstractTunable):
         self.width_, self.share_, prunes = (float(v) for v in arrays["spread"])
         self.prunes_ = bool(prunes)
         self.kinds_ = arrays["kinds"].astype(bool)
-        self.names_ = arrays["names"].tobytes().decode().split("\n")
+        self.names_ = unpack_lines(arrays["names"])
         self.fitted_ = True
 
 
 def _solve(x: Matrix, y: Matrix) -> Matrix:
-    """Coefficients that are never negative, least squares of relative errors."""
-    from sklearn.linear_model import LinearRegression
-
+    """Coefficients that are never negative, by least squares of relative errors."""
     relative = x / y[:, None]
     scale = np.sqrt((relative**2).mean(0))
     scale = np.where(scale > 0, scale, 1.0)
@@ -178,4 +201,5 @@ def _solve(x: Matrix, y: Matrix) -> Matrix:
 
 
 def _sum(x: Matrix, coefficients: Matrix) -> Matrix:
+    """Milliseconds that the operations sum up to, shape (n,)."""
     return np.maximum(x @ coefficients, 1e-9)

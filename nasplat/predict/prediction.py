@@ -1,4 +1,4 @@
-"""`Prediction`: a value with its interval and the yardsticks beside it."""
+"""`Prediction`: what a predictor says of one network, with its interval and the yardsticks beside it."""
 
 from __future__ import annotations
 
@@ -8,41 +8,62 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a predictor says of one network. Outside its support mean and interval are None, and `reason` says why."""
+    """What a predictor says of one network.
+
+    Outside the predictor's support mean and interval are None, and `reason` says why; MACs and parameters are always
+    there.
+
+    Example:
+        >>> import nasplat
+        >>> (p,) =
+        nasplat.load_predictor("trees-nb201").predict(["nasbench201:|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"])
+        >>> p.in_support, p.mean is None, p.macs > 0
+        (False, True, True)
+    """
 
     mean: float | None
-    """Predicted metric, in the predictor's unit."""
+    """Predicted label, in the predictor's unit."""
     low: float | None
-    """Lower end of the interval."""
+    """Lower end of the interval, in the same unit."""
     high: float | None
-    """Upper end of the interval."""
+    """Upper end of the interval, in the same unit."""
     level: float
-    """Share of networks of the training family whose label lies inside the interval."""
+    """Share of networks of the training family whose label lies inside the interval, between 0 and 1."""
     in_support: bool
+    """True where the network is like those that the predictor learnt from, so that it answers."""
     reason: str
-    """Why the network is outside the support; empty inside."""
+    """Why the network is outside the support, in words; empty inside."""
     percentile: float | None
-    """Share (in percent) of the reference family with a smaller label."""
+    """Share of the reference family with a smaller label, in percent."""
     macs: int
-    """Multiply-accumulates (1 MAC = 2 FLOP)."""
+    """Multiply-accumulates of a forward pass (1 MAC = 2 FLOP)."""
     params: int
+    """Number of parameters."""
     metric: str
     """Name and unit of what is predicted."""
     reference: str = ""
     """Family within which a percentile was predicted; empty for predictors of a label."""
     is_lower_bound: bool = False
-    """True when MACs are a lower bound, because an op is unknown."""
+    """True when MACs are a lower bound, because an operation is unknown."""
     latency_ms: float | None = None
-    """Predicted latency; None until this device is calibrated, or outside the support of its calibration."""
+    """Predicted milliseconds of a forward pass on this device; None until it is calibrated, or outside the support of
+    its calibration."""
     latency_low_ms: float | None = None
+    """Lower end of the latency's interval, at the calibration's level, 90 % by default."""
     latency_high_ms: float | None = None
-    """Interval of the latency, at the calibration's level, 90 % by default."""
-
+    """Upper end of the latency's interval."""
     top1: float | None = None
-    """Predicted ImageNet-1k top-1, percent, under the plain recipe or the one asked for; None for other networks, or without a zoo."""
+    """Predicted ImageNet-1k top-1 in percent, under the plain recipe or the one asked for; None for networks that are
+    no ImageNet classifiers, and from predictors other than `base`."""
     top1_low: float | None = None
+    """Lower end of the top-1's interval, at 90 %."""
     top1_high: float | None = None
+    """Upper end of the top-1's interval."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Turn the prediction into plain values, for JSON.
+
+        Returns:
+            Every field by name.
+        """
         return asdict(self)

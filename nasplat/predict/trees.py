@@ -1,12 +1,13 @@
 """Gradient-boosted trees on graph statistics: a small ensemble, stored as arrays, with calibrated intervals.
 
-scikit-learn grows the trees; what is kept are plain arrays that answer alone (and equal scikit-learn to the last digits,
-see tests). Source: Friedman 2001, Annals of Statistics 29.
+scikit-learn grows the trees; what is kept are plain arrays that answer alone (and equal scikit-learn to the last
+digits, see tests). Source: Friedman 2001, Annals of Statistics 29.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -16,41 +17,52 @@ from nasplat.errors import PredictorError
 from nasplat.features.view import View
 from nasplat.learners.boosted import Boosted, BoostedSettings, grow_boosted
 from nasplat.learners.conformal import fewest, half_width
+from nasplat.learners.packing import pack_lines, unpack_lines
 from nasplat.learners.support import Support
 from nasplat.predict.finetuned import AbstractTunable
 
 Matrix = NDArray[np.float64]
 
 
+@dataclass(eq=False, repr=False)
 class Trees(AbstractTunable):
-    """An ensemble of boosted trees, each grown on another resampling."""
+    """Boosted trees on graph statistics, several models of them, each grown on another resampling.
+
+    Example:
+        >>> import nasplat
+        >>> space = nasplat.load_space("nasbench201", width=4, cells=1, image=8, channels=1)
+        >>> members = [space.sample(seed=i) for i in range(30)]
+        >>> trees = Trees(members=1, trees=20).fit(members, [a.graph().macs for a in members])
+        >>> trees.predict(members[:1])[0].in_support
+        True
+    """
 
     family: ClassVar[str] = "trees"
 
-    def __init__(
-        self,
-        members: int = 5,
-        trees: int = 300,
-        depth: int = 5,
-        lr: float = 0.06,
-        level: float = 0.9,
-        metric: str = "value",
-        seed: int = 0,
-    ) -> None:
-        """Args:
-        members: Boosted models, averaged; their spread says how hard a network is.
-        trees: Trees per model.
-        depth: Of a tree.
-        lr: Shrinkage.
-        level: Of the interval.
-        metric: Name and unit of the label.
-        seed: Decides resampling and the calibration split.
-        """
-        self.members, self.trees, self.depth, self.lr = members, trees, depth, lr
-        self.level, self.metric, self.seed = level, metric, seed
+    members: int = 5
+    """Number of boosted models, whose answers are averaged; their spread says how hard a network is."""
+    trees: int = 300
+    """Trees of each model."""
+    depth: int = 5
+    """Largest number of splits between the root of a tree and a leaf."""
+    lr: float = 0.06
+    """Learning rate: share of each tree's correction that is kept."""
+    level: float = 0.9
+    """Share of labels that the interval is to hold, between 0 and 1."""
+    metric: str = "value"
+    """Name and unit of the label."""
+    seed: int = 0
+    """Number that decides resampling and the calibration split."""
 
     def fit(self, items: Sequence[Any], labels: Sequence[float]) -> Self:
-        """Grow on 80 %, calibrate the interval on the rest.
+        """Grow trees on 80 % of the networks, and calibrate the interval on the rest.
+
+        Args:
+            items: As for `predict`.
+            labels: One value per item; larger means better.
+
+        Returns:
+            The predictor itself.
 
         Raises:
             PredictorError: fewer than 20 labels, or not one per item.
@@ -87,6 +99,7 @@ class Trees(AbstractTunable):
         return [tuple(row) for row in np.stack([mean, mean - half, mean + half], 1).tolist()]
 
     def _values(self, seen: Sequence[View]) -> Matrix:
+        """Answers of every member, shape (members, n)."""
         return self.model_.answers(np.array([[v.statistics[n] for n in self.names_] for v in seen]))
 
     def _scores(self, seen: Sequence[View]) -> list[float]:
@@ -98,7 +111,7 @@ class Trees(AbstractTunable):
             "factor": np.array([self.factor_, self.floor_]),
             **self.support_.arrays(),
             "reference": self.reference_,
-            "names": np.frombuffer("\n".join(self.names_).encode(), np.uint8),
+            "names": pack_lines(self.names_),
         }
 
     def _restore(self, arrays: dict[str, NDArray[Any]], recipe: dict[str, Any]) -> None:
@@ -106,5 +119,5 @@ class Trees(AbstractTunable):
         self.factor_, self.floor_ = (float(v) for v in arrays["factor"])
         self.support_ = Support.of(arrays)
         self.reference_ = arrays["reference"]
-        self.names_ = arrays["names"].tobytes().decode().split("\n")
+        self.names_ = unpack_lines(arrays["names"])
         self.fitted_ = True

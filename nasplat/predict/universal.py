@@ -1,103 +1,139 @@
 """One predictor for many families: where a network stands within its family, in percent, or no answer.
 
-Labels of different families cannot be compared, ranks inside a family can: every family's labels become normal scores. Two answers:
+Labels of different families cannot be compared, ranks inside a family can: every family's labels become normal scores.
+Two answers:
 
-near    the network lies in the support of a family that was learnt: the mean of a forest on graph statistics and of the fuzzy ensemble of heads
-        on a pretrained encoder's embedding; the interval is calibrated on that family's own networks left out.
-against the family is new, but some of its networks are at hand, without labels: statistics and embeddings relative to these enter a second
-        forest, which is averaged with MACs; scale and interval come from families left out, group by group.
+near    the network lies in the support of a family that was learnt: the mean of a forest on graph statistics and of the
+        fuzzy ensemble of heads on a pretrained encoder's embedding; the interval is calibrated on that family's own
+        networks left out.
+against the family is new, but some of its networks are at hand, without labels: statistics and embeddings relative to
+these
+        enter a second forest, which is averaged with MACs; scale and interval come from families left out, group by
+        group.
 
 Otherwise it abstains. Groups are families of one search space, which share graphs; they are left out together.
-Sources: GENNAPE, Mills et al., AAAI 2023, arXiv:2211.17226 (encoder, clusters, heads); Barber et al. 2021, arXiv:1905.02928 (intervals from what
-was left out).
+Sources: GENNAPE, Mills et al., AAAI 2023, arXiv:2211.17226 (encoder, clusters, heads); Barber et al. 2021,
+arXiv:1905.02928 (intervals from what was left out).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional as F
+from scipy.special import ndtr
 
 from nasplat.errors import PredictorError
 from nasplat.features.view import View
-from nasplat.learners import contrastive, fuzzy
 from nasplat.learners.conformal import fewest, half_width
+from nasplat.learners.contrastive import Pretraining, pretrain
 from nasplat.learners.encoder import Encoder, encode
 from nasplat.learners.flat_trees import FlatTrees
 from nasplat.learners.forest import grow_forest
+from nasplat.learners.fuzzy import fuzzy_centroids, memberships
+from nasplat.learners.heads import Heads, train_heads, weighted_loss
 from nasplat.learners.normal_scores import NormalScores
+from nasplat.learners.packing import pack_lines, pack_modules, unpack_lines, unpack_modules
 from nasplat.learners.support import Support
 from nasplat.predict.contract import counted
 from nasplat.predict.finetuned import AbstractTunable
-from nasplat.predict.gennape import Heads
 from nasplat.predict.prediction import Prediction
 
 Matrix = NDArray[np.float64]
 Progress = Callable[[int, int, str], None]
 TREES, LEAF = 60, 10
-"""Of each forest, and fewest networks of a leaf."""
+"""Trees of each forest, and fewest networks of a leaf."""
 REFERENCES = 128
 """Networks that describe a family's support."""
 FOLDS = 5
-"""Of a family's own calibration."""
+"""Parts into which the learnt networks fall; each part is answered by a fit on the others, for the intervals."""
 FEWEST = 20
-"""Networks that make a reference family."""
+"""Fewest networks that make a reference family."""
+LABELLED = 40
+"""Fewest labelled networks of a family that is learnt."""
 CUT = 4.0
 """Standard deviations beyond which a relative feature says no more."""
 
 
+@dataclass(frozen=True)
+class FamilyData:
+    """What is learnt beside items and labels: whose families the networks are, and graphs without labels."""
+
+    families: Sequence[str] | None = None
+    """Name of each network's family; by default all are one."""
+    groups: Sequence[str] | None = None
+    """Group of each network: families of one group are left out together. By default every family is a group."""
+    unlabelled: Sequence[Any] = ()
+    """Networks of any space, for pretraining; by default the labelled ones."""
+    known: Matrix | None = None
+    """What is known of the unlabelled networks without training them: shape (len(unlabelled), k), normal scores, nan
+    where unknown."""
+    validate: bool = True
+    """Whether groups are left out, which costs a forest each; without it nothing is answered on new families."""
+    wide: Sequence[str] = ()
+    """Families that are learnt and never answered for, such as a zoo, near which almost everything lies."""
+
+
+@dataclass(frozen=True)
+class _Learnt:
+    """The n networks that are learnt, one row each."""
+
+    views: list[View]
+    names: NDArray[Any]
+    """Family of each."""
+    belongs: NDArray[Any]
+    """Group of each."""
+    target: Matrix
+    """Label as a normal score within its family."""
+    shares: Matrix
+    """Weight, so that families count equally."""
+
+
+@dataclass(eq=False, repr=False)
 class Universal(AbstractTunable):
-    """Percentile within a family; see the module."""
+    """A predictor of the percentile at which a network stands within its family, for many families.
+
+    Example:
+        >>> import nasplat
+        >>> len(nasplat.load_predictor("base").families_)
+        21
+    """
 
     family: ClassVar[str] = "universal"
 
-    def __init__(
-        self,
-        most: int = 800,
-        structure: float = 0.15,
-        hidden: int = 64,
-        layers: int = 5,
-        embedding: int = 64,
-        pretrain_epochs: int = 10,
-        contrast: float = 0.0,
-        clusters: int = 10,
-        fuzziness: float = 2.0,
-        head_epochs: int = 60,
-        level: float = 0.9,
-        metric: str = "percentile in its family",
-        seed: int = 0,
-        device: str = "cpu",
-    ) -> None:
-        """Args:
-        most: Networks learnt of each family, at random.
-        structure: Share of the relative forest in answers on new families; MACs have the rest.
-        hidden: Width of the encoder's states.
-        layers: Rounds of messages.
-        embedding: Width of a graph's vector.
-        pretrain_epochs: Passes over the unlabelled graphs.
-        contrast: Weight of the contrastive loss there, beside what is known.
-        clusters: C of fuzzy C-means.
-        fuzziness: m of fuzzy C-means.
-        head_epochs: Passes that train the heads.
-        level: Of the intervals.
-        metric: Name and unit of the answer.
-        seed: Decides everything random.
-        device: Where the encoder learns and answers.
-        """
-        self.most, self.structure, self.hidden, self.layers, self.embedding = most, structure, hidden, layers, embedding
-        self.pretrain_epochs, self.contrast, self.clusters, self.fuzziness = (
-            pretrain_epochs,
-            contrast,
-            clusters,
-            fuzziness,
-        )
-        self.head_epochs, self.level, self.metric, self.seed, self.device = head_epochs, level, metric, seed, device
+    most: int = 800
+    """Largest number of networks that are learnt of each family; they are chosen at random."""
+    structure: float = 0.15
+    """Share of the relative forest in answers on new families; MACs have the rest."""
+    hidden: int = 64
+    """Width of a node's state in the encoder."""
+    layers: int = 5
+    """Rounds of messages of the encoder."""
+    embedding: int = 64
+    """Width of a graph's vector."""
+    pretrain_epochs: int = 10
+    """Passes over the unlabelled graphs."""
+    contrast: float = 0.0
+    """Weight of the contrastive loss in these passes, beside what is known of the graphs."""
+    clusters: int = 10
+    """Number C of fuzzy clusters, and of heads."""
+    fuzziness: float = 2.0
+    """The paper's m of fuzzy C-means, above 1."""
+    head_epochs: int = 60
+    """Passes over the embeddings that train the heads."""
+    level: float = 0.9
+    """Share of networks that the intervals are to hold, between 0 and 1."""
+    metric: str = "percentile in its family"
+    """Name and unit of the answer."""
+    seed: int = 0
+    """Number that decides everything random."""
+    device: str = "cpu"
+    """Torch device on which the encoder learns and answers, such as 'cuda'."""
 
     # -- learning ------------------------------------------------------------------------------------------------------
 
@@ -108,128 +144,142 @@ class Universal(AbstractTunable):
         families: Sequence[str] | None = None,
         groups: Sequence[str] | None = None,
         progress: Progress | None = None,
-        unlabelled: Sequence[Any] = (),
-        known: Matrix | None = None,
-        validate: bool = True,
-        wide: Sequence[str] = (),
+        **data: Any,
     ) -> Self:
         """Learn from families of labelled networks.
 
         Args:
             items: Graphs, or what has a `graph()` method.
-            labels: One each; compared inside a family only, larger means better.
-            families: Name of each network's family; default: all are one.
-            groups: Of each network; families of one group are left out together. Default: every family is one.
-            progress: Called with (steps done, steps, note) in each stage.
-            unlabelled: Networks of any space, for pretraining; default the labelled ones.
-            known: Shape (len(unlabelled), k), normal scores, nan where unknown: what is known of them without training.
-            validate: Leave groups out, which costs a forest each; without it nothing is answered on new families.
-            wide: Families that are learnt and never answered for, such as a zoo, near which almost everything lies.
+            labels: One value per item, compared inside a family only; larger means better.
+            families: Name of each network's family; by default all are one.
+            groups: Group of each network: families of one group are left out together. By default every family is one.
+            progress: Called after each step of each stage with (steps done, steps in all, note).
+            data: Further fields of `FamilyData`: unlabelled, known, validate, wide.
+
+        Returns:
+            The predictor itself.
 
         Raises:
-            PredictorError: a family of fewer than 40 networks, or columns of unequal length.
+            PredictorError: a family of fewer than 40 networks, columns of unequal length, or an unknown field.
         """
-        views = self.views(items)
-        y = np.asarray(labels, np.float64)
-        names = np.asarray(families if families is not None else ["family"] * len(views))
-        belongs = np.asarray(groups if groups is not None else names)
-        if not len(views) == len(y) == len(names) == len(belongs) or (
-            known is not None and len(known) != len(unlabelled)
-        ):
-            raise PredictorError(
-                "expected one label, family and group per network, and one row of known per unlabelled one.\n  Align."
-            )
+        asked = _family_data(families, groups, data)
         rng = np.random.default_rng(self.seed)
-        self.families_ = list(dict.fromkeys(names.tolist()))
-        chosen = {f: rng.permutation(np.flatnonzero(names == f))[: self.most] for f in self.families_}
-        small = [f for f in self.families_ if len(chosen[f]) < 40]
-        if small:
-            raise PredictorError(
-                f"expected at least 40 networks of each family, got {len(chosen[small[0]])} of {small[0]!r}.\n  Leave it out."
-            )
-        self.rows_ = chosen
-        """Of each family the numbers of the items that were learnt."""
-        rows = np.concatenate(list(chosen.values()))
-        seen, names, belongs = [views[i] for i in rows], names[rows], belongs[rows]
-        maps = {f: NormalScores.learn(y[chosen[f]]) for f in self.families_}
-        target = np.concatenate([maps[f].forward(y[chosen[f]]) for f in self.families_])
-        self.names_ = list(seen[0].statistics)
-        x = self._counted(seen)
-        shares = np.concatenate(
-            [np.full(len(chosen[f]), len(rows) / len(chosen[f]) / len(chosen)) for f in self.families_]
-        )
+        learnt = self._chosen(items, labels, asked, rng)
+        target, shares, names = learnt.target, learnt.shares, learnt.names
+        self.names_ = list(learnt.views[0].statistics)
+        x = self._counted(learnt.views)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            self._learn_embedding(seen, unlabelled, known, rng, progress)
-            embedded = self.embed(seen)
+            self._learn_embedding(learnt.views, asked, rng, progress)
+            embedded = self.embed(learnt.views)
             both = np.hstack([x, embedded])
-            relative = np.concatenate(
-                [_relative(both[names == f], *_moments(both[names == f])) for f in self.families_]
-            )
-            self.centroids_ = fuzzy.fit(embedded, min(self.clusters, len(embedded)), self.fuzziness, self.seed)
-            folds = np.concatenate([rng.permutation(len(chosen[f])) % FOLDS for f in self.families_])
-            left_out = np.empty(len(rows))
-            for fold in range(FOLDS):
-                held = folds == fold
-                near = self._near_models(x[~held], embedded[~held], target[~held], shares[~held], rng)
-                left_out[held] = self._near(x[held], embedded[held], *near)
-                if progress is not None:
-                    progress(fold + 1, FOLDS, "networks left out")
+            self.centroids_ = fuzzy_centroids(embedded, min(self.clusters, len(embedded)), self.fuzziness, self.seed)
+            left_out = self._left_out(x, embedded, learnt, rng, progress)
             self.near_forest_, self.heads_ = self._near_models(x, embedded, target, shares, rng)
         self.widths_ = np.array([_width((target - left_out)[names == f], self.level) for f in self.families_])
         self.agreement_ = {f: _correlation(left_out[names == f], target[names == f]) for f in self.families_}
-        """Of each family, how its networks left out correlate with their labels."""
-        everyone = list(dict.fromkeys(belongs.tolist()))
-        kinds = [g for g in everyone if not set(names[belongs == g]) & set(wide)]
-        self.supports_ = [Support.learn(x[belongs == g][:, 2:], self.seed, REFERENCES) for g in kinds]
-        self.primary_ = np.array([self.families_.index(names[belongs == g][0]) for g in kinds])
-        """Of each group, the family that stands for it: its first."""
-        self.moments_ = np.array([_moments(both[belongs == g]) for g in kinds])
+        """Correlation of each family's labels with the answers to networks that were left out."""
+        self._learn_supports(x, both, learnt, asked.wide)
+        relative = np.concatenate([_relative(both[names == f], *_moments(both[names == f])) for f in self.families_])
         self.far_forest_ = grow_forest(relative, target, TREES, LEAF, seed=self.seed, weights=shares)[0]
-        self.scale_, self.doubt_ = 0.0, np.inf
-        self.left_out_: dict[str, tuple[Matrix, Matrix]] = {}
-        """Of each family targets (n,) and parts (n, 2) by a fit without its group; empty unless validated, and after loading."""
-        if validate and len(everyone) > 2:
-            for number, g in enumerate(everyone):
-                held = belongs == g
-                other = grow_forest(relative[~held], target[~held], TREES, LEAF, seed=self.seed, weights=shares[~held])[
-                    0
-                ]
-                for f in dict.fromkeys(names[held].tolist()):
-                    mine = names == f
-                    self.left_out_[f] = target[mine], parts(relative[mine], other)
-                if progress is not None:
-                    progress(number + 1, len(everyone), "families left out")
-            self.scale_, self.doubt_ = doubt([(t, self._blend(p)) for t, p in self.left_out_.values()], self.level)
+        self._validate(relative, learnt, asked.validate, progress)
         self.reference_ = np.linspace(0, 100, 101)
         self.against_: tuple[Matrix, Support, Matrix] | None = None
         self.fitted_ = True
         return self
 
+    def _chosen(
+        self, items: Sequence[Any], labels: Sequence[float], asked: FamilyData, rng: np.random.Generator
+    ) -> _Learnt:
+        """At most `most` networks of each family, family by family; sets `families_` and `rows_`."""
+        views = self.views(items)
+        y = np.asarray(labels, np.float64)
+        names = np.asarray(asked.families if asked.families is not None else ["family"] * len(views))
+        belongs = np.asarray(asked.groups if asked.groups is not None else names)
+        if not len(views) == len(y) == len(names) == len(belongs) or (
+            asked.known is not None and len(asked.known) != len(asked.unlabelled)
+        ):
+            raise PredictorError(
+                "expected one label, family and group per network, and one row of known per unlabelled one.\n  Align."
+            )
+        self.families_ = list(dict.fromkeys(names.tolist()))
+        chosen = {f: rng.permutation(np.flatnonzero(names == f))[: self.most] for f in self.families_}
+        small = [f for f in self.families_ if len(chosen[f]) < LABELLED]
+        if small:
+            raise PredictorError(
+                f"expected at least {LABELLED} networks of each family, got {len(chosen[small[0]])} of {small[0]!r}.\n"
+                "  Leave it out."
+            )
+        self.rows_ = chosen
+        """Numbers of the items that were learnt, by family."""
+        rows = np.concatenate(list(chosen.values()))
+        return _Learnt(
+            [views[i] for i in rows],
+            names[rows],
+            belongs[rows],
+            np.concatenate([NormalScores.learn(y[mine]).forward(y[mine]) for mine in chosen.values()]),
+            np.concatenate([np.full(len(mine), len(rows) / len(mine) / len(chosen)) for mine in chosen.values()]),
+        )
+
+    def _left_out(
+        self, x: Matrix, embedded: Matrix, learnt: _Learnt, rng: np.random.Generator, progress: Progress | None
+    ) -> Matrix:
+        """Answers to each network by a fit without its fold, shape (n,)."""
+        folds = np.concatenate([rng.permutation(len(self.rows_[f])) % FOLDS for f in self.families_])
+        answers = np.empty(len(folds))
+        for fold in range(FOLDS):
+            held = folds == fold
+            near = self._near_models(x[~held], embedded[~held], learnt.target[~held], learnt.shares[~held], rng)
+            answers[held] = self._near(x[held], embedded[held], *near)
+            if progress is not None:
+                progress(fold + 1, FOLDS, "networks left out")
+        return answers
+
+    def _learn_supports(self, x: Matrix, both: Matrix, learnt: _Learnt, wide: Sequence[str]) -> None:
+        """Describe the support of every group but the wide ones."""
+        names, belongs = learnt.names, learnt.belongs
+        everyone = list(dict.fromkeys(belongs.tolist()))
+        kinds = [g for g in everyone if not set(names[belongs == g]) & set(wide)]
+        self.supports_ = [Support.learn(x[belongs == g][:, 2:], self.seed, REFERENCES) for g in kinds]
+        self.primary_ = np.array([self.families_.index(names[belongs == g][0]) for g in kinds])
+        """For each group the number of the family that stands for it: its first."""
+        self.moments_ = np.array([_moments(both[belongs == g]) for g in kinds])
+
+    def _validate(self, relative: Matrix, learnt: _Learnt, asked: bool, progress: Progress | None) -> None:
+        """Leave each group out to learn how far to trust answers on new families; sets `scale_` and `doubt_`."""
+        self.scale_, self.doubt_ = 0.0, np.inf
+        self.left_out_: dict[str, tuple[Matrix, Matrix]] = {}
+        """Targets (n,) and parts (n, 2) of each family by a fit without its group; empty unless validated, and after
+        loading."""
+        everyone = list(dict.fromkeys(learnt.belongs.tolist()))
+        if not asked or len(everyone) <= 2:
+            return
+        target, shares, names = learnt.target, learnt.shares, learnt.names
+        for number, g in enumerate(everyone):
+            held = learnt.belongs == g
+            other = grow_forest(relative[~held], target[~held], TREES, LEAF, seed=self.seed, weights=shares[~held])[0]
+            for f in dict.fromkeys(names[held].tolist()):
+                mine = names == f
+                self.left_out_[f] = target[mine], parts(relative[mine], other)
+            if progress is not None:
+                progress(number + 1, len(everyone), "families left out")
+        self.scale_, self.doubt_ = doubt([(t, self._blend(p)) for t, p in self.left_out_.values()], self.level)
+
     def _counted(self, seen: Sequence[View]) -> Matrix:
+        """Log counts and the statistics that were learnt, shape (n, f)."""
         return counted([replace(v, statistics={n: v.statistics[n] for n in self.names_}) for v in seen])
 
     def _learn_embedding(
-        self,
-        seen: list[View],
-        unlabelled: Sequence[Any],
-        known: Matrix | None,
-        rng: np.random.Generator,
-        progress: Progress | None,
+        self, seen: list[View], asked: FamilyData, rng: np.random.Generator, progress: Progress | None
     ) -> None:
-        corpus = self.views(unlabelled) or seen
+        """Pretrain the encoder, and learn how its embeddings are standardised."""
+        corpus = self.views(asked.unlabelled) or seen
         self.encoder_ = Encoder(self.hidden, self.layers, self.embedding).to(self.device)
         if self.pretrain_epochs:
-            contrast = self.contrast if known is not None else 1.0
+            contrast = self.contrast if asked.known is not None else 1.0
             spectra = np.array([v.spectrum() for v in corpus]) if contrast else np.zeros((len(corpus), 1))
-            contrastive.pretrain(
-                *(self.encoder_, corpus, spectra, self.pretrain_epochs),
-                batch_size=64,
-                known=known,
-                contrast=contrast,
-                rng=rng,
-                progress=progress,
-            )
+            settings = Pretraining(self.pretrain_epochs, batch_size=64, contrast=contrast)
+            pretrain(self.encoder_, corpus, spectra, settings, asked.known, rng, progress)
         self.encoder_.eval()
         raw = encode(self.encoder_, seen).double().numpy()
         self.shift_ = np.stack([raw.mean(0), raw.std(0) + 1e-6])
@@ -237,37 +287,28 @@ class Universal(AbstractTunable):
     def _near_models(
         self, x: Matrix, embedded: Matrix, target: Matrix, shares: Matrix, rng: np.random.Generator
     ) -> tuple[FlatTrees, Heads]:
+        """Forest and heads that answer inside families that are learnt."""
         grown = grow_forest(x, target, TREES, LEAF, seed=self.seed, weights=shares)[0]
         heads = Heads(len(self.centroids_), self.embedding)
-        membership = torch.from_numpy(fuzzy.memberships(embedded, self.centroids_, self.fuzziness)).float()
-        inputs, y, weights = (torch.from_numpy(a).float() for a in (embedded, target, shares))
-        size = min(256, len(y))
-        per_epoch = len(y) // size
-        optimiser = torch.optim.AdamW(heads.parameters(), lr=3e-3, weight_decay=1e-3)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.head_epochs * per_epoch)
-        for _ in range(self.head_epochs):
-            order = torch.from_numpy(rng.permutation(len(y)))
-            for step in range(per_epoch):
-                rows = order[step * size : (step + 1) * size]
-                answers = heads(inputs[rows], membership[rows])[0]
-                loss = (weights[rows] * F.smooth_l1_loss(answers, y[rows], beta=0.5, reduction="none")).mean()
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-                schedule.step()
-        return grown, heads.eval()
+        inputs = embedded, memberships(embedded, self.centroids_, self.fuzziness)
+        return grown, train_heads(heads, inputs, target, self.head_epochs, rng, weighted_loss, shares)
 
     # -- answering -----------------------------------------------------------------------------------------------------
 
     def embed(self, views: Sequence[View]) -> Matrix:
-        """Standardised embeddings, shape (len(views), E)."""
+        """Encode networks.
+
+        Args:
+            views: Views of n networks.
+
+        Returns:
+            Embeddings of shape (n, E), standardised over the training networks.
+        """
         return (encode(self.encoder_, views).double().numpy() - self.shift_[0]) / self.shift_[1]
 
     def _near(self, x: Matrix, embedded: Matrix, grown: FlatTrees, heads: Heads) -> Matrix:
         """Normal scores inside families that were learnt."""
-        membership = torch.from_numpy(fuzzy.memberships(embedded, self.centroids_, self.fuzziness)).float()
-        with torch.no_grad():
-            answers = heads(torch.from_numpy(embedded).float(), membership)[0].double().numpy()
+        answers = heads.answers(embedded, self.centroids_, self.fuzziness)[0]
         return (answers + grown.answers(x).mean(1)) / 2
 
     def _blend(self, found: Matrix) -> Matrix:
@@ -275,10 +316,13 @@ class Universal(AbstractTunable):
         return self.structure * found[:, 0] + (1 - self.structure) * found[:, 1]
 
     def against(self, items: Sequence[Any]) -> Universal:
-        """A copy that tells where networks stand among these, whatever family they are of; no label is needed.
+        """Copy the predictor so that it tells where networks stand among given ones; no label is needed.
 
         Args:
             items: At least 20 networks of the family, such as random samples of a search space.
+
+        Returns:
+            A predictor of percentiles among these networks.
 
         Raises:
             PredictorError: fewer than 20, or the predictor was fitted without `validate`.
@@ -286,7 +330,8 @@ class Universal(AbstractTunable):
         seen = self.views(items)
         if len(seen) < FEWEST or not np.isfinite(self.doubt_):
             raise PredictorError(
-                f"expected at least {FEWEST} networks and a predictor that has left families out, got {len(seen)}.\n  Sample more."
+                f"expected at least {FEWEST} networks and a predictor that has left families out, got {len(seen)}.\n"
+                "  Sample more."
             )
         x = self._both(seen)
         moments = _moments(x)
@@ -319,6 +364,7 @@ class Universal(AbstractTunable):
         )
 
     def _name(self, group: int) -> str:
+        """Name of the family that stands for a group."""
         return self.families_[int(self.primary_[group])]
 
     def _reason(self, seen: View) -> str:
@@ -338,6 +384,7 @@ class Universal(AbstractTunable):
         return np.hstack([self._counted(seen), self.embed(seen)])
 
     def _answer(self, seen: Sequence[View]) -> Matrix:
+        """Answers among the reference networks, before they are scaled."""
         assert self.against_ is not None
         (mean, scale), _, (middle, spread) = self.against_
         relative = _relative(self._both(seen), mean, scale)
@@ -346,13 +393,19 @@ class Universal(AbstractTunable):
         )
 
     def _estimates(self, seen: Sequence[View]) -> list[tuple[float, float, float]]:
-        from scipy.special import ndtr
-
         z, width = self._normal(seen)
         return [tuple(row) for row in (100 * ndtr(np.stack([z, z - width, z + width], 1))).tolist()]
 
     def predict(self, items: Sequence[Any], example_input: Any = None) -> list[Prediction]:
-        """See `AbstractPredictor.predict`; mean, low and high are percentiles (0 to 100) within `Prediction.reference`."""
+        """Predict percentiles, 0 to 100, within the family that `Prediction.reference` names.
+
+        Args:
+            items: As for `AbstractPredictor.predict`.
+            example_input: As for `AbstractPredictor.predict`.
+
+        Returns:
+            One prediction per item, in order.
+        """
         seen = self.views(items, example_input)
         found = []
         for v, p in zip(seen, super().predict(seen), strict=True):
@@ -363,7 +416,7 @@ class Universal(AbstractTunable):
         return found
 
     def _scores(self, seen: Sequence[View]) -> list[float]:
-        """Inside a family learnt its answer; otherwise networks that are asked together are one another's reference."""
+        """Rank by the answer inside a family; outside, networks that are asked together are one another's reference."""
         if self.against_ is not None:
             return self._answer(seen).tolist()
         x = self._both(seen)
@@ -376,7 +429,14 @@ class Universal(AbstractTunable):
         return np.where(inside, self._near(counts, embedded, self.near_forest_, self.heads_), far).tolist()
 
     def describe(self, seen: Sequence[View]) -> list[Matrix]:
-        """See `AbstractPredictor.describe`; the embedding and the answers are added."""
+        """Describe networks as the contract does, with the embedding and the near answers beside.
+
+        Args:
+            seen: Views of n networks.
+
+        Returns:
+            Feature sets of shape (n, f); the first knows nothing of what was learnt.
+        """
         counts, embedded = counted(seen), self.embed(seen)
         near = self._near(self._counted(seen), embedded, self.near_forest_, self.heads_)[:, None]
         return [counts, np.hstack([near, counts]), np.hstack([counts, embedded]), np.hstack([near, counts, embedded])]
@@ -384,11 +444,6 @@ class Universal(AbstractTunable):
     # -- disk ----------------------------------------------------------------------------------------------------------
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
-        learnt: dict[str, NDArray[Any]] = {
-            f"{m}.{k}": t.detach().cpu().numpy()
-            for m, module in {"encoder": self.encoder_, "heads": self.heads_}.items()
-            for k, t in module.state_dict().items()
-        }
         own = {
             "centroids": self.centroids_,
             "shift": self.shift_,
@@ -396,28 +451,23 @@ class Universal(AbstractTunable):
             "primary": self.primary_,
             "moments": self.moments_,
             "doubt": np.array([self.scale_, self.doubt_]),
-            "names": _text(self.names_),
-            "families": _text(self.families_),
+            "names": pack_lines(self.names_),
+            "families": pack_lines(self.families_),
         }
-        for where, grown in (("near", self.near_forest_), ("far", self.far_forest_)):
-            own |= grown.arrays(f"{where}_")
+        own |= self.near_forest_.arrays("near_") | self.far_forest_.arrays("far_")
         for number, support in enumerate(self.supports_):
             own |= {f"group{number}_{k}": v for k, v in support.arrays().items()}
-        return learnt | own
+        return pack_modules({"encoder": self.encoder_, "heads": self.heads_}) | own
 
     def _restore(self, arrays: dict[str, NDArray[Any]], recipe: dict[str, Any]) -> None:
-        self.encoder_ = Encoder(self.hidden, self.layers, self.embedding)
         self.centroids_, self.shift_, self.widths_ = arrays["centroids"], arrays["shift"], arrays["widths"]
+        self.encoder_ = Encoder(self.hidden, self.layers, self.embedding)
         self.heads_ = Heads(len(self.centroids_), self.embedding)
-        for name, module in (("encoder.", self.encoder_), ("heads.", self.heads_)):
-            module.load_state_dict(
-                {k.removeprefix(name): torch.from_numpy(v.copy()) for k, v in arrays.items() if k.startswith(name)}
-            )
-            module.eval()
+        unpack_modules(arrays, {"encoder": self.encoder_.eval(), "heads": self.heads_.eval()})
         self.near_forest_, self.far_forest_ = (FlatTrees.from_arrays(arrays, f"{w}_") for w in ("near", "far"))
         self.primary_, self.moments_ = arrays["primary"], arrays["moments"]
         self.scale_, self.doubt_ = (float(v) for v in arrays["doubt"])
-        self.names_, self.families_ = _lines(arrays["names"]), _lines(arrays["families"])
+        self.names_, self.families_ = unpack_lines(arrays["names"]), unpack_lines(arrays["families"])
         prefixes = [f"group{i}_" for i in range(len(self.primary_))]
         self.supports_ = [
             Support.of({k.removeprefix(p): v for k, v in arrays.items() if k.startswith(p)}) for p in prefixes
@@ -427,18 +477,38 @@ class Universal(AbstractTunable):
         self.fitted_ = True
 
 
+def _family_data(families: Sequence[str] | None, groups: Sequence[str] | None, more: dict[str, Any]) -> FamilyData:
+    """Gather what `fit` was told; an unknown name is refused with the known ones."""
+    known = ("unlabelled", "known", "validate", "wide")
+    unknown = [name for name in more if name not in known]
+    if unknown:
+        raise PredictorError(f"fit does not take {unknown[0]!r}; it takes {', '.join(known)}.\n  Use one of these.")
+    return FamilyData(families, groups, **more)
+
+
 def parts(relative: Matrix, grown: FlatTrees) -> Matrix:
-    """Of a family's networks, shape (n, f), the forest's answers and log10 MACs, both standardised: shape (n, 2)."""
+    """Compute the two answers on a family that was not learnt: the forest's and log10 MACs, both standardised.
+
+    Args:
+        relative: Features of the family's networks relative to one another, shape (n, f), log10 MACs first.
+        grown: Forest on such features.
+
+    Returns:
+        Answers of shape (n, 2).
+    """
     structure = grown.answers(relative).mean(1)
     return np.stack([(structure - structure.mean()) / max(structure.std(), 1e-9), relative[:, 0]], 1)
 
 
 def doubt(left_out: Sequence[tuple[Matrix, Matrix]], level: float) -> tuple[float, float]:
-    """What a new family's answers must be multiplied with, and the half-width of their interval; families count equally.
+    """Learn from families left out how far answers on a new one are to be trusted; families count equally.
 
     Args:
-        left_out: Of each family targets and answers, as normal scores.
+        left_out: Targets and answers of each family, each of shape (n,), as normal scores.
         level: Share of a new family's networks, on average over families, that the interval must hold.
+
+    Returns:
+        What a new family's answers must be multiplied with, and the half-width of their interval as normal scores.
     """
     scale = max(
         0.0, float(np.mean([(t * a).mean() for t, a in left_out]) / np.mean([(a * a).mean() for _, a in left_out]))
@@ -458,20 +528,15 @@ def _moments(x: Matrix) -> Matrix:
 
 
 def _relative(x: Matrix, mean: Matrix, spread: Matrix) -> Matrix:
+    """Features in standard deviations of a family, cut off at `CUT`; 0 where it never varies."""
     return np.where(spread > 0, np.clip((x - mean) / np.where(spread > 0, spread, 1.0), -CUT, CUT), 0.0)
 
 
 def _width(residuals: Matrix, level: float) -> float:
+    """Half-width of an interval; the largest residual where there are too few for the level."""
     return half_width(residuals, level) if len(residuals) >= fewest(level) else float(np.abs(residuals).max())
 
 
 def _correlation(a: Matrix, b: Matrix) -> float:
+    """Pearson's correlation; 0 where either never varies."""
     return float(np.corrcoef(a, b)[0, 1]) if a.std() > 0 and b.std() > 0 else 0.0
-
-
-def _text(lines: Sequence[str]) -> NDArray[np.uint8]:
-    return np.frombuffer("\n".join(lines).encode(), np.uint8)
-
-
-def _lines(text: NDArray[Any]) -> list[str]:
-    return text.tobytes().decode().split("\n")

@@ -1,8 +1,9 @@
 """ImageNet top-1 of a whole network, learnt from a model zoo: statistics of the graph, and how it would be trained.
 
-What the weights saw before ImageNet-1k, whether a teacher took part, and the recipe matter as much as the architecture; so they are inputs. A recipe
-is a tag such as a1_in1k or augreg_in21k_ft_in1k; what it is worth beyond these two facts is learnt from the zoo, shrunk towards zero, and zero for a
-recipe the zoo does not know. Resolution is in the graph. The interval comes from architecture families left out.
+What the weights saw before ImageNet-1k, whether a teacher took part, and the recipe matter as much as the architecture;
+so they are inputs. A recipe is a tag such as a1_in1k or augreg_in21k_ft_in1k; what it is worth beyond these two facts
+is learnt from the zoo, shrunk towards zero, and zero for a recipe the zoo does not know. Resolution is in the graph.
+The interval comes from architecture families left out.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from copy import copy
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -21,6 +23,7 @@ from nasplat.learners.boosted import Boosted, BoostedSettings, grow_boosted
 from nasplat.learners.conformal import fewest, half_width
 from nasplat.learners.flat_trees import FlatTrees
 from nasplat.learners.forest import grow_forest
+from nasplat.learners.packing import pack_lines, unpack_lines
 from nasplat.learners.support import Support
 from nasplat.predict.contract import counted
 from nasplat.predict.finetuned import AbstractTunable
@@ -29,49 +32,78 @@ Matrix = NDArray[np.float64]
 SOURCES = ("in1k", "in22k", "web")
 """What the weights saw: ImageNet-1k alone, ImageNet-12k to 22k before, or images of the web."""
 _WORDS = {
-    "web": "laion openai jft ig1b swsl yfcc swag m38m lvd webli dfn clip datacomp merged lion ig_ fb_ssl fb_wsl siglip".split(),
+    "web": (
+        "laion openai jft ig1b swsl yfcc swag m38m lvd webli dfn clip datacomp merged lion ig_ fb_ssl fb_wsl siglip"
+    ).split(),
     "in22k": "in21k in22k in12k ssld".split(),
 }
 _TEACHERS = ("dist", "ns_", "ssld")
 CLASSES, SMALLEST = 1000, 96
 """Outputs of the zoo's networks, and fewest pixels of a side of their inputs."""
 FOLDS = 10
+"""Parts into which architecture families fall; each part is answered by a fit on the others."""
 SHRINKAGE = 3.0
-"""Checkpoints that a recipe's effect is shrunk by."""
+"""Checkpoints without effect that are added to those of a recipe, so that few checkpoints prove little."""
 TREES, LEAF = 100, 3
+"""Trees of the forest, and fewest checkpoints of a leaf."""
 BOOSTED = BoostedSettings(members=2, trees=300, depth=4, lr=0.05)
 
 
 def source(recipe: str) -> str:
-    """A name in `SOURCES`."""
+    """Read from a recipe's words what the weights saw before ImageNet-1k.
+
+    Args:
+        recipe: Tag of a recipe, such as 'augreg_in21k_ft_in1k'.
+
+    Returns:
+        A name among `SOURCES`.
+
+    Example:
+        >>> source("augreg_in21k_ft_in1k")
+        'in22k'
+    """
     return next((name for name, words in _WORDS.items() if any(w in recipe for w in words)), SOURCES[0])
 
 
 def distilled(recipe: str) -> bool:
-    """Whether a teacher took part."""
+    """Read from a recipe's words whether a teacher took part.
+
+    Args:
+        recipe: Tag of a recipe, such as 'fb_dist_in1k'.
+
+    Returns:
+        True where the words name a distillation.
+    """
     return any(word in recipe for word in _TEACHERS)
 
 
 def _tag(recipe: str) -> str:
-    """Without the resolution at its end."""
+    """A recipe without the resolution at its end."""
     return re.sub(r"_?r?\d{3}$", "", recipe)
 
 
+@dataclass(eq=False, repr=False)
 class ModelZoo(AbstractTunable):
-    """Top-1 in percent of ImageNet-sized classifiers under a recipe."""
+    """A predictor of the ImageNet top-1, in percent, that a classifier reaches under a training recipe.
+
+    Example:
+        >>> import nasplat
+        >>> classifier = nasplat.load_space("ofa_mobilenetv3").sample(seed=0)
+        >>> zoo = nasplat.load_predictor("imagenet")
+        >>> zoo.under("a3_in1k").predict([classifier])[0].mean < zoo.under("a1_in1k").predict([classifier])[0].mean
+        True
+    """
 
     family: ClassVar[str] = "zoo"
 
-    def __init__(
-        self, recipe: str = "in1k", level: float = 0.9, metric: str = "ImageNet-1k top-1, percent", seed: int = 0
-    ) -> None:
-        """Args:
-        recipe: Assumed when networks are predicted; see `under`.
-        level: Of the interval.
-        metric: Name and unit of the label.
-        seed: Of trees and folds.
-        """
-        self.recipe, self.level, self.metric, self.seed = recipe, level, metric, seed
+    recipe: str = "in1k"
+    """Tag of the recipe that is assumed when networks are predicted; see `under`."""
+    level: float = 0.9
+    """Share of labels that the interval is to hold, between 0 and 1."""
+    metric: str = "ImageNet-1k top-1, percent"
+    """Name and unit of the label."""
+    seed: int = 0
+    """Number that decides trees and folds."""
 
     def fit(
         self,
@@ -84,9 +116,12 @@ class ModelZoo(AbstractTunable):
 
         Args:
             items: Graphs, or what has a `graph()` method.
-            labels: Top-1 of each.
-            recipes: Of each; default: all the predictor's own.
-            groups: Architecture family of each; families are left out whole. Default: every network is one.
+            labels: Top-1 of each checkpoint, in percent.
+            recipes: Tag of each checkpoint's recipe; by default all have the predictor's own.
+            groups: Architecture family of each checkpoint; families are left out whole. By default each is one.
+
+        Returns:
+            The predictor itself.
 
         Raises:
             PredictorError: fewer than 40 checkpoints, or columns of unequal length.
@@ -97,8 +132,8 @@ class ModelZoo(AbstractTunable):
         of = np.asarray(groups) if groups is not None else np.arange(len(views)).astype(str)
         if not len(views) == len(y) == len(tags) == len(of) or len(y) < 40:
             raise PredictorError(
-                f"expected at least 40 checkpoints with a label, recipe and group each, got {len(views)}, {len(y)}, {len(tags)} and "
-                f"{len(of)}.\n  Align them."
+                f"expected at least 40 checkpoints with a label, recipe and group each, got {len(views)}, {len(y)}, "
+                f"{len(tags)} and {len(of)}.\n  Align them."
             )
         self.names_ = list(views[0].statistics)
         x = counted(views)
@@ -106,7 +141,7 @@ class ModelZoo(AbstractTunable):
         number = {g: i % FOLDS for i, g in enumerate(kinds)}
         folds = np.array([number[g] for g in of.tolist()])
         self.left_out_ = np.empty(len(y))
-        """Each checkpoint's answer by a fit without its architecture family."""
+        """Top-1 of each checkpoint by a fit without its architecture family, shape (n,)."""
         for fold in np.unique(folds):
             held = folds == fold
             model = _Model.learn(x[~held], y[~held], [t for t, h in zip(tags, held, strict=True) if not h], self.seed)
@@ -124,10 +159,14 @@ class ModelZoo(AbstractTunable):
         return self
 
     def under(self, recipe: str) -> ModelZoo:
-        """A copy that assumes another recipe.
+        """Copy the predictor so that it assumes another recipe.
 
         Args:
-            recipe: A tag as in the zoo; what it means is read from its words, see `source` and `distilled`.
+            recipe: Tag as in the zoo, such as 'a1_in1k'; what it means is read from its words, see `source` and
+                `distilled`.
+
+        Returns:
+            The copy.
         """
         found = copy(self)
         found.recipe = recipe
@@ -135,7 +174,7 @@ class ModelZoo(AbstractTunable):
 
     @property
     def recipes(self) -> dict[str, float]:
-        """Points that a known recipe is worth beyond its source and teacher."""
+        """Percentage points that each known recipe is worth beyond its source and teacher."""
         return dict(self.model_.effects)
 
     def _reason(self, seen: View) -> str:
@@ -146,6 +185,7 @@ class ModelZoo(AbstractTunable):
         return self.support_.reason_of(seen, self.names_)
 
     def _answers(self, seen: Sequence[View]) -> Matrix:
+        """Top-1 of networks under the predictor's recipe, shape (n,)."""
         x = np.array(
             [
                 [np.log10(max(1, v.macs)), np.log10(max(1, v.params)), *(v.statistics[n] for n in self.names_)]
@@ -168,29 +208,33 @@ class ModelZoo(AbstractTunable):
             | {
                 "widths": self.widths_,
                 "reference": self.reference_,
-                "names": np.frombuffer("\n".join(self.names_).encode(), np.uint8),
+                "names": pack_lines(self.names_),
             }
         )
 
     def _restore(self, arrays: dict[str, NDArray[Any]], recipe: dict[str, Any]) -> None:
         self.model_, self.support_ = _Model.of(arrays), Support.of(arrays)
         self.widths_, self.reference_ = arrays["widths"], arrays["reference"]
-        self.names_ = arrays["names"].tobytes().decode().split("\n")
+        self.names_ = unpack_lines(arrays["names"])
         self.fitted_ = True
 
 
+@dataclass(frozen=True, eq=False)
 class _Model:
-    """Forest and boosted trees on statistics, source, teacher and the recipe's effect; their mean."""
+    """Forest and boosted trees on statistics, source, teacher and the recipe's effect; their mean answers."""
 
-    def __init__(self, effects: dict[str, float], grown: FlatTrees, boosted: Boosted) -> None:
-        self.effects, self.grown, self.boosted = effects, grown, boosted
+    effects: dict[str, float]
+    """Points that a recipe is worth beyond source and teacher."""
+    grown: FlatTrees
+    """Forest of extremely randomised trees."""
+    boosted: Boosted
+    """Boosted trees on the same features."""
 
     @staticmethod
     def learn(x: Matrix, y: Matrix, tags: list[str], seed: int) -> _Model:
-        facts = _facts(tags)
-        plain = grow_forest(np.hstack([x[:, :3], facts]), y, TREES, 5, seed=seed)[
-            1
-        ]  # counts and facts: what is left is the recipe's
+        """Learn from checkpoints: features (n, f), top-1 (n,) and recipes."""
+        # counts and facts alone: what these leave is the recipe's
+        plain = grow_forest(np.hstack([x[:, :3], _facts(tags)]), y, TREES, 5, seed=seed)[1]
         residuals: dict[str, list[float]] = {}
         for tag, residual in zip(tags, np.nan_to_num(y - plain).tolist(), strict=True):
             residuals.setdefault(_tag(tag), []).append(residual)
@@ -199,30 +243,35 @@ class _Model:
         return _Model(effects, grow_forest(table, y, TREES, LEAF, seed=seed)[0], grow_boosted(table, y, BOOSTED, seed))
 
     def answers(self, x: Matrix, tags: list[str]) -> Matrix:
+        """Top-1 of networks under recipes, shape (n,)."""
         table = _features(x, tags, self.effects)
         return (self.grown.answers(table).mean(1) + self.boosted.answers(table).mean(0)) / 2
 
     def arrays(self) -> dict[str, NDArray[Any]]:
+        """List everything for a weights file; `of` reads it back."""
         return (
             self.grown.arrays("forest_")
             | self.boosted.arrays("boosted_")
             | {
                 "effects": np.array(list(self.effects.values())),
-                "tags": np.frombuffer("\n".join(self.effects).encode(), np.uint8),
+                "tags": pack_lines(list(self.effects)),
             }
         )
 
     @staticmethod
     def of(arrays: dict[str, NDArray[Any]]) -> _Model:
-        tags = arrays["tags"].tobytes().decode().split("\n")
+        """Read back what `arrays` returned."""
+        tags = unpack_lines(arrays["tags"])
         effects = dict(zip(tags, arrays["effects"].tolist(), strict=False))
         grown, boosted = FlatTrees.from_arrays(arrays, "forest_"), Boosted.from_arrays(arrays, "boosted_")
         return _Model(effects, grown, boosted)
 
 
 def _facts(tags: Sequence[str]) -> Matrix:
+    """Source and teacher of each recipe, shape (n, 2)."""
     return np.array([(SOURCES.index(source(t)), float(distilled(t))) for t in tags], np.float64)
 
 
 def _features(x: Matrix, tags: Sequence[str], effects: dict[str, float]) -> Matrix:
+    """Statistics, the recipe's facts and its effect, shape (n, f + 3)."""
     return np.hstack([x, _facts(tags), np.array([[effects.get(_tag(t), 0.0)] for t in tags])])

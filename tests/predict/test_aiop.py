@@ -14,9 +14,11 @@ import nasplat
 from nasplat.cli import cli
 from nasplat.errors import InputError, PredictorError
 from nasplat.features.view import View, view
+from nasplat.learners.adapters import Adapter
 from nasplat.learners.encoder import collate
+from nasplat.learners.process import Process
 from nasplat.predict import aiop
-from nasplat.predict.aiop import MODES, Adapter, Aiop, Process
+from nasplat.predict.aiop import MODES, Aiop
 from nasplat.predict.gennape import divisor
 from nasplat.predict.registry import load
 from nasplat.tables.metrics import kendall_tau

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +15,9 @@ from nasplat.errors import PredictorError
 from nasplat.features.view import FEATURES, VOCABULARY, view
 from nasplat.learners import contrastive, fuzzy
 from nasplat.learners.encoder import Encoder, collate, encode
+from nasplat.learners.heads import Heads
 from nasplat.predict import Trees, load
-from nasplat.predict.gennape import Gennape, Heads, divisor
+from nasplat.predict.gennape import Gennape, divisor
 from nasplat.tables.metrics import kendall_tau
 
 TINY = {
@@ -101,8 +101,7 @@ def test_pretraining_needs_no_label_and_lowers_its_loss(labelled: Labels) -> Non
             Encoder(16, 2, 16),
             views,
             np.array([v.spectrum() for v in views]),
-            8,
-            batch_size=30,
+            contrastive.Pretraining(8, batch_size=30),
             rng=np.random.default_rng(0),
         )
     assert history[-1] < history[0]
@@ -127,7 +126,7 @@ def test_memberships_follow_the_formula() -> None:
 def test_fuzzy_clusters_find_two_clouds() -> None:
     rng = np.random.default_rng(0)
     x = np.vstack([rng.normal(0, 0.1, (50, 3)), rng.normal(4, 0.1, (50, 3))])
-    centroids = fuzzy.fit(x, 2, seed=1)
+    centroids = fuzzy.fuzzy_centroids(x, 2, seed=1)
     assert sorted(np.round(centroids.mean(1)).tolist()) == [0.0, 4.0]
 
 
@@ -213,17 +212,12 @@ def test_pretraining_learns_what_is_known_of_other_spaces(labelled: Labels) -> N
     known = (known - known.mean(0)) / known.std(0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        options: dict[str, Any] = {"batch_size": 30, "rng": np.random.default_rng(0), "known": known}
-        told = contrastive.pretrain(Encoder(16, 2, 16), views, np.zeros((len(views), 21)), 30, contrast=0.0, **options)
-        both = contrastive.pretrain(
-            Encoder(16, 2, 16),
-            views,
-            np.array([v.spectrum() for v in views]),
-            4,
-            views_by="augment",
-            sign=1.0,
-            **options,
-        )
+        Pretraining, options = contrastive.Pretraining, {"known": known, "rng": np.random.default_rng(0)}
+        blind = Pretraining(30, batch_size=30, contrast=0.0)
+        told = contrastive.pretrain(Encoder(16, 2, 16), views, np.zeros((len(views), 21)), blind, **options)
+        hiding = Pretraining(4, batch_size=30, views_by="augment", sign=1.0)
+        spectra = np.array([v.spectrum() for v in views])
+        both = contrastive.pretrain(Encoder(16, 2, 16), views, spectra, hiding, **options)
     assert told[-1] < 0.5 * told[0]
     assert both[-1] < both[0]
     with pytest.raises(PredictorError, match="one row of known per unlabelled network, got 60 and 5"):

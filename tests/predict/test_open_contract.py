@@ -95,7 +95,7 @@ def test_a_class_of_ones_own_is_loaded_by_its_class(theirs: ModuleType, labelled
 def test_a_class_of_another_family_is_refused(theirs: ModuleType, labelled: Data, tmp_path: Path) -> None:
     theirs.Median().fit(*labelled).save(tmp_path)
     with pytest.raises(
-        PredictorError, match="got 'median'.\n  Use one of these; a class of your own is passed as family"
+        PredictorError, match=r"got 'median'.\n  Use one of these; a class of your own is passed as family"
     ):
         nasplat.load_predictor(str(tmp_path))
     with pytest.raises(PredictorError, match="a class of family 'median', got CountBaseline of family 'count'"):
