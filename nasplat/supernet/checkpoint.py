@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -12,12 +11,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from nasplat.errors import SupernetError
 from nasplat.supernet.history import Epoch
 from nasplat.supernet.store import Store
+from nasplat.tables.rows import write_atomically
 
 FORMAT = "1"
 FILE = "supernet.safetensors"
@@ -33,9 +33,7 @@ def write_checkpoint(folder: Path, metadata: dict[str, str], tensors: dict[str, 
         tensors: Tensors by name, from any device.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{FILE}.partial"
-    save_file({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, partial, metadata)
-    os.replace(partial, folder / FILE)
+    write_atomically(folder / FILE, save({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, metadata))
 
 
 def read_checkpoint(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -47,11 +47,10 @@ def compile_blocks(module: nn.Module, backend: Any = "inductor") -> None:
         module: Subnet whose blocks' forward functions are replaced.
         backend: Backend of `torch.compile`, by name or as a function.
     """
-    import torch._dynamo as dynamo
-
-    dynamo.config.allow_unspec_int_on_nn_module = True  # widths that modules hold as integers become symbols,
-    dynamo.config.force_parameter_static_shapes = False  # and so do the sizes of their parameters
-    dynamo.config.force_nn_module_property_static_shapes = False
-    dynamo.config.recompile_limit = LIMIT
+    config: Any = torch._dynamo.config  # which torch loads on first use
+    config.allow_unspec_int_on_nn_module = True  # widths that modules hold as integers become symbols,
+    config.force_parameter_static_shapes = False  # and so do the sizes of their parameters
+    config.force_nn_module_property_static_shapes = False
+    config.recompile_limit = LIMIT
     for block in blocks(module):
         block.forward = torch.compile(block.forward, dynamic=True, backend=backend)  # type: ignore[method-assign]

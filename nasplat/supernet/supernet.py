@@ -38,12 +38,19 @@ class Supernet:
 
     Example:
         >>> import nasplat
-        >>> space = nasplat.load_space("vit", size="mini", image=16, patch=4, channels=1, classes=10, head_dim=8)
+        >>> @nasplat.space(example_input=(1, 1, 16, 16))
+        ... def tiny(pick):
+        ...     width = pick("width", (8, 16, 32))
+        ...     return nn.Sequential(nn.Flatten(), nn.Linear(256, width), nn.ReLU(), nn.Linear(width, 10))
         >>> task = nasplat.load_task("digits-clutter", train=64, decide=32, test=32)
-        >>> supernet = nasplat.Supernet(space, task, seed=0)
-        >>> history = supernet.train(epochs=1, watch=False)
-        >>> 0 <= supernet.evaluate(space.sample(seed=1)) <= 100
+        >>> supernet = nasplat.Supernet(tiny, task, seed=0)
+        >>> history = supernet.train(epochs=2)
+        >>> supernet
+        Supernet(Space(tiny), digits-clutter, 0.009 M parameters, 2 epochs trained)
+        >>> 0 <= supernet.evaluate(tiny.architecture({"width": 16})) <= 100
         True
+        >>> sum(p.numel() for p in supernet.subnet(tiny.architecture({"width": 8})).parameters())
+        2146
     """
 
     def __init__(
@@ -135,11 +142,14 @@ class Supernet:
 
         Example:
             >>> import nasplat
-            >>> space = nasplat.load_space("vit", size="mini", image=16, patch=4, channels=1, classes=10, head_dim=8)
+            >>> @nasplat.space(example_input=(1, 1, 16, 16))
+            ... def tiny(pick):
+            ...     width = pick("width", (8, 16, 32))
+            ...     return nn.Sequential(nn.Flatten(), nn.Linear(256, width), nn.ReLU(), nn.Linear(width, 10))
             >>> task = nasplat.load_task("digits-clutter", train=64, decide=32, test=32)
-            >>> history = nasplat.Supernet(space, task).train(1, "sandwich", lr=1e-2, watch=False)
-            >>> [epoch.epoch for epoch in history]
-            [1]
+            >>> history = nasplat.Supernet(tiny, task).train(2, "sandwich", lr=1e-2)
+            >>> history[-1].epoch, history[-1].phase, len(history[-1].health.random)
+            (2, 'all', 8)
         """
         own = strategy if isinstance(strategy, Strategy) else None
         name = strategy if own is None else OWN + own.name
@@ -164,6 +174,20 @@ class Supernet:
 
         Raises:
             SupernetError: the checkpoint is missing, broken, or of another space.
+
+        Example:
+            >>> import nasplat
+            >>> @nasplat.space(example_input=(1, 1, 16, 16))
+            ... def tiny(pick):
+            ...     return nn.Sequential(nn.Conv2d(1, 10, pick("side", (3, 5))), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            >>> supernet = nasplat.Supernet(tiny, nasplat.load_task("digits-clutter", train=64, decide=32, test=32))
+            >>> import tempfile
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     history = supernet.train(epochs=1, checkpoint=folder)
+            ...     again = nasplat.Supernet(tiny, supernet.task)
+            ...     again.load(folder)
+            >>> again.fingerprint == supernet.fingerprint
+            True
         """
         metadata, tensors = read_checkpoint(Path(checkpoint) / FILE)
         if metadata.get("space") != self.space.reference:
@@ -196,6 +220,15 @@ class Supernet:
 
         Raises:
             SupernetError: the architecture is of another space.
+
+        Example:
+            >>> import nasplat
+            >>> @nasplat.space(example_input=(1, 1, 16, 16))
+            ... def tiny(pick):
+            ...     return nn.Sequential(nn.Conv2d(1, 10, pick("side", (3, 5))), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            >>> supernet = nasplat.Supernet(tiny, nasplat.load_task("digits-clutter", train=64, decide=32, test=32))
+            >>> supernet.subnet(tiny.architecture({"side": 3}))[0].weight.shape
+            torch.Size([10, 1, 3, 3])
         """
         self._check(architecture)
         module = self.subnets.extract(architecture)
@@ -231,6 +264,15 @@ class Supernet:
 
         Raises:
             SupernetError: the architecture is of another space.
+
+        Example:
+            >>> import nasplat
+            >>> @nasplat.space(example_input=(1, 1, 16, 16))
+            ... def tiny(pick):
+            ...     return nn.Sequential(nn.Conv2d(1, 10, pick("side", (3, 5))), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            >>> supernet = nasplat.Supernet(tiny, nasplat.load_task("digits-clutter", train=64, decide=32, test=32))
+            >>> 0 <= supernet.evaluate(tiny.architecture({"side": 3}), "test") <= 100
+            True
         """
         return self.task.evaluate(self.shared(architecture), split)
 
@@ -254,6 +296,16 @@ class Supernet:
 
         Raises:
             SupernetError: the architecture is of another space.
+
+        Example:
+            >>> import nasplat
+            >>> @nasplat.space(example_input=(1, 1, 16, 16))
+            ... def tiny(pick):
+            ...     return nn.Sequential(nn.Conv2d(1, 10, pick("side", (3, 5))), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            >>> supernet = nasplat.Supernet(tiny, nasplat.load_task("digits-clutter", train=64, decide=32, test=32))
+            >>> alone = supernet.specialise(tiny.architecture({"side": 3}))
+            >>> alone.space.count().value
+            1
         """
         self._check(architecture)
         alone = Supernet(self.space.only(architecture), self.task, self.seed, self.device)
@@ -271,6 +323,16 @@ class Supernet:
 
         Returns:
             The trained module in eval mode.
+
+        Example:
+            >>> import nasplat
+            >>> @nasplat.space(example_input=(1, 1, 16, 16))
+            ... def tiny(pick):
+            ...     return nn.Sequential(nn.Conv2d(1, 10, pick("side", (3, 5))), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            >>> supernet = nasplat.Supernet(tiny, nasplat.load_task("digits-clutter", train=64, decide=32, test=32))
+            >>> module = supernet.finetune(tiny.architecture({"side": 3}), epochs=1, lr=1e-2)
+            >>> module(supernet.task.test.x).shape
+            torch.Size([32, 10])
         """
         alone = self.specialise(architecture)
         alone.train(**settings)
@@ -288,6 +350,16 @@ class Supernet:
 
         Raises:
             SupernetError: names are missing or unknown, or shapes differ; nothing was changed then.
+
+        Example:
+            >>> import nasplat
+            >>> @nasplat.space(example_input=(1, 1, 16, 16))
+            ... def tiny(pick):
+            ...     return nn.Sequential(nn.Conv2d(1, 10, pick("side", (3, 5))), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            >>> supernet = nasplat.Supernet(tiny, nasplat.load_task("digits-clutter", train=64, decide=32, test=32))
+            >>> pretrained = nn.Sequential(nn.Conv2d(1, 10, 5))  # the largest member has the same names
+            >>> supernet.adopt(pretrained)
+            []
         """
         member = architecture or outermost(self.space, True)
         self._check(member)
@@ -300,6 +372,16 @@ class Supernet:
 
         Returns:
             For each choice whose channels were sorted, the number of weights that follow it.
+
+        Example:
+            >>> import nasplat
+            >>> @nasplat.space(example_input=(1, 1, 16, 16))
+            ... def tiny(pick):
+            ...     width = pick("width", (8, 16))
+            ...     return nn.Sequential(nn.Flatten(), nn.Linear(256, width), nn.Linear(width, 10))
+            >>> task = nasplat.load_task("digits-clutter", train=64, decide=32, test=32)
+            >>> nasplat.Supernet(tiny, task).sort_channels()
+            {'width': 3}
         """
         found: dict[str, int] = {}
         for group in sort_channels(self.store):

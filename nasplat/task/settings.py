@@ -101,13 +101,13 @@ class Check:
         """
         for name, hint in _hints(type(self.settings)).items():
             plain, is_optional = _plain(hint)
-            value: Any = getattr(self.settings, name)
-            if plain not in EXPECTED or (value is None and is_optional):
+            value = getattr(self.settings, name)
+            if plain not in EXPECTED or (is_optional and value is None):
                 continue
             if not _is_of(value, plain):
                 self._refuse(name, f"to be {EXPECTED[plain]}", f"Use a value such as {EXAMPLES[plain]}.")
             if plain in (int, float):  # numpy's numbers become Python's, so that any settings can be written as JSON
-                object.__setattr__(self.settings, name, plain(value))
+                object.__setattr__(self.settings, name, plain(getattr(self.settings, name)))
         return self
 
     def within(

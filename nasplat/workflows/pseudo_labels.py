@@ -63,12 +63,18 @@ class SharedHead:
 
     Example:
         >>> import nasplat
-        >>> space = nasplat.load_space("nasbench201", width=4, cells=1, image=16, channels=1)
-        >>> task = nasplat.load_task("digits-clutter?train=64&decide=32&test=32")
-        >>> supernet = nasplat.Supernet(space, task)
-        >>> shared = SharedHead(supernet, nasplat.load_task("edges:digits-clutter?train=64&decide=32&test=32"), pool=5)
-        >>> shared.head.kind
-        'dense'
+        >>> from torch import nn
+        >>> @nasplat.space(example_input=(1, 1, 16, 16))
+        ... def tiny(pick):
+        ...     body = nn.Sequential(nn.Conv2d(1, pick("width", (2, 3, 4, 5, 6)), 3, padding=1), nn.ReLU())
+        ...     return nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(body[0].out_channels, 10))
+        >>> supernet = nasplat.Supernet(tiny, nasplat.load_task("digits-clutter?train=64&decide=32&test=32"))
+        >>> edges = nasplat.load_task("edges:digits-clutter?train=64&decide=32&test=32")
+        >>> shared = SharedHead(supernet, edges, width=4)
+        >>> seconds = shared.train(epochs=1)
+        >>> label = shared.label(tiny.architecture({"width": 4}))
+        >>> 0 <= label.decide <= 100
+        True
     """
 
     def __init__(
