@@ -18,12 +18,16 @@ from .errors import SupernetError as SupernetError
 from .errors import SupernetWarning as SupernetWarning
 from .errors import TableError as TableError
 from .errors import TaskError as TaskError
+from .features.arrays import arrays as arrays
+from .features.arrays import spectrum as spectrum
 from .frontends import block as block
 from .frontends import read_published as read_published
 from .frontends import rebuild as rebuild
 from .graph import Graph as Graph
+from .graph.compare import comparable as comparable
 from .graph.drawing import draw as draw
 from .graph.drawing import draw_diff as draw_diff
+from .graph.published import published as published
 from .inputs import capture as capture
 from .inputs import load_predictor as load_predictor
 from .inputs import load_table as load_table
