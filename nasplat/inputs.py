@@ -301,6 +301,13 @@ def load_table(
     Raises:
         TableError: the file is missing or broken, or lacks a column.
         SpaceError: the space cannot read an architecture.
+
+    Example:
+        >>> import os, tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "measured.csv"
+        >>> _ = file.write_text(os.linesep.join(["architecture,top1", "first,70.5", "second,72.0"]))
+        >>> load_table(file, metric="top1").labels
+        [70.5, 72.0]
     """
     known = content.names("benchmarks/tables")
     file = content.folder("benchmarks/tables") / str(path) if str(path) in known else Path(path)

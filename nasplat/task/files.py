@@ -213,8 +213,8 @@ def from_folder(
     found = _both(folder, side, seed)
     if found is None:
         raise TaskError(
-            "expected IDX files (train-images…, train-labels…, t10k-…), train*.npz and test*.npz, or folders of pictures "
-            f"in {str(folder)!r}, got {', '.join(sorted(p.name for p in folder.glob('*'))) or 'nothing'}.\n"
+            "expected IDX files (train-images…, train-labels…, t10k-…), train*.npz and test*.npz, or folders of "
+            f"pictures in {str(folder)!r}, got {', '.join(sorted(p.name for p in folder.glob('*'))) or 'nothing'}.\n"
             "  Check the folder."
         )
     (x, y), (tx, ty) = found

@@ -21,7 +21,13 @@ ELEMENTS = 2**22
 
 @dataclass(frozen=True)
 class Split:
-    """Inputs and targets of one part of a task's data."""
+    """Inputs and targets of one part of a task's data.
+
+    Example:
+        >>> import torch
+        >>> len(Split(torch.zeros(5, 3, 8, 8), torch.zeros(5, dtype=torch.int64)))
+        5
+    """
 
     x: Tensor
     """Inputs of shape (n, …), floating-point."""
@@ -206,6 +212,12 @@ class Task:
 
         Yields:
             Inputs of shape (batch_size, …) and their targets.
+
+        Example:
+            >>> import torch
+            >>> x, y = torch.zeros(7, 3, 8, 8), torch.arange(7) % 2
+            >>> [len(batch) for batch, _ in Task.from_arrays((x, y), (x, y)).epoch(seed=0, batch_size=3)]
+            [3, 3]
         """
         device = self.train.x.device
         data = self.renew(seed).to(device) if self.renew else self.train
@@ -245,6 +257,12 @@ class Task:
 
         Raises:
             TaskError: there is no split of that name.
+
+        Example:
+            >>> import torch
+            >>> x, y = torch.zeros(4, 2), torch.tensor([0, 0, 0, 1])
+            >>> Task.from_arrays((x, y), (x, y)).evaluate(torch.nn.Identity())
+            75.0
         """
         data = self.split(split)
         if limit is not None and limit < len(data):

@@ -26,7 +26,12 @@ class _Buildable(Protocol):
 
 @dataclass(frozen=True)
 class Budget:
-    """How long and how a network is trained."""
+    """How long and how a network is trained.
+
+    Example:
+        >>> Budget(epochs=3)
+        Budget(epochs=3, batch_size=64, lr=0.003, weight_decay=0.01)
+    """
 
     epochs: int = 6
     """Passes over the training split, or over as many fresh examples where the task makes them."""
@@ -97,6 +102,11 @@ def train(
 
     Raises:
         TaskError: the loss became infinite or NaN.
+
+    Example:
+        >>> x, y = torch.eye(2).repeat(32, 1), torch.arange(64) % 2
+        >>> train(nn.Linear(2, 2), Task.from_arrays((x, y), (x, y)), Budget(epochs=5, lr=0.1)).test
+        100.0
     """
     budget = budget or Budget()
     started = time.perf_counter()

@@ -82,6 +82,10 @@ def calibrate(
     Raises:
         InputError: fewer than 20 networks are asked for.
         TableError: the folder holds timings with other columns.
+
+    Example:
+        >>> calibrate(["nasbench201"], n=40).validation_["mape_percent"] < 50  # doctest: +SKIP
+        True
     """
     if n < FEWEST:
         raise InputError(f"expected at least {FEWEST} networks, got {n}.\n  Some 200 cover the shipped spaces.")

@@ -42,7 +42,12 @@ Report = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class ImproveSettings:
-    """How widely edits are searched, and how the networks found are trained."""
+    """How widely edits are searched, and how the networks found are trained.
+
+    Example:
+        >>> ImproveSettings(rounds=2).children
+        64
+    """
 
     rounds: int = 12
     """Largest number of edits from the original."""

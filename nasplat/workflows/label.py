@@ -42,7 +42,12 @@ Jobs = dict[str, tuple[Architecture, int]]
 
 @dataclass(frozen=True)
 class LabelSettings:
-    """How architectures are drawn, trained and shared out."""
+    """How architectures are drawn, trained and shared out.
+
+    Example:
+        >>> LabelSettings(seeds=2, repeat=0.5).workers
+        1
+    """
 
     limits: Mapping[Any, float] | None = None
     """Largest allowed cost of a network by name, such as {"macs": 2e6}, or by objective; None for none."""

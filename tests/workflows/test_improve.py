@@ -124,7 +124,7 @@ def test_what_cannot_be_is_refused(cut: dict[str, float], keep: float, words: st
         improve(network(), SHAPE, predictor, cut, keep, settings=SMALL)
     with pytest.raises(EditError, match="Run nasplat improve first"):
         read_improved("nowhere", "found1")
-    with pytest.raises(EditError, match="among rounds, parents, children, finalists, .*got 'round'"):
+    with pytest.raises(EditError, match=r"among rounds, parents, children, finalists, .*got 'round'"):
         improve(network(), SHAPE, predictor, round=3)
 
 

@@ -118,7 +118,7 @@ def test_another_task_or_budget_in_the_same_storage_is_refused(
         nasplat.label(vit, tiny, 1, ONE, storage=storage, workers=2)
     with pytest.raises(SearchError, match="repeat from 0 to 1"):
         nasplat.label(vit, tiny, 1, ONE, repeat=2.0)
-    with pytest.raises(SearchError, match="got 'worker'.*\n.*the nearest is workers"):
+    with pytest.raises(SearchError, match=r"got 'worker'.*\n.*the nearest is workers"):
         nasplat.label(vit, tiny, 1, ONE, worker=2)
 
 

@@ -78,3 +78,23 @@ def test_too_few_pilots_are_refused(space: nasplat.Space, base: AbstractPredicto
 
     with pytest.raises(SearchError, match="expected 20 pilots that finish, got 0 of 20"):
         learn_quality(space, named(broken), base, tmp_path, 20)
+
+
+def test_a_row_that_was_cut_is_evaluated_again_and_spoils_no_other(
+    space: nasplat.Space, base: AbstractPredictor, tmp_path: Path
+) -> None:
+    whole = learn_quality(space, named(error), base, tmp_path / "whole", 21)
+    file = tmp_path / "torn" / "pilots.csv"
+    file.parent.mkdir()
+    lines = (tmp_path / "whole" / "pilots.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+    file.write_text("".join(lines[:8]) + lines[8][: lines[8].rindex(",") - 2], encoding="utf-8")  # killed in a number
+    calls: list[str] = []
+
+    def counted(architecture: nasplat.Architecture) -> float:
+        calls.append(str(architecture))
+        return error(architecture)
+
+    torn = learn_quality(space, named(counted), base, file.parent, 21)
+    assert len(calls) == 21 - 7
+    assert torn.table.labels == whole.table.labels
+    assert file.read_text(encoding="utf-8") == "".join(lines)
