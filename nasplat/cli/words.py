@@ -152,8 +152,13 @@ def torch_device(text: str) -> str:
     import torch
 
     try:
-        torch.empty(0, device=text)
-    except (RuntimeError, AssertionError) as err:
+        device = torch.device(text)
+        if device.type == "cuda":  # asked without touching it: the processes of torchrun each take their own
+            if not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count():
+                raise RuntimeError(f"there are {torch.cuda.device_count()} CUDA devices")
+        elif device.type != "cpu":
+            torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as err:
         reason = str(err).splitlines()[0] if str(err) else type(err).__name__
         raise InputError(f"--device expected a device of this machine, got {text!r} ({reason}).\n  Use cpu.") from err
     return text

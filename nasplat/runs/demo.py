@@ -26,7 +26,7 @@ from nasplat.runs.results import pareto_rows, top
 from nasplat.runs.search import Prepared, SearchRun, run_search
 from nasplat.runs.training import TrainRun, train_supernet
 from nasplat.searchspace import Architecture, Space
-from nasplat.study.limits import draw_distinct
+from nasplat.study import Limits
 from nasplat.study.pool import cores, pool
 from nasplat.supernet import TrainConfig
 from nasplat.tables.listing import Listing
@@ -165,8 +165,7 @@ def compare_trained(
         median, whether the found one 'wins' over it, and the mean seconds of one training.
     """
     finalists = top(study, space, scale.finalists)
-    drawn = draw_distinct(space, scale.rivals, random.Random(f"rivals {seed}"), {"macs": scale.macs})
-    jobs = [(a.to_json(), scale.budget, seed) for a in (*finalists, *drawn.values())]
+    jobs = [(a.to_json(), scale.budget, seed) for a in (*finalists, *_rivals(space, scale, seed))]
     done: list[dict[str, float]] = []
     progress = (messages or Messages()).progress("train")
     with progress as update, pool(min(cores(), PROCESSES)) as processes:
@@ -185,6 +184,20 @@ def compare_trained(
         "wins": done[chosen]["test"] > median(others),
         "seconds_per_network": sum(r["seconds"] for r in done) / len(done),
     }
+
+
+def _rivals(space: Space, scale: Scale, seed: int) -> list[Architecture]:
+    """Draw different architectures within the limit.
+
+    They are told apart by their choices, as in the results of bench_found_network; `draw_distinct`, which tells apart what
+    they compute, would draw other ones.
+    """
+    rng, bounds, found = random.Random(f"rivals {seed}"), Limits.of({"macs": scale.macs}), list[Architecture]()
+    while len(found) < scale.rivals:
+        drawn = bounds.draw(space, rng)
+        if drawn not in found:
+            found.append(drawn)
+    return found
 
 
 def _train(job: tuple[str, Budget, int]) -> dict[str, float]:
