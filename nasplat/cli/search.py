@@ -141,8 +141,9 @@ def search_command(context: click.Context, out: Path, as_json: bool, dry_run: bo
     from nasplat.runs import listings
     from nasplat.runs.folder import RunFolder
     from nasplat.runs.forecast import forecast_search
-    from nasplat.runs.results import best, carry_out, deliver, pareto_rows, plan_of, unanswered
-    from nasplat.runs.search import choose_guide, prepare
+    from nasplat.runs.preparation import choose_guide, prepare
+    from nasplat.runs.results import best, deliver, pareto_rows, plan_of, unanswered
+    from nasplat.runs.trials import carry_out
     from nasplat.study.workers import PARENT
 
     run, folder = search_run(o, context.args), RunFolder(out)
@@ -177,6 +178,9 @@ def search_run(o: Mapping[str, Any], extra: Sequence[str]) -> SearchRun:
     Args:
         o: Options of the command by name.
         extra: Words that no option took, such as '--train.epochs=3'.
+
+    Returns:
+        Settings of the search.
 
     Raises:
         InputError: options contradict each other, or a value is of another type.
@@ -222,6 +226,9 @@ def recorded(run: SearchRun, o: Mapping[str, Any], guide: str, extra: Sequence[s
         o: Options of the command by name.
         guide: Guide that was taken.
         extra: Words that no option took.
+
+    Returns:
+        Settings by name; those not given are None or empty.
     """
     typed = {name: given for name, given in o.items() if name != "workers"}
     return typed | {"guide": guide, "space": run.loaded()[0].reference, "options": list(extra)}
@@ -234,6 +241,9 @@ def worker_words(out: Path, o: Mapping[str, Any], extra: Sequence[str]) -> list[
         out: Folder of the run.
         o: Options of the command by name, and its space.
         extra: Words that no option took.
+
+    Returns:
+        Words after `nasplat`.
     """
     found = ["search", o["space"], "--out", str(out)]
     for name, given in o.items():

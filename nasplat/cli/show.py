@@ -95,6 +95,9 @@ def messages(quiet: bool) -> Messages:
 
     Args:
         quiet: Whether only warnings are told, as with --json.
+
+    Returns:
+        Lines and tables on standard output, warnings and bars on standard error.
     """
     from nasplat.runs.messages import Messages
 
@@ -111,6 +114,9 @@ def duration(seconds: float) -> str:
 
     Args:
         seconds: Duration in seconds.
+
+    Returns:
+        Text such as '12 s', '10 min' or '2.5 h'.
 
     Example:
         >>> duration(12.3), duration(600), duration(9000)

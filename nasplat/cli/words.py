@@ -1,8 +1,7 @@
-"""Words of a command become values: numbers, presets, limits, shapes, settings, networks and devices."""
+"""Words of a command become values: numbers, presets, limits, shapes, networks and devices."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,9 @@ def value(text: str) -> Any:
     Args:
         text: Word such as '3', 'true', '[1, 2]' or 'mini'.
 
+    Returns:
+        Number, text, truth value, list or mapping.
+
     Example:
         >>> value("3"), value("mini")
         (3, 'mini')
@@ -34,6 +36,9 @@ def pairs(texts: Sequence[str]) -> dict[str, Any]:
 
     Args:
         texts: Words such as 'width=8'.
+
+    Returns:
+        Values by name.
 
     Raises:
         InputError: a word has no '='.
@@ -57,6 +62,9 @@ def numbers(texts: Sequence[str]) -> dict[str, float]:
     Args:
         texts: Words such as 'macs=2e6'.
 
+    Returns:
+        Numbers by name.
+
     Raises:
         InputError: a word has no '=', or no number behind it.
     """
@@ -73,6 +81,9 @@ def shape(text: str | None) -> tuple[int, ...] | None:
     Args:
         text: Numbers with commas, such as '1,3,224,224'; None where no shape was given.
 
+    Returns:
+        Sizes, the batch first; or None.
+
     Raises:
         InputError: something else is written.
     """
@@ -84,33 +95,6 @@ def shape(text: str | None) -> tuple[int, ...] | None:
         raise InputError(
             f"expected --input as numbers with commas, got {text!r}.\n  Write for instance 1,3,224,224."
         ) from err
-
-
-def settings(kind: type, prefix: str, extra: Sequence[str]) -> Any:
-    """Make a configuration from words such as '--train.lr=0.001'.
-
-    Args:
-        kind: Dataclass of settings with a default for every field.
-        prefix: Section that the words begin with, such as 'train'.
-        extra: Words that no option of the verb took.
-
-    Raises:
-        InputError: a word names no field, or its value is of another type.
-    """
-    known = {f.name: f.type for f in dataclasses.fields(kind)}
-    found: dict[str, Any] = {}
-    for text in extra:
-        name, _, word = text.removeprefix("--").partition("=")
-        section, dot, key = name.partition(".")
-        if not dot or section != prefix or key not in known:
-            options = ", ".join(f"--{prefix}.{k}" for k in known)
-            raise InputError(
-                f"expected options among {options}, got {text!r}.\n  Write for instance --{prefix}.epochs=3."
-            )
-        found[key] = value(word)
-        if known[key] in {"int", "float"} and not isinstance(found[key], int | float):
-            raise InputError(f"--{name} expected a number, got {word!r}.\n  Write for instance --{name}=3.")
-    return kind(**found)
 
 
 def module_of(found: Any, batch: tuple[int, ...] | None) -> tuple[nn.Module, Any]:
@@ -145,6 +129,9 @@ def torch_device(text: str) -> str:
 
     Args:
         text: Device such as 'cpu' or 'cuda:0'.
+
+    Returns:
+        The same text.
 
     Raises:
         InputError: there is no such device.

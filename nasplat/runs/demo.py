@@ -22,9 +22,11 @@ from nasplat.runs.folder import RunFolder, hardware, versions
 from nasplat.runs.guide import guide_of
 from nasplat.runs.messages import Messages
 from nasplat.runs.page import write_report
+from nasplat.runs.preparation import Prepared
 from nasplat.runs.results import pareto_rows, top
-from nasplat.runs.search import Prepared, SearchRun, run_search
+from nasplat.runs.search import SearchRun
 from nasplat.runs.training import TrainRun, train_supernet
+from nasplat.runs.trials import run_search
 from nasplat.searchspace import Architecture, Space
 from nasplat.study import Limits
 from nasplat.study.pool import cores, pool
@@ -79,7 +81,7 @@ def run_demo(out: str | Path, seed: int, scale: Scale, messages: Messages | None
     """Run the demo into a folder; run again, it resumes.
 
     Args:
-        out: Run folder.
+        out: Run folder, made where there is none.
         seed: Number that decides supernet, search, rivals and trainings.
         scale: How much is done.
         messages: Where lines, tables and progress go; None for silence.
@@ -237,6 +239,9 @@ def results_page(result: dict[str, Any], scale: Scale, tables: list[Listing]) ->
         result: Answer of `run_demo`.
         scale: How much was done.
         tables: The networks scored, and the Pareto set.
+
+    Returns:
+        Markdown, with a heading per part.
     """
     scored, front = (replace(t, title="") for t in tables)
     return f"""# nasplat demo

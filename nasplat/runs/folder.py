@@ -18,16 +18,19 @@ from nasplat import __version__
 from nasplat.errors import SearchError
 from nasplat.probes.conditions import device_name
 from nasplat.searchspace import Architecture, Space
+from nasplat.supernet.checkpoint import FILE as CHECKPOINT_FILE
 from nasplat.tables.rows import write_atomically
 
 GROWING = ("trials", "budget", "exports")
 """Settings that a resumed run may have more of."""
-CHECKPOINT = "supernet.safetensors"
-"""Name of the file that holds a supernet's weights and training state."""
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of everything that decides results, by name; 'not installed' where a library is missing."""
+    """Return the versions of everything that decides results, by name; 'not installed' where a library is missing.
+
+    Returns:
+        Version as text, by name of the library.
+    """
     found = {"nasplat": __version__, "python": platform.python_version()}
     for name in ("torch", "optuna", "numpy", "scikit-learn", "onnx", "onnxruntime"):
         try:
@@ -38,7 +41,11 @@ def versions() -> dict[str, str]:
 
 
 def hardware() -> dict[str, Any]:
-    """Return the processor's name, the number of threads that torch uses, and the accelerator's name or None."""
+    """Return the processor's name, the number of threads that torch uses, and the accelerator's name or None.
+
+    Returns:
+        'cpu' and 'gpu' are names, 'threads' is a number.
+    """
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
     return {"cpu": device_name(torch.device("cpu")), "threads": torch.get_num_threads(), "gpu": gpu}
 
@@ -83,7 +90,7 @@ class RunFolder:
     @property
     def checkpoint(self) -> Path:
         """Path of the supernet's weights and training state."""
-        return self.supernet / CHECKPOINT
+        return self.supernet / CHECKPOINT_FILE
 
     @property
     def latency(self) -> Path:
@@ -249,6 +256,9 @@ class RunFolder:
 
         Args:
             space: Search space of the run.
+
+        Returns:
+            Architecture of the space.
 
         Raises:
             SearchError: the run chose none, or chosen.json was altered or cut short.

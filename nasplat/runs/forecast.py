@@ -21,8 +21,11 @@ import torch
 from nasplat.probes.conditions import Conditions
 from nasplat.runs.folder import RunFolder
 from nasplat.runs.guide import FITTED
-from nasplat.runs.search import INHERITED, LATENCY, SearchRun, choose_guide, costs_named, finished, quality_named
+from nasplat.runs.objectives import INHERITED, LATENCY, costs_named, quality_named
+from nasplat.runs.preparation import choose_guide
+from nasplat.runs.search import SearchRun
 from nasplat.runs.training import TrainRun, epochs_left
+from nasplat.runs.trials import finished
 from nasplat.searchspace import Architecture, Space
 from nasplat.study import AbstractObjective, Limits, OutsideSupport, PredictorSampler, Trained
 from nasplat.study.limits import draw_distinct
@@ -94,7 +97,11 @@ class Forecast:
         return 1 if part.name.startswith("supernet") else self.workers
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data: the parts, and time in seconds and memory in bytes."""
+        """Return plain data: the parts, and time in seconds and memory in bytes.
+
+        Returns:
+            Keys 'parts', 'seconds', 'low', 'high', 'workers', 'peak_bytes' and 'device'.
+        """
         low, high = self.interval
         rows = [asdict(p) | {"seconds": p.seconds} for p in self.parts]
         about = {"workers": self.workers, "peak_bytes": self.peak_bytes, "device": self.device}
@@ -107,6 +114,9 @@ def forecast_training(run: TrainRun, folder: RunFolder) -> Forecast:
     Args:
         run: Settings of the training.
         folder: Folder of the run; epochs that its checkpoint has are not counted.
+
+    Returns:
+        Time and memory of the epochs that are left.
     """
     space, task = run.loaded()
     architecture = run.architecture(space)
@@ -121,6 +131,9 @@ def forecast_search(run: SearchRun, folder: RunFolder) -> Forecast:
     Args:
         run: Settings of the search.
         folder: Folder of the run; trials that it or the storage has are not counted.
+
+    Returns:
+        Time and memory of everything that is left, export and report aside.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if run.workers > 1:
@@ -172,13 +185,15 @@ def supernet_epochs(supernet: Supernet, config: TrainConfig, left: int) -> Part:
         supernet: Fresh supernet, whose weights are changed.
         config: Settings of its training.
         left: Number of epochs that are not done.
+
+    Returns:
+        Mean seconds of an epoch, and how many are left.
     """
     times: list[float] = []
 
     def report(epoch: Any, total: int) -> None:
         times.append(epoch.seconds / STEPS)
-        if len(times) > LEAST and sum(times) * STEPS > SECONDS:
-            raise _Enough
+        _stop_when_enough(times, sum(times) * STEPS)
 
     task = supernet.task
     batches = task.batches_per_epoch(config.batch_size)
@@ -204,6 +219,9 @@ def evaluations(
         architectures: Networks such as the search will propose.
         count: Number of evaluations that are left.
         pruned: Whether a training is evaluated after every epoch.
+
+    Returns:
+        Mean seconds of an evaluation, and how many are left.
     """
     if isinstance(objective, Trained):
         return _trainings(objective, architectures, count, pruned)
@@ -262,6 +280,9 @@ def proposals(
         sampler: Fresh sampler, as the search will have it.
         count: Number of trials that are left.
         seed: Number that decides the search.
+
+    Returns:
+        Mean seconds of a proposal, and how many are left.
     """
     times: list[float] = []
     last = time.perf_counter()
@@ -271,8 +292,7 @@ def proposals(
         now = time.perf_counter()
         times.append(now - last)
         last = now
-        if len(times) > LEAST and sum(times) > SECONDS:
-            raise _Enough
+        _stop_when_enough(times, sum(times))
 
     made = [_random_answer(f"answer {i}", seed + i) for i in range(n_objectives)]
     try:
@@ -299,6 +319,9 @@ def draws(space: Space, limits: Mapping[Any, float] | None, seed: int) -> list[A
         space: Space that is searched.
         limits: Largest allowed costs by name; None for none.
         seed: Number that decides the draws.
+
+    Returns:
+        At most `MOST` architectures that compute different things.
     """
     found = list(draw_distinct(space, MOST, random.Random(f"{seed} forecast"), Limits.of(limits)).values())
     largest = max(found, key=named("macs"))
@@ -312,12 +335,21 @@ def together(parts: Sequence[Part], workers: int = 1, device: str = "cpu") -> Fo
         parts: Kinds of work; those with nothing left to do are left out.
         workers: Number of processes that share the evaluations.
         device: Torch device of the work, such as 'cuda:0'.
+
+    Returns:
+        Forecast of all parts, with the peak memory of this process.
     """
     return Forecast(tuple(p for p in parts if p.count), workers, _peak_bytes(device), device)
 
 
 class _Enough(Exception):
     """Raised when enough was measured."""
+
+
+def _stop_when_enough(times: Sequence[float], spent: float) -> None:
+    """End a measurement that has its fewest pieces and has taken its seconds; the first piece does not count."""
+    if len(times) > LEAST and spent > SECONDS:
+        raise _Enough
 
 
 def _part(name: str, count: int, times: Sequence[float]) -> Part:

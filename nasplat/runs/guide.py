@@ -54,6 +54,9 @@ def guided(name: str, at: Mapping[str, Any] | None, space: Space, seed: int) -> 
         at: Presets of the space at which the guide scores the choices; None for those that are searched.
         space: Space to be searched.
         seed: Number that decides the random architectures of the comparison.
+
+    Returns:
+        Objective that asks the predictor; larger is better.
     """
     predictor = load_predictor(name)
     if isinstance(predictor, ComparesWithin):
@@ -73,6 +76,9 @@ def guide_of(name: str, at: Mapping[str, Any] | None, space: Space, seed: int, f
         space: Space to be searched.
         seed: Number that decides the random networks.
         folder: Folder of the run, which may hold an earlier part of the same search.
+
+    Returns:
+        The guide with its objective, and why it was chosen.
     """
     if name in {NONE, FITTED}:
         return Guide(name)
@@ -96,7 +102,14 @@ def guide_of(name: str, at: Mapping[str, Any] | None, space: Space, seed: int, f
 
 
 def recorded_guide(folder: RunFolder) -> str | None:
-    """Return the guide that a search in this folder found by itself; None where there is none, or it was named."""
+    """Return the guide that a search in this folder found by itself; None where there is none, or it was named.
+
+    Args:
+        folder: Folder of the run, which need not exist.
+
+    Returns:
+        Name of the guide, or None.
+    """
     if not folder.description.exists():
         return None
     about = folder.about
@@ -132,6 +145,9 @@ def fitted_guide(quality: Quality, larger_is_better: bool | None = True) -> Pred
     Args:
         quality: Predictor with the pilots that it was fitted on.
         larger_is_better: Direction of the quality; None counts as True.
+
+    Returns:
+        Objective that answers for every network; larger is better.
     """
     return Predicted(quality.predictor, beyond=True, sign=sign(larger_is_better is not False))
 
@@ -148,6 +164,9 @@ def timed(
         n: Number of networks to time.
         seed: Number that decides which networks.
         report: Called with (timed, n, words about the last network).
+
+    Returns:
+        Predictor of milliseconds, with its error on networks left out in `validation_`.
 
     Raises:
         SearchError: the folder holds another kind of predictor.

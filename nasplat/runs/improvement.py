@@ -129,6 +129,9 @@ def read_improved(folder: str | Path, name: str) -> torch.nn.Module:
         folder: Folder that was written.
         name: Name of the network, such as 'found1'.
 
+    Returns:
+        Module with its weights; it computes what the network found computes.
+
     Raises:
         EditError: there is no such network.
     """

@@ -15,6 +15,9 @@ def cell(value: Any) -> str:
     Args:
         value: Number or text.
 
+    Returns:
+        Text without padding.
+
     Example:
         >>> cell(1234.5678), cell(7), cell("vit")
         ('1,235', '7', 'vit')
@@ -27,6 +30,9 @@ def millions(n: float) -> str:
 
     Args:
         n: Count, such as multiply-accumulates or parameters.
+
+    Returns:
+        Text such as '2.35 M'.
 
     Example:
         >>> millions(2_345_678), millions(4_200)
@@ -41,6 +47,9 @@ def scored_listing(rows: Sequence[Scored], predictor: str) -> Listing:
     Args:
         rows: Answer of `nasplat.score`.
         predictor: Name of the predictor, for the title.
+
+    Returns:
+        One row per network; columns that say nothing are left out.
     """
     order = sorted(rows, key=lambda r: -r.prediction.macs)
     cells = []
@@ -66,6 +75,9 @@ def pareto_listing(rows: Sequence[Mapping[str, Any]], trials: int) -> Listing:
     Args:
         rows: Answer of `pareto_rows`; at least one.
         trials: Number of trials of the study.
+
+    Returns:
+        One row per network, the objectives before the encoding.
     """
     cells = [[cell(v) for v in list(row.values())[::-1]] for row in rows]
     return Listing([*rows[0]][::-1], cells, f"Pareto set, {trials} trials")

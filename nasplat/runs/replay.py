@@ -23,6 +23,9 @@ def repeating(folder: RunFolder, out: Path) -> list[str]:
         folder: Folder of the run.
         out: Folder of the repetition.
 
+    Returns:
+        Words after `nasplat`.
+
     Raises:
         SearchError: the folder holds no run, or not the words of its command.
     """
@@ -36,6 +39,9 @@ def with_out(words: Sequence[str], out: Path) -> list[str]:
     Args:
         words: Words of the command after `nasplat`.
         out: Folder of the repetition.
+
+    Returns:
+        Words after `nasplat`, --out last.
 
     Example:
         >>> with_out(["search", "vit", "--out=run", "--trials", "9"], Path("again"))

@@ -1,4 +1,4 @@
-"""A search carried out, and what it gives: the Pareto set as rows, the best networks, and files of them."""
+"""What a search gives: the Pareto set as rows, the best networks, and files of them that were judged as files."""
 
 from __future__ import annotations
 
@@ -15,53 +15,16 @@ from nasplat.errors import SearchError
 from nasplat.runs import listings
 from nasplat.runs.messages import Messages
 from nasplat.runs.page import write_report
-from nasplat.runs.search import Prepared, open_run, run_search, run_stages
+from nasplat.runs.preparation import Prepared
 from nasplat.searchspace import Architecture, Space
 from nasplat.study.allocation import Plan
 from nasplat.study.directions import signs
-from nasplat.study.loop import Progress
 from nasplat.study.search import architectures
-from nasplat.study.workers import end_with_parent, share_out
 from nasplat.supernet import Supernet
 from nasplat.tables.listing import Listing
 from nasplat.tables.rows import write_atomically
 from nasplat.workflows.deliver import Member, hand_over, latency_agreement, show
 from nasplat.workflows.export import export
-
-
-def carry_out(
-    prepared: Prepared, worker: Sequence[str] = (), messages: Messages | None = None
-) -> tuple[optuna.Study, Plan | None]:
-    """Run the trials of a search, in stages or not, by one process or several.
-
-    Args:
-        prepared: Search with everything that it needs.
-        worker: Words of a command that makes one worker of this search; needed where the run asks for several.
-        messages: Where progress goes; None for silence.
-
-    Returns:
-        The study, of the last stage where there are several; and the plan of the stages, None without stages.
-
-    Raises:
-        SearchError: see `nasplat.search` and `nasplat.search_in_stages`; or workers kept failing.
-        KeyboardInterrupt: this process is a worker, and the one that started it is gone.
-    """
-    run, messages = prepared.run, messages or Messages()
-    if run.workers > 1:
-        total = None if run.stages else run.trials
-        with messages.progress("search") as update:
-            share_out(worker, run.workers, open_run(prepared), total, update)
-        messages = Messages()  # what follows is only what workers that died left
-    with messages.progress("search") as update:
-
-        def report(progress: Progress, stage: str = "") -> None:
-            end_with_parent()
-            update(progress.done, progress.total, f"{progress.refused} refused {stage}")
-
-        if run.stages:
-            staged = run_stages(prepared, lambda stage, progress: report(progress, stage))
-            return staged.study, staged.plan
-        return run_search(prepared, report=report), None
 
 
 def deliver(prepared: Prepared, study: optuna.Study, messages: Messages | None = None) -> None:
@@ -104,7 +67,7 @@ def hand_over_front(
     Args:
         prepared: Search with everything that it needed.
         supernet: Supernet whose weights the members get.
-        study: Finished study.
+        study: Study whose Pareto set is exported.
         report: Called with (done, all, words about the last file).
 
     Returns:
@@ -127,6 +90,9 @@ def plan_of(stages: Sequence[str], plan: Plan) -> Listing:
     Args:
         stages: Words of the stages, such as ('predicted', 'trained:12').
         plan: Plan of the search.
+
+    Returns:
+        One row per stage.
     """
     found = listings.plan_listing(stages, plan.agreement, plan.costs, plan.counts, plan.shares)
     title = f"Plan after a pilot of {plan.pilots} networks that every stage evaluated; costs in seconds"
@@ -159,6 +125,9 @@ def best(study: optuna.Study, space: Space) -> Architecture:
         study: Study of the space.
         space: Space that was searched.
 
+    Returns:
+        Architecture of the space.
+
     Raises:
         SearchError: no trial finished; the message says why the last one did not.
     """
@@ -173,6 +142,9 @@ def why_nothing(study: optuna.Study) -> str:
 
     Args:
         study: Study without a finished trial.
+
+    Returns:
+        A sentence, and on its next line what to do.
     """
     trials = study.get_trials(deepcopy=False)
     refused = [t.user_attrs["reason"] for t in trials if "reason" in t.user_attrs]
@@ -191,6 +163,9 @@ def top(study: optuna.Study, space: Space, n: int) -> list[Architecture]:
         study: Study of the space.
         space: Space that was searched.
         n: Number of networks at most.
+
+    Returns:
+        At most n architectures.
     """
     sign = signs(study)[0]
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
@@ -204,6 +179,9 @@ def unanswered(prepared: Prepared, study: optuna.Study) -> str:
     Args:
         prepared: Search with its guide.
         study: Study that it guided.
+
+    Returns:
+        One sentence, or nothing.
     """
     if prepared.guide.objective is None or prepared.run.stages:
         return ""

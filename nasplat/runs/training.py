@@ -16,12 +16,13 @@ import torch
 from nasplat.errors import InputError, SearchError, SupernetError
 from nasplat.inputs import load_task, resolve
 from nasplat.probes.conditions import cache
-from nasplat.runs.folder import CHECKPOINT, RunFolder
+from nasplat.runs.folder import RunFolder
 from nasplat.runs.messages import Messages
 from nasplat.searchspace import Architecture, Space, load_space
 from nasplat.study.search import CONTENTS
 from nasplat.study.storage import open_storage
 from nasplat.supernet import Supernet, TrainConfig
+from nasplat.supernet.checkpoint import FILE as CHECKPOINT_FILE
 from nasplat.supernet.checkpoint import read_checkpoint
 from nasplat.supernet.extremes import end
 from nasplat.supernet.processes import current, join, leave
@@ -61,7 +62,7 @@ class TrainRun:
         """Check that options of one subnet and those of a supernet are not mixed.
 
         Raises:
-            InputError: they are.
+            InputError: options of both kinds were given.
         """
         if self.subnet is not None and self.source is None:
             raise InputError(
@@ -74,7 +75,11 @@ class TrainRun:
             )
 
     def loaded(self) -> tuple[Space, Task]:
-        """Return the space with its presets, and the task."""
+        """Return the space with its presets, and the task.
+
+        Returns:
+            Space and task.
+        """
         return loaded(self.space, self.presets, self.task)
 
     def architecture(self, space: Space) -> Architecture | None:
@@ -82,6 +87,9 @@ class TrainRun:
 
         Args:
             space: Space of the run.
+
+        Returns:
+            Architecture of the space, or None.
 
         Raises:
             SearchError: the earlier run chose no network and none was named.
@@ -98,6 +106,9 @@ def loaded(space: Space | str, presets: Mapping[str, Any], task: Task | str) -> 
         space: Space, or its name or path.
         presets: Presets of a space that is given by name or path.
         task: Task, or its name or folder.
+
+    Returns:
+        Space and task.
     """
     return (
         load_space(space, **presets) if isinstance(space, str) else space,
@@ -160,6 +171,9 @@ def train_supernet(
         folder: Folder that holds the checkpoint, written after every epoch.
         messages: Where progress and warnings go; None for silence.
 
+    Returns:
+        Supernet after its last epoch.
+
     Raises:
         SearchError: the teacher cannot be run.
         SupernetError: the checkpoint is of another supernet, or the loss is not finite.
@@ -177,6 +191,9 @@ def epochs_left(checkpoint: Path, config: TrainConfig) -> int:
     Args:
         checkpoint: File of the supernet, which need not exist.
         config: Settings of the training.
+
+    Returns:
+        Number of epochs, at least 0.
     """
     done = int(read_checkpoint(checkpoint)[0]["epochs_done"]) if checkpoint.exists() else 0
     return max(0, config.epochs - done)
@@ -189,6 +206,9 @@ def teacher_of(reference: str, task: Task, device: str) -> torch.nn.Module | Sup
         reference: Folder of `nasplat train`, or a network as everywhere: file.py:factory, timm:name, space:encoding.
         task: Task of the student.
         device: Torch device on which the teacher runs, such as 'cuda:0'.
+
+    Returns:
+        Module, or supernet whose subnets teach.
 
     Raises:
         SearchError: the network cannot be run, or the run folder does not say what its supernet is of.
@@ -225,6 +245,9 @@ def supernet_of(folder: RunFolder, space: Space, task: Task, seed: int = 0, devi
         seed: Number that decides what is random in later work.
         device: Torch device on which it runs, such as 'cuda:0'.
 
+    Returns:
+        Supernet with its weights.
+
     Raises:
         SearchError: there is none, or its training is not finished.
         SupernetError: it is of another space.
@@ -249,6 +272,9 @@ def finished_supernet(file: Path, space: Space, task: Task, seed: int = 0, devic
         task: Task of the supernet.
         seed: Number that decides what is random in later work.
         device: Torch device on which it runs, such as 'cuda:0'.
+
+    Returns:
+        Supernet with its weights.
 
     Raises:
         SearchError: the training is not finished.
@@ -280,7 +306,7 @@ def train_further(
 
     Args:
         supernet: Supernet whose weights the subnet inherits.
-        architecture: The subnet.
+        architecture: Subnet that is trained further.
         folder: Folder of the run, which gets the checkpoint, the ONNX file and the choice.
         config: How long and how the subnet is trained.
         report: Called with (Epoch, all epochs) after each epoch.
@@ -318,11 +344,11 @@ def share_supernet(folder: Path, fingerprint: str) -> Path:
         Folder in the cache.
     """
     shared = cache() / "supernets" / fingerprint
-    file = shared / CHECKPOINT
+    file = shared / CHECKPOINT_FILE
     if not file.exists():
         shared.mkdir(parents=True, exist_ok=True)
-        partial = shared / f"{CHECKPOINT}.{os.getpid()}.partial"
-        shutil.copyfile(folder / CHECKPOINT, partial)
+        partial = shared / f"{CHECKPOINT_FILE}.{os.getpid()}.partial"
+        shutil.copyfile(folder / CHECKPOINT_FILE, partial)
         os.replace(partial, file)
     return shared
 
@@ -343,7 +369,7 @@ def shared_supernet(storage: str | None) -> Path | None:
     except KeyError:
         return None
     for fingerprint in json.loads(study.user_attrs.get(CONTENTS, "[]")):
-        file = cache() / "supernets" / str(fingerprint) / CHECKPOINT
+        file = cache() / "supernets" / str(fingerprint) / CHECKPOINT_FILE
         if file.exists():
             return file
     return None

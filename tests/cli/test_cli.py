@@ -9,6 +9,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import click
 import optuna
 import pytest
 from click.testing import CliRunner
@@ -16,7 +17,7 @@ from click.testing import CliRunner
 import nasplat
 from nasplat.cli import cli, main
 from nasplat.cli.search import worker_words
-from nasplat.runs import search as searching
+from nasplat.runs import trials
 from nasplat.study.storage import open_storage
 
 CELL = "nasbench201:|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|"
@@ -265,8 +266,8 @@ def test_debug_shows_the_traceback() -> None:
 def test_search_in_stages_says_why_and_resumes_with_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    quick = partial(searching.search_in_stages, costs=(0.001, 1.0), candidates=30)
-    monkeypatch.setattr(searching, "search_in_stages", quick)
+    quick = partial(trials.search_in_stages, costs=(0.001, 1.0), candidates=30)
+    monkeypatch.setattr(trials, "search_in_stages", quick)
     words = ["search", "nasbench201", *[f"--preset={p}" for p in ("width=4", "cells=1", "image=16", "channels=1")]]
     words += ["--out", str(tmp_path / "run"), "--stages=predicted,trained:1", "--minimize=none"]
     words += ["--task=digits-clutter?train=64&decide=32&test=32"]
@@ -355,3 +356,91 @@ def test_words_of_a_worker_keep_flags() -> None:
         "--x=1",
     ]
     assert "--prune" not in worker_words(Path("o"), {"space": "s", "prune": False}, [])
+
+
+def test_help_of_every_verb_is_whole_and_loads_neither_torch_nor_optuna() -> None:
+    code = "import sys; from nasplat.cli import cli\nfor verb in cli.commands: cli.main([verb, '--help'], standalone_mode=False)\n"
+    code += "print([m for m in ('torch', 'optuna', 'sklearn') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.splitlines()[-1] == "[]"
+    for name, command in cli.commands.items():
+        for option in command.params:
+            if isinstance(option, click.Option):
+                assert option.help, f"{name} {option.name} has no help"
+                assert not option.help.startswith("Of "), f"{name} {option.name}"
+                assert len(option.help.split()) > 4, f"{name} {option.name}"
+
+
+CELLS = [f"--preset={p}" for p in ("width=4", "cells=1", "image=16", "channels=1")]
+QUICK = [*CELLS, "--task=digits-clutter?train=64&decide=32&test=32"]
+
+
+def test_a_fitted_predictor_answers_the_predicted_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trials, "search_in_stages", partial(trials.search_in_stages, costs=(0.001, 1.0), candidates=30))
+    words = ["search", "nasbench201", *QUICK, "--out", str(tmp_path / "run"), "--stages=predicted,trained:1"]
+    words += ["--minimize=none", "--guide=fitted", "--pilots=20", "--budget=12", "--json"]
+    assert json.loads(run(*words))
+    study = optuna.load_study(study_name="nasplat/1", storage=open_storage(str(tmp_path / "run" / "study.journal")))
+    assert study.metric_names == ["rank score of trained accuracy_percent, 1 epoch"]
+    assert (tmp_path / "run" / "quality" / "pilots.csv").read_text(encoding="utf-8").count("nasbench201") == 20
+    assert len([t for t in study.trials if t.state == optuna.trial.TrialState.COMPLETE]) >= 8
+
+
+@pytest.mark.parametrize(
+    ("word", "text"),
+    [
+        ("--train.bf16=maybe", "--train.bf16"),
+        ("--train.epochs=2.5", "--train.epochs"),
+        ("--train.strategy=3", "strategy"),
+        ("--trails=2", "--trails=2"),
+        ("--limt=macs=3", "--limt=macs=3"),
+    ],
+)
+def test_values_of_another_type_and_unknown_options_are_refused(
+    word: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for verb in (["train"], ["search", "--maximize=trained", "--guide=none", "--trials=1"]):
+        said = fails(monkeypatch, capsys, *verb, "nasbench201", *QUICK, "--out", str(tmp_path / "run"), word)
+        assert text in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_files_devices_and_numbers_that_do_not_fit_are_one_paragraph(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    (tmp_path / "dir.onnx").mkdir()
+    for words in (
+        ["train", "nasbench201", *QUICK, "--out", str(tmp_path / "file"), "--train.epochs=1"],
+        ["train", "nasbench201", *QUICK, "--out", str(tmp_path / "a"), "--device=tpu"],
+        ["measure", CELL, "--device=tpu"],
+        ["inspect", CELL, "--drawing", str(tmp_path)],
+        ["sample", "nasbench201", "--limit", "macs=[1]"],
+        ["fit", "--table=x.csv", "--space=vit", "--metric=y", "--seeds=a", "--out", str(tmp_path / "c")],
+        ["replay", str(tmp_path)],
+        ["report", str(tmp_path)],
+        ["report", str(tmp_path / "nowhere"), "--json"],
+    ):
+        fails(monkeypatch, capsys, *words)
+    for words in (["measure", CELL, "--batch=-1"], ["search", "nasbench201", "--trials=0", "--out", "x"]):
+        refused = CliRunner().invoke(cli, words)
+        assert refused.exit_code == 2
+        assert "is not in the range x>=1" in refused.stderr
+
+
+def test_a_search_that_nothing_answers_ends_with_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["search", "nasbench201", *QUICK, "--maximize=predicted", "--out", str(tmp_path / "a")]
+    assert "expected answers of 'predicted" in fails(monkeypatch, capsys, *words)
+    words = ["search", "nasbench201", *QUICK, "--maximize=trained", "--trials=1", "--out", str(tmp_path / "b")]
+    result = CliRunner().invoke(cli, words, catch_exceptions=False)
+    assert "guide trees-nb201: it was trained on nasbench201" in result.stdout
+    assert "guide trees-nb201 abstained on all 1 networks" in result.stderr
+
+
+def test_a_report_tells_its_path_as_json(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = ["search", "nasbench201", *QUICK, "--maximize=trained", "--guide=none", "--trials=1", "--out", str(out)]
+    run(*words)
+    assert json.loads(run("report", str(out), "--json")) == {"report": str(out / "report.html"), "verb": "search"}
