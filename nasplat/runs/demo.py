@@ -191,8 +191,8 @@ def compare_trained(
 def _rivals(space: Space, scale: Scale, seed: int) -> list[Architecture]:
     """Draw different architectures within the limit.
 
-    They are told apart by their choices, as in the results of bench_found_network; `draw_distinct`, which tells apart what
-    they compute, would draw other ones.
+    They are told apart by their choices, as in the results of bench_found_network; `draw_distinct`, which tells apart
+    what they compute, would draw other ones.
     """
     rng, bounds, found = random.Random(f"rivals {seed}"), Limits.of({"macs": scale.macs}), list[Architecture]()
     while len(found) < scale.rivals:

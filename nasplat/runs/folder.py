@@ -118,6 +118,16 @@ class RunFolder:
         return self.path / "best.certificate.json"
 
     @property
+    def latency_error(self) -> Path:
+        """Path of the JSON file that says how well the latency predictor does on networks that it did not see."""
+        return self.latency / "metrics.json"
+
+    @property
+    def quality_error(self) -> Path:
+        """Path of the JSON file that says how well the quality predictor does on pilots that it did not see."""
+        return self.quality / "quality.json"
+
+    @property
     def front(self) -> Path:
         """Path of front.csv: one row for every exported member of the Pareto set."""
         return self.path / "front.csv"
@@ -131,6 +141,11 @@ class RunFolder:
     def pictures(self) -> Path:
         """Folder of pictures of what the exported network answers on test examples."""
         return self.path / "pictures"
+
+    @property
+    def captions(self) -> Path:
+        """Path of pictures.json: names and captions of the pictures."""
+        return self.pictures / "pictures.json"
 
     @property
     def report(self) -> Path:
@@ -204,12 +219,12 @@ class RunFolder:
         Raises:
             SearchError: the folder holds no run, or its run.json was altered or cut short.
         """
-        if not self.description.exists():
+        found = read_json(self.description)
+        if found is None:
             raise SearchError(
                 f"expected a run folder with run.json, got {str(self)!r}.\n  Give the --out of an earlier command."
             )
-        found = _read_json(self.description)
-        if not isinstance(found, dict) or not isinstance(found.get("settings"), dict):
+        if not isinstance(found.get("settings"), dict):
             raise SearchError(
                 f"expected the description of a run in {str(self.description)!r}, got something else.\n"
                 "  Restore the file, or choose another --out."
@@ -263,20 +278,36 @@ class RunFolder:
         Raises:
             SearchError: the run chose none, or chosen.json was altered or cut short.
         """
-        if not self.choice.exists():
+        row = read_json(self.choice)
+        if row is None:
             raise SearchError(
                 f"expected a run with a chosen network, got {str(self)!r}.\n  Give --subnet, or the --out of a search."
             )
-        row = _read_json(self.choice)
-        if not isinstance(row, dict) or not isinstance(row.get("architecture"), str):
-            raise SearchError(
-                f"expected the chosen network in {str(self.choice)!r}, got something else.\n  Restore the file."
-            )
+        if not isinstance(row.get("architecture"), str):
+            raise SearchError(f"expected the chosen network in {str(self.choice)!r}, got {row}.\n  Restore the file.")
         return Architecture.from_json(row["architecture"], space)
 
 
-def _read_json(file: Path) -> Any:
+def read_json(file: Path) -> dict[str, Any] | None:
+    """Read a JSON file of a run folder.
+
+    Args:
+        file: Path of the file, which holds an object.
+
+    Returns:
+        Its values by name; None where there is no file.
+
+    Raises:
+        SearchError: the file was altered or cut short.
+    """
+    if not file.exists():
+        return None
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as err:
         raise SearchError(f"expected JSON in {str(file)!r}: {err}.\n  Restore the file, or remove it.") from err
+    if not isinstance(found, dict):
+        raise SearchError(
+            f"expected an object in {str(file)!r}, got {type(found).__name__}.\n  Restore the file, or remove it."
+        )
+    return found

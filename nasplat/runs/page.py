@@ -21,7 +21,8 @@ from optuna.trial import FrozenTrial, TrialState
 from nasplat.errors import SearchError
 from nasplat.graph.drawing import draw, draw_diff
 from nasplat.runs.charts import expectation, history, pareto, rank
-from nasplat.runs.delivered import files_told, pictures_told, predictors_told, read_json
+from nasplat.runs.delivered import files_told, pictures_told, predictors_told
+from nasplat.runs.folder import RunFolder, read_json
 from nasplat.runs.importance import ABSENT, importance
 from nasplat.runs.listings import plan_listing
 from nasplat.runs.supernet_curves import training_story
@@ -58,27 +59,22 @@ def write_report(folder: str | Path) -> Path:
         Traceback (most recent call last):
         ...
         nasplat.errors.SearchError: expected a run folder with run.json, got 'nowhere'.
-          Give the --out of a search or a demo.
+          Give the --out of an earlier command.
     """
-    folder = Path(folder)
-    about = read_json(folder / "run.json")
-    if about is None:
-        raise SearchError(
-            f"expected a run folder with run.json, got {str(folder)!r}.\n  Give the --out of a search or a demo."
-        )
-    certificate = read_json(folder / "best.certificate.json")
-    if about.get("verb") == "train":
-        page = _rendered(about, folder, certificate, None)
+    run = RunFolder(folder)
+    about, certificate = run.about, read_json(run.certificate)
+    if about["verb"] == "train":
+        page = _rendered(about, run, certificate, None)
     else:
-        storage = about["settings"].get("storage") or str(folder / "study.journal")
+        storage = run.storage
         if storage.endswith(".journal") and not Path(storage).exists():
             raise SearchError(
-                f"run folder {str(folder)!r} holds no study yet ({storage} is missing).\n  Run its command first."
+                f"run folder {str(run)!r} holds no study yet ({storage} is missing).\n  Run its command first."
             )
         study = optuna.load_study(study_name="nasplat", storage=open_storage(storage))
-        page = render(study, about, read_json(folder / "chosen.json"), certificate, folder)
-    write_atomically(folder / "report.html", page)
-    return folder / "report.html"
+        page = render(study, about, read_json(run.choice), certificate, run.path)
+    write_atomically(run.report, page)
+    return run.report
 
 
 def render(study: optuna.Study, about: dict[str, Any], chosen: Any, certificate: Any, folder: Path) -> str:
@@ -94,10 +90,10 @@ def render(study: optuna.Study, about: dict[str, Any], chosen: Any, certificate:
     Returns:
         HTML that needs no other file.
     """
-    return _rendered(about, folder, certificate, _study(study, chosen))
+    return _rendered(about, RunFolder(folder), certificate, _study(study, chosen))
 
 
-def _rendered(about: dict[str, Any], folder: Path, certificate: Any, study: dict[str, Any] | None) -> str:
+def _rendered(about: dict[str, Any], folder: RunFolder, certificate: Any, study: dict[str, Any] | None) -> str:
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     # ours, not of the run: the one text that goes into the page as it is
     style, script = (Markup((TEMPLATES / f"report.{end}").read_text(encoding="utf-8")) for end in ("css", "js"))
@@ -112,7 +108,7 @@ def _rendered(about: dict[str, Any], folder: Path, certificate: Any, study: dict
         certificate=None if certificate is None else _certificate(certificate),
         training=training_story(folder),
         replay={
-            "folder": folder.name,
+            "folder": folder.path.name,
             "command": about["command"],
             "rows": [(k, json.dumps(about[k])) for k in ("settings", "versions", "hardware", "started") if k in about],
         },

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import floor, log10
-from pathlib import Path
 from typing import Any
 
+from nasplat.runs.folder import RunFolder
 from nasplat.supernet.checkpoint import read_history
 from nasplat.supernet.history import Epoch
 
@@ -33,16 +33,16 @@ class Line:
     """Upper edge of a band after every epoch; None for a line."""
 
 
-def training_story(folder: Path) -> dict[str, Any] | None:
+def training_story(folder: RunFolder) -> dict[str, Any] | None:
     """Tell how the supernet of a run folder was trained, for the report's template.
 
     Args:
-        folder: Run folder.
+        folder: Folder of the run.
 
     Returns:
         A sentence, the places of everything in the drawings, and the warnings; None where the folder holds no training.
     """
-    file = folder / "supernet" / "supernet.safetensors"
+    file = folder.checkpoint
     if not file.exists():
         return None
     history, total, metric = read_history(file)
