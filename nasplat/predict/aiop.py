@@ -33,6 +33,7 @@ from nasplat.learners.process import Process
 from nasplat.learners.support import Support
 from nasplat.predict.finetuned import AbstractTunable
 from nasplat.predict.gennape import divisor
+from nasplat.tables.splits import fold_numbers
 
 Matrix = NDArray[np.float64]
 Progress = Callable[[int, int, str], None]
@@ -232,7 +233,7 @@ class Aiop(AbstractTunable):
         if mode == "none":
             residuals = y - found._values(views)
         else:  # residuals of labels that were not shown
-            folds = np.random.default_rng(self.seed).permutation(len(y)) % min(FOLDS, len(y))
+            folds = fold_numbers(len(y), min(FOLDS, len(y)), self.seed)
             residuals = np.empty(len(y))
             for fold in np.unique(folds):
                 shown, held = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)

@@ -31,6 +31,7 @@ from nasplat.learners.spread import moments, standard
 from nasplat.learners.support import Support
 from nasplat.predict.contract import AbstractPredictor
 from nasplat.tables.metrics import kendall_tau
+from nasplat.tables.splits import fold_numbers
 
 Matrix = NDArray[np.float64]
 KERNELS = (0.0, 0.7, 1.5)
@@ -246,7 +247,7 @@ def _regressed(kernel: Matrix, target: Matrix) -> tuple[Matrix, float, Matrix]:
 
 def _ranked(kernel: Matrix, target: Matrix, seed: int) -> tuple[Matrix, float, Matrix]:
     """The same of a kernel machine that learns which of two networks is better, brought to the target's scale."""
-    folds = np.random.default_rng(seed).permutation(len(target)) % FOLDS
+    folds = fold_numbers(len(target), FOLDS, seed)
     best, kept, unseen = -2.0, RANKING_PENALTIES[0], np.zeros(len(target))
     for penalty in RANKING_PENALTIES:
         answers = np.zeros(len(target))

@@ -26,6 +26,7 @@ from nasplat.learners.conformal import fewest, half_width
 from nasplat.learners.packing import pack_lines, unpack_lines
 from nasplat.predict.finetuned import AbstractTunable
 from nasplat.tables.metrics import kendall_tau
+from nasplat.tables.splits import fold_numbers
 
 Matrix = NDArray[np.float64]
 
@@ -137,7 +138,7 @@ class LatencyPredictor(AbstractTunable):
         """Number of each network's fold."""
         if families is not None and len(set(families)) > 1:
             return np.unique(np.asarray(families), return_inverse=True)[1]
-        return np.random.default_rng(self.seed).permutation(n) % FOLDS
+        return fold_numbers(n, FOLDS, self.seed)
 
     def _correction(self, x: Matrix, s: Matrix, y: Matrix, coefficients: Matrix) -> Boosted:
         """Boosted trees that learn what the sum over operations misses."""

@@ -65,6 +65,24 @@ def by_number(rows: int, n: int, seed: int = 0, first: Sequence[int] = ()) -> tu
     return order[:n], order[n:]
 
 
+def fold_numbers(rows: int, folds: int, seed: int = 0) -> NDArray[np.int64]:
+    """Assign every row to a fold at random.
+
+    Args:
+        rows: Number of rows there are.
+        folds: Number of folds; their sizes differ by at most one row.
+        seed: Seed of the assignment; equal seeds assign alike.
+
+    Returns:
+        Number of each row's fold, from 0, shape (rows,).
+
+    Example:
+        >>> sorted(fold_numbers(5, 2).tolist())
+        [0, 0, 0, 1, 1]
+    """
+    return np.random.default_rng(seed).permutation(rows) % folds
+
+
 def into_folds(rows: int, folds: int, seed: int = 0) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Assign rows to folds at random: each fold is judged once by what was learnt from the others.
 
@@ -80,5 +98,5 @@ def into_folds(rows: int, folds: int, seed: int = 0) -> list[tuple[NDArray[np.in
         >>> sorted(int(row) for _, judged in into_folds(5, 2) for row in judged)
         [0, 1, 2, 3, 4]
     """
-    number = np.random.default_rng(seed).permutation(rows) % folds
+    number = fold_numbers(rows, folds, seed)
     return [(np.flatnonzero(number != f), np.flatnonzero(number == f)) for f in range(folds)]
