@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from nasplat.editing.channels import Channels, find_channels
 from nasplat.errors import CaptureError, EditError
 from nasplat.frontends import capture_module
-from nasplat.frontends.rebuild import replayed
+from nasplat.frontends.rebuild import rebuilt
 from nasplat.graph import Graph
 from nasplat.graph.columns import Shape
 from nasplat.graph.program import Call, Program
@@ -87,7 +87,7 @@ class Network:
             A module with weights of its own, in eval mode; in training mode batch normalisation and dropout train.
         """
         shapes = {n: tuple(self.weights[n].shape) for n in self.trained}
-        return replayed(self.program, {n: w.clone() for n, w in self.weights.items()}, shapes).eval()
+        return rebuilt(self.program, {n: w.clone() for n, w in self.weights.items()}, shapes).eval()
 
     def calibrated(self, images: Tensor) -> Network:
         """Recompute the statistics of all batch normalisations.
@@ -130,7 +130,7 @@ class Network:
         """
         found: dict[int, Shape] = {self.program.inputs[0]: self.example_input}
         trained = {n: tuple(self.weights[n].shape) for n in self.trained}
-        empty = replayed(self.program, {n: w.to("meta") for n, w in self.weights.items()}, trained).to("meta").eval()
+        empty = rebuilt(self.program, {n: w.to("meta") for n, w in self.weights.items()}, trained).to("meta").eval()
 
         def note(number: int, registers: dict[int, Any]) -> None:
             for r in self.program.calls[number].results:

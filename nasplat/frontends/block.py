@@ -1,4 +1,4 @@
-"""`@block`: parts of a network that are constructed and recorded once, and reused wherever they recur in captures.
+"""`@block` marks the parts of a network that are constructed and recorded once, and reused wherever they recur.
 
 Two blocks of one class, built from equal arguments and fed equal input shapes in the same mode, compute the same graph.
 That holds only if the block reads nothing but its arguments, its own parameters and its inputs; a block whose arguments
@@ -18,20 +18,26 @@ from torch import nn
 
 M = TypeVar("M", bound=type[nn.Module])
 SIGNATURE = "_block_signature"
+"""Attribute of a block: its class and constructor arguments, hashable."""
 SHELL = "_block_template"
 """Marks a block that shares its insides with the template it was made from; `fill` gives it its own."""
 
 _TEMPLATES: dict[Any, nn.Module] = {}
 """A constructed block per signature, its parameters on meta."""
 _KEPT = 3_000
+"""Templates up to which the oldest stay."""
 _here = threading.local()
 
 
 @contextmanager
 def templates() -> Iterator[None]:
-    """Inside, a block whose signature was constructed before becomes a shell of that one instead of being constructed.
+    """Make shells of blocks whose signature was constructed before, while the context lasts.
 
-    Only for modules that are captured and thrown away: the shells share parameters, which hold nothing.
+    A shell takes the place of a block that would be constructed. This is meant for modules that are captured and thrown
+    away, because the shells share parameters, which hold nothing.
+
+    Yields:
+        Nothing.
     """
     before = getattr(_here, "is_active", False)
     _here.is_active = True
@@ -42,13 +48,25 @@ def templates() -> Iterator[None]:
 
 
 def block(cls: M) -> M:
-    """Class decorator for a part that recurs in a network.
+    """Mark a module class as a part that recurs in a network, so that captures construct and record it once.
 
     Args:
         cls: A module class whose forward depends on constructor arguments, own parameters and inputs alone.
 
     Returns:
         The same class.
+
+    Example:
+        >>> @block
+        ... class Unit(nn.Module):
+        ...     def __init__(self, width: int) -> None:
+        ...         super().__init__()
+        ...         self.conv = nn.Conv2d(width, width, 3, padding=1)
+        ...
+        ...     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        ...         return x + self.conv(x).relu()
+        >>> Unit(4)(torch.zeros(1, 4, 8, 8)).shape
+        torch.Size([1, 4, 8, 8])
     """
     init = cls.__init__
 
@@ -74,7 +92,11 @@ def block(cls: M) -> M:
 
 
 def fill(part: nn.Module) -> None:
-    """Give a shell, and the shells inside it, parameters of their own."""
+    """Give a shell, and the shells inside it, parameters of their own.
+
+    Args:
+        part: A block; one that is no shell keeps its own.
+    """
     template = part.__dict__.pop(SHELL, None)
     if template is not None:
         own = _copy(template, {})
@@ -85,7 +107,14 @@ def fill(part: nn.Module) -> None:
 
 
 def walk(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """(name, module) of every part once, in order, shells unopened."""
+    """Go through the parts of a module, each once, in the order of their names' definition; shells stay unopened.
+
+    Args:
+        module: The network, or a part of it.
+
+    Yields:
+        (dotted name, part), the network itself first under the name ''.
+    """
     seen: set[int] = set()
     stack = [("", module)]
     while stack:
@@ -116,6 +145,7 @@ def _copy(part: nn.Module, memo: dict[int, nn.Parameter]) -> nn.Module:
 
 
 def _signature(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...] | None:
+    """Class and arguments of a block, or None where an argument cannot be hashed."""
     try:
         signature = (cls, tuple(map(_freeze, args)), tuple((k, _freeze(v)) for k, v in sorted(kwargs.items())))
         hash(signature)
@@ -125,6 +155,7 @@ def _signature(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tupl
 
 
 def _freeze(value: Any) -> Any:
+    """One constructor argument in a form that can be hashed."""
     if isinstance(value, dict):
         return tuple((k, _freeze(v)) for k, v in value.items())
     if isinstance(value, list | tuple):

@@ -1,6 +1,6 @@
-"""Operators whose output size depends on data, on tensors that hold none: the largest size they can have.
+"""Outputs of operators whose size depends on data, on tensors that hold none: the largest size they can have.
 
-Beside them those whose own shape rule reads data or refuses types it need not refuse.
+Beside them there are rules for operators whose own shape rule reads data, or refuses types that it need not refuse.
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ NAMES = frozenset(
     "nonzero nonzero_numpy nonzero_static masked_select unique_dim unique_consecutive _unique _unique2 index index_put "
     "_index_put_impl repeat_interleave bincount nms argwhere masked_scatter where".split()
 )
+"""Operators whose output size may depend on data."""
 RULED = frozenset({"_grouped_mm", "lstm", "gru", "rnn_tanh", "rnn_relu", "roi_align", "roi_pool", "deform_conv2d"})
+"""Operators with a shape rule of our own."""
 
 
 def bounded(name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, bool]:
-    """Outputs of the largest possible size.
+    """Make the outputs of an operator in `NAMES`, of the largest size they can have.
 
     Args:
-        name: ATen name.
-        func: The overload.
+        name: ATen name of the operator, such as 'nonzero'.
+        func: The overload that is called.
         args: Positional arguments, tensors on meta.
-        kwargs: Keyword arguments.
+        kwargs: Keyword arguments, tensors on meta.
 
     Returns:
         (outputs, True) or, where the size does not depend on data after all, (the operator's own outputs, False).
@@ -80,7 +82,17 @@ def bounded(name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -
 
 
 def ruled(name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    """Outputs of one of `RULED`."""
+    """Make the outputs of an operator in `RULED` by a rule of our own.
+
+    Args:
+        name: ATen name of the operator, such as 'lstm'.
+        func: The overload that is called.
+        args: Positional arguments, tensors on meta.
+        kwargs: Keyword arguments, tensors on meta.
+
+    Returns:
+        Meta tensors of the sizes that the operator gives.
+    """
     if name == "_grouped_mm":
         left, right = args[0], args[1]
         if left.dim() == 2 and right.dim() == 2:  # groups along the contraction
@@ -104,4 +116,5 @@ def ruled(name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> 
 
 
 def _positions(mask: Tensor) -> list[Tensor]:
+    """Index tensors of a mask all of whose elements are true."""
     return [torch.empty(mask.numel(), dtype=torch.int64, device=mask.device) for _ in range(mask.dim())]

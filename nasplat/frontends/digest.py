@@ -10,10 +10,13 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 
 def digest(tensor: Tensor) -> str:
-    """Equal for equal values and types; the shape does not enter.
+    """Hash the values of a tensor.
 
     Args:
         tensor: Any dense tensor with values.
+
+    Returns:
+        Twelve hex digits, equal for equal values of equal type; the shape does not enter.
     """
     with _disable_current_modes():
         plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)

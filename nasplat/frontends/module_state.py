@@ -53,7 +53,7 @@ def with_values(module: nn.Module) -> nn.Module:
     """Give a module values, where it lies on the meta device.
 
     Args:
-        module: Any module.
+        module: The network, on any device.
 
     Returns:
         The module itself, or a copy with small random weights, the same in every call.

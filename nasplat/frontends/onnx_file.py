@@ -1,6 +1,6 @@
 """An ONNX file becomes a Graph, in the same vocabulary as a captured module.
 
-Only the file itself is read, never its weights: of those the shapes are enough. External data must lie in the file's folder.
+Only the file itself is read, never its weights: their shapes are enough. External data must lie in the file's folder.
 """
 
 from __future__ import annotations
@@ -11,20 +11,26 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import onnx
+from google.protobuf.message import DecodeError
+from onnx.inliner import inline_local_functions
+
 from nasplat.errors import CaptureError, InputError
+from nasplat.frontends.onnx_reader import MAX_NODES, Reader
 from nasplat.graph.graph import Graph
 
 MAX_BYTES = 2**31
-"""Protocol buffers end here."""
+"""Bytes up to which a protocol buffer can be read."""
 OLDEST = 7
 """First operator set whose broadcasting and shapes are those of today's."""
 
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """A network in a file; `graph()` reads it."""
+    """A network in an ONNX file; `graph()` reads it."""
 
     path: Path
+    """Path of the file, which is not opened before something is asked of it."""
 
     @cached_property
     def _model(self) -> Any:
@@ -36,25 +42,31 @@ class OnnxFile:
         return input_shapes(self._model, None)[0][1]
 
     def graph(self, example_input: Any = None) -> Graph:
-        """The file's graph; see `capture_onnx`."""
-        from nasplat.frontends.onnx_reader import Reader
+        """Read the file's graph, as `capture_onnx` does.
 
+        Args:
+            example_input: Shape (or tuple of shapes) that replaces symbolic sizes of the inputs; 1 otherwise.
+
+        Returns:
+            The graph, in the vocabulary of captured modules.
+        """
         return Reader(self._model, self.path, input_shapes(self._model, example_input)).read()
 
     def __str__(self) -> str:
+        """Path of the file, as a result names the network."""
         return str(self.path)
 
 
 def capture_onnx(path: str | Path, example_input: Any = None) -> Graph:
-    """Read an ONNX file.
+    """Read the graph of an ONNX file.
 
     Args:
-        path: Of the file; external data must lie in its folder.
-        example_input: Shape (or tuple of shapes) that replaces symbolic sizes of the inputs; 1 otherwise. Equal names of sizes
-            mean equal sizes.
+        path: Path of the file; external data must lie in its folder.
+        example_input: Shape (or tuple of shapes) that replaces symbolic sizes of the inputs; 1 otherwise. Equal names
+            of sizes mean equal sizes.
 
     Returns:
-        The graph; operators without a counterpart are `other:<name>`.
+        The graph; operators that the vocabulary lacks are `other:<name>`.
 
     Raises:
         InputError: no such file, no ONNX, truncated, or external data that is missing or outside the folder.
@@ -64,15 +76,19 @@ def capture_onnx(path: str | Path, example_input: Any = None) -> Graph:
 
 
 def parse(path: Path) -> Any:
-    """The model in a file, functions inlined.
+    """Read the model in an ONNX file, and lay out its functions where they are called.
+
+    Args:
+        path: Path of the file; external data must lie in its folder.
+
+    Returns:
+        ONNX's model without functions of its own.
 
     Raises:
-        InputError: as `capture_onnx`.
-        CaptureError: functions call themselves.
+        InputError: no such file, no ONNX, truncated, an operator set that is too old or too new, or external data that
+            is missing or outside the folder.
+        CaptureError: functions call themselves, or unfold to too many nodes.
     """
-    import onnx
-    from google.protobuf.message import DecodeError
-
     try:
         if path.stat().st_size > MAX_BYTES:
             raise InputError(
@@ -106,8 +122,6 @@ def parse(path: Path) -> Any:
 
 def _inlined(model: Any, path: Path) -> Any:
     """The model without functions of its own."""
-    from onnx.inliner import inline_local_functions
-
     bodies = {(f.domain, f.name): f for f in model.functions}
     calls = {k: {(n.domain, n.op_type) for n in _nodes(f.node)} & bodies.keys() for k, f in bodies.items()}
     size: dict[Any, int] = {}
@@ -134,9 +148,6 @@ def _inlined(model: Any, path: Path) -> Any:
         ) from err
 
 
-MAX_NODES = 200_000
-
-
 def _nodes(nodes: Any) -> Iterator[Any]:
     """Nodes, those of subgraphs included."""
     for node in nodes:
@@ -147,6 +158,7 @@ def _nodes(nodes: Any) -> Iterator[Any]:
 
 
 def _graphs(graph: Any) -> Iterator[Any]:
+    """The graph and those inside its nodes."""
     yield graph
     for node in _nodes(graph.node):
         for attribute in node.attribute:
@@ -155,14 +167,19 @@ def _graphs(graph: Any) -> Iterator[Any]:
 
 
 def _first(err: BaseException) -> str:
+    """First line of an error's message."""
     return str(err).splitlines()[0] if str(err) else type(err).__name__
 
 
 def check_external(model: Any, path: Path) -> None:
-    """Every external tensor lies in a file of the model's folder; nothing of it is read.
+    """Refuse a model whose external tensors do not all lie in files of its folder; nothing of them is read.
+
+    Args:
+        model: The model as it was read.
+        path: Path of its file.
 
     Raises:
-        InputError: outside the folder, missing, or shorter than the tensor.
+        InputError: a tensor's file is outside the folder, or missing.
     """
     folder = path.resolve().parent
     for graph in _graphs(model.graph):
@@ -180,18 +197,31 @@ def check_external(model: Any, path: Path) -> None:
                 inside = exists = False
             if not inside:
                 raise InputError(
-                    f"{path}: external data of {tensor.name!r} expected inside {str(folder)!r}, got {location[:120]!r}.\n"
+                    f"{path}: external data of {tensor.name!r} expected inside {str(folder)!r}, "
+                    f"got {location[:120]!r}.\n"
                     "  Put the data file beside the ONNX file."
                 )
             if not exists:
                 raise InputError(
-                    f"{path}: external data of {tensor.name!r} expected at {str(folder / location)!r}, which does not exist.\n"
+                    f"{path}: external data of {tensor.name!r} expected at {str(folder / location)!r}, "
+                    "which does not exist.\n"
                     "  Copy the data file too."
                 )
 
 
 def input_shapes(model: Any, example: Any) -> list[tuple[Any, tuple[int, ...]]]:
-    """Inputs that are no initialisers, with their sizes; unknown ones from the example, else 1."""
+    """List the inputs of a model that are no initialisers, with their sizes.
+
+    Args:
+        model: ONNX's model, as it was read.
+        example: A shape or tensor, or a tuple of them, that tells the sizes which the file leaves open; None takes 1.
+
+    Returns:
+        (ONNX's description, shape) of every input; equal names of sizes mean equal sizes.
+
+    Raises:
+        InputError: there is no input, or a shape of the example has another number of axes.
+    """
     weights = {t.name for t in model.graph.initializer}
     inputs = [i for i in model.graph.input if i.name not in weights]
     if not inputs:

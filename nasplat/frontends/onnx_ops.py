@@ -4,137 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from nasplat.frontends.onnx_names import NAMES
+from nasplat.frontends.onnx_tensors import DTYPE, Tensors, attributes_of
 from nasplat.graph.columns import Attributes
 
-if TYPE_CHECKING:
-    from nasplat.frontends.onnx_reader import Reader
 
-_TABLE = """
-leakyrelu     LeakyRelu PRelu
-elu           Elu Selu Celu
-silu          Swish
-softmax       Softmax LogSoftmax Hardmax
-max           Max Min ReduceMax ReduceMin
-argmax        ArgMax ArgMin
-mean          ReduceMean Mean
-sum           ReduceSum
-add           Add Sum
-reduce        ReduceProd ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceSumSquare
-compare       Equal Less Greater LessOrEqual GreaterOrEqual And Or Not Xor IsNaN IsInf BitwiseAnd BitwiseOr BitwiseNot
-unary         Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh Erf Floor Ceil Round Sign Reciprocal Trilu Shrink ThresholdedRelu
-unary         QuantizeLinear DequantizeLinear DynamicQuantizeLinear Softsign LpNormalization LRN MeanVarianceNormalization CumProd
-binary        Mod BitShift BitwiseXor
-adaptivepool  GlobalAveragePool GlobalMaxPool GlobalLpPool
-batchnorm     BatchNormalization
-layernorm     LayerNormalization
-groupnorm     GroupNormalization
-instancenorm  InstanceNormalization
-rmsnorm       RMSNormalization SimplifiedLayerNormalization SkipSimplifiedLayerNormalization
-view          Reshape Flatten Squeeze Unsqueeze
-permute       Transpose
-slice         Slice Split
-expand        Expand Tile
-gather        GatherElements GatherND ReverseSequence
-pixelshuffle  DepthToSpace SpaceToDepth
-scatter       Scatter ScatterND ScatterElements TensorScatter
-sort          TopK
-select        NonZero Compress Unique NonMaxSuppression
-patches       Col2Im
-unpool        MaxUnpool
-roi           RoiAlign MaxRoiPool
-gridsample    GridSample AffineGrid
-fft           DFT STFT
-algebra       Det
-random        RandomNormal RandomUniform RandomNormalLike RandomUniformLike Bernoulli Multinomial
-constant      Constant ConstantOfShape EyeLike OneHot Range HannWindow HammingWindow BlackmanWindow
-identity      Dropout Identity
-= relu        Relu
-= gelu        Gelu FastGelu
-= sigmoid     Sigmoid
-= tanh        Tanh
-= softplus    Softplus
-= mish        Mish
-= hardswish   HardSwish
-= hardsigmoid HardSigmoid
-= sub         Sub
-= mul         Mul
-= div         Div
-= pow         Pow
-= neg         Neg
-= exp         Exp
-= log         Log
-= sqrt        Sqrt
-= abs         Abs
-= where       Where
-= cumsum      CumSum
-= concat      Concat
-"""
-_NAMES = {
-    kind: op
-    for op, *kinds in (line.replace("= ", "").split() for line in _TABLE.strip().splitlines())
-    for kind in kinds
-}
-_STATISTICS: dict[str, range] = {
-    "BatchNormalization": range(1, 3),
-    "Resize": range(0),
-    "Upsample": range(0),
-    "Clip": range(0),
-    "Pad": range(0),
-    "QLinearConv": range(3, 4),
-    "QLinearMatMul": range(3, 4),
-    "QuantizeLinear": range(0),
-    "DequantizeLinear": range(1),
-}
-"""Input slots of trained weights, where the others may hold floats that are none (running statistics, scales)."""
-
-
-def trained_slots(node: Any) -> range | None:
-    """Input positions that can hold trained weights; None for all."""
-    return _STATISTICS.get(node.op_type)
-
-
-def attributes_of(node: Any) -> dict[str, Any]:
-    """Numbers, strings and flat lists; tensors and subgraphs left out."""
-    readers: dict[int, Callable[[Any], Any]] = {
-        1: lambda a: float(a.f),
-        2: lambda a: int(a.i),
-        3: lambda a: a.s.decode("utf-8", "replace"),
-        6: lambda a: tuple(float(v) for v in a.floats),
-        7: lambda a: tuple(int(v) for v in a.ints),
-    }
-    return {a.name: readers[a.type](a) for a in node.attribute if a.type in readers}
-
-
-def normalise(node: Any, reader: Reader, weights: list[str], bias: tuple[str, str] | None) -> tuple[str, Attributes]:
-    """Vocabulary name and attributes of a node.
+def translate_node(
+    node: Any, tensors: Tensors, weights: list[str], bias: tuple[str, str] | None
+) -> tuple[str, Attributes]:
+    """Translate one ONNX node into the vocabulary of graphs.
 
     Args:
         node: The ONNX node.
-        reader: Knows shapes and constant values.
-        weights: Its inputs that are trained.
-        bias: (sum, vector) where the following addition of a vector belongs to it.
+        tensors: Shapes, types and constant values in the file.
+        weights: Names of its inputs that are trained.
+        bias: (sum, vector) where the addition of a vector that follows belongs to it, else None.
 
     Returns:
-        (op, attributes); operators we do not know are `other:<name>`.
+        (op, attributes); the op of an operator that the vocabulary lacks is `other:<name>`.
     """
     special = _SPECIAL.get(node.op_type)
     a = attributes_of(node)
     if special is not None:
-        return special(node, a, reader, weights, bias)
-    op = _NAMES.get(node.op_type)
+        return special(node, a, tensors, weights, bias)
+    op = NAMES.get(node.op_type)
     if op is None:
         return f"other:{node.op_type}", ()
     kept: dict[str, object] = {}
-    rank = len(reader.shape.get(node.input[0], ())) if node.input else 0
+    rank = len(tensors.shape.get(node.input[0], ())) if node.input else 0
     for theirs, ours in (("axis", "dim"), ("axes", "dim")):
         if theirs in a:
             value = a[theirs]
             kept[ours] = tuple(_front(v, rank) for v in value) if isinstance(value, tuple) else _front(value, rank)
-    kept |= _scalars(node, op, reader)
+    kept |= _scalars(node, op, tensors)
     if op == "mul" and kept.get("other") == 0.0:
         return "zeros", ()
     kind = node.op_type
@@ -152,17 +58,19 @@ def normalise(node: Any, reader: Reader, weights: list[str], bias: tuple[str, st
 
 
 def _front(axis: int, rank: int) -> int:
+    """An axis counted from the front."""
     return axis + rank if axis < 0 else axis
 
 
 def _pack(**values: object) -> Attributes:
+    """Attributes in the order of their names, without those that are None."""
     return tuple(sorted((k, v) for k, v in values.items() if v is not None))
 
 
-def _scalar(name: str, reader: Reader, uniform: bool = False) -> float | None:
+def _scalar(name: str, tensors: Tensors, uniform: bool = False) -> float | None:
     """The value of a constant of one element, or of equal elements."""
-    value = reader.value.get(name)
-    if value is None or name in reader.weight or not np.size(value):
+    value = tensors.value.get(name)
+    if value is None or name in tensors.weight or not np.size(value):
         return None
     flat = np.asarray(value).reshape(-1)
     if flat.size > 1 and not (uniform and (flat == flat[0]).all()):
@@ -170,13 +78,13 @@ def _scalar(name: str, reader: Reader, uniform: bool = False) -> float | None:
     return float(flat[0])
 
 
-def _scalars(node: Any, op: str, reader: Reader) -> dict[str, object]:
+def _scalars(node: Any, op: str, tensors: Tensors) -> dict[str, object]:
     """A constant operand of arithmetic is an attribute, as in torch."""
     if op not in {"add", "sub", "mul", "div", "pow"} or len(node.input) != 2:
         return {}
-    shape = reader.shape.get(node.output[0])
+    shape = tensors.shape.get(node.output[0])
     left, right = (
-        _scalar(n, reader, uniform=reader.shape.get(other) == shape)
+        _scalar(n, tensors, uniform=tensors.shape.get(other) == shape)
         for n, other in (node.input, tuple(node.input)[::-1])
     )
     name = "exponent" if op == "pow" else "other"
@@ -188,12 +96,14 @@ def _scalars(node: Any, op: str, reader: Reader) -> dict[str, object]:
     return found
 
 
-def _convolution(node: Any, a: dict[str, Any], reader: Reader, weights: list[str], bias: Any) -> tuple[str, Attributes]:
+def _convolution(
+    node: Any, a: dict[str, Any], tensors: Tensors, weights: list[str], bias: Any
+) -> tuple[str, Attributes]:
     at = 3 if node.op_type == "QLinearConv" else 1
-    weight = reader.shape.get(node.input[at], ()) if len(node.input) > at else ()
+    weight = tensors.shape.get(node.input[at], ()) if len(node.input) > at else ()
     n = max(0, len(weight) - 2)
     groups, pads = int(a.get("group", 1)), tuple(a.get("pads", (0,) * 2 * n))
-    channels = (*reader.shape.get(node.input[0], ()), groups, groups)[1]
+    channels = (*tensors.shape.get(node.input[0], ()), groups, groups)[1]
     padding: object = pads[:n] if pads[:n] == pads[n:] else pads
     if a.get("auto_pad", "NOTSET") not in {"NOTSET", "", "VALID"}:
         padding = (-1,) * n
@@ -220,26 +130,26 @@ def _convolution(node: Any, a: dict[str, Any], reader: Reader, weights: list[str
     return op, _pack(**values)
 
 
-def _product(node: Any, a: dict[str, Any], reader: Reader, weights: list[str], bias: Any) -> tuple[str, Attributes]:
+def _product(node: Any, a: dict[str, Any], tensors: Tensors, weights: list[str], bias: Any) -> tuple[str, Attributes]:
     right = node.input[{"QLinearMatMul": 3}.get(node.op_type, 1)] if len(node.input) > 1 else ""
-    shape = reader.shape.get(right, ())
+    shape = tensors.shape.get(right, ())
     if node.op_type == "Gemm":
         inner = shape[-1] if a.get("transB") and shape else shape[0] if shape else 1
-        if right in reader.weight:
+        if right in tensors.weight:
             return "linear", _pack(in_features=inner, bias=int(len(node.input) > 2 and bool(node.input[2])))
         return "matmul", _pack(inner=inner)
-    if right in reader.weight and len(shape) == 2:
+    if right in tensors.weight and len(shape) == 2:
         return "linear", _pack(in_features=shape[0], bias=int(bias is not None))
-    left = reader.shape.get(node.input[0], (1,))
+    left = tensors.shape.get(node.input[0], (1,))
     return "matmul", _pack(inner=left[-1] if left else 1)
 
 
-def _einsum(node: Any, a: dict[str, Any], reader: Reader, weights: list[str], bias: Any) -> tuple[str, Attributes]:
-    """Every label once: the product of all sizes is the number of multiplications, out of which the output's are made."""
+def _einsum(node: Any, a: dict[str, Any], tensors: Tensors, weights: list[str], bias: Any) -> tuple[str, Attributes]:
+    """Every label once: the sizes of those that the output lacks multiply to what one of its elements sums over."""
     sizes: dict[str, int] = {}
     terms = a.get("equation", "").replace(" ", "").split("->")
     for labels, name in zip(terms[0].split(","), node.input, strict=False):
-        shape = reader.shape.get(name, ())
+        shape = tensors.shape.get(name, ())
         plain = labels.replace("...", "")
         if "..." in labels:
             shape = shape[len(shape) - len(plain) :] if labels.startswith("...") else shape[: len(plain)]
@@ -248,18 +158,18 @@ def _einsum(node: Any, a: dict[str, Any], reader: Reader, weights: list[str], bi
     inner = prod(s for label, s in sizes.items() if label not in output)
     if node.input and len(node.input) == 1:
         return "sum", ()
-    if len(node.input) == 2 and node.input[1] in reader.weight:
+    if len(node.input) == 2 and node.input[1] in tensors.weight:
         return "linear", _pack(in_features=inner, bias=0)
     return "matmul", _pack(inner=inner)
 
 
-def _clip(node: Any, a: dict[str, Any], reader: Reader, weights: list[str], bias: Any) -> tuple[str, Attributes]:
-    low, high = (_scalar(n, reader) if n else None for n in [*node.input[1:3], "", ""][:2])
+def _clip(node: Any, a: dict[str, Any], tensors: Tensors, weights: list[str], bias: Any) -> tuple[str, Attributes]:
+    low, high = (_scalar(n, tensors) if n else None for n in [*node.input[1:3], "", ""][:2])
     low, high = a.get("min", low), a.get("max", high)
     return ("relu6", ()) if (low, high) == (0.0, 6.0) else ("clamp", _pack(min=low, max=high))
 
 
-def _pool(node: Any, a: dict[str, Any], reader: Reader, weights: list[str], bias: Any) -> tuple[str, Attributes]:
+def _pool(node: Any, a: dict[str, Any], tensors: Tensors, weights: list[str], bias: Any) -> tuple[str, Attributes]:
     kernel = tuple(a.get("kernel_shape", ()))
     n = len(kernel)
     strides, pads = tuple(a.get("strides", (1,) * n)), tuple(a.get("pads", (0,) * 2 * n))
@@ -277,23 +187,23 @@ def _pool(node: Any, a: dict[str, Any], reader: Reader, weights: list[str], bias
     return ("maxpool" if node.op_type == "MaxPool" else "avgpool"), _pack(**values)
 
 
-def _recurrent(node: Any, a: dict[str, Any], reader: Reader, weights: list[str], bias: Any) -> tuple[str, Attributes]:
-    steps = prod(reader.shape.get(node.input[0], (1, 1, 1))[:-1])
-    macs = steps * sum(prod(reader.shape.get(n, ())) for n in node.input[1:3])
+def _recurrent(node: Any, a: dict[str, Any], tensors: Tensors, weights: list[str], bias: Any) -> tuple[str, Attributes]:
+    steps = prod(tensors.shape.get(node.input[0], (1, 1, 1))[:-1])
+    macs = steps * sum(prod(tensors.shape.get(n, ())) for n in node.input[1:3])
     return "recurrent", _pack(function=node.op_type.lower(), macs=macs)
 
 
-def _gather(node: Any, a: dict[str, Any], reader: Reader, weights: list[str], bias: Any) -> tuple[str, Attributes]:
-    if node.input[0] in reader.weight:
+def _gather(node: Any, a: dict[str, Any], tensors: Tensors, weights: list[str], bias: Any) -> tuple[str, Attributes]:
+    if node.input[0] in tensors.weight:
         return "embedding", ()
-    index = reader.value.get(node.input[1])
+    index = tensors.value.get(node.input[1])
     if index is not None and np.size(index) == 1:
         return "slice", _pack(dim=a.get("axis", 0), index=int(np.asarray(index).reshape(-1)[0]))
     return "gather", _pack(dim=a.get("axis", 0))
 
 
-def _attention(node: Any, a: dict[str, Any], reader: Reader, weights: list[str], bias: Any) -> tuple[str, Attributes]:
-    query, key = (reader.shape.get(n, (1, 1, 1, 1)) for n in node.input[:2])
+def _attention(node: Any, a: dict[str, Any], tensors: Tensors, weights: list[str], bias: Any) -> tuple[str, Attributes]:
+    query, key = (tensors.shape.get(n, (1, 1, 1, 1)) for n in node.input[:2])
     if len(query) == 3:  # heads folded into the width
         heads, groups = a.get("q_num_heads", 1), a.get("kv_num_heads", 1)
         return "attention", _pack(
@@ -302,35 +212,35 @@ def _attention(node: Any, a: dict[str, Any], reader: Reader, weights: list[str],
     return "attention", _pack(causal=a.get("is_causal", 0), keys=key[-2], width=query[-1])
 
 
-def _softmax(node: Any, a: dict[str, Any], reader: Reader, weights: list[str], bias: Any) -> tuple[str, Attributes]:
-    rank = len(reader.shape.get(node.input[0], ()))
-    axis = a.get("axis", -1 if reader.version.get("", 13) >= 13 else 1)
+def _softmax(node: Any, a: dict[str, Any], tensors: Tensors, weights: list[str], bias: Any) -> tuple[str, Attributes]:
+    rank = len(tensors.shape.get(node.input[0], ()))
+    axis = a.get("axis", -1 if tensors.version.get("", 13) >= 13 else 1)
     kept: dict[str, object] = {"dim": _front(axis, rank)}
     if node.op_type == "LogSoftmax":
         kept["function"] = "log_softmax"
     return "softmax", _pack(**kept)
 
 
-def _norm(node: Any, a: dict[str, Any], reader: Reader, weights: list[str], bias: Any) -> tuple[str, Attributes]:
-    op = _NAMES[node.op_type]
+def _norm(node: Any, a: dict[str, Any], tensors: Tensors, weights: list[str], bias: Any) -> tuple[str, Attributes]:
+    op = NAMES[node.op_type]
     if op in {"layernorm", "rmsnorm"}:
-        rank = len(reader.shape.get(node.input[0], ()))
+        rank = len(tensors.shape.get(node.input[0], ()))
         return op, _pack(axes=rank - _front(a.get("axis", -1), rank))
     return op, _pack(groups=a.get("num_groups")) if op == "groupnorm" else ()
 
 
-def _mean(node: Any, a: dict[str, Any], reader: Reader, weights: list[str], bias: Any) -> tuple[str, Attributes]:
-    rank = len(reader.shape.get(node.input[0], ()))
+def _mean(node: Any, a: dict[str, Any], tensors: Tensors, weights: list[str], bias: Any) -> tuple[str, Attributes]:
+    rank = len(tensors.shape.get(node.input[0], ()))
     axes = a.get("axes")
     if axes is None and len(node.input) > 1:
-        value = reader.value.get(node.input[1])
+        value = tensors.value.get(node.input[1])
         axes = tuple(int(v) for v in np.asarray(value).reshape(-1)) if value is not None else None
     kept: dict[str, object] = {}
     if axes:
         kept["dim"] = tuple(sorted(_front(x, rank) for x in axes))
     if a.get("keepdims", 1) and axes:
         kept["keepdim"] = True
-    op = _NAMES[node.op_type]
+    op = NAMES[node.op_type]
     if node.op_type in {"ReduceMin"}:
         kept["function"] = "amin"
     if op == "reduce":
@@ -338,8 +248,8 @@ def _mean(node: Any, a: dict[str, Any], reader: Reader, weights: list[str], bias
     return op, _pack(**kept)
 
 
-def _resize(node: Any, a: dict[str, Any], reader: Reader, weights: list[str], bias: Any) -> tuple[str, Attributes]:
-    rank = len(reader.shape.get(node.input[0], ()))
+def _resize(node: Any, a: dict[str, Any], tensors: Tensors, weights: list[str], bias: Any) -> tuple[str, Attributes]:
+    rank = len(tensors.shape.get(node.input[0], ()))
     linear = {3: "linear", 4: "bilinear", 5: "trilinear"}.get(rank, "bilinear")
     mode = {"nearest": "nearest", "linear": linear, "cubic": "bicubic"}.get(a.get("mode", "nearest"), "nearest")
     transform = a.get("coordinate_transformation_mode", "half_pixel")
@@ -347,11 +257,11 @@ def _resize(node: Any, a: dict[str, Any], reader: Reader, weights: list[str], bi
     return "resize", _pack(mode=mode, align_corners=int(transform == "align_corners"), exact=exact)
 
 
-def _pad(node: Any, a: dict[str, Any], reader: Reader, weights: list[str], bias: Any) -> tuple[str, Attributes]:
+def _pad(node: Any, a: dict[str, Any], tensors: Tensors, weights: list[str], bias: Any) -> tuple[str, Attributes]:
     """Torch's order: the last axis first, (before, after) each."""
     pads: Any = a.get("pads")
-    if pads is None and len(node.input) > 1 and reader.value.get(node.input[1]) is not None:
-        pads = tuple(int(v) for v in np.asarray(reader.value[node.input[1]]).reshape(-1))
+    if pads is None and len(node.input) > 1 and tensors.value.get(node.input[1]) is not None:
+        pads = tuple(int(v) for v in np.asarray(tensors.value[node.input[1]]).reshape(-1))
     if pads is None:
         return "pad", ()
     half = len(pads) // 2
@@ -362,32 +272,30 @@ def _pad(node: Any, a: dict[str, Any], reader: Reader, weights: list[str], bias:
     return "pad", _pack(pad=tuple(pairs), mode=None if mode == "constant" else mode)
 
 
-def _cast(node: Any, a: dict[str, Any], reader: Reader, weights: list[str], bias: Any) -> tuple[str, Attributes]:
-    from nasplat.frontends.onnx_reader import _DTYPE
-
-    before, after = reader.type.get(node.input[0], 1), reader.type.get(node.output[0], int(a.get("to", 1)))
-    return ("identity", ()) if before == after else ("cast", _pack(dtype=_DTYPE.get(after, "float32")))
+def _cast(node: Any, a: dict[str, Any], tensors: Tensors, weights: list[str], bias: Any) -> tuple[str, Attributes]:
+    before, after = tensors.type.get(node.input[0], 1), tensors.type.get(node.output[0], int(a.get("to", 1)))
+    return ("identity", ()) if before == after else ("cast", _pack(dtype=DTYPE.get(after, "float32")))
 
 
-def _leaky(node: Any, a: dict[str, Any], reader: Reader, weights: list[str], bias: Any) -> tuple[str, Attributes]:
+def _leaky(node: Any, a: dict[str, Any], tensors: Tensors, weights: list[str], bias: Any) -> tuple[str, Attributes]:
     if node.op_type == "PRelu":
         return "leakyrelu", _pack(function="prelu")
     slope = round(a.get("alpha", 0.01), 7)
     return "leakyrelu", _pack(negative_slope=None if slope == 0.01 else slope)
 
 
-def _gelu(node: Any, a: dict[str, Any], reader: Reader, weights: list[str], bias: Any) -> tuple[str, Attributes]:
+def _gelu(node: Any, a: dict[str, Any], tensors: Tensors, weights: list[str], bias: Any) -> tuple[str, Attributes]:
     approximate = "tanh" if node.op_type == "FastGelu" else a.get("approximate", "none")
     return "gelu", _pack(approximate=None if approximate == "none" else approximate)
 
 
-def _concat(node: Any, a: dict[str, Any], reader: Reader, weights: list[str], bias: Any) -> tuple[str, Attributes]:
-    rank = len(reader.shape.get(node.output[0], ()))
+def _concat(node: Any, a: dict[str, Any], tensors: Tensors, weights: list[str], bias: Any) -> tuple[str, Attributes]:
+    rank = len(tensors.shape.get(node.output[0], ()))
     dim = _front(a.get("axis", 0), rank)
     return "concat", _pack(dim=dim or None)
 
 
-_Special = Callable[[Any, dict[str, Any], "Reader", list[str], Any], tuple[str, Attributes]]
+_Special = Callable[[Any, dict[str, Any], Tensors, list[str], Any], tuple[str, Attributes]]
 _SPECIAL: dict[str, _Special] = {
     **dict.fromkeys(("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "DeformConv"), _convolution),
     **dict.fromkeys(("Gemm", "MatMul", "MatMulInteger", "QLinearMatMul", "FusedMatMul"), _product),
@@ -402,21 +310,21 @@ _SPECIAL: dict[str, _Special] = {
         ("LayerNormalization", "RMSNormalization", "GroupNormalization", "SimplifiedLayerNormalization"), _norm
     ),
     **dict.fromkeys(("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin"), _mean),
-    **dict.fromkeys((k for k, v in _NAMES.items() if v == "reduce"), _mean),
+    **dict.fromkeys((k for k, v in NAMES.items() if v == "reduce"), _mean),
     **dict.fromkeys(("Resize", "Upsample"), _resize),
     "Pad": _pad,
     **dict.fromkeys(("Cast", "CastLike"), _cast),
     **dict.fromkeys(("LeakyRelu", "PRelu"), _leaky),
     **dict.fromkeys(("Gelu", "FastGelu"), _gelu),
     "Concat": _concat,
-    "Reshape": lambda node, a, reader, weights, bias: ("view", ()),
-    "Flatten": lambda node, a, reader, weights, bias: ("view", ()),
-    "Squeeze": lambda node, a, reader, weights, bias: ("view", ()),
-    "Unsqueeze": lambda node, a, reader, weights, bias: ("view", ()),
-    "Transpose": lambda node, a, reader, weights, bias: ("permute", _pack(dims=a.get("perm"))),
-    "BatchNormalization": lambda node, a, reader, weights, bias: ("batchnorm", ()),
-    "GlobalAveragePool": lambda node, a, reader, weights, bias: ("adaptivepool", ()),
-    "HardSigmoid": lambda node, a, reader, weights, bias: (
+    "Reshape": lambda node, a, tensors, weights, bias: ("view", ()),
+    "Flatten": lambda node, a, tensors, weights, bias: ("view", ()),
+    "Squeeze": lambda node, a, tensors, weights, bias: ("view", ()),
+    "Unsqueeze": lambda node, a, tensors, weights, bias: ("view", ()),
+    "Transpose": lambda node, a, tensors, weights, bias: ("permute", _pack(dims=a.get("perm"))),
+    "BatchNormalization": lambda node, a, tensors, weights, bias: ("batchnorm", ()),
+    "GlobalAveragePool": lambda node, a, tensors, weights, bias: ("adaptivepool", ()),
+    "HardSigmoid": lambda node, a, tensors, weights, bias: (
         "hardsigmoid",
         _pack(alpha=None if abs(a.get("alpha", 0.2) - 1 / 6) < 1e-4 else a.get("alpha", 0.2)),
     ),

@@ -89,7 +89,7 @@ class Outcomes:
         """Tell what a call does.
 
         Args:
-            func: The overload.
+            func: The overload that is called.
             operator: What its schema says.
             args: Positional arguments, every tensor replaced by its twin.
             kwargs: Keyword arguments, every tensor replaced by its twin.

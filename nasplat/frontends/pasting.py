@@ -71,7 +71,7 @@ class StandIns:
         """Run a block's forward, or paste what it recorded the last time.
 
         Args:
-            part: The block.
+            part: The block that is called.
             inputs: Positional arguments of its forward.
             kwargs: Keyword arguments; with any, the block is always run.
 

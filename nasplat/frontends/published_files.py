@@ -1,7 +1,7 @@
-"""Files of published computation graphs (GENNAPE, AIO-P, AutoGO) become graphs: JSON, gzipped JSON, and pickled caches.
+"""Files of published computation graphs (GENNAPE, AIO-P, AutoGO) become graphs: JSON, gzipped JSON, pickled caches.
 
-A pickle can run code, so nothing of it is: an unpickler of our own knows an allow-list of names, each of which makes an inert holder
-of data; any other name is an error.
+A pickle can run code, so none of it is run: an unpickler of our own knows an allow-list of names, each of which makes
+an inert holder of data; any other name is an error.
 """
 
 from __future__ import annotations
@@ -24,33 +24,52 @@ from nasplat.graph.published import PublishedGraph, from_fields, graph_from_publ
 
 @dataclass(frozen=True)
 class Published:
-    """One entry of a file."""
+    """One network of a published file, with what the file says about it."""
 
     name: str
+    """Name of the network in the file."""
     graph: PublishedGraph
+    """The computation graph in the publication's own vocabulary."""
     label: float | None = None
-    """As stored: accuracy as a fraction, or the task's metric."""
+    """Accuracy as a fraction, or the task's metric, as the file holds it."""
     flops: float | None = None
-    """As stored."""
+    """FLOPs as the file holds them."""
     params: float | None = None
-    """As stored."""
+    """Number of parameters as the file holds it."""
     config: Any = None
-    """The network's configuration, plain data."""
+    """The network's configuration in the publication's space, plain data."""
 
     def as_graph(self) -> Graph:
-        """In our vocabulary."""
+        """Translate the computation graph into our vocabulary.
+
+        Returns:
+            A graph without a program.
+        """
         return graph_from_published(self.graph)
 
 
 def read_published(path: str | Path) -> list[Published]:
-    """Every graph of a file.
+    """Read every graph of a published file.
 
     Args:
-        path: `.json`, `.json.gz`, `.pkl` or `.pkl.gz`.
+        path: A file that ends in `.json`, `.json.gz`, `.pkl` or `.pkl.gz`.
+
+    Returns:
+        One entry per network, in the order of the file.
 
     Raises:
         InputError: no such file, or a pickle that names anything beyond the published classes.
-        GraphError: entries without a graph.
+        GraphError: an entry holds no graph.
+
+    Example:
+        >>> import json, tempfile
+        >>> from pathlib import Path
+        >>> relu = {"op_type_idx": 6, "resolution": [8, 8, 8, 8, 4, 4]}
+        >>> graph = {"weighted_nodes": [], "regular_nodes": [relu, relu], "edge_pairs": [[0, 1]]}
+        >>> file = Path(tempfile.mkdtemp()) / "graphs.json"
+        >>> _ = file.write_text(json.dumps({"first": {"cg": graph, "acc": 0.93}}))
+        >>> [(entry.name, entry.label, entry.graph.histogram) for entry in read_published(file)]
+        [('first', 0.93, {'relu': 2})]
     """
     file = Path(path)
     try:
@@ -72,6 +91,7 @@ def read_published(path: str | Path) -> list[Published]:
 
 
 def _decoded(data: bytes, file: Path) -> Any:
+    """Contents of a JSON file."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as err:
@@ -79,6 +99,7 @@ def _decoded(data: bytes, file: Path) -> Any:
 
 
 def _entry(name: str, entry: Any) -> Published:
+    """One entry of a file, whichever names the publication gives its fields."""
     fields = _plain(entry)
     if not isinstance(fields, Mapping):
         raise GraphError(
@@ -97,7 +118,7 @@ def _entry(name: str, entry: Any) -> Published:
     )
 
 
-# -- pickles ------------------------------------------------------------------------------------------------------------
+# -- pickles -----------------------------------------------------------------------------------------------------------
 
 
 class _Holder:
@@ -123,6 +144,7 @@ class _Array(_Holder):
         self.__dict__.update(shape=shape, dtype=dtype, raw=raw)
 
     def value(self) -> Any:
+        """The numbers as nested lists; anything else as it was pickled."""
         code = self.__dict__["dtype"].args[0] if isinstance(self.__dict__.get("dtype"), _Dtype) else "O"
         raw = self.__dict__.get("raw")
         if isinstance(raw, bytes) and str(code).lstrip("<>|=")[:1] in "biufUS":
@@ -154,6 +176,8 @@ _PUBLISHED = "model_src."
 
 
 class _Unpickler(pickle.Unpickler):
+    """Makes holders of the published classes and plain data, and refuses every other name."""
+
     def find_class(self, module: str, name: str) -> Any:
         if module.startswith(_PUBLISHED):
             return type(name.rpartition(".")[2], (_Holder,), {})
@@ -175,6 +199,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _unpickled(data: bytes, file: Path) -> Any:
+    """Contents of a pickle, every published class as a holder."""
     try:
         return _Unpickler(io.BytesIO(data)).load()
     except InputError as err:
@@ -186,7 +211,7 @@ def _unpickled(data: bytes, file: Path) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Holders as dicts."""
+    """Plain data, in which holders are dicts and sets are lists."""
     if isinstance(value, _Array):
         return value.value()
     if isinstance(value, _Holder):

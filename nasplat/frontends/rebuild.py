@@ -1,7 +1,8 @@
-"""A Program and weights become a module again: the recorded calls replayed, without the network's own Python.
+"""A Program and weights become a module again: it makes the recorded calls, without the network's own Python.
 
-The batch may differ from the captured one where the program says so. Branches on data stay as they were captured; what was
-computed from buffers alone stays as it was. In training mode, batch normalisation and dropout work as they do there.
+The batch may differ from the captured one where the program says so. Branches on data stay as they were captured; what
+was computed from buffers alone stays as it was. In training mode, batch normalisation and dropout do what they do in
+any network.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nasplat.errors import GraphError
+from nasplat.frontends.calls import tensors_of
 from nasplat.graph.graph import Graph
 from nasplat.graph.program import Program
 
@@ -26,14 +28,14 @@ TRAINING = {
 
 
 def rebuild(graph: Graph, weights: Mapping[str, Tensor] | nn.Module) -> nn.Module:
-    """A module that computes what the captured one computed.
+    """Make a module that computes what the captured one computed.
 
     Args:
-        graph: Captured from torch.
-        weights: A state dict with the names of the captured network (or the network itself); tensors are not copied.
+        graph: A graph that was captured from a torch module.
+        weights: A state dict with the names of the captured network, or the network itself; tensors are not copied.
 
     Returns:
-        A module in eval mode whose state dict has the same names; it takes the captured inputs in their flattened order.
+        A module in eval mode whose state dict has the same names; it takes the captured inputs in flattened order.
 
     Raises:
         GraphError: the graph has no program, or a weight is missing or of another shape.
@@ -55,27 +57,38 @@ def rebuild(graph: Graph, weights: Mapping[str, Tensor] | nn.Module) -> nn.Modul
         reason = next((n for n in graph.notes if n.startswith("no program")), f"it was captured by {graph.rung!r}")
         raise GraphError(
             f"expected a graph that keeps its program, got one without ({reason}).\n"
-            "  Capture the torch module itself, with program=True where the graph goes through JSON; graphs of files, publications and "
-            "spaces (architecture.graph()) have none."
+            "  Capture the torch module itself, with program=True where the graph goes through JSON; graphs of files, "
+            "publications and spaces (architecture.graph()) have none."
         )
     if isinstance(weights, nn.Module):
         weights = dict(weights.named_buffers()) | dict(weights.named_parameters()) | weights.state_dict(keep_vars=True)
-    return replayed(graph.program, weights, {w.name: w.shape for w in graph.weights}).eval()
+    return rebuilt(graph.program, weights, {w.name: w.shape for w in graph.weights}).eval()
 
 
-def replayed(program: Program, weights: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> Rebuilt:
-    """The module of a program; see `Rebuilt` for the arguments."""
+def rebuilt(program: Program, weights: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> Rebuilt:
+    """Make the module of a program.
+
+    Args:
+        program: The calls to make.
+        weights: Every weight and buffer that the program reads, by name.
+        shapes: Shapes of the weights that are trained, by name; the others become buffers.
+
+    Returns:
+        A module in training mode; one whose forward takes a single argument where the program has a single input.
+    """
     return (RebuiltOfOne if len(program.inputs) == 1 else Rebuilt)(program, weights, shapes)
 
 
 class Rebuilt(nn.Module):
-    """Made by `rebuild`."""
+    """A module that makes the calls of a program; `rebuild` makes one of a graph."""
 
     def __init__(self, program: Program, weights: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Args:
-        program: The calls.
-        weights: By name.
-        shapes: Of those that are trained, by name; the others become buffers.
+        """Place the weights and look up the operators.
+
+        Args:
+            program: The calls to make.
+            weights: Every weight and buffer that the program reads, by name.
+            shapes: Shapes of the weights that are trained, by name; the others become buffers.
         """
         super().__init__()
         self._program = program
@@ -85,7 +98,8 @@ class Rebuilt(nn.Module):
                 raise GraphError(f"weights lack {name!r}, which the program reads.\n  Pass the network itself.")
             if name in shapes and tuple(weights[name].shape) != shapes[name]:
                 raise GraphError(
-                    f"weight {name!r} expected of shape {shapes[name]}, got {tuple(weights[name].shape)}.\n  Pass the network's own."
+                    f"weight {name!r} expected of shape {shapes[name]}, got {tuple(weights[name].shape)}.\n"
+                    "  Pass the network's own."
                 )
             self._rows[name] = self._place(name, weights[name], name in shapes)
         for number, constant in enumerate(program.constants):
@@ -96,6 +110,7 @@ class Rebuilt(nn.Module):
         self._ends = _last_uses(program)
 
     def _place(self, name: str, value: Tensor, is_trained: bool) -> tuple[nn.Module, str]:
+        """(Module, attribute) under which a weight is registered, so that the state dict has its name."""
         where: nn.Module = self
         *path, last = name.split(".")
         for part in path:
@@ -114,11 +129,29 @@ class Rebuilt(nn.Module):
         return where, last
 
     def forward(self, *inputs: Tensor) -> Any:
-        """Inputs in the flattened order of the captured example."""
+        """Run the program.
+
+        Args:
+            inputs: Input tensors in the flattened order of the captured example.
+
+        Returns:
+            What the captured network returns, with the same nesting.
+        """
         return self.run(inputs)
 
     def run(self, inputs: tuple[Tensor, ...], seen: Callable[[int, dict[int, Any]], None] | None = None) -> Any:
-        """`forward`; `seen` is called after each call with its number and the registers that are alive."""
+        """Run the program, and let a function look at every result.
+
+        Args:
+            inputs: Input tensors in the flattened order of the captured example.
+            seen: Called after each call with the call's number and the tensors that are still needed, by register.
+
+        Returns:
+            What the captured network returns, with the same nesting.
+
+        Raises:
+            GraphError: the inputs are too few or too many, or the batch is another one where the program fits only one.
+        """
         program = self._program
         if len(inputs) != len(program.inputs):
             raise GraphError(
@@ -163,7 +196,7 @@ class Rebuilt(nn.Module):
             if self.training and number in self._modes:
                 given[self._modes[number]] = True
             made = operator(*given, **{k: value(a) for k, a in kwargs if a is not None})
-            for register, tensor in zip(results, _tensors(made), strict=False):
+            for register, tensor in zip(results, tensors_of((made,), {}), strict=False):
                 registers[register] = tensor
             if seen is not None:
                 seen(number, registers)
@@ -173,14 +206,22 @@ class Rebuilt(nn.Module):
 
 
 class RebuiltOfOne(Rebuilt):
-    """With one input: exporters want to know how many there are."""
+    """A rebuilt module with one input, for exporters want to know how many there are."""
 
     def forward(self, x: Tensor) -> Any:
-        """As the captured one's."""
+        """Run the program.
+
+        Args:
+            x: The only input.
+
+        Returns:
+            What the captured network returns, with the same nesting.
+        """
         return self.run((x,))
 
 
 def _outputs(structure: Any, value: Any) -> Any:
+    """The nested outputs of a program; `value` looks up one of them."""
     if isinstance(structure, dict):
         return {k: _outputs(v, value) for k, v in structure.items()}
     if isinstance(structure, tuple):
@@ -192,6 +233,7 @@ def _outputs(structure: Any, value: Any) -> Any:
 
 
 def _operator(name: str) -> Any:
+    """Torch's overload of a name such as 'aten.relu.default'."""
     parts = name.split(".")
     found: Any = torch.ops
     for part in parts[:-1]:
@@ -199,19 +241,15 @@ def _operator(name: str) -> Any:
     return getattr(found, parts[-1] or "default")
 
 
-def _tensors(made: Any) -> list[Tensor]:
-    if isinstance(made, Tensor):
-        return [made]
-    return [t for m in made for t in _tensors(m)] if isinstance(made, list | tuple) else []
-
-
 def _names(program: Program) -> set[str]:
+    """Names of all weights and buffers that a program reads."""
     found: set[str] = set()
     _walk([c.args for c in program.calls] + [c.kwargs for c in program.calls] + [program.outputs], "weight", found)
     return found
 
 
 def _walk(value: Any, kind: str, found: set[Any]) -> None:
+    """Collect what a nested argument refers to, such as its registers ('reg')."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, tuple) and len(value) == 2 and value[0] == kind:

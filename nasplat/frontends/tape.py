@@ -29,7 +29,7 @@ class Tape:
         """Record one operation.
 
         Args:
-            node: The operation.
+            node: The operation as a node.
             sources: Where each of its operands comes from, in order.
 
         Returns:

@@ -37,11 +37,11 @@ class Values:
         """Run a call on real values where every operand's values are known and at least one came from an input.
 
         Args:
-            func: The overload.
+            func: The overload that is called.
             operator: What its schema says.
             flat: Tensors among the arguments.
-            args: Positional arguments.
-            kwargs: Keyword arguments.
+            args: Positional arguments of the call.
+            kwargs: Keyword arguments of the call.
 
         Returns:
             The call's result, or None where values are missing or the operator refuses them.
@@ -90,8 +90,8 @@ class Values:
         Args:
             func: The overload, such as that of `item`.
             flat: Tensors among the arguments.
-            args: Positional arguments.
-            kwargs: Keyword arguments.
+            args: Positional arguments of the call.
+            kwargs: Keyword arguments of the call.
 
         Returns:
             A number or a truth value.

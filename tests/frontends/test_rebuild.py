@@ -1,4 +1,4 @@
-"""A captured module is replayed from its calls and weights."""
+"""A captured module is rebuilt from its calls and weights."""
 
 from __future__ import annotations
 
