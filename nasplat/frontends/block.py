@@ -37,7 +37,7 @@ def templates() -> Iterator[None]:
     away, because the shells share parameters, which hold nothing.
 
     Yields:
-        Nothing.
+        Nothing; blocks made after the context are constructed whole.
     """
     before = getattr(_here, "is_active", False)
     _here.is_active = True

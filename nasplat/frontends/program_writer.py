@@ -109,6 +109,7 @@ class _Writer:
         raise _Unkept(type(a).__name__)
 
     def _tensor(self, a: Tensor, b: Any) -> Any:
+        """A tensor as a register, a weight by its name, or a constant."""
         r, parts = self.recorder, self.recorder.parts
         while id(a) in r.same:
             a = r.same[id(a)]
@@ -133,6 +134,7 @@ class _Writer:
         return ("const", self.constant[id(a)])
 
     def _constant(self, a: Tensor, b: Tensor) -> Constant:
+        """A constant's values; where it grows with the batch, those of one sample and the axes to repeat."""
         tiled: list[int] = []
         if b is not a and b.device.type != "meta":
             if a.dim() != b.dim():

@@ -50,6 +50,7 @@ class Escapes(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
     def _value(self, tensor: Tensor) -> Tensor:
+        """A tensor with the values, or with guesses in their place."""
         known = self.values.known(tensor)
         with _disable_current_modes():
             if known is not None:
@@ -78,6 +79,7 @@ class Escapes(TorchFunctionMode):
     def _unpack(
         self, data: Tensor, alive: Tensor, batch_first: bool, padding: float, total: int
     ) -> tuple[Tensor, Tensor]:
+        """Packed sequences side by side again, and their lengths."""
         with _disable_current_modes():
             batch, steps = int(alive[0]), max(int(total), len(alive))
             lengths = torch.stack([(alive > i).sum() for i in range(batch)])

@@ -135,7 +135,7 @@ class Recorder(TorchDispatchMode):
         """Know which module runs, while the context lasts.
 
         Yields:
-            Nothing.
+            Nothing; modules that run outside the context are not noticed.
         """
         enter = torch_module.register_module_forward_pre_hook(self._enter)
         leave = torch_module.register_module_forward_hook(self._leave, always_call=True)
@@ -152,9 +152,11 @@ class Recorder(TorchDispatchMode):
         self._counts.append(self._length())
 
     def _length(self) -> int:
+        """Operations recorded so far."""
         return len(self.tape.nodes) if self.calls is None else len(self.calls)
 
     def _leave(self, module: nn.Module, inputs: Any, output: Any) -> Any:
+        """A module that gave its input back without an operation gives back an alias, made by a node of its own."""
         is_silent = self._counts.pop() == self._length() and id(module) in self.parts.leaves
         changed = None
         if is_silent and inputs and output is inputs[0] and isinstance(output, Tensor):
@@ -164,6 +166,7 @@ class Recorder(TorchDispatchMode):
         return changed
 
     def _identity(self, tensor: Tensor) -> Tensor:
+        """An alias of a tensor, and its node."""
         with torch._C._DisableTorchDispatch():
             other = torch.ops.aten.alias(tensor)
         self.same[id(other)] = tensor

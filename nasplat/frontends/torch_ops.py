@@ -77,6 +77,7 @@ def _rest(name: str, arguments: Arguments, **more: object) -> Attributes:
 
 
 def _front(axis: object, rank: int) -> object:
+    """An axis counted from the front."""
     return axis + rank if isinstance(axis, int) and axis < 0 else axis
 
 
@@ -96,6 +97,7 @@ def _plain(value: Any) -> Any:
 
 
 def _tuple(value: Any, n: int) -> tuple[int, ...]:
+    """A setting of a window for every one of its n axes; -1 stands for the padding 'same'."""
     if isinstance(value, str):
         return (-1,) * n  # "same"
     values = (value,) if isinstance(value, int) else tuple(value)
@@ -103,6 +105,7 @@ def _tuple(value: Any, n: int) -> tuple[int, ...]:
 
 
 def _bounds(arguments: Arguments) -> tuple[Any, Any]:
+    """(Least, largest) value that a clamp leaves as it is, or (None, None) where one is missing or a tensor."""
     low, high = arguments.get("min", arguments.get("min_val")), arguments.get("max", arguments.get("max_val"))
     return (float(low), float(high)) if isinstance(low, int | float) and isinstance(high, int | float) else (None, None)
 
@@ -264,7 +267,7 @@ def _softmax(name: str, arguments: Arguments, outputs: Sequence[Tensor], is_weig
 
 
 def _named(*keys: str) -> Callable[..., tuple[str, Attributes]]:
-    """Only these arguments matter."""
+    """A translator that keeps these arguments alone."""
 
     def special(name: str, arguments: Arguments, outputs: Sequence[Tensor], is_weight: Any) -> tuple[str, Attributes]:
         return NAMES[name], tuple(
