@@ -180,7 +180,6 @@ def test_a_search_with_workers_ends_when_its_coordinator_is_killed_and_resumes(t
         "none",
         "--trials",
         "5",
-        "--budget.epochs=3",
     ]
     words += ["--workers", "2", "--out", str(tmp_path / "run"), "--storage", str(tmp_path / "s.journal")]
     for preset in ("size=mini", "image=16", "patch=4", "channels=1", "head_dim=8"):
