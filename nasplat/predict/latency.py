@@ -49,12 +49,8 @@ class LatencyPredictor(AbstractTunable):
     """A predictor of the milliseconds of a forward pass on the device that was timed; smaller ranks first.
 
     Example:
-        >>> import nasplat
-        >>> space = nasplat.load_space("nasbench201", width=4, cells=1, image=8, channels=1)
-        >>> graphs = [space.sample(seed=i).graph() for i in range(20)]
-        >>> timed = LatencyPredictor().fit(graphs, [0.1 + g.macs / 1e5 for g in graphs])
-        >>> timed.predict(graphs[:1])[0].metric
-        'latency_ms'
+        >>> LatencyPredictor(level=0.8).get_params()
+        {'level': 0.8, 'metric': 'latency_ms', 'seed': 0}
     """
 
     family: ClassVar[str] = "latency"

@@ -15,8 +15,9 @@ class Prediction:
 
     Example:
         >>> import nasplat
-        >>> (p,) =
-        nasplat.load_predictor("trees-nb201").predict(["nasbench201:|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"])
+        >>> space = nasplat.load_space("nasbench201")
+        >>> broken = space.parse("|none~0|+|none~0|none~1|+|none~0|none~1|none~2|")
+        >>> (p,) = nasplat.load_predictor("trees-nb201").predict([broken])
         >>> p.in_support, p.mean is None, p.macs > 0
         (False, True, True)
     """

@@ -88,7 +88,7 @@ class ModelZoo(AbstractTunable):
 
     Example:
         >>> import nasplat
-        >>> classifier = nasplat.load_space("ofa_mobilenetv3").sample(seed=0)
+        >>> classifier = nasplat.load_space("ofa_mobilenetv3").sample(seed=1)
         >>> zoo = nasplat.load_predictor("imagenet")
         >>> zoo.under("a3_in1k").predict([classifier])[0].mean < zoo.under("a1_in1k").predict([classifier])[0].mean
         True
