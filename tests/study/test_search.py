@@ -191,7 +191,7 @@ def test_a_search_in_which_every_proposal_is_refused_says_why(vit: nasplat.Space
         raise OutsideSupport("nothing is known of it")
 
     with pytest.raises(
-        SearchError, match="got 400 refused proposals in a row; the last one: (nothing is known|the same)"
+        SearchError, match=r"got 400 refused proposals in a row; the last one: (nothing is known|the same)"
     ):
         nasplat.search(vit, maximize=[silent], n_trials=5, sampler=optuna.samplers.RandomSampler(seed=0))
 
