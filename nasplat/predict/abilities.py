@@ -41,7 +41,7 @@ class ChoosesLabels(Protocol):
         """Choose networks to label first.
 
         Args:
-            items: Unlabelled networks.
+            items: Unlabelled networks of one family.
             n: Number of networks to choose.
             seed: Number that decides everything random.
 

@@ -95,6 +95,8 @@ def test_universal_keeps_the_contract(families: dict[str, list[View]]) -> None:
     nasplat.check_predictor(Universal(**TINY), graphs, [float(g.macs) for g in graphs])
     with pytest.raises(PredictorError, match="at least 40 networks of each family, got 10 of 'few'"):
         Universal(**TINY).fit(families["wide"][:10], list(range(10)), ["few"] * 10)
+    with pytest.raises(PredictorError, match="fit does not take 'validat'; it takes unlabelled, known, validate, wide"):
+        Universal(**TINY).fit(families["wide"], [0.0], validat=False)
     with pytest.raises(PredictorError, match="one label, family and group"):
         Universal(**TINY).fit(families["wide"], [0.0])
 
