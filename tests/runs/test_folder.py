@@ -62,5 +62,5 @@ def test_the_chosen_network_comes_back(cells: nasplat.Space, tmp_path: Path) -> 
     folder.choose(network, "best first objective")
     assert folder.chosen(cells) == network
     folder.choice.write_text("[]", encoding="utf-8")
-    with pytest.raises(SearchError, match="expected the chosen network"):
+    with pytest.raises(SearchError, match="expected an object"):
         folder.chosen(cells)
