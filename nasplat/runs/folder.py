@@ -238,12 +238,14 @@ class RunFolder:
         Raises:
             SearchError: the folder holds no run, or its run.json has no such words.
         """
-        words = self.about["words"]
-        if not words or not isinstance(words, list) or not all(isinstance(w, str) for w in words):
-            raise SearchError(
-                f"expected the words of a command in {str(self.description)!r}, got {words!r}.\n  Restore the file."
-            )
-        return words
+        about = self.about
+        words: Any = about["words"]
+        if isinstance(words, list) and all(isinstance(w, str) for w in words):
+            if next((w for w in words if not w.startswith("-")), "") == about["verb"]:
+                return words
+        raise SearchError(
+            f"expected the words of a {about['verb']} in {str(self.description)!r}, got {words!r}.\n  Restore the file."
+        )
 
     @property
     def storage(self) -> str:

@@ -113,7 +113,7 @@ def recorded_guide(folder: RunFolder) -> str | None:
     if not folder.description.exists():
         return None
     about = folder.about
-    if about["verb"] != "search" or any(w == "--guide" or w.startswith("--guide=") for w in about["words"]):
+    if about["verb"] != "search" or any(w == "--guide" or w.startswith("--guide=") for w in folder.words):
         return None
     return about["settings"].get("guide")
 

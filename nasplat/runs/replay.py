@@ -29,8 +29,8 @@ def repeating(folder: RunFolder, out: Path) -> list[str]:
     Raises:
         SearchError: the folder holds no run, or not the words of its command.
     """
-    guide = recorded_guide(folder)
-    return with_out([*folder.words, *([] if guide is None else ["--guide", guide])], out)
+    words, guide = folder.words, recorded_guide(folder)
+    return with_out([*words, *([] if guide is None else ["--guide", guide])], out)
 
 
 def with_out(words: Sequence[str], out: Path) -> list[str]:

@@ -40,11 +40,11 @@ def test_a_broken_description_is_a_typed_error(text: str, tmp_path: Path) -> Non
         _ = folder.about
 
 
-@pytest.mark.parametrize("words", [None, [], [1], "search"])
+@pytest.mark.parametrize("words", [None, [], [1], "search", ["replay", "search"]])
 def test_words_that_are_none_are_a_typed_error(words: object, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.description.write_text(json.dumps({"verb": "search", "settings": {}, "words": words}), encoding="utf-8")
-    with pytest.raises(SearchError, match="words of a command"):
+    with pytest.raises(SearchError, match="words of a search"):
         _ = folder.words
 
 
