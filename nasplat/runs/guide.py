@@ -113,7 +113,8 @@ def recorded_guide(folder: RunFolder) -> str | None:
     if not folder.description.exists():
         return None
     about = folder.about
-    if about["verb"] != "search" or any(w == "--guide" or w.startswith("--guide=") for w in folder.words):
+    words = about["words"] if isinstance(about["words"], list) else []  # another program's, where Python made the run
+    if about["verb"] != "search" or any(str(w).partition("=")[0] == "--guide" for w in words):
         return None
     return about["settings"].get("guide")
 
