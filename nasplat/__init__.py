@@ -12,7 +12,7 @@ each other, however deeply; `tests/test_floors.py` reads this block.
 5  supernet/     one store of the largest weights of a space; its training; subnets as plain modules
 5  study/        an Optuna study of a space: objectives, limits, samplers, pruner, stages, storage, workers
 4  searchspace/  a function of choices as a space: sample, mutate, count, draw within limits
-4  blocks.py     the parts of networks that files of spaces share
+4  blocks/       the parts of networks that files of spaces share: nasplat.blocks
 4  editing/      edits of a captured network, and the module they give
 4  learners/     what families of predictors are made of: encoder, trees, clusters, intervals
 3  frontends/    torch modules, ONNX files and published files become graphs; graphs become modules again

@@ -216,6 +216,8 @@ def _callables(
 ) -> Iterator[Callable_]:
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            if any("overload" in ast.unparse(d) for d in node.decorator_list):
+                continue
             seen = public and not nested and not node.name.startswith("_")
             is_class = isinstance(node, ast.ClassDef)
             yield _described(node, place, seen, node.name in above)
@@ -229,7 +231,13 @@ def _described(
     node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, place: str, seen: bool, inherits: bool
 ) -> Callable_:
     text = ast.get_docstring(node) or ""
-    has = {w: bool(re.search(rf"^\s*{w}s?:\s*$", text, re.M)) for w in ("Arg", "Return", "Yield", "Raise", "Example")}
+    is_command = any(
+        re.search(r"\.(command|group)\b", ast.unparse(d)) for d in node.decorator_list
+    )  # its docstring is --help
+    has = {
+        w: is_command or bool(re.search(rf"^\s*{w}s?:\s*$", text, re.M))
+        for w in ("Arg", "Return", "Yield", "Raise", "Example")
+    }
     is_class = isinstance(node, ast.ClassDef)
     names, returns, raises = [], False, False
     if not is_class:

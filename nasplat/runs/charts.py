@@ -31,7 +31,14 @@ class Chart:
 
 
 def rank(study: optuna.Study) -> Callable[[FrozenTrial], float]:
-    """Return a function that gives a trial's first objective so that larger is better."""
+    """Find which of a study's trials is better.
+
+    Args:
+        study: Study whose first objective decides.
+
+    Returns:
+        A function that gives a finished trial's first value, with its sign turned where the objective is minimised.
+    """
     sign = signs(study)[0]
     return lambda trial: sign * trial.values[0]
 
@@ -57,7 +64,7 @@ def pareto(done: Sequence[FrozenTrial], front: Collection[int], names: Sequence[
     """Plot the first objective against the second one, or against MACs where there is one objective alone.
 
     Args:
-        done: Finished trials.
+        done: Finished trials of the study.
         front: Numbers of the trials in the Pareto set.
         names: Name of every objective.
 
@@ -95,7 +102,7 @@ def expectation(done: Sequence[FrozenTrial], names: Sequence[str]) -> Chart | No
     """Plot what the sampler's model expected before each trial against what was measured.
 
     Args:
-        done: Finished trials.
+        done: Finished trials of the study.
         names: Name of every objective.
 
     Returns:

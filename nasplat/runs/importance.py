@@ -52,7 +52,7 @@ def importance(done: Sequence[FrozenTrial], names: Sequence[str]) -> Importance 
     """Learn which choices matter.
 
     Args:
-        done: Finished trials.
+        done: Finished trials of the study.
         names: Name of every objective.
 
     Returns:

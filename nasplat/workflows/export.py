@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
 import torch
 from torch import nn
 
@@ -273,9 +275,6 @@ def _compare_metric(module: nn.Module, session: Any, task: Task, n: int = 1000) 
 
 def _certify(found: _Checked, name: str) -> Certificate:
     """The certificate of a checked network; torch and ONNX Runtime are timed for it."""
-    import onnx
-    import onnxruntime
-
     graph = capture_module(found.module, (1, *found.shape[1:]))
     latency = measure(found.module, found.shape, repeats=20)
     x = torch.randn(1, *found.shape[1:], generator=torch.Generator().manual_seed(0))
