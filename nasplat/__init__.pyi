@@ -20,11 +20,13 @@ from .errors import TableError as TableError
 from .errors import TaskError as TaskError
 from .features.arrays import arrays as arrays
 from .features.arrays import spectrum as spectrum
+from .features.view import with_proxies as with_proxies
 from .frontends import block as block
 from .frontends import read_published as read_published
 from .frontends import rebuild as rebuild
 from .graph import Graph as Graph
 from .graph.compare import comparable as comparable
+from .graph.conversions import X_COLUMNS as X_COLUMNS
 from .graph.drawing import draw as draw
 from .graph.drawing import draw_diff as draw_diff
 from .graph.published import published as published
@@ -42,6 +44,12 @@ from .predict import ModelZoo as ModelZoo
 from .predict import Prediction as Prediction
 from .predict import Trees as Trees
 from .predict import Universal as Universal
+from .predict.abilities import AssumesRecipe as AssumesRecipe
+from .predict.abilities import Calibratable as Calibratable
+from .predict.abilities import ChoosesLabels as ChoosesLabels
+from .predict.abilities import ComparesWithin as ComparesWithin
+from .predict.abilities import Finetunable as Finetunable
+from .predict.abilities import HasEncoder as HasEncoder
 from .probes import measure as measure
 from .probes import proxies as proxies
 from .runs import write_report as write_report
@@ -67,11 +75,13 @@ from .study import PredictorSampler as PredictorSampler
 from .study import Tabulated as Tabulated
 from .study import Trained as Trained
 from .study import UniqueRandomSampler as UniqueRandomSampler
+from .study.search import SearchSettings as SearchSettings
 from .study.search import search as search
 from .study.stages import search_in_stages as search_in_stages
 from .supernet import Strategy as Strategy
 from .supernet import Supernet as Supernet
 from .supernet import TrainConfig as TrainConfig
+from .tables.metrics import mean_rank as mean_rank
 from .tables.table import Table as Table
 from .task import Split as Split
 from .task import Task as Task
@@ -87,6 +97,7 @@ from .workflows.improve import ImproveSettings as ImproveSettings
 from .workflows.improve import improve as improve
 from .workflows.label import LabelSettings as LabelSettings
 from .workflows.label import label as label
+from .workflows.pseudo_labels import SharedHead as SharedHead
 from .workflows.score import score as score
 
 __version__: str

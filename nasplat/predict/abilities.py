@@ -14,7 +14,7 @@ from nasplat.predict.contract import AbstractPredictor
 
 @runtime_checkable
 class Finetunable(Protocol):
-    """A predictor that learns from a few labels of another family, see `nasplat.predict.finetuned`."""
+    """A predictor that learns from a few labels of another family of networks, or of another task."""
 
     def finetune(
         self, items: Sequence[Any], labels: Sequence[float], seed: int = 0, loss: str = "regression"
