@@ -27,7 +27,7 @@ each other, however deeply; `tests/test_floors.py` reads this block.
 Apart: predict and searchspace, study and predict, study and supernet, predict and supernet.
 
 Where a new thing goes, one file and one line each:
-an ONNX operator: its function and its line in the table of frontends/onnx_ops
+an ONNX operator: its line in frontends/onnx_names, or its function and a line in the table of frontends/onnx_ops
 a family of predictors: its file in predict/, its line in predict/registry
 a sampler: its file in study/, its line in study/__init__
 a runtime to measure on: its function and its line in the table of probes/runtimes

@@ -9,6 +9,7 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,6 @@ from torch import Tensor, nn
 
 from nasplat.errors import ExportError, InputError
 
-RUNTIMES = ("eager", "compiled", "cuda-graph", "onnxruntime")
-"""Programs that can run a network."""
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """Number formats of weights and input, by name."""
 OPSET = 18
@@ -50,20 +49,44 @@ def runner(
             f"expected a runtime among {', '.join(RUNTIMES)} and a precision among {', '.join(PRECISIONS)}, "
             f"got {runtime!r} and {precision!r}.\n  Use one of these."
         )
-    if runtime == "onnxruntime":
-        return _onnx(module, x, precision, device, threads)
-    if runtime == "cuda-graph" and device.type != "cuda":
-        raise InputError("runtime cuda-graph expected device='cuda', got the CPU.\n  Use runtime='eager'.")
-    dtype = PRECISIONS[precision]
-    here = next((p for p in module.parameters()), x)
-    if here.device != device or here.dtype != dtype:
-        module = copy.deepcopy(module).to(device, dtype)
-    x = x.to(device, dtype)
-    version = f"torch {torch.__version__}"
-    if runtime == "eager":
-        return lambda: module(x), f"{version} eager"
-    if runtime == "cuda-graph":
-        return _recorded(module, x), f"{version} CUDA graph"
+    return RUNTIMES[runtime](Setting(module, x, precision, device, threads))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a runtime is to run, and how."""
+
+    module: nn.Module
+    """Module in eval mode, wherever its parameters are."""
+    x: Tensor
+    """Input batch in float32 on the CPU."""
+    precision: str
+    """Number format asked for, a name in `PRECISIONS`."""
+    device: torch.device
+    """Torch device asked for."""
+    threads: int
+    """Threads within one operator, for runtimes that have threads of their own."""
+
+    def placed(self) -> tuple[nn.Module, Tensor]:
+        """Return module and input on the device and in the number format asked for, copied where they differ."""
+        dtype, module = PRECISIONS[self.precision], self.module
+        here = next((p for p in module.parameters()), self.x)
+        if here.device != self.device or here.dtype != dtype:
+            module = copy.deepcopy(module).to(self.device, dtype)
+        return module, self.x.to(self.device, dtype)
+
+
+Running = tuple[Callable[[], Any], str]
+"""A function that runs one forward pass, and the runtime's name with its version."""
+
+
+def _eager(setting: Setting) -> Running:
+    module, x = setting.placed()
+    return lambda: module(x), f"torch {torch.__version__} eager"
+
+
+def _compiled(setting: Setting) -> Running:
+    module, x = setting.placed()
     compiled = torch.compile(module, dynamic=False)
     try:
         compiled(x)
@@ -72,11 +95,14 @@ def runner(
             f"torch.compile failed with {type(err).__name__}: {str(err).splitlines()[0][:200]}\n"
             "  On a CPU it needs a C++ compiler; runtime='eager' needs none."
         ) from err
-    return lambda: compiled(x), f"{version} compiled"
+    return lambda: compiled(x), f"torch {torch.__version__} compiled"
 
 
-def _recorded(module: nn.Module, x: Tensor) -> Callable[[], Any]:
-    """Record one forward pass as a CUDA graph and return what replays it."""
+def _cuda_graph(setting: Setting) -> Running:
+    """One forward pass recorded as a CUDA graph, and what replays it."""
+    if setting.device.type != "cuda":
+        raise InputError("runtime cuda-graph expected device='cuda', got the CPU.\n  Use runtime='eager'.")
+    module, x = setting.placed()
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -86,25 +112,33 @@ def _recorded(module: nn.Module, x: Tensor) -> Callable[[], Any]:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         module(x)
-    return graph.replay
+    return graph.replay, f"torch {torch.__version__} CUDA graph"
 
 
-def _onnx(
-    module: nn.Module, x: Tensor, precision: str, device: torch.device, threads: int
-) -> tuple[Callable[[], Any], str]:
-    """Export a module and return what runs it in ONNX Runtime, with that program's version."""
+def _onnxruntime(setting: Setting) -> Running:
+    """The module exported, and run as a file."""
     import onnxruntime
 
-    if precision != "float32":
+    if setting.precision != "float32":
         raise InputError(
-            f"runtime onnxruntime expected precision float32, got {precision!r}.\n  Convert the file instead."
+            f"runtime onnxruntime expected precision float32, got {setting.precision!r}.\n  Convert the file instead."
         )
-    provider = "CUDAExecutionProvider" if device.type == "cuda" else "CPUExecutionProvider"
+    provider = "CUDAExecutionProvider" if setting.device.type == "cuda" else "CPUExecutionProvider"
     if provider not in onnxruntime.get_available_providers():
         raise InputError(f"this ONNX Runtime has no {provider}.\n  Install onnxruntime-gpu, or use device='cpu'.")
-    made = open_session(to_onnx(_on_cpu(module), tuple(x.shape), OPSET), threads, provider)
-    given = {made.get_inputs()[0].name: x.numpy()}
+    data = to_onnx(_on_cpu(setting.module), tuple(setting.x.shape), OPSET)
+    made = open_session(data, setting.threads, provider)
+    given = {made.get_inputs()[0].name: setting.x.numpy()}
     return lambda: made.run(None, given), f"ONNX Runtime {onnxruntime.__version__}"
+
+
+RUNTIMES: dict[str, Callable[[Setting], Running]] = {
+    "eager": _eager,
+    "compiled": _compiled,
+    "cuda-graph": _cuda_graph,
+    "onnxruntime": _onnxruntime,
+}
+"""Programs that can run a network, by name; a new one is a function above and a line here."""
 
 
 def _on_cpu(module: nn.Module) -> nn.Module:
