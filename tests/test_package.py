@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
+from house import files, outside
 
 import nasplat
 
@@ -33,9 +37,16 @@ def test_unknown_name_lists_the_known() -> None:
         nasplat.nonsense  # noqa: B018
 
 
-def test_stub_lists_the_same_names() -> None:
-    from pathlib import Path
+NAMED = {"sklearn": "scikit-learn", "torch_geometric": "torch-geometric", "google": "protobuf", "PIL": "pillow"}
+"""Distributions whose name differs from what is imported."""
 
-    stub = (Path(nasplat.__file__).parent / "__init__.pyi").read_text(encoding="utf-8")
-    for name in nasplat.__all__:
-        assert name in stub, name
+
+def test_what_is_imported_is_declared() -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = [d for group in project["optional-dependencies"].values() for d in group]
+    needed, optional = ({re.split(r"[>=<\[]", d)[0] for d in ds} for ds in (project["dependencies"], extras))
+    for module, path in files().items():
+        for name, late in outside(path):
+            if name == "nasplat" or name in sys.stdlib_module_names:
+                continue
+            assert NAMED.get(name, name) in (needed | optional if late else needed), f"{module} imports {name}"

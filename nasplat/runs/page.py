@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import optuna
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 from optuna.trial import FrozenTrial, TrialState
 
 from nasplat.errors import SearchError
@@ -95,8 +94,7 @@ def render(study: optuna.Study, about: dict[str, Any], chosen: Any, certificate:
 
 def _rendered(about: dict[str, Any], folder: RunFolder, certificate: Any, study: dict[str, Any] | None) -> str:
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
-    # ours, not of the run: the one text that goes into the page as it is
-    style, script = (Markup((TEMPLATES / f"report.{end}").read_text(encoding="utf-8")) for end in ("css", "js"))
+    style, script = ((TEMPLATES / f"report.{end}").read_text(encoding="utf-8") for end in ("css", "js"))
     return environment.get_template("report.html").render(
         title=f"{about['verb']} of {about['settings'].get('space', '')}",
         style=style,
