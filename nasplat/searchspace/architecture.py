@@ -51,12 +51,13 @@ class AbstractSpace(ABC):
         """
 
     @abstractmethod
-    def remembered(self, what: Hashable, make: Callable[[], T]) -> T:
+    def remembered(self, what: Hashable, make: Callable[[], T], everywhere: bool = False) -> T:
         """Return a value that belongs to this space, made when it is first asked for.
 
         Args:
             what: Key of the value, unique among all that is remembered of a space.
             make: Function that makes the value.
+            everywhere: True shares the value with equal spaces that are loaded later in this process.
 
         Returns:
             The value.

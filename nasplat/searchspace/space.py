@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from torch import nn
 
@@ -32,6 +33,8 @@ MET = 16
 """Random walks by which a notebook's table of choices learns which choices there are."""
 WIDEST_CELL = 80
 """Characters of a choice's options that the table shows at most."""
+_SHARED: WeakKeyDictionary[Callable[..., Any], dict[str, dict[Hashable, Any]]] = WeakKeyDictionary()
+"""What is remembered everywhere, by build function and by its presets as JSON; it goes when the function goes."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -114,7 +117,7 @@ class Space(AbstractEncodedSpace):
         module = inspect.getmodule(self.function)
         return inspect.getdoc(self.function) or (inspect.getdoc(module) if module else "") or ""
 
-    def remembered(self, what: Hashable, make: Callable[[], T]) -> T:
+    def remembered(self, what: Hashable, make: Callable[[], T], everywhere: bool = False) -> T:
         """Return a value that belongs to this space, made when it is first asked for.
 
         It is the one place for what is learned of a space and takes long, such as its structure and costs.
@@ -122,6 +125,9 @@ class Space(AbstractEncodedSpace):
         Args:
             what: Key of the value, unique among all that is remembered of a space.
             make: Function that makes the value.
+            everywhere: True shares the value with all spaces of this process that have the same build function and
+                presets, such as those that `load_space` gives later. Such a value holds no space and no architecture,
+                and nobody changes it.
 
         Returns:
             The value; the same object from then on.
@@ -132,9 +138,18 @@ class Space(AbstractEncodedSpace):
             >>> cells.remembered("a list", list) is cells.remembered("a list", list)
             True
         """
-        if what not in self._memory:
-            self._memory[what] = make()
-        return self._memory[what]
+        memory = self._memory_of_equals() if everywhere else self._memory
+        if what not in memory:
+            memory[what] = make()
+        return memory[what]
+
+    def _memory_of_equals(self) -> dict[Hashable, Any]:
+        """What all spaces with this build function and these presets share; only its own where presets are no JSON."""
+        try:
+            presets = json.dumps(self.presets, sort_keys=True)
+            return _SHARED.setdefault(self.function, {}).setdefault(presets, {})
+        except TypeError:  # of two presets with one text nobody knows whether they are equal
+            return self._memory
 
     # -- presets -------------------------------------------------------------------------------------------------------
 

@@ -124,7 +124,7 @@ def kinds(space: Space) -> dict[str, str]:
         kernel, width, depth (which parameters there are), scale or other, by the name of the choice. Choices that the
         largest networks do not have are left out.
     """
-    return space.remembered("kinds", lambda: _kinds(space))
+    return space.remembered("kinds", lambda: _kinds(space), everywhere=True)
 
 
 def _kinds(space: Space) -> dict[str, str]:

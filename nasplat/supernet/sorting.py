@@ -82,7 +82,7 @@ def groups(store: Store) -> list[Group]:
         return [g for g in found if g is not None]
 
     shapes = tuple(sorted((k, tuple(w.shape)) for k, w in store.weights.items()))  # a store may have grown
-    return store.space.remembered(("channel groups", shapes), find)
+    return store.space.remembered(("channel groups", shapes), find, everywhere=True)
 
 
 def _covering(store: Store) -> list[Architecture]:

@@ -14,11 +14,13 @@ from torch import Tensor
 
 from nasplat.errors import SupernetError
 from nasplat.searchspace import Architecture, Space
+from nasplat.searchspace.pick import Option
 from nasplat.supernet.extremes import RANDOM_ARCHITECTURES, outermost, with_option
 from nasplat.supernet.slicing import CENTRED, Rule, Slot, slots, take
 from nasplat.supernet.store import Store, address, filled, initial_values
 
 Shape = tuple[int, ...]
+Choices = tuple[tuple[str, Option], ...]
 
 
 def build_store(space: Space, seed: int, device: torch.device, kernel_transforms: bool = False) -> Store:
@@ -36,28 +38,58 @@ def build_store(space: Space, seed: int, device: torch.device, kernel_transforms
     Raises:
         SupernetError: a parameter changes shape and has no rule, or one name holds different modules.
     """
-    survey = _Survey(space)
-    survey.qualifiers = _qualifiers(survey)
-    for i in range(RANDOM_ARCHITECTURES):
-        architecture = space.sample(seed=i)
-        if architecture not in survey.asked:
-            survey.look(architecture)
-    largest = _Largest()
-    for architecture, key, name, slot in survey.rows():
-        largest.add(architecture, key, name, slot)
-    _check(survey.rows(), largest)
-    weights = _initial(largest, seed, device)
-    rules: dict[str, Rule | None] = dict(largest.rules)
-    kernels = _kernels(survey.rows(), largest) if kernel_transforms else {}
+    found = space.remembered("survey", lambda: _survey(space), everywhere=True)
+    for name, options in found.known.items():  # an equal space has met them
+        space.known.setdefault(name, options)
+    weights = _initial(space, found, seed, device)
+    rules = dict(found.rules)
+    kernels = dict(found.kernels) if kernel_transforms else {}
     for key, sides in kernels.items():
         for side in sides[1:]:
             weights[f"{key}#{side}"] = torch.eye(side * side, device=device)
             rules[f"{key}#{side}"] = None
-    return Store(space, weights, rules, survey.qualifiers, kernels, seed)
+    return Store(space, weights, rules, dict(found.qualifiers), kernels, seed)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a walk found: all that a store needs but the values, which depend on the seed."""
+
+    shapes: dict[str, Shape]
+    """Largest shape by address."""
+    rules: dict[str, Rule | None]
+    """How slices are taken, by address."""
+    sources: dict[str, tuple[Choices, str]]
+    """Choices of the architecture whose initial values are taken, and name of the parameter there, by address."""
+    qualifiers: dict[str, tuple[str, ...]]
+    """Choices that are part of a parameter's address, by its name."""
+    kernels: dict[str, Shape]
+    """Sides of the square depthwise kernels that come in several sizes, from the largest, by address."""
+    known: dict[str, tuple[Option, ...]]
+    """Options of every choice that the walk met, by name."""
+
+
+def _survey(space: Space) -> _Found:
+    """Walk the space, and refuse it where its members cannot share weights."""
+    walk = _Walk(space)
+    walk.qualifiers = _qualifiers(walk)
+    for i in range(RANDOM_ARCHITECTURES):
+        architecture = space.sample(seed=i)
+        if architecture not in walk.asked:
+            walk.look(architecture)
+    largest = _Largest()
+    for architecture, key, name, slot in walk.rows():
+        largest.add(architecture, key, name, slot)
+    _check(walk.rows(), largest)
+    sources = {
+        key: (tuple(architecture.choices.items()), name) for key, (_, architecture, name) in largest.sources.items()
+    }
+    kernels = _kernels(walk.rows(), largest)
+    return _Found(largest.shapes, largest.rules, sources, walk.qualifiers, kernels, dict(space.known))
 
 
 @dataclass
-class _Survey:
+class _Walk:
     """Architectures that were looked at, with what they ask for."""
 
     space: Space
@@ -107,11 +139,11 @@ class _Largest:
             self.sources[key] = (size, architecture, name)
 
 
-def _qualifiers(survey: _Survey) -> dict[str, tuple[str, ...]]:
+def _qualifiers(walk: _Walk) -> dict[str, tuple[str, ...]]:
     """For each parameter the string-valued choices under which its owner or shape changes, numbers at their largest."""
-    space = survey.space
+    space = walk.space
     base = outermost(space, True)
-    survey.look(base)
+    walk.look(base)
     found: dict[str, list[str]] = {}
     queue, done = [base], set[str]()
     while queue:
@@ -126,7 +158,7 @@ def _qualifiers(survey: _Survey) -> dict[str, tuple[str, ...]]:
                 architecture = with_option(space, context, choice, option)
                 if architecture is None:
                     continue
-                for name, slot in survey.look(architecture).items():
+                for name, slot in walk.look(architecture).items():
                     met.setdefault(name, set()).add((slot.owner, slot.shape))
                 queue.append(architecture)
             for name, kinds in met.items():
@@ -150,18 +182,18 @@ def _check(rows: Iterable[tuple[Architecture, str, str, Slot]], largest: _Larges
             take(torch.empty(whole, device="meta"), slot.shape, rule, key)
 
 
-def _initial(largest: _Largest, seed: int, device: torch.device) -> dict[str, Tensor]:
+def _initial(space: Space, found: _Found, seed: int, device: torch.device) -> dict[str, Tensor]:
     """Values of the architecture with the largest such parameter; what it lacks is drawn from their distribution."""
-    groups: dict[Architecture, list[tuple[str, str]]] = {}
-    for key, (_, architecture, name) in largest.sources.items():
-        groups.setdefault(architecture, []).append((key, name))
+    groups: dict[Choices, list[tuple[str, str]]] = {}
+    for key, (choices, name) in found.sources.items():
+        groups.setdefault(choices, []).append((key, name))
     made: dict[str, Tensor] = {}
-    for architecture, wanted in groups.items():
-        parameters = initial_values(architecture, seed)
+    for choices, wanted in groups.items():
+        parameters = initial_values(Architecture(space, dict(choices)), seed)
         for key, name in wanted:
-            value = filled(parameters[name], largest.shapes[key], largest.rules[key], seed, key)
+            value = filled(parameters[name], found.shapes[key], found.rules[key], seed, key)
             made[key] = value.to(device).contiguous().clone()
-    return {key: made[key] for key in largest.shapes}
+    return {key: made[key] for key in found.shapes}
 
 
 def _kernels(rows: Iterable[tuple[Architecture, str, str, Slot]], largest: _Largest) -> dict[str, Shape]:

@@ -329,3 +329,15 @@ def test_what_is_remembered_of_a_space_is_made_once_and_forgotten_at_another_siz
     assert made == [1]
     assert small.with_presets(steps=2).remembered("key", lambda: 8) == 8
     assert small.renamed("another").remembered("key", lambda: 9) == 7
+
+
+def test_what_is_remembered_everywhere_is_shared_by_equal_spaces_alone() -> None:
+    def asked(space: nasplat.Space, value: int) -> int:
+        return space.remembered("shared", lambda: value, everywhere=True)
+
+    assert asked(stairs.with_presets(steps=3), 1) == 1
+    assert asked(stairs.with_presets(steps=3), 2) == 1
+    assert asked(stairs.with_presets(steps=3).renamed("another"), 2) == 1
+    assert asked(stairs.with_presets(steps=4), 3) == 3
+    assert asked(stairs.with_presets(steps=object()), 4) == 4  # one text may stand for many objects
+    assert asked(stairs.with_presets(steps=object()), 5) == 5

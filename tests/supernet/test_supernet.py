@@ -12,6 +12,7 @@ from torch import nn
 
 import nasplat
 from nasplat.errors import SupernetError
+from nasplat.supernet import survey
 from nasplat.supernet.config import TrainConfig
 from nasplat.supernet.optimiser import MaskedAdamW
 from nasplat.supernet.recalibrate import recalibrate
@@ -25,6 +26,28 @@ def weights(supernet: nasplat.Supernet) -> dict[str, torch.Tensor]:
 
 def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_an_equal_space_is_walked_once_for_equal_weights(task: nasplat.Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    presets = SMALL["ofa_mobilenetv3"] | {"depths": [1, 3]}  # no other test has these
+
+    def made(kernel_transforms: bool = False) -> nasplat.Supernet:
+        space = nasplat.load_space("ofa_mobilenetv3", **presets)
+        return nasplat.Supernet(space, task, seed=4, kernel_transforms=kernel_transforms)
+
+    def walks(space: nasplat.Space) -> None:
+        raise AssertionError(f"{space} is walked again")
+
+    first = made()
+    monkeypatch.setattr(survey, "_survey", walks)
+    again = made()
+    assert again.fingerprint == first.fingerprint
+    assert (again.store.rules, again.store.qualifiers) == (first.store.rules, first.store.qualifiers)
+    assert again.space.known == first.space.known
+    again.store.rules.clear()
+    assert made(kernel_transforms=True).store.rules.keys() > first.store.rules.keys()
+    with pytest.raises(AssertionError, match="walked again"):
+        nasplat.Supernet(nasplat.load_space("ofa_mobilenetv3", **(presets | {"depths": [2, 3]})), task)
 
 
 @pytest.mark.parametrize("name", sorted(SMALL))
