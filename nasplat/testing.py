@@ -15,13 +15,15 @@ from nasplat.predict.finetuned import Finetuned
 from nasplat.predict.prediction import Prediction
 from nasplat.predict.registry import load
 from nasplat.searchspace import Architecture, Space
+from nasplat.searchspace.shaping import AXES, fitting, presets_of, shaped_presets
 
 
 def check_space(space: Space, samples: int = 20, seed: int = 0) -> None:
     """Check a search space by using it.
 
     Members are drawn, written and read again, run forward, captured, mutated and crossed over; parameters must be named
-    by position, so that changing an earlier depth neither moves nor reshapes what stays.
+    by position, so that changing an earlier depth neither moves nor reshapes what stays. The presets that a task
+    decides must exist, and change the shape of the input or the number of outputs as the space declares.
 
     Args:
         space: Search space to check, such as one of `nasplat.load_space("./mine.py")`.
@@ -44,6 +46,7 @@ def check_space(space: Space, samples: int = 20, seed: int = 0) -> None:
         _check_names(space, member, child)
     for member in members[:5]:
         _check_module(space, member)
+    _check_shaped(space, members[0])
 
 
 def _check_text(space: Space, member: Architecture) -> None:
@@ -84,6 +87,48 @@ def _check_names(space: Space, member: Architecture, child: Architecture) -> Non
                 f"changing {changed[0]!r} moves {name!r}: it is a {owners[0][name]}, then a {owners[1][name]}.\n"
                 "  Name parts by position (stage2.block1), never by a running counter."
             )
+
+
+def _check_shaped(space: Space, member: Architecture) -> None:
+    """Presets that a task decides change the input's shape, or what the network answers, as declared."""
+    declared, values = shaped_presets(space), presets_of(space)
+    larger = {word: _larger(word, values[preset]) for word, preset in declared.items()}
+    if not larger:
+        return
+    drawn = space.with_presets(**fitting(space, larger)).project(member.choices)
+    stated: Any = member.example_input
+    shape: Any = drawn.example_input
+    for word in AXES.keys() & declared:
+        axes = AXES[word].get(len(shape), ())
+        follows = bool(axes) and all(shape[a] == larger[word] for a in axes)
+        _check_follows(space, word, larger[word], follows, f"the input goes from {tuple(stated)} to {tuple(shape)}")
+    before, after = member.graph(), drawn.graph()
+    if "classes" in declared:
+        outputs = before.nodes[-1].shape, after.nodes[-1].shape
+        follows = any(a != b and b == larger["classes"] for a, b in zip(*outputs, strict=True))
+        _check_follows(
+            space, "classes", larger["classes"], follows, f"the output goes from {outputs[0]} to {outputs[1]}"
+        )
+    if "vocabulary" in declared:
+        told = f"{before.params} parameters become {after.params}"
+        _check_follows(space, "vocabulary", larger["vocabulary"], before.params != after.params, told)
+
+
+def _check_follows(space: Space, word: str, value: int, follows: bool, told: str) -> None:
+    """What a preset is declared to decide follows it."""
+    if not follows:
+        preset = shaped_presets(space)[word]
+        raise SpaceError(
+            f"space {space.name!r}: a task's {word} decides preset {preset!r}, but with {value} instead of "
+            f"{presets_of(space)[preset]!r} {told}.\n"
+            "  Mend the network, or say in @space(shaped={…}) which presets a task decides; {} for none."
+        )
+
+
+def _larger(word: str, value: Any) -> int:
+    """Another value of a preset: twice a size, which keeps multiples of a patch, and one more of what is counted."""
+    largest = max(value) if isinstance(value, tuple | list) else value
+    return largest + 1 if word in {"channels", "classes", "vocabulary"} else 2 * largest
 
 
 def check_predictor(predictor: AbstractPredictor, graphs: Sequence[Graph], labels: Sequence[float]) -> None:

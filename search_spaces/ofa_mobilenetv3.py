@@ -55,7 +55,7 @@ class MobileNet(nn.Module):
         return self.classifier(self.act(self.feature(x)))
 
 
-@space()
+@space(shaped={"image": "resolutions", "channels": "channels", "classes": "classes"})
 def ofa_mobilenetv3(
     pick: Pick,
     widths: Sequence[float] = (1.0,),

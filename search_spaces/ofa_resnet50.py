@@ -57,7 +57,7 @@ class Residual(nn.Module):
         return x + self.conv(x)
 
 
-@space()
+@space(shaped={"image": "resolutions", "channels": "channels", "classes": "classes"})
 def ofa_resnet50(
     pick: Pick,
     resolutions: Sequence[int] = (224,),

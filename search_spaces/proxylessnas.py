@@ -21,7 +21,7 @@ STRIDES = (2, 2, 2, 1, 2, 1)
 DEPTHS = ((2, 3, 4),) * 5 + ((1,),)
 
 
-@space()
+@space(shaped={"image": "resolutions", "channels": "channels", "classes": "classes"})
 def proxylessnas(
     pick: Pick,
     base: float = 1.3,

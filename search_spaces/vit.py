@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from nasplat import Option, Pick, space
+from nasplat import Option, Pick, SpaceError, space
 from nasplat.blocks import PositionTable, TransformerBlock, divisible
 
 SIZES = {
@@ -84,7 +84,12 @@ def vit(
 
     Returns:
         A network from images (B, channels, image, image) to class scores (B, classes).
+
+    Raises:
+        SpaceError: the image is not a multiple of the patch, so that its margin would not be seen.
     """
+    if image % patch:
+        raise SpaceError(f"image expected a multiple of patch={patch}, got {image}.\n  Set another patch.")
     options = SIZES[size] if ratios is None else SIZES[size] | {"ratios": tuple(ratios)}
     embed = pick("embed", options["embeds"])
     depth = pick("depth", options["depths"])

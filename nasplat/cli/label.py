@@ -59,16 +59,20 @@ def label_command(context: click.Context, space: str, task: str, out: Path, as_j
     from nasplat.runs.listings import cell
     from nasplat.task.settings import from_words
     from nasplat.task.training import Budget
+    from nasplat.workflows.label import space_as_stored
 
     budget, limits = from_words(Budget, context.args, "budget"), words.numbers(o["limit"])
-    device, loaded = words.torch_device(o["device"]), nasplat.load_space(space, **words.pairs(o["preset"]))
+    device, data = words.torch_device(o["device"]), nasplat.load_task(task)
     given = None if o["architectures"] is None else [line.strip() for line in o["architectures"] if line.strip()]
     n = o["n"] if given is None else min(o["n"], len(given))
     storage = o["storage"] or str(out.with_suffix("").with_suffix(".journal"))
     out.parent.mkdir(parents=True, exist_ok=True)
+    loaded = space_as_stored(nasplat.load_space(space, **words.pairs(o["preset"])), data, storage)
+    if loaded.from_task:
+        show.messages(as_json).say(f"space {loaded.name}: {loaded.from_task}")
     with show.progress("label", as_json) as update:
         table = nasplat.label(
-            *(loaded, task, n, budget),
+            *(loaded, task if o["workers"] > 1 else data, n, budget),
             limits=limits,
             storage=storage,
             report=lambda p: update(p.done, p.total, str(p.trial.values)),

@@ -20,7 +20,8 @@ presets = click.option(
     "preset",
     multiple=True,
     metavar="NAME=VALUE",
-    help="A preset of the space, such as width=8; the option may be repeated.",
+    help="A preset of the space, such as width=8; the option may be repeated. Where a verb has a --task, that decides "
+    "image side, channels and classes of the space, unless they are given here.",
 )
 limits = click.option(
     "--limit",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -147,12 +148,16 @@ def search_command(context: click.Context, out: Path, as_json: bool, dry_run: bo
     from nasplat.study.workers import PARENT
 
     run, folder = search_run(o, context.args), RunFolder(out)
+    space, task = run.loaded(folder)
+    run = replace(run, space=space, task=task)
+    is_worker = PARENT in os.environ
+    messages = show.messages(as_json or is_worker)
+    if space.from_task:
+        messages.say(f"space {space.name}: {space.from_task}")
     if dry_run:
         show_forecast(forecast_search(run, folder), as_json)
         return
-    is_worker = PARENT in os.environ
-    messages = show.messages(as_json or is_worker)
-    guide = choose_guide(run, run.loaded()[0], folder)
+    guide = choose_guide(run, space, folder)
     if not is_worker:
         folder.describe("search", recorded(run, o, guide.name, context.args))
         if guide.why:

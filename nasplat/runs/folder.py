@@ -231,6 +231,20 @@ class RunFolder:
             )
         return {"verb": "run", "command": "unknown", "words": [], **found}
 
+    def is_of(self, space: Space) -> bool:
+        """Whether the folder holds a run of this very space.
+
+        Args:
+            space: Space with its presets.
+
+        Returns:
+            True where run.json names the space and its presets; False where it names others, or there is none.
+
+        Raises:
+            SearchError: run.json was altered or cut short.
+        """
+        return self.description.exists() and self.about["settings"].get("space") == space.reference
+
     @property
     def words(self) -> list[str]:
         """Words after `nasplat` of the command that made the folder.

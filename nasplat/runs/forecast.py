@@ -118,7 +118,7 @@ def forecast_training(run: TrainRun, folder: RunFolder) -> Forecast:
     Returns:
         Time and memory of the epochs that are left.
     """
-    space, task = run.loaded()
+    space, task = run.loaded(folder)
     architecture = run.architecture(space)
     trained = space if architecture is None else space.only(architecture)
     supernet, left = Supernet(trained, task, run.seed, run.device), epochs_left(folder.checkpoint, run.config)
@@ -138,7 +138,7 @@ def forecast_search(run: SearchRun, folder: RunFolder) -> Forecast:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if run.workers > 1:
         torch.set_num_threads(1)
-    (space, task), parts, supernet = run.loaded(), list[Part](), None
+    (space, task), parts, supernet = run.loaded(folder), list[Part](), None
     if INHERITED in run.qualities:
         supernet = Supernet(space, task, run.seed, run.device)
         left = 0 if run.supernet else epochs_left(folder.checkpoint, run.train)

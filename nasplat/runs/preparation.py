@@ -118,7 +118,7 @@ def prepare(
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     messages = messages or Messages()
-    space, task = run.loaded()
+    space, task = run.loaded(folder)
     found = Prepared(run, space, task, folder, guide or choose_guide(run, space, folder))
     if INHERITED in run.qualities:
         found = replace(found, supernet=_supernet(run, space, task, folder, messages))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nasplat.errors import InputError
+from nasplat.runs.folder import RunFolder
 from nasplat.runs.guide import AUTO, FITTED
 from nasplat.runs.objectives import INHERITED, LATENCY, PREDICTED
 from nasplat.runs.training import loaded
@@ -107,10 +108,13 @@ class SearchRun:
         """Whether a latency predictor is needed."""
         return LATENCY in self.limits or self.minimize == LATENCY
 
-    def loaded(self) -> tuple[Space, Task]:
+    def loaded(self, folder: RunFolder | None = None) -> tuple[Space, Task]:
         """Return the space with its presets, and the task.
+
+        Args:
+            folder: Folder of the run, which keeps the space that it was started with; None for a new run.
 
         Returns:
             Space and task.
         """
-        return loaded(self.space, self.presets, self.task)
+        return loaded(self.space, self.presets, self.task, folder, self.supernet and RunFolder(self.supernet))

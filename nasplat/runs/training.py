@@ -74,13 +74,16 @@ class TrainRun:
                 "  They belong to the training of a supernet."
             )
 
-    def loaded(self) -> tuple[Space, Task]:
+    def loaded(self, folder: RunFolder | None = None) -> tuple[Space, Task]:
         """Return the space with its presets, and the task.
+
+        Args:
+            folder: Folder of the run, which keeps the space that it was started with; None for a new run.
 
         Returns:
             Space and task.
         """
-        return loaded(self.space, self.presets, self.task)
+        return loaded(self.space, self.presets, self.task, folder, self.source and RunFolder(self.source))
 
     def architecture(self, space: Space) -> Architecture | None:
         """Return the subnet that is trained further, or None where a supernet is trained.
@@ -99,21 +102,31 @@ class TrainRun:
         return space.parse(self.subnet) if self.subnet else RunFolder(self.source).chosen(space)
 
 
-def loaded(space: Space | str, presets: Mapping[str, Any], task: Task | str) -> tuple[Space, Task]:
+def loaded(
+    space: Space | str, presets: Mapping[str, Any], task: Task | str, *earlier: RunFolder | None
+) -> tuple[Space, Task]:
     """Turn names into a space and a task; objects stay as they are.
 
     Args:
-        space: Space, or its name or path.
+        space: Space, or its name or path; what the presets leave open of such a one, the task decides.
         presets: Presets of a space that is given by name or path.
         task: Task, or its name or folder.
+        earlier: Folders of runs that this one goes on with. Where one was made with the presets alone, the task decides
+            nothing.
 
     Returns:
         Space and task.
+
+    Raises:
+        SpaceError: no network of the space runs on the task's inputs.
     """
-    return (
-        load_space(space, **presets) if isinstance(space, str) else space,
-        load_task(task) if isinstance(task, str) else task,
-    )
+    data = load_task(task) if isinstance(task, str) else task
+    if not isinstance(space, str):
+        return space, data
+    named = load_space(space, **presets)
+    if any(f is not None and f.is_of(named) for f in earlier):
+        return named, data
+    return named.for_task(data), data
 
 
 def run_training(
@@ -135,7 +148,7 @@ def run_training(
         SearchError: the folder holds another run, or an earlier run lacks what is asked of it.
         SupernetError: see `train_supernet`.
     """
-    space, task = run.loaded()
+    space, task = run.loaded(folder)
     architecture = run.architecture(space)
     settings = {"argument": space.name if isinstance(run.space, Space) else run.space, "space": space.reference}
     settings |= {"task": repr(task), "seed": run.seed, "options": list(options), "teacher": run.teacher}
@@ -145,6 +158,8 @@ def run_training(
     try:
         if processes.is_first:
             folder.describe("train", settings)
+            if space.from_task:
+                messages.say(f"space {space.name}: {space.from_task}")
         if run.source is not None and architecture is not None:
             inherited = supernet_of(RunFolder(run.source), space, task, run.seed, device)
             with messages.epochs("subnet") as report:

@@ -7,15 +7,17 @@ counting.py        count and enumerate encodings     variation.py     random mem
 encoded.py         encodings of the literature       costs.py         what the choices cost
 feasible.py        draws within limits, which are:
 tabulated_draws.py … uniform, by counting            fitted_draws.py  … by a fitted sum, checked
-space.py           Space, load_space, @space         trials.py        a space of what an Optuna trial is asked
+shaping.py         presets that a task decides       trials.py        a space of what an Optuna trial is asked
+space.py           Space, load_space                 declaration.py   @space makes a Space of a function
 """
 
 from nasplat.searchspace.architecture import AbstractSpace, Architecture
 from nasplat.searchspace.costs import QUANTITIES
 from nasplat.searchspace.counting import Count
+from nasplat.searchspace.declaration import space
 from nasplat.searchspace.pick import Option, Pick
 from nasplat.searchspace.registry import list_spaces, list_variants
-from nasplat.searchspace.space import Space, load_space, space
+from nasplat.searchspace.space import Space, load_space
 from nasplat.searchspace.trials import space_of_trial
 
 __all__ = [

@@ -19,11 +19,11 @@ from nasplat.searchspace import pick as picks
 from nasplat.searchspace.architecture import SHOWN, Architecture
 from nasplat.searchspace.costs import Costs, costs_of
 from nasplat.searchspace.counting import Count, count_encodings, enumerate_members
-from nasplat.searchspace.encoded import AbstractEncodedSpace
 from nasplat.searchspace.feasible import Feasible
 from nasplat.searchspace.pick import Decide, Option, Pick, Rejected
 from nasplat.searchspace.registry import find_space
 from nasplat.searchspace.rules import Intractable
+from nasplat.searchspace.shaping import AbstractShapedSpace
 from nasplat.searchspace.structure import Structure, structure_of
 from nasplat.searchspace.variation import child, first_accepted, mutant, uniform_member
 from nasplat.tables.listing import Listing
@@ -38,7 +38,7 @@ _SHARED: WeakKeyDictionary[Callable[..., Any], dict[str, dict[Hashable, Any]]] =
 
 
 @dataclass(frozen=True, repr=False)
-class Space(AbstractEncodedSpace):
+class Space(AbstractShapedSpace):
     """A search space: a build function with its presets bound; `@nasplat.space` and `load_space` make one.
 
     Example:
@@ -69,6 +69,10 @@ class Space(AbstractEncodedSpace):
     """One entry once a member was built to see that no pick comes after its first module; else empty."""
     row_readers: dict[tuple[str, ...], Callable[[Mapping[str, str]], str]] = field(default_factory=dict)
     """Functions from a table's row to an encoding, by the columns that together hold it."""
+    shaped: Mapping[str, str] | None = None
+    """Presets by the word of the task that decides them; None for those that are called as the words are."""
+    from_task: str = ""
+    """Sentence that says which presets a task decided; empty where none did."""
     _memory: dict[Hashable, Any] = field(default_factory=dict)
     """What `remembered` keeps; spaces that differ in nothing but their name share it."""
 
@@ -176,7 +180,7 @@ class Space(AbstractEncodedSpace):
                 raise SpaceError(
                     f"space {self.name!r} has presets {', '.join(allowed)}, got {key!r}.\n  Use one of these."
                 )
-        return replace(self, presets=self.presets | presets, known={}, checked=[], _memory={})
+        return replace(self, presets=self.presets | presets, known={}, checked=[], from_task="", _memory={})
 
     def renamed(self, name: str) -> Space:
         """Return the same space under another name.
@@ -572,29 +576,3 @@ def load_space(reference: str, **presets: Any) -> Space:
         15625
     """
     return find_space(reference, **presets)
-
-
-def space(example_input: Any = None) -> Callable[[Callable[..., Any]], Space]:
-    """Make a search space of a function `build(pick, **presets) -> nn.Module`.
-
-    Args:
-        example_input: Shape of one input batch, or a function of the presets that returns it; None where `build`
-            returns `(module, shape)` because the input is itself a choice.
-
-    Returns:
-        A decorator; the decorated name is a `Space`.
-
-    Example:
-        >>> import torch
-        >>> @space(example_input=(1, 4))
-        ... def tiny(pick, depth=2):
-        ...     widths = [pick(f"layer{i}.width", (4, 8)) for i in range(depth)]
-        ...     return torch.nn.Sequential(*[torch.nn.LazyLinear(w) for w in widths])
-        >>> tiny.count().value
-        4
-    """
-
-    def decorate(function: Callable[..., Any]) -> Space:
-        return Space(function, function.__name__, example_input)
-
-    return decorate

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from nasplat.errors import SupernetError
 from nasplat.searchspace import Architecture, Space
+from nasplat.searchspace.shaping import advice
 from nasplat.supernet.adoption import adopt_weights
 from nasplat.supernet.appointment import Guest, appointed_teacher
 from nasplat.supernet.checkpoint import FILE, fingerprint, history_of, load_weights, read_checkpoint
@@ -80,7 +80,7 @@ class Supernet:
         if tuple(shape)[1:] != task.input_shape:
             raise SupernetError(
                 f"space {space!r} expected inputs of shape {tuple(shape)[1:]}, task {task.name!r} has "
-                f"{task.input_shape}.\n  {_advice(space, task.input_shape)}"
+                f"{task.input_shape}.\n  {advice(space, task)}"
             )
         self.store = build_store(space, seed, self.device, kernel_transforms)
         self.subnets = Subnets(self.store, self.device)
@@ -394,17 +394,3 @@ class Supernet:
                 f"expected an architecture of {self.space!r}, got one of {architecture.space!r}.\n"
                 "  Parse it in this space."
             )
-
-
-def _advice(space: Space, shape: tuple[int, ...]) -> str:
-    """How to load a space for inputs of a shape, naming presets that it has and values that fit."""
-    known = list(inspect.signature(space.function).parameters)[1:]
-    sizes: dict[str, object] = {}
-    if len(shape) == 3 and "height" in known:  # elsewhere `width` is a number of channels
-        sizes = {"height": shape[1], "width": shape[2]}
-    elif len(shape) == 3 and shape[1] == shape[2]:
-        sizes = {"image": shape[1], "resolutions": (shape[1],)}
-    fitting = [f"{k}={v}" for k, v in (sizes | {"channels": shape[0]}).items() if k in known]
-    if not fitting:
-        return "The space has no preset for the shape of its inputs: choose a task that has this shape."
-    return f"Load the space with presets that fit, such as {', '.join(fitting)}."

@@ -187,6 +187,48 @@ class Task:
         """Number of classes, where targets are class numbers."""
         return int(self.train.y.max()) + 1
 
+    @property
+    def outputs(self) -> int | None:
+        """Number of values that a network answers: classes, or numbers of a target; None where targets are maps."""
+        if not self.train.y.is_floating_point():
+            return self.classes
+        return {1: 1, 2: self.train.y.shape[-1]}.get(self.train.y.dim())
+
+    @property
+    def channels(self) -> int | None:
+        """Channels of images or of sequences; None for inputs of other kinds."""
+        return self.shapes.get("channels")
+
+    @property
+    def image(self) -> int | None:
+        """Side of the square input images in pixels; None where inputs are no images, or none that are square."""
+        return self.shapes.get("image")
+
+    @property
+    def shapes(self) -> dict[str, int]:
+        """What a space can take from the task, as plain numbers by their words.
+
+        Images state channels, height, width, and image where they are square; sequences channels and length; vectors
+        features; tokens, which are whole numbers, length and vocabulary. All but maps of numbers state classes.
+
+        Example:
+            >>> import numpy as np
+            >>> x, y = np.zeros((6, 3, 8, 8)), np.arange(6) % 2
+            >>> Task.from_arrays((x, y), (x, y)).shapes
+            {'channels': 3, 'height': 8, 'width': 8, 'image': 8, 'classes': 2}
+        """
+        shape = self.input_shape
+        names = {1: ("features",), 2: ("channels", "length"), 3: ("channels", "height", "width")}.get(len(shape), ())
+        found = dict(zip(names, shape, strict=True)) if names else {}
+        if len(shape) == 1 and not self.train.x.is_floating_point():
+            largest = max(int(split.x.max()) for split in (self.train, self.decide, self.test))
+            found = {"length": shape[0], "vocabulary": largest + 1}
+        if len(shape) == 3 and shape[1] == shape[2]:
+            found["image"] = shape[1]
+        if self.outputs is not None:
+            found["classes"] = self.outputs
+        return found
+
     def split(self, name: str) -> Split:
         """Find a split by its name.
 

@@ -84,7 +84,8 @@ def label(
     """Train architectures of a space from scratch, and keep what they reached.
 
     Args:
-        space: Space that is drawn from; with several workers a name or path, or a space loaded by one.
+        space: Space that is drawn from; with several workers a name or path, or a space loaded by one. The task decides
+            image side, channels and classes of a space given by name, and nothing of one given as an object.
         task: Data, loss and metric, as an object or by name; with several workers a name or folder.
         n: Number of distinct networks to train. A larger n with the same storage adds to those that are there.
         budget: How long each network is trained; None for the default budget.
@@ -108,8 +109,8 @@ def label(
         (2, 'accuracy_percent')
     """
     chosen = overridden(settings or LabelSettings(), overrides, SearchError)
-    loaded = load_space(space) if isinstance(space, str) else space
     data = load_task(task) if isinstance(task, str) else task
+    loaded = space_as_stored(load_space(space), data, chosen.storage) if isinstance(space, str) else space
     budget = budget or Budget()
     if chosen.architectures is None:
         members = _drawn(loaded, n, chosen.seed, chosen.limits)
@@ -138,6 +139,28 @@ def label(
     # after several workers: what those that died left
     _work(study, jobs, _Work(loaded, data.to(chosen.device), budget), chosen.report)
     return read_labels(study, loaded, jobs)
+
+
+def space_as_stored(space: Space, task: Task, storage: Any = None) -> Space:
+    """Let a task decide the presets that a space leaves open, unless a storage holds labels of the space as it is.
+
+    Args:
+        space: Space with the presets that were given.
+        task: Task of the labels.
+        storage: Where the labels are kept, as `LabelSettings.storage`; None for labels that are new.
+
+    Returns:
+        The space whose networks are labelled.
+
+    Raises:
+        SpaceError: no network of the space runs on the task's inputs.
+    """
+    names = [] if storage is None else optuna.get_all_study_names(open_storage(storage))
+    if NAME in names:
+        there = optuna.load_study(study_name=NAME, storage=open_storage(storage)).user_attrs.get("space")
+        if there == space.reference:
+            return space
+    return space.for_task(task)
 
 
 def _drawn(space: Space, n: int, seed: int, limits: Mapping[Any, float] | None = None) -> list[Architecture]:

@@ -1,0 +1,263 @@
+"""The task shapes the space: a space's presets of image side, channels, classes and the like take the task's numbers.
+
+A task states its numbers by words, such as 'image' and 'classes' (`Task.shapes`). A space says which preset stands for
+which word, or its presets already are called so. What the caller bound himself stays.
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, Self, TypeVar
+
+from nasplat.errors import SpaceError
+from nasplat.frontends import capture_module
+from nasplat.searchspace.encoded import AbstractEncodedSpace
+from nasplat.task import Task
+
+S = TypeVar("S", bound="AbstractShapedSpace")
+AXES: dict[str, dict[int, tuple[int, ...]]] = {
+    "image": {4: (2, 3)},
+    "height": {4: (2,)},
+    "width": {4: (3,)},
+    "channels": {4: (1,), 3: (1,)},
+    "length": {3: (2,), 2: (1,)},
+    "features": {2: (1,)},
+}
+"""Axes of an input batch that a word decides, by the number of axes of the batch."""
+WORDS = (*AXES, "classes", "vocabulary")
+"""Words by which a task states its numbers: side of square images, height, width and channels of an input, length of a
+sequence, features of a vector; number of values that a network answers; number of tokens."""
+PROBE = 8191
+"""Size that no space has by default, which shows where `example_input` follows a preset."""
+
+
+class AbstractShapedSpace(AbstractEncodedSpace):
+    """The part of a space that fits it to a task.
+
+    Example:
+        >>> import nasplat
+        >>> task = nasplat.load_task("digits-clutter", train=64, decide=32, test=32)
+        >>> nasplat.load_space("vit", size="mini", patch=4).for_task(task)
+        Space(vit, size='mini', patch=4, image=16, channels=1, classes=10)
+    """
+
+    function: Callable[..., Any]
+    """The build function, whose parameters behind `pick` are the presets."""
+    default_input: Any
+    """Shape of one input batch, or a function of the presets that gives it; None where `build` returns it."""
+    shaped: Mapping[str, str] | None
+    """Presets by the word of the task that decides them; None for those that are called as the words are."""
+    from_task: str
+    """Sentence that says which presets a task decided; empty where none did."""
+
+    @abstractmethod
+    def with_presets(self, **presets: Any) -> Self:
+        """Return the same space with other presets.
+
+        Args:
+            **presets: Keyword arguments of the build function.
+
+        Returns:
+            The space at another size.
+        """
+
+    @abstractmethod
+    def extreme(self, largest: bool = True) -> Any:
+        """Return the largest or the smallest member.
+
+        Args:
+            largest: Which of the two is meant.
+
+        Returns:
+            The member.
+        """
+
+    def for_task(self, task: Task) -> Self:
+        """Return the space whose inputs and outputs are those of a task.
+
+        Args:
+            task: Task whose input shape and number of classes the presets take; presets that are bound stay.
+
+        Returns:
+            The space; its `from_task` says in a sentence which presets the task decided. The very same space where
+            there was nothing to decide.
+
+        Raises:
+            SpaceError: no network of the space runs on the task's inputs, or the space declares presets wrongly.
+
+        Example:
+            >>> import nasplat
+            >>> task = nasplat.load_task("digits-clutter", train=64, decide=32, test=32)
+            >>> nasplat.load_space("ofa_mobilenetv3").for_task(task).from_task
+            'resolutions=(16,), channels=1, classes=10 from the task'
+        """
+        return shaped_by(self, task)
+
+
+def shaped_by(space: S, task: Task) -> S:
+    """Set the presets of a space that a task decides and the caller did not.
+
+    A preset that has the task's number by default is named in the sentence and stays unbound, so that the space, its
+    samples and its studies are those of before.
+
+    Args:
+        space: Space whose presets may be bound in part.
+        task: Task that states its numbers in `shapes`.
+
+    Returns:
+        The space, whose `from_task` is the sentence that says what was decided.
+
+    Raises:
+        SpaceError: no network of the space runs on the task's inputs, or the space declares presets wrongly.
+
+    Example:
+        >>> import nasplat
+        >>> task = nasplat.load_task("digits-clutter", train=64, decide=32, test=32)
+        >>> cells = shaped_by(nasplat.load_space("nasbench201"), task)
+        >>> cells
+        Space(nasbench201, image=16, channels=1)
+        >>> cells.from_task
+        'image=16, channels=1, classes=10 from the task'
+    """
+    decided = {k: v for k, v in fitting(space, task.shapes).items() if k not in space.presets}
+    defaults = presets_of(space)
+    changed = {k: v for k, v in decided.items() if v != _alike(defaults[k])}
+    made = space.with_presets(**changed) if changed else space
+    if changed or _stated(made) not in (None, (1, *task.input_shape)):
+        _check_runs(made, task)
+    if not decided or made.from_task:  # nothing is left to decide, or an earlier call has told it
+        return made
+    return replace(made, from_task=f"{_listed(decided)} from the task")  # type: ignore[type-var]
+
+
+def presets_of(space: AbstractShapedSpace) -> dict[str, Any]:
+    """List what the build function may be called with.
+
+    Args:
+        space: Space that is asked.
+
+    Returns:
+        Value of each preset by its name: the one that is bound, else the default.
+    """
+    parameters = list(inspect.signature(space.function).parameters.values())[1:]
+    return {p.name: p.default for p in parameters} | space.presets
+
+
+def shaped_presets(space: AbstractShapedSpace) -> dict[str, str]:
+    """Find the presets that a task decides.
+
+    Args:
+        space: Space that declares them; or where it does not, whose presets are called as the words are. Of those, the
+            ones that shape inputs count where `example_input` follows them, so that hidden `channels` stay what they
+            are.
+
+    Returns:
+        Preset by the word that a task uses for it.
+
+    Raises:
+        SpaceError: the space declares an unknown word, or a preset that its build function does not take.
+
+    Example:
+        >>> import nasplat
+        >>> shaped_presets(nasplat.load_space("easnet-small"))
+        {'height': 'height', 'width': 'width'}
+    """
+    taken = presets_of(space)
+    if space.shaped is None:
+        return {w: w for w in WORDS if w in taken and (w not in AXES or _follows(space, w))}
+    for word, preset in space.shaped.items():
+        if word not in WORDS:
+            raise SpaceError(
+                f"space {space.name!r} declares what {word!r} of a task decides; a task states {', '.join(WORDS)}.\n"
+                "  Use one of these in shaped={…}."
+            )
+        if preset not in taken:
+            raise SpaceError(
+                f"space {space.name!r} declares that {word!r} of a task decides {preset!r}, which is none of its "
+                f"presets {', '.join(taken) or '(none)'}.\n  Use one of these in shaped={{…}}."
+            )
+    return dict(space.shaped)
+
+
+def fitting(space: AbstractShapedSpace, shapes: Mapping[str, int]) -> dict[str, Any]:
+    """Find the presets that fit a task, whether or not they are bound already.
+
+    Args:
+        space: Space whose presets are asked for.
+        shapes: Numbers of a task by their words, as `Task.shapes` states them.
+
+    Returns:
+        Value of each preset that the task decides; a preset whose default is a sequence of options gets one option.
+    """
+    taken, found = presets_of(space), dict[str, Any]()
+    for word, preset in shaped_presets(space).items():
+        if word in shapes:
+            found[preset] = (shapes[word],) if isinstance(taken[preset], tuple | list) else shapes[word]
+    return found
+
+
+def advice(space: AbstractShapedSpace, task: Task) -> str:
+    """Say how to load a space for the inputs of a task, naming presets that it has and values that fit.
+
+    Args:
+        space: Space whose networks take other inputs.
+        task: Task that states the inputs.
+
+    Returns:
+        One sentence.
+    """
+    found = fitting(space, {k: v for k, v in task.shapes.items() if k in AXES})
+    if not found:
+        return "The space has no preset for the shape of its inputs: choose a task that has this shape."
+    return f"Load the space with presets that fit, such as {_listed(found)}; space.for_task(task) takes them."
+
+
+def _follows(space: AbstractShapedSpace, word: str) -> bool:
+    """Whether the axes of `example_input` that belong to a word are what the preset of that name says."""
+    try:
+        shape = space.default_input(**space.presets | {word: PROBE})
+    except Exception:  # whatever a function of the user's raises: it does not follow
+        return False
+    axes = AXES[word].get(len(shape), ()) if isinstance(shape, tuple | list) else ()
+    return bool(axes) and all(shape[a] == PROBE for a in axes)
+
+
+def _stated(space: AbstractShapedSpace) -> tuple[int, ...] | None:
+    """Shape of an input batch where it is known without building a network."""
+    shape: Any = space.default_input(**space.presets) if callable(space.default_input) else space.default_input
+    return None if shape is None else tuple(shape)
+
+
+def _check_runs(space: AbstractShapedSpace, task: Task) -> None:
+    """Run the smallest network, or a random one, on an input of the task that has a shape and no values."""
+    reason = ""
+    for member in (partial(space.extreme, False), *(partial(space.sample, seed) for seed in range(2))):
+        try:
+            module, stated = space.construct(member(), initialised=False)
+            if len(stated) != len(task.input_shape) + 1 or stated[1] != task.input_shape[0]:
+                reason = f"its networks take {tuple(stated[1:])}."
+                continue
+            capture_module(module, (1, *task.input_shape), program=False)
+            return
+        except Exception as err:  # whatever a build function of the user's raises
+            reason = " ".join(str(err).split("\n")[0].split()) or type(err).__name__
+    decisive = fitting(space, task.shapes)
+    others = {k: v for k, v in presets_of(space).items() if k not in decisive}
+    raise SpaceError(
+        f"space {space.name!r} takes no inputs {task.input_shape} of task {task.name!r}"
+        f"{f' at {_listed({k: presets_of(space)[k] for k in decisive})}' if decisive else ''}: {reason}\n"
+        f"  Resize the task's inputs{f', or set another of its presets {_listed(others)}' if others else ''}."
+    )
+
+
+def _alike(value: Any) -> Any:
+    """Write a list as the tuple that stands for the same options."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _listed(presets: Mapping[str, Any]) -> str:
+    return ", ".join(f"{k}={v!r}" for k, v in presets.items())
