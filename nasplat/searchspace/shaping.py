@@ -76,6 +76,15 @@ class AbstractShapedSpace(AbstractEncodedSpace):
             The member.
         """
 
+    @property
+    def task_presets(self) -> dict[str, str]:
+        """Presets that a task decides, by the word that the task uses: {'image': 'resolutions', …}.
+
+        Raises:
+            SpaceError: the space declares an unknown word, or a preset that its build function does not take.
+        """
+        return shaped_presets(self)
+
     def for_task(self, task: Task) -> Self:
         """Return the space whose inputs and outputs are those of a task.
 
