@@ -76,7 +76,8 @@ def _sized(function: Callable[..., Any], example: Any) -> tuple[Callable[..., An
         return function(pick, **{k: v for k, v in presets.items() if k not in sizes})
 
     added = [inspect.Parameter(s, inspect.Parameter.KEYWORD_ONLY, default=d) for s, d in defaults.items()]
-    build.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *added])  # type: ignore[attr-defined]
+    ordered = sorted([*signature.parameters.values(), *added], key=lambda p: p.kind)  # **presets, if any, stays last
+    build.__signature__ = signature.replace(parameters=ordered)  # type: ignore[attr-defined]
 
     def follow(**presets: Any) -> tuple[int, ...]:
         return (*example[: -len(sizes)], *(presets.get(s, d) for s, d in defaults.items()))

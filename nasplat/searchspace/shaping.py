@@ -153,7 +153,7 @@ def presets_of(space: AbstractShapedSpace) -> dict[str, Any]:
         Value of each preset by its name: the one that is bound, else the default.
     """
     parameters = list(inspect.signature(space.function).parameters.values())[1:]
-    return {p.name: p.default for p in parameters} | space.presets
+    return {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD} | space.presets
 
 
 def shaped_presets(space: AbstractShapedSpace) -> dict[str, str]:
@@ -228,29 +228,36 @@ def advice(space: AbstractShapedSpace, task: Task) -> str:
 def _follows(space: AbstractShapedSpace, word: str) -> bool:
     """Whether the axes of `example_input` that belong to a word are what the preset of that name says."""
     try:
-        shape = space.default_input(**space.presets | {word: PROBE})
+        shape = _shape(space.default_input(**space.presets | {word: PROBE}))
     except Exception:  # whatever a function of the user's raises: it does not follow
         return False
-    axes = AXES[word].get(len(shape), ()) if isinstance(shape, tuple | list) else ()
+    axes = AXES[word].get(len(shape), ())
     return bool(axes) and all(shape[a] == PROBE for a in axes)
 
 
 def _stated(space: AbstractShapedSpace) -> tuple[int, ...] | None:
     """Shape of an input batch where it is known without building a network."""
     shape: Any = space.default_input(**space.presets) if callable(space.default_input) else space.default_input
-    return None if shape is None else tuple(shape)
+    return None if shape is None else _shape(shape)
+
+
+def _shape(example: Any) -> tuple[int, ...]:
+    """Shape of an example input, which is a shape itself or a tensor, as of tokens."""
+    return tuple(getattr(example, "shape", example))
 
 
 def _check_runs(space: AbstractShapedSpace, task: Task) -> None:
     """Run the smallest network, or a random one, on an input of the task that has a shape and no values."""
-    reason = ""
+    reason, x = "", task.train.x[:1]
+    example: Any = tuple(x.shape) if x.is_floating_point() else x.cpu()  # tokens are numbers that must be valid
     for member in (partial(space.extreme, False), *(partial(space.sample, seed) for seed in range(2))):
         try:
             module, stated = space.construct(member(), initialised=False)
-            if len(stated) != len(task.input_shape) + 1 or stated[1] != task.input_shape[0]:
-                reason = f"its networks take {tuple(stated[1:])}."
+            shape = _shape(stated)
+            if len(shape) != x.dim() or (x.dim() > 2 and shape[1] != x.shape[1]):
+                reason = f"its networks take {shape[1:]}."
                 continue
-            capture_module(module, (1, *task.input_shape), program=False)
+            capture_module(module, example, program=False)
             return
         except Exception as err:  # whatever a build function of the user's raises
             reason = " ".join(str(err).split("\n")[0].split()) or type(err).__name__

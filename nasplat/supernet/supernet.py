@@ -64,7 +64,7 @@ class Supernet:
         """Walk the space for the largest shapes, and fill them with initial values.
 
         Args:
-            space: Search space whose members share weights; its input must fit the task.
+            space: Search space whose members share weights; its input must fit the task, see `Space.for_task`.
             task: Data, loss and metric.
             seed: Seed of initial values, data order and sampling.
             device: Torch device to train on, such as 'cpu' or 'cuda:0'.

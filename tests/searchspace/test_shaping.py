@@ -107,6 +107,18 @@ def test_tasks_state_their_numbers() -> None:
     assert nasplat.Task("text", tokens, tokens, tokens).shapes == {"length": 3, "vocabulary": 12, "classes": 4}
 
 
+def test_tokens_decide_length_and_vocabulary() -> None:
+    @nasplat.space(example_input=lambda length=4, **presets: torch.zeros(1, length, dtype=torch.int64))
+    def words(pick: nasplat.Pick, length: int = 4, vocabulary: int = 7, classes: int = 2) -> nn.Module:
+        width = pick("width", (4, 8))
+        return nn.Sequential(nn.Embedding(vocabulary, width), nn.Flatten(), nn.Linear(length * width, classes))
+
+    tokens = nasplat.Split(torch.arange(30).reshape(10, 3), torch.arange(10) % 5)
+    shaped = words.for_task(nasplat.Task("text", tokens, tokens, tokens))
+    assert shaped.from_task == "length=3, classes=5, vocabulary=30 from the task"
+    assert shaped.sample(seed=0).graph().nodes[-1].shape == (1, 5)
+
+
 # -- what a space declares ---------------------------------------------------------------------------------------------
 
 
@@ -140,6 +152,20 @@ def test_space_of_any_size_takes_that_of_the_task() -> None:
     assert member.example_input == (1, 3, 24, 48)
     assert space.sample(seed=0).example_input == (1, 3, 32, 32)
     assert member.graph().nodes[-1].shape == (1, 5)
+
+
+def test_space_of_any_size_is_found_again_in_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import nasplat\nfrom torch import nn\n\n\n@nasplat.space((1, 3, 32, 32), any_size=True)\n"
+        "def mine(pick, **others):\n    conv = nn.Conv2d(3, 4, pick('kernel', (3, 5)))\n"
+        "    return nn.Sequential(conv, nn.AdaptiveAvgPool2d(1), nn.Flatten())\n",
+        encoding="utf-8",
+    )
+    member = nasplat.load_space(str(file)).for_task(made(3, 24, 48, 4)).sample(seed=1)
+    again = nasplat.Architecture.from_json(member.to_json())
+    assert again == member
+    assert again.example_input == (1, 3, 24, 48)
 
 
 def test_any_size_needs_a_shape_and_no_presets_of_these_names() -> None:
