@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, overload
 from urllib.parse import parse_qsl
 
+import torch
 from torch import nn
 
 from nasplat import content
@@ -93,6 +94,53 @@ def resolve(text: str) -> Architecture | nn.Module | OnnxFile | Graph:
     if colon and head.isidentifier():
         load_space(head)  # raises with the names there are
     raise InputError(f"expected {GRAMMAR}; got {text!r}.\n  See `nasplat sample nasbench201` for an example.")
+
+
+def module_of(found: Any, batch: tuple[int, ...] | None) -> tuple[nn.Module, Any]:
+    """Build a resolved network.
+
+    Args:
+        found: Answer of `resolve`.
+        batch: Shape of one input batch; None for the one that the network states.
+
+    Returns:
+        The module, and the shape of its input batch.
+
+    Raises:
+        InputError: torch cannot run the network.
+    """
+    if isinstance(found, Architecture):
+        return found.space.construct(found)
+    if not isinstance(found, nn.Module):
+        raise InputError(
+            f"expected a network torch can run, got {str(found)!r}.\n  Give the module the file was exported from."
+        )
+    return found, batch or getattr(found, "example_input", DEFAULT_INPUT)
+
+
+def usable_device(text: str) -> str:
+    """Check that a torch device can be used on this machine.
+
+    Args:
+        text: Device such as 'cpu' or 'cuda:0'.
+
+    Returns:
+        The same text.
+
+    Raises:
+        InputError: there is no such device.
+    """
+    try:
+        device: Any = torch.device(text)
+        if device.type == "cuda":  # asked without touching it: the processes of torchrun each take their own
+            if not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count():
+                raise RuntimeError(f"there are {torch.cuda.device_count()} CUDA devices")
+        elif device.type != "cpu":
+            torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as err:
+        reason = str(err).splitlines()[0] if str(err) else type(err).__name__
+        raise InputError(f"--device expected a device of this machine, got {text!r} ({reason}).\n  Use cpu.") from err
+    return text
 
 
 def _graph_file(text: str) -> Graph:

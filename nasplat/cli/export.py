@@ -24,7 +24,7 @@ def export_command(network: str, path: Path, check: bool, as_json: bool, **o: An
 
     import nasplat
     from nasplat.frontends import OnnxFile
-    from nasplat.inputs import resolve
+    from nasplat.inputs import module_of, resolve
     from nasplat.workflows.export import OnnxNetwork
 
     torch.manual_seed(o["seed"])
@@ -32,7 +32,7 @@ def export_command(network: str, path: Path, check: bool, as_json: bool, **o: An
     if check and isinstance(found, OnnxFile):
         module, given = OnnxNetwork(found.path), shape or found.example_input
     else:
-        module, given = words.module_of(found, shape)
+        module, given = module_of(found, shape)
     if check:
         error = nasplat.check_export(module, path, given)
         text = f"{path} agrees: largest relative error {error:.2e}"

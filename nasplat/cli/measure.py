@@ -57,16 +57,16 @@ def measure_command(networks: tuple[str, ...], calibrate: bool, as_json: bool, *
     """
     if calibrate == bool(networks):
         raise click.UsageError("expected networks to time, or --calibrate")
-    from nasplat.inputs import resolve
+    from nasplat.inputs import module_of, resolve, usable_device
     from nasplat.probes import measure_together
     from nasplat.probes.conditions import Conditions
 
-    device = words.torch_device(o["device"])
+    device = usable_device(o["device"])
     conditions = Conditions(device, o["batch"], o["runtime"], o["precision"], o["threads"])
     if calibrate:
         _calibrate(o["spaces"], o["n"], conditions, as_json)
         return
-    timed = [words.module_of(resolve(name), words.shape(o["shape"])) for name in networks]
+    timed = [module_of(resolve(name), words.shape(o["shape"])) for name in networks]
     found = measure_together(timed, conditions, o["repeats"])
     rows = [
         {"network": name} | dataclasses.asdict(f) | {"against_first": f.compare(found[0])}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -33,23 +33,17 @@ def report_command(run: Path, as_json: bool) -> None:
     "--out", default=None, type=options.FOLDER, help="The repetition is kept in this folder.  [default: RUN/replay]"
 )
 @options.as_json
-@click.pass_context
-def replay_command(context: click.Context, run: Path, out: Path | None, as_json: bool) -> None:
+def replay_command(run: Path, out: Path | None, as_json: bool) -> None:
     """Repeat a run with its recorded command, and say whether it ends the same."""
+    from nasplat.runs.execute import execute
     from nasplat.runs.folder import RunFolder
     from nasplat.runs.replay import count_equal, repeating
 
     first = RunFolder(run)
-    second = RunFolder(out or first.replay)
-    typed = repeating(first, second.path)
-    click.echo(shlex.join(["nasplat", *typed]), err=True)
-    group, before = context.find_root().command, sys.argv
-    sys.argv = ["nasplat", *typed]  # what the repetition records as its command
-    try:
-        with redirect_stdout(sys.stderr):
-            group.main(args=typed, standalone_mode=False, obj=context.obj)
-    finally:
-        sys.argv = before
+    again, second = repeating(first), RunFolder(out or first.replay)
+    click.echo(shlex.join(["nasplat", *again.to_words(), "--out", str(second)]), err=True)
+    with redirect_stdout(sys.stderr):
+        execute(again, second, show.messages(quiet=False))
     found = count_equal(first, second)
     kind = "weights are equal, bit for bit" if "weights" in found else "trials are equal, values included"
     text = f"{found['equal']} of {found.get('weights', found.get('trials'))} {kind}"
@@ -69,19 +63,21 @@ def doctor_command(as_json: bool) -> None:
         sys.exit(1)
 
 
-@click.command("demo")
+@click.command("demo", cls=options.RunCommand)
+@options.of_run("DemoRun")
+@options.config
 @click.option(
     "--out", default="demo-run", show_default=True, type=options.FOLDER, help="The run is kept in this folder."
 )
-@click.option(
-    "--seed", default=0, show_default=True, help="This number decides supernet, search, rivals and trainings."
-)
-@click.option("--fast", is_flag=True, help="A minute is taken instead of five: fewer epochs, trials and rivals.")
 @options.as_json
-def demo_command(out: Path, seed: int, fast: bool, as_json: bool) -> None:
+@click.pass_context
+def demo_command(context: click.Context, out: Path, as_json: bool, **_: Any) -> None:
     """Show the whole way on embedded data: score, supernet, guided search, export, and a fair comparison."""
-    from nasplat.runs import demo
+    from nasplat.runs.execute import execute
+    from nasplat.runs.kinds import DemoRun
 
-    result = demo.run_demo(out, seed, demo.FAST if fast else demo.FULL, show.messages(as_json))
+    run = options.asked(context, "DemoRun")
+    assert isinstance(run, DemoRun)
+    found = execute(run, out, show.messages(as_json))
     if as_json:
-        click.echo(json.dumps(result, indent=1, default=str))
+        show.print_data(found.result)

@@ -13,6 +13,7 @@ import click
 from nasplat.tables.listing import Listing
 
 if TYPE_CHECKING:
+    from nasplat.runs.forecast import Forecast
     from nasplat.runs.messages import Messages
 
 WIDTH = 140
@@ -28,13 +29,22 @@ def answer(data: Any, as_json: bool, listing: Callable[[], Listing | str]) -> No
         listing: Called otherwise; makes the table, or a line of text.
     """
     if as_json:
-        click.echo(json.dumps(data, indent=1, default=str))
+        print_data(data)
         return
     shown = listing()
     if isinstance(shown, str):
         click.echo(shown)
     else:
         table(shown)
+
+
+def print_data(data: Any) -> None:
+    """Print plain data as JSON.
+
+    Args:
+        data: Numbers, texts, lists and mappings; everything else becomes text.
+    """
+    click.echo(json.dumps(data, indent=1, default=str))
 
 
 def table(listing: Listing) -> None:
@@ -125,3 +135,29 @@ def duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def forecast(found: Forecast, as_json: bool) -> None:
+    """Print what a run will take.
+
+    Args:
+        found: Forecast of a training or a search.
+        as_json: Whether JSON was asked for.
+    """
+
+    def listing() -> Listing:
+        cells = []
+        for p in found.parts:
+            each = f"{p.each:.3g} ± {p.error:.1g}" if p.measured else ""
+            cells.append([p.name, str(p.count), each, str(p.measured), duration(p.seconds)])
+        return Listing(["part", "left to do", "seconds each", "timed", "together"], cells)
+
+    answer(found.to_dict(), as_json, listing)
+    if not as_json:
+        low, high = found.interval
+        memory = "unknown" if found.peak_bytes is None else f"{found.peak_bytes / 2**30:.2f} GiB"
+        shared = f", shared by {found.workers} processes" if found.workers > 1 else ""
+        click.echo(
+            f"about {duration(found.seconds)} ({duration(low)} to {duration(high)}){shared}; peak "
+            f"memory of a process {memory} on {found.device}\nWithout export and report. Nothing was written."
+        )

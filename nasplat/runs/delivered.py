@@ -6,8 +6,9 @@ import base64
 import csv
 from typing import Any
 
-from nasplat.runs.folder import RunFolder, read_json
+from nasplat.runs.folder import RunFolder
 from nasplat.runs.listings import files_listing
+from nasplat.runs.reading import read_json
 
 
 def predictors_told(folder: RunFolder) -> list[str]:

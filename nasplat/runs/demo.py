@@ -20,12 +20,12 @@ from nasplat.inputs import load_task
 from nasplat.runs import listings
 from nasplat.runs.folder import RunFolder, hardware, versions
 from nasplat.runs.guide import guide_of
+from nasplat.runs.kinds import DemoRun, SearchRun, TrainRun
 from nasplat.runs.messages import Messages
 from nasplat.runs.page import write_report
 from nasplat.runs.preparation import Prepared
 from nasplat.runs.results import pareto_rows, top
-from nasplat.runs.search import SearchRun
-from nasplat.runs.training import TrainRun, train_supernet
+from nasplat.runs.training import loaded, train_supernet
 from nasplat.runs.trials import run_search
 from nasplat.searchspace import Architecture, Space
 from nasplat.study import Limits
@@ -93,8 +93,9 @@ def run_demo(out: str | Path, seed: int, scale: Scale, messages: Messages | None
     torch.set_num_threads(1)  # these networks are too small to share among cores; processes share them
     run = SearchRun(SPACE, TASK, PRESETS, limits={"macs": scale.macs}, trials=scale.trials, seed=seed)
     run = replace(run, guide=PREDICTOR, guide_at=REFERENCE, train=TrainConfig(scale.epochs, batch_size=32, lr=5e-3))
-    space, task = run.loaded()
-    folder.describe("demo", {"seed": seed, "scale": asdict(scale), "space": space.reference, "task": repr(task)})
+    space, task = loaded(run)
+    resolved = {"scale": asdict(scale), "space": space.reference, "task": repr(task)}
+    folder.describe(DemoRun(seed, fast=scale == FAST), resolved)
     messages.say("1. Six networks scored before any training (CIFAR-10 test accuracy in percent, 90 % interval)")
     rows = score(list(NETWORKS), PREDICTOR)
     tables = [listings.scored_listing(rows, PREDICTOR)]
@@ -111,6 +112,7 @@ def run_demo(out: str | Path, seed: int, scale: Scale, messages: Messages | None
     result["export"] = _exported(prepared, result, scale, messages)
     why = f"best on the decide split of {scale.finalists} finalists trained alone"
     folder.choose(space.parse(result["found"]), why)
+    folder.record(files={folder.network.name: result["export"]["sha256"]})
     result["seconds"] = time.perf_counter() - started
     write_atomically(folder.results, json.dumps(result, indent=1, default=str) + "\n")
     write_atomically(folder.results_page, results_page(result, scale, tables))
@@ -122,8 +124,8 @@ def run_demo(out: str | Path, seed: int, scale: Scale, messages: Messages | None
 
 def _searched(run: SearchRun, folder: RunFolder, messages: Messages) -> tuple[Prepared, optuna.Study]:
     """Train the supernet and search it."""
-    space, task = run.loaded()
-    supernet = train_supernet(TrainRun(space, task, config=run.train, seed=run.seed), space, task, folder, messages)
+    space, task = loaded(run)
+    supernet = train_supernet(TrainRun(space, task, train=run.train, seed=run.seed), space, task, folder, messages)
     last = supernet.history[-1]
     messages.say(f"   {supernet!r}, last loss {last.loss:.3f}, {last.images_per_second:,.0f} images/s")
     optuna.logging.set_verbosity(optuna.logging.WARNING)

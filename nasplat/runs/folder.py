@@ -1,28 +1,38 @@
-"""The folder of a run: names of its files, and run.json with what was asked, by which versions, on what hardware."""
+"""The folder of a run: names of its files, and run.json with what was asked, by which versions, on what hardware.
+
+A labelling has no folder but a table; its run.json and journal lie beside it, as `table.run.json` and `table.journal`.
+"""
 
 from __future__ import annotations
 
 import json
 import platform
 import shlex
-import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import optuna
 import torch
 
 from nasplat import __version__
-from nasplat.errors import SearchError
+from nasplat.errors import InputError, NasplatError, SearchError
 from nasplat.probes.conditions import device_name
-from nasplat.searchspace import Architecture, Space
+from nasplat.runs.kinds import AUTO, KINDS, AbstractSpaceRun
+from nasplat.runs.reading import check_journal, read_json
+from nasplat.runs.run import AbstractRun
+from nasplat.searchspace import Architecture, Space, load_space
+from nasplat.study.storage import open_storage
 from nasplat.supernet.checkpoint import FILE as CHECKPOINT_FILE
 from nasplat.tables.rows import write_atomically
 
-GROWING = ("trials", "budget", "exports")
-"""Settings that a resumed run may have more of."""
+TABLES = (".csv", ".csv.gz")
+"""Endings of a table: the run that wrote it has its files beside it."""
+OUTSIDE = ("--out", "--json", "--dry-run")
+"""Words of a command that say where a run goes and how its answer is printed, and nothing about the run."""
 
 
 def versions() -> dict[str, str]:
@@ -70,17 +80,53 @@ class RunFolder:
         """Return the path as text."""
         return str(self.path)
 
+    def __repr__(self) -> str:
+        """Name class and path."""
+        return f"RunFolder({str(self.path)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether both name the same path."""
+        return isinstance(other, RunFolder) and self.path == other.path
+
+    def __hash__(self) -> int:
+        """Return a hash of the path."""
+        return hash(self.path)
+
     # -- names of files ------------------------------------------------------------------------------------------------
 
     @property
+    def is_table(self) -> bool:
+        """Whether the path is a table of labels, which has its files beside it."""
+        return self.path.name.endswith(TABLES)
+
+    def _beside(self, ending: str) -> Path:
+        name = self.path.name.removesuffix(".gz").removesuffix(".csv")
+        return self.path.with_name(f"{name}{ending}")
+
+    @property
     def description(self) -> Path:
-        """Path of run.json: verb, settings, versions, hardware and the command that repeats the run."""
-        return self.path / "run.json"
+        """Path of run.json: the run, versions, hardware, hashes and the command that repeats it."""
+        return self._beside(".run.json") if self.is_table else self.path / "run.json"
 
     @property
     def journal(self) -> Path:
         """Path of the Optuna journal that holds the study, unless another storage was named."""
-        return self.path / "study.journal"
+        return self._beside(".journal") if self.is_table else self.path / "study.journal"
+
+    @property
+    def members(self) -> Path:
+        """Folder of the exported members of the Pareto set, each an ONNX file with its certificate."""
+        return self.path / "front"
+
+    @property
+    def judged(self) -> Path:
+        """Path of judged.json: the rows that a training ends with."""
+        return self.path / "judged.json"
+
+    @property
+    def improved(self) -> Path:
+        """Path of improved.json: the networks that an improvement found, with everything measured."""
+        return self.path / "improved.json"
 
     @property
     def supernet(self) -> Path:
@@ -169,52 +215,138 @@ class RunFolder:
 
     # -- what was asked ------------------------------------------------------------------------------------------------
 
-    def describe(self, verb: str, settings: Mapping[str, Any], words: Sequence[str] | None = None) -> None:
+    def check_same(self, run: AbstractRun, resolved: Mapping[str, Any] | None = None) -> None:
+        """Check that the folder is free, or holds the same run, which then goes on; nothing is written.
+
+        Args:
+            run: Run that is about to begin.
+            resolved: What names of the run stand for, see `describe`.
+
+        Raises:
+            SearchError: the folder holds another run, or one with other settings, or it is no folder.
+        """
+        above = next(p for p in (self.description.parent, *self.description.parent.parents) if p.exists())
+        if not above.is_dir():
+            raise SearchError(
+                f"expected a folder that can be made for --out, got {str(self)!r} ({above} is a file).\n"
+                "  Choose another --out."
+            )
+        if not self.description.exists():
+            return
+        there = self.about
+        if there["verb"] != run.verb:
+            raise SearchError(
+                f"run folder {str(self)!r} holds a {there['verb']}, got a {run.verb}.\n"
+                f"  Choose another --out, or repeat its command: {there['command']}"
+            )
+        shared = there["resolved"].keys() & (resolved or {}).keys()
+        before = self._told(self.run, {k: there["resolved"][k] for k in shared})
+        now = self._told(run, {k: (resolved or {})[k] for k in shared})
+        if resolved is None:  # what names stand for is compared later
+            before = {k: v for k, v in before.items() if k not in {*there["resolved"], "presets"}}
+        for name in (n for n in now if n in before and n not in run.growing):
+            # what the folder is older than counts as not given
+            if (before[name] or None) != (now[name] or None):
+                raise SearchError(
+                    f"run folder {str(self)!r} holds a {run.verb} with {name} {before[name]!r}, got {now[name]!r}.\n"
+                    f"  Choose another --out, or repeat its command: {there['command']}"
+                )
+
+    @staticmethod
+    def _told(run: AbstractRun, resolved: Mapping[str, Any]) -> dict[str, Any]:
+        """Fields of a run as JSON keeps them; what names stand for takes the place of names."""
+        found = run.to_dict() | dict(resolved)
+        if "space" in resolved:
+            found.pop("presets", None)  # they are told with the space
+        return json.loads(json.dumps(found, default=str))
+
+    def describe(self, run: AbstractRun, resolved: Mapping[str, Any] | None = None) -> None:
         """Write run.json, or check that the folder holds the same run, which then goes on.
 
         Args:
-            verb: Command that makes the run: 'search', 'train' or 'demo'.
-            settings: Everything resolved that decides the result, by name; values that JSON does not know become text.
-            words: Words of the command after `nasplat`; None takes what was typed.
+            run: Run that is about to begin; all of its fields are written.
+            resolved: What names of the run stand for, by name: the 'space' with its presets, the 'task', the 'guide'
+                that was found. Values that JSON does not know become text.
 
         Raises:
             SearchError: the folder holds another run, or one with other settings, or it cannot be made.
         """
-        plain = json.loads(json.dumps(settings, default=str))
-        if self.description.exists():
-            self._check_same(verb, plain)
+        self.check_same(run, resolved)
+        before = self.about if self.description.exists() else {}
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            self.description.parent.mkdir(parents=True, exist_ok=True)
         except OSError as err:
             raise SearchError(
                 f"expected a folder that can be made for --out, got {str(self)!r} ({err}).\n  Choose another --out."
             ) from err
-        words = list(words) if words is not None else sys.argv[1:]
-        row = {"verb": verb, "settings": plain, "versions": versions(), "hardware": hardware()}
-        row |= {"command": shlex.join(["nasplat", *words]), "words": words}
-        row |= {"started": time.strftime("%Y-%m-%d %H:%M:%S")}
-        write_atomically(self.description, json.dumps(row, indent=1) + "\n")
+        try:
+            words = [*run.to_words(), "--out", str(self)]
+            command = shlex.join(["nasplat", *words])
+        except InputError:  # made in Python, of objects that no word stands for
+            words, command = [], "made in Python"
+        row = {"verb": run.verb, "run": run.to_dict(), "resolved": dict(resolved or {})}
+        row |= {"versions": versions(), "hardware": hardware(), "hashes": before.get("hashes", {})}
+        row |= {"command": command, "words": words, "started": time.strftime("%Y-%m-%d %H:%M:%S")}
+        self._write(row)
 
-    def _check_same(self, verb: str, settings: Mapping[str, Any]) -> None:
-        there = self.about
-        if there["verb"] != verb:
-            raise SearchError(
-                f"run folder {str(self)!r} holds a {there['verb']}, got a {verb}.\n"
-                f"  Choose another --out, or repeat its command: {there['command']}"
-            )
-        before = there["settings"]
-        # a setting that the folder is older than counts as not given
-        changed = [k for k in settings if (before.get(k) or None) != (settings[k] or None) and k not in GROWING]
-        if changed:
-            name = changed[0]
-            raise SearchError(
-                f"run folder {str(self)!r} holds a {verb} with {name} {before.get(name)!r}, got {settings[name]!r}.\n"
-                f"  Choose another --out, or repeat its command: {there['command']}"
-            )
+    @contextmanager
+    def described(self, run: AbstractRun, resolved: Mapping[str, Any] | None = None) -> Iterator[None]:
+        """Describe a run that begins; one that is refused before it has kept anything leaves the folder as it was.
+
+        Args:
+            run: Run that is about to begin.
+            resolved: What names of the run stand for, see `describe`.
+
+        Yields:
+            Nothing; the run goes on inside the block.
+
+        Raises:
+            SearchError: see `describe`.
+        """
+        parent = self.description.parent
+        made = [p for p in (parent, *parent.parents) if not p.exists()]
+        there = self.description.read_bytes() if self.description.exists() else None
+        before = self._files()
+        self.describe(run, resolved)
+        try:
+            yield
+        except NasplatError:
+            if self._files() == before | {self.description: self.description.stat().st_size}:
+                if there is not None:
+                    write_atomically(self.description, there)
+                else:
+                    self.description.unlink()
+                for folder in made:
+                    if folder.is_dir() and not any(folder.iterdir()):
+                        folder.rmdir()
+            raise
+
+    def _files(self) -> dict[Path, int]:
+        """Files that the run has, with their sizes in bytes."""
+        if self.is_table:
+            found = [p for p in self.path.parent.glob(f"{self._beside('').name}*") if p.is_file()]
+        else:
+            found = [p for p in self.path.rglob("*") if p.is_file()]
+        return {p: p.stat().st_size for p in [*found, self.description] if p.exists()}
+
+    def record(self, **hashes: Any) -> None:
+        """Add hashes of what the run made to run.json.
+
+        Args:
+            hashes: SHA-256 by name, such as supernet='…' or files={'best.onnx': '…'}.
+        """
+        row = read_json(self.description)
+        if row is not None:
+            self._write(row | {"hashes": row.get("hashes", {}) | hashes})
+
+    def _write(self, row: Mapping[str, Any]) -> None:
+        write_atomically(self.description, json.dumps(row, indent=1, default=str) + "\n")
 
     @property
     def about(self) -> dict[str, Any]:
         """Content of run.json: verb, settings, versions, hardware, command, words and the time of the last start.
+
+        'settings' are the fields of the run and what their names stand for, or what an older nasplat wrote there.
 
         Raises:
             SearchError: the folder holds no run, or its run.json was altered or cut short.
@@ -224,12 +356,38 @@ class RunFolder:
             raise SearchError(
                 f"expected a run folder with run.json, got {str(self)!r}.\n  Give the --out of an earlier command."
             )
-        if not isinstance(found.get("settings"), dict):
+        run, resolved = found.get("run"), found.get("resolved", {})
+        if isinstance(run, dict) and isinstance(resolved, dict):
+            found["settings"] = run | resolved
+        if not isinstance(found.get("settings"), dict) or not isinstance(found.get("verb", ""), str):
             raise SearchError(
                 f"expected the description of a run in {str(self.description)!r}, got something else.\n"
                 "  Restore the file, or choose another --out."
             )
-        return {"verb": "run", "command": "unknown", "words": [], **found}
+        return {"verb": "run", "command": "unknown", "words": [], **found, "resolved": _resolved(found)}
+
+    @property
+    def run(self) -> AbstractRun:
+        """What the run was asked for, as one value.
+
+        Raises:
+            SearchError: the folder holds no run, or its run.json does not say which.
+        """
+        about = self.about
+        kind = KINDS.get(about["verb"])
+        if kind is None:
+            raise SearchError(
+                f"expected a run of {', '.join(KINDS)} in {str(self.description)!r}, got {about['verb']!r}.\n"
+                "  Restore the file."
+            )
+        try:
+            return kind.from_dict(about["run"]) if "run" in about else kind.from_words(_asking(self.words[1:]))
+        except SearchError:
+            raise
+        except NasplatError as err:
+            raise SearchError(
+                f"expected the settings of a {about['verb']} in {str(self.description)!r}: {err}\n  Restore the file."
+            ) from err
 
     def is_of(self, space: Space) -> bool:
         """Whether the folder holds a run of this very space.
@@ -244,6 +402,24 @@ class RunFolder:
             SearchError: run.json was altered or cut short.
         """
         return self.description.exists() and self.about["settings"].get("space") == space.reference
+
+    @property
+    def space(self) -> Space:
+        """Space of the run with all of its presets, whether they were given or the task decided them.
+
+        Raises:
+            SearchError: the folder holds no run in a space, or run.json does not say in which.
+            ContentError: there is no such space any more.
+        """
+        run, reference = self.run, str(self.about["resolved"].get("space", ""))
+        try:
+            presets = json.loads(reference[reference.index("{") :])
+        except ValueError as err:
+            raise SearchError(
+                f"expected the space of a run in {str(self.description)!r}, got {reference!r}.\n  Restore the file."
+            ) from err
+        named = run.space if isinstance(run, AbstractSpaceRun) else reference[: reference.index("{")]
+        return load_space(str(named), **presets)
 
     @property
     def words(self) -> list[str]:
@@ -262,6 +438,27 @@ class RunFolder:
         )
 
     @property
+    def found_guide(self) -> str | None:
+        """Guide that a search in this folder found by itself; None where there is none, or it was named.
+
+        Raises:
+            SearchError: run.json was altered or cut short.
+        """
+        if not self.description.exists():
+            return None
+        about = self.about
+        if about["verb"] != "search":
+            return None
+        if "run" in about:
+            is_named = about["run"].get("guide") != AUTO
+        else:
+            words = about["words"] if isinstance(about["words"], list) else []
+            is_named = any(str(w).partition("=")[0] == "--guide" for w in words)
+        return None if is_named else about["settings"].get("guide")
+
+    # -- the study -----------------------------------------------------------------------------------------------------
+
+    @property
     def storage(self) -> str:
         """Optuna storage of the run's study: the one that was named, or the folder's own journal.
 
@@ -269,6 +466,31 @@ class RunFolder:
             SearchError: the folder holds no run.
         """
         return str(self.about["settings"].get("storage") or self.journal)
+
+    def study(self, name: str = "nasplat") -> optuna.Study:
+        """Load the study of the run.
+
+        Args:
+            name: Name of the study in its storage.
+
+        Returns:
+            The study, with its trials.
+
+        Raises:
+            SearchError: the folder holds no run or no study, or its journal was altered or cut short.
+        """
+        storage = self.storage
+        if storage.endswith(".journal") and not Path(storage).exists():
+            raise SearchError(
+                f"run folder {str(self)!r} holds no study yet ({storage} is missing).\n  Run its command first."
+            )
+        check_journal(storage)
+        try:
+            return optuna.load_study(study_name=name, storage=open_storage(storage))
+        except KeyError as err:
+            raise SearchError(
+                f"expected a study in {storage!r}, got none.\n  Give the --out of a search or a demo."
+            ) from err
 
     # -- what was chosen -----------------------------------------------------------------------------------------------
 
@@ -282,6 +504,18 @@ class RunFolder:
         row = {"architecture": architecture.to_json(), "why": why}
         write_atomically(self.choice, json.dumps(row, indent=1) + "\n")
 
+    @property
+    def chosen_line(self) -> str | None:
+        """JSON line of the network that the run chose; None where it chose none.
+
+        Raises:
+            SearchError: chosen.json was altered or cut short.
+        """
+        row = read_json(self.choice)
+        if row is not None and not isinstance(row.get("architecture"), str):
+            raise SearchError(f"expected the chosen network in {str(self.choice)!r}, got {row}.\n  Restore the file.")
+        return None if row is None else row["architecture"]
+
     def chosen(self, space: Space) -> Architecture:
         """Return the network that the run chose.
 
@@ -294,36 +528,31 @@ class RunFolder:
         Raises:
             SearchError: the run chose none, or chosen.json was altered or cut short.
         """
-        row = read_json(self.choice)
-        if row is None:
+        line = self.chosen_line
+        if line is None:
             raise SearchError(
                 f"expected a run with a chosen network, got {str(self)!r}.\n  Give --subnet, or the --out of a search."
             )
-        if not isinstance(row.get("architecture"), str):
-            raise SearchError(f"expected the chosen network in {str(self.choice)!r}, got {row}.\n  Restore the file.")
-        return Architecture.from_json(row["architecture"], space)
+        return Architecture.from_json(line, space)
 
 
-def read_json(file: Path) -> dict[str, Any] | None:
-    """Read a JSON file of a run folder.
+def _resolved(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What the names of a run stand for; of a run.json by an older nasplat, what it says of that."""
+    if "run" in found:
+        return found.get("resolved", {})
+    return {k: v for k, v in found["settings"].items() if k in {"space", "guide", "scale"}}
 
-    Args:
-        file: Path of the file, which holds an object.
 
-    Returns:
-        Its values by name; None where there is no file.
-
-    Raises:
-        SearchError: the file was altered or cut short.
-    """
-    if not file.exists():
-        return None
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as err:
-        raise SearchError(f"expected JSON in {str(file)!r}: {err}.\n  Restore the file, or remove it.") from err
-    if not isinstance(found, dict):
-        raise SearchError(
-            f"expected an object in {str(file)!r}, got {type(found).__name__}.\n  Restore the file, or remove it."
-        )
-    return found
+def _asking(words: Sequence[str]) -> list[str]:
+    """Words of a command without those that say nothing about the run."""
+    kept: list[str] = []
+    skip = False
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if skip:
+            skip = False
+        elif name in OUTSIDE:
+            skip = name == "--out" and not equals
+        elif word != "--debug":
+            kept.append(word)
+    return kept

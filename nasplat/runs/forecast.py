@@ -20,11 +20,10 @@ import torch
 
 from nasplat.probes.conditions import Conditions
 from nasplat.runs.folder import RunFolder
-from nasplat.runs.guide import FITTED
+from nasplat.runs.kinds import FITTED, SearchRun, TrainRun
 from nasplat.runs.objectives import INHERITED, LATENCY, costs_named, quality_named
 from nasplat.runs.preparation import choose_guide
-from nasplat.runs.search import SearchRun
-from nasplat.runs.training import TrainRun, epochs_left
+from nasplat.runs.training import epochs_left, loaded, subnet_of
 from nasplat.runs.trials import finished
 from nasplat.searchspace import Architecture, Space
 from nasplat.study import AbstractObjective, Limits, OutsideSupport, PredictorSampler, Trained
@@ -118,11 +117,11 @@ def forecast_training(run: TrainRun, folder: RunFolder) -> Forecast:
     Returns:
         Time and memory of the epochs that are left.
     """
-    space, task = run.loaded(folder)
-    architecture = run.architecture(space)
+    space, task = loaded(run, folder)
+    architecture = subnet_of(run, space)
     trained = space if architecture is None else space.only(architecture)
-    supernet, left = Supernet(trained, task, run.seed, run.device), epochs_left(folder.checkpoint, run.config)
-    return together([supernet_epochs(supernet, run.config, left)], device=run.device)
+    supernet, left = Supernet(trained, task, run.seed, run.device), epochs_left(folder.checkpoint, run.train)
+    return together([supernet_epochs(supernet, run.train, left)], device=run.device)
 
 
 def forecast_search(run: SearchRun, folder: RunFolder) -> Forecast:
@@ -138,7 +137,7 @@ def forecast_search(run: SearchRun, folder: RunFolder) -> Forecast:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if run.workers > 1:
         torch.set_num_threads(1)
-    (space, task), parts, supernet = run.loaded(folder), list[Part](), None
+    (space, task), parts, supernet = loaded(run, folder), list[Part](), None
     if INHERITED in run.qualities:
         supernet = Supernet(space, task, run.seed, run.device)
         left = 0 if run.supernet else epochs_left(folder.checkpoint, run.train)

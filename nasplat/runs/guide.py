@@ -18,6 +18,7 @@ from nasplat.predict.latency import LatencyPredictor
 from nasplat.predict.registry import load
 from nasplat.probes.conditions import Conditions
 from nasplat.runs.folder import RunFolder
+from nasplat.runs.kinds import AUTO, FITTED, NONE
 from nasplat.searchspace import Space
 from nasplat.study import OutsideSupport, Predicted
 from nasplat.tables.metrics import sign
@@ -25,8 +26,6 @@ from nasplat.workflows.calibrate import calibrate
 from nasplat.workflows.quality import Quality
 from nasplat.workflows.score import compared
 
-AUTO, FITTED, NONE = "auto", "fitted", "none"
-"""Guides that are no predictor's name: found by itself, fitted on pilots, or left out."""
 UNIVERSAL = "base"
 """Name of the shipped predictor that may answer in spaces which it never saw."""
 ASKED = 8
@@ -84,7 +83,7 @@ def guide_of(name: str, at: Mapping[str, Any] | None, space: Space, seed: int, f
         return Guide(name)
     if name != AUTO:
         return Guide(name, "", guided(name, at, space, seed))
-    recorded = recorded_guide(folder)
+    recorded = folder.found_guide
     if recorded is not None:
         asked = None if recorded in {NONE, FITTED} else guided(recorded, at, space, seed)
         return Guide(recorded, "as before in this run folder", asked)
@@ -99,24 +98,6 @@ def guide_of(name: str, at: Mapping[str, Any] | None, space: Space, seed: int, f
     if silent:
         return Guide(NONE, f"predictor {UNIVERSAL} abstains on networks of this space: {silent}")
     return Guide(UNIVERSAL, "no shipped predictor was trained on this space alone", found)
-
-
-def recorded_guide(folder: RunFolder) -> str | None:
-    """Return the guide that a search in this folder found by itself; None where there is none, or it was named.
-
-    Args:
-        folder: Folder of the run, which need not exist.
-
-    Returns:
-        Name of the guide, or None.
-    """
-    if not folder.description.exists():
-        return None
-    about = folder.about
-    words = about["words"] if isinstance(about["words"], list) else []  # another program's, where Python made the run
-    if about["verb"] != "search" or any(str(w).partition("=")[0] == "--guide" for w in words):
-        return None
-    return about["settings"].get("guide")
 
 
 def _trained_on(space: Space) -> str | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,14 @@ from nasplat.errors import EditError, ExportError
 from nasplat.frontends import rebuild
 from nasplat.graph import Graph
 from nasplat.graph.drawing import draw_diff
+from nasplat.inputs import load_predictor, load_task, module_of, resolve
+from nasplat.runs.folder import RunFolder
+from nasplat.runs.kinds import ImproveRun
+from nasplat.runs.messages import Messages
 from nasplat.tables.rows import write_atomically
 from nasplat.task import Task
 from nasplat.workflows.export import export
-from nasplat.workflows.improve import Candidate, Improvement
+from nasplat.workflows.improve import Candidate, Improvement, ImproveSettings, improve
 
 FILE, TABLE = "trained.json", "improved.csv"
 
@@ -74,6 +80,49 @@ class Trainings:
         )
         self.rows[key] = {"decide": candidate.decide or 0.0, "test": candidate.test or 0.0}
         write_atomically(self.folder / FILE, json.dumps({"about": self.about, "rows": self.rows}, indent=1) + "\n")
+
+
+def run_improvement(run: ImproveRun, folder: RunFolder, messages: Messages | None = None) -> list[dict[str, Any]]:
+    """Edit the network of a run, and write what was found.
+
+    Args:
+        run: Settings of the improvement.
+        folder: Folder of the run; the same call takes trainings that an interrupted one finished.
+        messages: Where progress goes; None for silence.
+
+    Returns:
+        One row per network, see `write_improvement`.
+
+    Raises:
+        InputError: the network cannot be run by torch.
+        EditError: it cannot be edited, nothing found saves and keeps enough, or the folder holds other trainings.
+        SearchError: the folder holds another run.
+    """
+    torch.manual_seed(run.seed)
+    module, shape = module_of(resolve(run.network), run.shape or None)
+    predictor, task, before = load_predictor(run.predictor), None, None
+    resolved = {"shape": list(shape)}
+    with folder.described(run, resolved), (messages or Messages()).progress("improve") as update:
+        if run.task is not None:
+            task = load_task(run.task)
+            before = Trainings(folder.path, {"task": run.task, "budget": asdict(run.budget), "seed": run.seed})
+        settings = ImproveSettings(
+            rounds=run.rounds,
+            finalists=run.finalists,
+            seed=run.seed,
+            budget=run.budget,
+            report=update,
+            known=before and before.known,
+            learnt=before and before.learnt,
+        )
+        moved = task and task.to(run.device)
+        found = improve(module, shape, predictor, run.cut or None, run.keep, moved, settings)
+        rows = write_improvement(found, folder.path, task)
+        about = {"networks": rows, "judged": found.seen, "unbuildable_edits": found.unbuildable}
+        write_atomically(folder.improved, json.dumps(about, indent=1, default=str) + "\n")
+        files = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(folder.path.glob("found*.onnx"))}
+        folder.record(files=files)
+    return rows
 
 
 def write_improvement(found: Improvement, folder: str | Path, task: Task | None = None) -> list[dict[str, Any]]:

@@ -39,6 +39,33 @@ class Messages:
     """Called with the title of a longer piece of work; gives a context manager of a function that is told how far it
     is."""
 
+    @staticmethod
+    def of(progress: Messages | Callable[[str], object] | None) -> Messages:
+        """Make messages of a function that takes lines.
+
+        Args:
+            progress: Function called with a line of text, such as print; None for silence; messages stay as they are.
+
+        Returns:
+            Messages whose tables are Markdown, and whose bars are a line for each piece of work that was done.
+
+        Example:
+            >>> Messages.of(print).say("exported")
+            exported
+        """
+        if progress is None or isinstance(progress, Messages):
+            return progress or Messages()
+        tell = progress
+
+        @contextmanager
+        def bar(title: str) -> Iterator[Update]:
+            def update(done: int, total: int | None, note: str = "") -> None:
+                tell(f"{title} {done}{'' if total is None else f' of {total}'}{f': {note}' if note else ''}")
+
+            yield update
+
+        return Messages(tell, lambda listing: tell(listing.markdown()), tell, bar)
+
     @contextmanager
     def epochs(self, title: str) -> Iterator[Callable[[Any, int], None]]:
         """Tell about the training of a supernet after each of its epochs.

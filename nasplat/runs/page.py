@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,14 @@ from nasplat.errors import SearchError
 from nasplat.graph.drawing import draw, draw_diff
 from nasplat.runs.charts import expectation, history, pareto, rank
 from nasplat.runs.delivered import files_told, pictures_told, predictors_told
-from nasplat.runs.folder import RunFolder, read_json
+from nasplat.runs.folder import RunFolder
 from nasplat.runs.importance import ABSENT, importance
 from nasplat.runs.listings import plan_listing
+from nasplat.runs.reading import certificate_in
 from nasplat.runs.supernet_curves import training_story
 from nasplat.searchspace import Architecture
 from nasplat.study.ledger import STOPPED
 from nasplat.study.stages import PLAN
-from nasplat.study.storage import open_storage
 from nasplat.tables.listing import Listing
 from nasplat.tables.rows import write_atomically
 
@@ -61,17 +62,19 @@ def write_report(folder: str | Path) -> Path:
           Give the --out of an earlier command.
     """
     run = RunFolder(folder)
-    about, certificate = run.about, read_json(run.certificate)
+    about, found = run.about, certificate_in(run.certificate)
+    certificate = None if found is None else asdict(found)
     if about["verb"] == "train":
         page = _rendered(about, run, certificate, None)
+    elif about["verb"] in {"label", "improve"}:
+        raise SearchError(
+            f"expected a search, a training or a demo, got {about['verb']} in {str(run)!r}.\n"
+            "  Its results are tables and files that need no page."
+        )
     else:
-        storage = run.storage
-        if storage.endswith(".journal") and not Path(storage).exists():
-            raise SearchError(
-                f"run folder {str(run)!r} holds no study yet ({storage} is missing).\n  Run its command first."
-            )
-        study = optuna.load_study(study_name="nasplat", storage=open_storage(storage))
-        page = render(study, about, read_json(run.choice), certificate, run.path)
+        line = run.chosen_line
+        chosen = None if line is None else {"architecture": line}
+        page = render(run.study(), about, chosen, certificate, run.path)
     write_atomically(run.report, page)
     return run.report
 

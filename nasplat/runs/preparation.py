@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,20 +13,21 @@ from nasplat.errors import SearchError
 from nasplat.inputs import load_predictor
 from nasplat.predict.latency import LatencyPredictor
 from nasplat.runs.folder import RunFolder
-from nasplat.runs.guide import AUTO, FITTED, Guide, fitted_guide, guide_of, timed
+from nasplat.runs.guide import Guide, fitted_guide, guide_of, timed
+from nasplat.runs.kinds import AUTO, FITTED, SearchRun, TrainRun
 from nasplat.runs.messages import Messages
 from nasplat.runs.objectives import INHERITED, LATENCY, PREDICTED, costs_named, predicted_latency, quality_named
-from nasplat.runs.search import SearchRun
+from nasplat.runs.reading import check_journal
 from nasplat.runs.training import (
-    TrainRun,
     finished_supernet,
+    loaded,
     share_supernet,
     shared_supernet,
     supernet_of,
     train_supernet,
 )
 from nasplat.searchspace import Space
-from nasplat.study import AbstractObjective
+from nasplat.study import AbstractObjective, Limits
 from nasplat.supernet import Supernet
 from nasplat.task import Task
 from nasplat.workflows.quality import Quality, learn_quality
@@ -118,7 +120,7 @@ def prepare(
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     messages = messages or Messages()
-    space, task = run.loaded(folder)
+    space, task = loaded(run, folder)
     found = Prepared(run, space, task, folder, guide or choose_guide(run, space, folder))
     if INHERITED in run.qualities:
         found = replace(found, supernet=_supernet(run, space, task, folder, messages))
@@ -132,6 +134,31 @@ def prepare(
             found = replace(found, quality=fit_quality(found, update))
         messages.say(_told_quality(found.quality))
     return found
+
+
+def look(run: SearchRun, space: Space, folder: RunFolder) -> None:
+    """Look at everything that a search names, before anything is written.
+
+    Args:
+        run: Settings of the search.
+        space: Space that is searched.
+        folder: Folder of the run.
+
+    Raises:
+        SearchError: no network is within the limits, the supernet is missing or unfinished, the journal is broken, or
+            several workers cannot be given the run.
+        InputError: the run holds an object, and several workers would need its name.
+    """
+    folder.check_same(run)
+    check_journal(run.storage or str(folder.journal))
+    counted: dict[Any, float] = {k: v for k, v in run.limits.items() if k != LATENCY}
+    Limits.of(counted).draw(space, random.Random(f"{run.seed} feasible"))
+    if run.workers > 1:
+        run.refuse_objects()
+    if run.supernet is not None and not RunFolder(run.supernet).checkpoint.exists() and run.storage is None:
+        raise SearchError(
+            f"expected a run folder with a supernet, got {str(run.supernet)!r}.\n  Give the --out of `nasplat train`."
+        )
 
 
 def choose_guide(run: SearchRun, space: Space, folder: RunFolder) -> Guide:
@@ -161,7 +188,7 @@ def _supernet(run: SearchRun, space: Space, task: Task, folder: RunFolder, messa
     if run.supernet is not None:
         found = supernet_of(source, space, task, run.seed, run.device)
     else:
-        training = TrainRun(space, task, config=run.train, seed=run.seed, device=run.device)
+        training = TrainRun(space, task, train=run.train, seed=run.seed, device=run.device)
         found = train_supernet(training, space, task, folder, messages)
     if run.storage and source.checkpoint.exists():
         share_supernet(source.supernet, found.fingerprint)

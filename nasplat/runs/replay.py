@@ -1,62 +1,34 @@
-"""Repeat a run with the command that it recorded, and count what came out the same."""
+"""Repeat a run as it was described, and count what came out the same."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
 
-import optuna
 import torch
 from optuna.trial import TrialState
 
-from nasplat.errors import SearchError
 from nasplat.runs.folder import RunFolder
-from nasplat.runs.guide import recorded_guide
-from nasplat.study.storage import open_storage
+from nasplat.runs.kinds import SearchRun
+from nasplat.runs.run import AbstractRun
 from nasplat.supernet.checkpoint import read_checkpoint
 
 
-def repeating(folder: RunFolder, out: Path) -> list[str]:
-    """Return the words of the command that repeats a run elsewhere, with the guide that it found by itself.
+def repeating(folder: RunFolder) -> AbstractRun:
+    """Return the run that repeats a run: with the guide that it found by itself, and no storage, which would resume.
 
     Args:
         folder: Folder of the run.
-        out: Folder of the repetition.
 
     Returns:
-        Words after `nasplat`.
+        Run for another folder.
 
     Raises:
-        SearchError: the folder holds no run, or not the words of its command.
+        SearchError: the folder holds no run, or run.json does not say which.
     """
-    words, guide = folder.words, recorded_guide(folder)
-    return with_out([*words, *([] if guide is None else ["--guide", guide])], out)
-
-
-def with_out(words: Sequence[str], out: Path) -> list[str]:
-    """Give a command another --out, and take away a storage of its own, which would be resumed.
-
-    Args:
-        words: Words of the command after `nasplat`.
-        out: Folder of the repetition.
-
-    Returns:
-        Words after `nasplat`, --out last.
-
-    Example:
-        >>> with_out(["search", "vit", "--out=run", "--trials", "9"], Path("again"))
-        ['search', 'vit', '--trials', '9', '--out', 'again']
-    """
-    kept: list[str] = []
-    skip = False
-    for word in words:
-        if skip:
-            skip = False
-        elif word in {"--out", "--storage"}:
-            skip = True
-        elif not word.startswith(("--out=", "--storage=")):
-            kept.append(word)
-    return [*kept, "--out", str(out)]
+    run = folder.run
+    if not isinstance(run, SearchRun):
+        return run
+    return replace(run, guide=folder.found_guide or run.guide, storage=None)
 
 
 def count_equal(run: RunFolder, other: RunFolder) -> dict[str, int]:
@@ -83,11 +55,6 @@ def count_equal(run: RunFolder, other: RunFolder) -> dict[str, int]:
 
 def _trials(folder: RunFolder) -> list[tuple[str, list[float]]]:
     """Architecture and values of every finished trial, in their order."""
-    try:
-        study = optuna.load_study(study_name="nasplat", storage=open_storage(folder.storage))
-    except KeyError as err:
-        raise SearchError(
-            f"expected a study in {folder.storage!r}, got none.\n  Give the --out of a search or a demo."
-        ) from err
+    study = folder.study()
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return [(t.user_attrs["architecture"], list(t.values)) for t in done]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,15 +47,22 @@ def deliver(prepared: Prepared, study: optuna.Study, messages: Messages | None =
     if supernet is not None:
         example: Any = chosen.example_input
         certificate = export(supernet.subnet(chosen), folder.network, example, task=prepared.task)
+        files = {folder.network.name: certificate.sha256}
         messages.say(f"exported {folder.network}: largest relative error {certificate.max_relative_error:.1e}")
         if (run.exports or 1) > 1 or prepared.latency is not None:
             with messages.progress("files") as update:
-                files = hand_over_front(prepared, supernet, study, update)
-            table = listings.files_listing(files, f"test {prepared.task.metric_name}")
-            title = f"Files in ONNX Runtime, one example, {files[0]['threads']} threads"
+                rows = hand_over_front(prepared, supernet, study, update)
+            files |= {f"front/{r['name']}.onnx": _hash(folder.members / f"{r['name']}.onnx") for r in rows}
+            table = listings.files_listing(rows, f"test {prepared.task.metric_name}")
+            title = f"Files in ONNX Runtime, one example, {rows[0]['threads']} threads"
             messages.show(replace(table, title=title))
+        folder.record(files=files)
         show(folder.network, prepared.task, folder.pictures)
     messages.say(f"report {write_report(folder.path)}")
+
+
+def _hash(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def hand_over_front(

@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 import torch
 
-from nasplat.errors import InputError, SearchError, SupernetError
-from nasplat.inputs import load_task, resolve
+from nasplat.errors import SearchError, SupernetError
+from nasplat.inputs import resolve
 from nasplat.probes.conditions import cache
 from nasplat.runs.folder import RunFolder
+from nasplat.runs.kinds import AbstractSpaceRun, SearchRun, TrainRun
 from nasplat.runs.messages import Messages
-from nasplat.searchspace import Architecture, Space, load_space
+from nasplat.searchspace import Architecture, Space
 from nasplat.study.search import CONTENTS
 from nasplat.study.storage import open_storage
 from nasplat.supernet import Supernet, TrainConfig
@@ -26,93 +28,18 @@ from nasplat.supernet.checkpoint import FILE as CHECKPOINT_FILE
 from nasplat.supernet.checkpoint import read_checkpoint
 from nasplat.supernet.extremes import end
 from nasplat.supernet.processes import current, join, leave
+from nasplat.tables.rows import write_atomically
 from nasplat.task import Task
 from nasplat.workflows.deliver import show
 from nasplat.workflows.export import export
 
 
-@dataclass(frozen=True)
-class TrainRun:
-    """A training of a supernet, or of one subnet of an earlier run."""
-
-    space: Space | str
-    """Search space by name or path, such as 'vit' or './mine.py', or the space itself."""
-    task: Task | str = "digits-clutter"
-    """Task by name, a folder of pictures, IDX or npz files, or the task itself."""
-    presets: Mapping[str, Any] = field(default_factory=dict)
-    """Presets of a space that is given by name, such as {'width': 8}."""
-    config: TrainConfig = field(default_factory=TrainConfig)
-    """How long and by which strategy it is trained; on a command line `--train.epochs=10`."""
-    teacher: str | None = None
-    """Network, or run folder of an earlier training, that teaches in strategy ovo; None for subnets of the supernet
-    itself."""
-    kernel_transforms: bool = False
-    """Whether smaller depthwise kernels come from larger ones by learnt matrices, as in Once-for-All, instead of
-    their centre."""
-    source: Path | None = None
-    """Run folder of an earlier search or training, one subnet of which is trained further; None trains a supernet."""
-    subnet: str | None = None
-    """Encoding of the subnet that is trained further; None takes the one that the search chose."""
-    seed: int = 0
-    """Number that decides initial values, the subnets sampled and the order of the data."""
-    device: str = "cpu"
-    """Torch device to train on, such as 'cuda:0'."""
-
-    def __post_init__(self) -> None:
-        """Check that options of one subnet and those of a supernet are not mixed.
-
-        Raises:
-            InputError: options of both kinds were given.
-        """
-        if self.subnet is not None and self.source is None:
-            raise InputError(
-                "expected --from beside --subnet, got none.\n  Give the run whose supernet has the subnet."
-            )
-        if self.source is not None and (self.teacher is not None or self.kernel_transforms):
-            raise InputError(
-                "expected --from without --teacher and --kernel-transforms.\n"
-                "  They belong to the training of a supernet."
-            )
-
-    def loaded(self, folder: RunFolder | None = None) -> tuple[Space, Task]:
-        """Return the space with its presets, and the task.
-
-        Args:
-            folder: Folder of the run, which keeps the space that it was started with; None for a new run.
-
-        Returns:
-            Space and task.
-        """
-        return loaded(self.space, self.presets, self.task, folder, self.source and RunFolder(self.source))
-
-    def architecture(self, space: Space) -> Architecture | None:
-        """Return the subnet that is trained further, or None where a supernet is trained.
-
-        Args:
-            space: Space of the run.
-
-        Returns:
-            Architecture of the space, or None.
-
-        Raises:
-            SearchError: the earlier run chose no network and none was named.
-        """
-        if self.source is None:
-            return None
-        return space.parse(self.subnet) if self.subnet else RunFolder(self.source).chosen(space)
-
-
-def loaded(
-    space: Space | str, presets: Mapping[str, Any], task: Task | str, *earlier: RunFolder | None
-) -> tuple[Space, Task]:
-    """Turn names into a space and a task; objects stay as they are.
+def loaded(run: AbstractSpaceRun, folder: RunFolder | None = None) -> tuple[Space, Task]:
+    """Load the space and the task of a run; what the presets of a named space leave open, the task decides.
 
     Args:
-        space: Space, or its name or path; what the presets leave open of such a one, the task decides.
-        presets: Presets of a space that is given by name or path.
-        task: Task, or its name or folder.
-        earlier: Folders of runs that this one goes on with. Where one was made with the presets alone, the task decides
-            nothing.
+        run: Settings of the run.
+        folder: Folder of the run, which keeps the space that it was started with; None for a new run.
 
     Returns:
         Space and task.
@@ -120,24 +47,40 @@ def loaded(
     Raises:
         SpaceError: no network of the space runs on the task's inputs.
     """
-    data = load_task(task) if isinstance(task, str) else task
-    if not isinstance(space, str):
-        return space, data
-    named = load_space(space, **presets)
-    if any(f is not None and f.is_of(named) for f in earlier):
-        return named, data
-    return named.for_task(data), data
+    space, task = run.loaded_space(), run.loaded_task()
+    if isinstance(run.space, Space):
+        return space, task
+    source = run.supernet if isinstance(run, SearchRun) else run.source if isinstance(run, TrainRun) else None
+    earlier = [folder, None if source is None else RunFolder(source)]
+    if any(f is not None and f.is_of(space) for f in earlier):
+        return space, task  # made with the presets alone, as by an older nasplat
+    return space.for_task(task), task
 
 
-def run_training(
-    run: TrainRun, folder: RunFolder, options: Sequence[str] = (), messages: Messages | None = None
-) -> list[dict[str, Any]]:
+def subnet_of(run: TrainRun, space: Space) -> Architecture | None:
+    """Return the subnet that is trained further, or None where a supernet is trained.
+
+    Args:
+        run: Settings of the training.
+        space: Space of the run.
+
+    Returns:
+        Architecture of the space, or None.
+
+    Raises:
+        SearchError: the earlier run chose no network and none was named.
+    """
+    if run.source is None:
+        return None
+    return space.parse(run.subnet) if run.subnet else RunFolder(run.source).chosen(space)
+
+
+def run_training(run: TrainRun, folder: RunFolder, messages: Messages | None = None) -> list[dict[str, Any]]:
     """Train what a run asks for; started by torchrun, all its processes train together.
 
     Args:
         run: Settings of the training.
         folder: Folder of the run; the same call goes on where an interrupted one stopped.
-        options: Words that the training settings came from, such as '--train.epochs=3'; run.json holds them.
         messages: Where progress and warnings go; None for silence.
 
     Returns:
@@ -148,28 +91,38 @@ def run_training(
         SearchError: the folder holds another run, or an earlier run lacks what is asked of it.
         SupernetError: see `train_supernet`.
     """
-    space, task = run.loaded(folder)
-    architecture = run.architecture(space)
-    settings = {"argument": space.name if isinstance(run.space, Space) else run.space, "space": space.reference}
-    settings |= {"task": repr(task), "seed": run.seed, "options": list(options), "teacher": run.teacher}
-    settings |= {"kernel_transforms": run.kernel_transforms, "from": run.source, "subnet": run.subnet}
+    space, task = loaded(run, folder)
+    architecture = subnet_of(run, space)
     processes, device = join(run.device)
-    run, messages = replace(run, device=device), (messages or Messages()) if processes.is_first else Messages()
+    messages = (messages or Messages()) if processes.is_first else Messages()
+    resolved = {"space": space.reference, "task": repr(task)}
     try:
-        if processes.is_first:
-            folder.describe("train", settings)
+        with folder.described(run, resolved) if processes.is_first else nullcontext():
             if space.from_task:
                 messages.say(f"space {space.name}: {space.from_task}")
-        if run.source is not None and architecture is not None:
-            inherited = supernet_of(RunFolder(run.source), space, task, run.seed, device)
-            with messages.epochs("subnet") as report:
-                row = train_further(inherited, architecture, folder, run.config, report)
-            return [row] if row else []
-        supernet = train_supernet(run, space, task, folder, messages)
+            run = replace(run, device=device)
+            rows = _trained(run, space, task, architecture, folder, messages)
     finally:
         leave()
     if not processes.is_first:
         return []
+    write_atomically(folder.judged, json.dumps({"rows": rows}, indent=1) + "\n")
+    return rows
+
+
+def _trained(
+    run: TrainRun, space: Space, task: Task, architecture: Architecture | None, folder: RunFolder, messages: Messages
+) -> list[dict[str, Any]]:
+    """Train the supernet, or the subnet where there is one, and judge what came out."""
+    if run.source is not None and architecture is not None:
+        inherited = supernet_of(RunFolder(run.source), space, task, run.seed, run.device)
+        with messages.epochs("subnet") as report:
+            row = train_further(inherited, architecture, folder, run.train, report)
+        return [row] if row else []
+    supernet = train_supernet(run, space, task, folder, messages)
+    if not current().is_first:
+        return []
+    folder.record(supernet=supernet.fingerprint)
     members = {"largest": end(space, True, 0), "smallest": end(space, False, 0), "random": space.sample(seed=1)}
     return [{"subnet": k, "architecture": str(a), task.metric_name: supernet.evaluate(a)} for k, a in members.items()]
 
@@ -196,7 +149,7 @@ def train_supernet(
     teacher = None if run.teacher is None else teacher_of(run.teacher, task, run.device)
     supernet = Supernet(space, task, run.seed, run.device, kernel_transforms=run.kernel_transforms)
     with (messages or Messages()).epochs("supernet") as report:
-        supernet.train(config=run.config, checkpoint=folder.supernet, teacher=teacher, report=report)
+        supernet.train(config=run.train, checkpoint=folder.supernet, teacher=teacher, report=report)
     return supernet
 
 
@@ -230,15 +183,13 @@ def teacher_of(reference: str, task: Task, device: str) -> torch.nn.Module | Sup
     """
     folder = RunFolder(reference)
     if folder.checkpoint.exists():
-        settings = folder.about["settings"]
-        try:
-            space = settings["space"]
-            student = load_space(settings["argument"], **json.loads(space[space.index("{") :]))
-        except (KeyError, TypeError, ValueError) as err:
+        taught = folder.run
+        if not isinstance(taught, AbstractSpaceRun):
             raise SearchError(
-                f"expected the run of a training in {str(folder.description)!r}, got {settings}.\n"
+                f"expected the run of a training in {str(folder.description)!r}, got a {taught.verb}.\n"
                 "  Give the --out of `nasplat train`."
-            ) from err
+            )
+        student = folder.space
         return supernet_of(folder, student, task, device=device)
     found = resolve(reference)
     if isinstance(found, Architecture):
@@ -269,7 +220,8 @@ def supernet_of(folder: RunFolder, space: Space, task: Task, seed: int = 0, devi
     """
     file = folder.checkpoint
     if not file.exists() and folder.description.exists():
-        used = folder.about["settings"].get("supernet_run")
+        run = folder.run
+        used = run.supernet if isinstance(run, SearchRun) else None
         file = file if used is None else RunFolder(used).checkpoint
     if not file.exists():
         raise SearchError(
@@ -338,6 +290,7 @@ def train_further(
     folder.choose(architecture, "fine-tuned")
     example: Any = architecture.example_input
     certificate = export(alone.subnet(member), folder.network, example, task=supernet.task)
+    folder.record(files={folder.network.name: certificate.sha256}, supernet=alone.fingerprint)
     show(folder.network, supernet.task, folder.pictures)
     return {
         "architecture": supernet.space.format(architecture),

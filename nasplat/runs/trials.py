@@ -44,7 +44,7 @@ def carry_out(
     if run.workers > 1:
         total = None if run.stages else run.trials
         with messages.progress("search") as update:
-            share_out(worker, run.workers, open_run(prepared), total, update)
+            share_out(worker, run.workers, open_shared(prepared), total, update)
         messages = Messages()  # what follows is only what workers that died left
     with messages.progress("search") as update:
 
@@ -74,7 +74,7 @@ def run_search(prepared: Prepared, report: Callable[[Progress], None] | None = N
     return search(prepared.space, report=report, **_settings(prepared))
 
 
-def open_run(prepared: Prepared) -> optuna.Study:
+def open_shared(prepared: Prepared) -> optuna.Study:
     """Create or load the study that the workers of a run share; of a run in stages, that of its last stage.
 
     Args:

@@ -50,11 +50,11 @@ def from_words(kind: type[Settings], words: Iterable[str], prefix: str = "") -> 
         name, equals, text = word.removeprefix("--").partition("=")
         key = name.removeprefix(start)
         if not name.startswith(start) or key not in hints:
-            raise InputError(_unknown(name, [start + known for known in hints], "--", repr(word)))
+            raise InputError(unknown(name, [start + known for known in hints], "--", repr(word)))
         if not equals:
             example = EXAMPLES.get(_plain(hints[key])[0], "value")
             raise InputError(f"expected --{name} with a value, got {word!r}.\n  Write for instance --{name}={example}.")
-        found[key] = _value(f"--{name}", text, hints[key])
+        found[key] = read(f"--{name}", text, hints[key])
     return kind(**found)
 
 
@@ -75,7 +75,7 @@ def overridden(settings: Settings, changes: Mapping[str, Any], error: type[Naspl
     known = [f.name for f in fields(typing.cast(Any, settings))]
     for name in changes:
         if name not in known:
-            raise error(_unknown(name, known, "", repr(name)))
+            raise error(unknown(name, known, "", repr(name)))
     return replace(typing.cast(Any, settings), **changes)
 
 
@@ -192,8 +192,24 @@ def _is_of(value: Any, plain: type) -> bool:
     return plain is int or not math.isnan(value)
 
 
-def _value(label: str, text: str, hint: Any) -> Any:
-    """A word as a value of the hinted type."""
+def read(label: str, text: str, hint: Any) -> Any:
+    """Read a word as a value of a field's type.
+
+    Args:
+        label: Name of the setting, for messages, such as '--train.lr'.
+        text: Word to read, such as '0.01'.
+        hint: Type of the field: int, float, bool or str, or one of these or None.
+
+    Returns:
+        Value of that type.
+
+    Raises:
+        InputError: the word is no such value, or the type has no words.
+
+    Example:
+        >>> read("--train.lr", "0.01", float)
+        0.01
+    """
     plain, is_optional = _plain(hint)
     word = text.strip().lower()
     if is_optional and word in NONE:
@@ -217,7 +233,22 @@ def _value(label: str, text: str, hint: Any) -> Any:
     )
 
 
-def _unknown(name: str, known: list[str], dashes: str, got: str) -> str:
+def unknown(name: str, known: list[str], dashes: str, got: str) -> str:
+    """Say that a name is none of the known ones, and which of them is nearest.
+
+    Args:
+        name: Name that was given.
+        known: Names that there are.
+        dashes: Text before every name, '--' on a command line.
+        got: What was given, as it is quoted.
+
+    Returns:
+        Sentence for an error, and on its next line what to do.
+
+    Example:
+        >>> unknown("trails", ["task", "trials"], "--", "'--trails=2'").splitlines()[1]
+        '  Use one of these; the nearest is --trials.'
+    """
     nearest = _nearest(name, known, dashes) or f", such as {dashes}{known[0]}"
     return f"expected options among {', '.join(dashes + k for k in known)}, got {got}.\n  Use one of these{nearest}."
 

@@ -16,8 +16,10 @@ from click.testing import CliRunner
 
 import nasplat
 from nasplat.cli import cli, main
-from nasplat.cli.search import worker_words
 from nasplat.runs import trials
+from nasplat.runs.fields import fields_of
+from nasplat.runs.kinds import KINDS
+from nasplat.runs.searching import worker_words
 from nasplat.study.storage import open_storage
 
 CELL = "nasbench201:|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|"
@@ -344,18 +346,38 @@ def test_search_prunes_trainings_only(tmp_path: Path) -> None:
     )
 
 
-def test_words_of_a_worker_keep_flags() -> None:
-    assert worker_words(Path("o"), {"space": "s", "prune": True, "trials": 3}, ["--x=1"]) == [
-        "search",
-        "s",
-        "--out",
-        "o",
-        "--prune",
-        "--trials",
-        "3",
-        "--x=1",
+def test_words_of_a_worker_name_the_guide_and_one_worker() -> None:
+    asked = nasplat.SearchRun("s", maximize="trained", prune=True, trials=3, workers=4)
+    found = worker_words(asked, "base", nasplat.RunFolder("o"))
+    assert found == [
+        *("search", "s", "--maximize=trained", "--trials=3", "--guide=base", "--prune"),
+        *("--out", "o", "--json"),
     ]
-    assert "--prune" not in worker_words(Path("o"), {"space": "s", "prune": False}, [])
+    made = nasplat.load_task("digits-clutter?train=64&decide=32&test=32")
+    assert worker_words(nasplat.SearchRun("s", made), "base", nasplat.RunFolder("o")) == []
+
+
+def test_a_toml_file_is_a_command_whose_words_win(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(
+        'space = "nasbench201"\ntask = "digits-clutter?train=64&decide=32&test=32"\nmaximize = "trained:1"\n'
+        'guide = "none"\ntrials = 5\n[presets]\nwidth = 4\ncells = 1\nimage = 16\nchannels = 1\n',
+        encoding="utf-8",
+    )
+    run("search", "--config", str(file), "--trials", "1", "--out", str(tmp_path / "run"), "--json")
+    made = nasplat.RunFolder(tmp_path / "run").run
+    assert made == nasplat.SearchRun.from_toml(file, ["--trials=1"])
+
+
+def test_options_of_runs_are_their_fields_with_their_sentences() -> None:
+    for verb in ("search", "train", "label", "improve", "demo"):
+        shown = {o for p in cli.commands[verb].params for o in p.opts}
+        kind = KINDS[verb]
+        for field in fields_of(kind.__name__):
+            names = [f"{field.option}.{p.name}" for p in field.parts] or [field.option]
+            assert field.is_positional or set(names) <= shown
+        text = CliRunner().invoke(cli, [verb, "--help"]).output
+        assert " ".join(fields_of(kind.__name__)[-1].sentence.split()[:3]) in text or fields_of(kind.__name__)[-1].parts
 
 
 def test_help_of_every_verb_is_whole_and_loads_neither_torch_nor_optuna() -> None:
@@ -422,10 +444,10 @@ def test_files_devices_and_numbers_that_do_not_fit_are_one_paragraph(
         ["report", str(tmp_path / "nowhere"), "--json"],
     ):
         fails(monkeypatch, capsys, *words)
-    for words in (["measure", CELL, "--batch=-1"], ["search", "nasbench201", "--trials=0", "--out", "x"]):
-        refused = CliRunner().invoke(cli, words)
-        assert refused.exit_code == 2
-        assert "is not in the range x>=1" in refused.stderr
+    refused = CliRunner().invoke(cli, ["measure", CELL, "--batch=-1"])
+    assert refused.exit_code == 2
+    assert "is not in the range x>=1" in refused.stderr
+    assert "expected trials >= 1, got 0" in fails(monkeypatch, capsys, "search", "vit", "--trials=0", "--out", "x")
 
 
 def test_a_search_that_nothing_answers_ends_with_one_sentence(

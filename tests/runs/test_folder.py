@@ -10,26 +10,47 @@ import pytest
 import nasplat
 from nasplat.errors import SearchError
 from nasplat.runs.folder import RunFolder
+from nasplat.runs.kinds import SearchRun, TrainRun
 
 
 def test_another_run_does_not_replace_the_one_that_is_there(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
-    folder.describe("train", {"space": "a"}, ["train", "a"])
+    folder.describe(TrainRun("a"))
     before = folder.description.read_bytes()
     with pytest.raises(SearchError, match="holds a train, got a search"):
-        folder.describe("search", {"space": "a"}, ["search", "a"])
+        folder.describe(SearchRun("a"))
     with pytest.raises(SearchError, match="holds a train with space 'a', got 'b'"):
-        folder.describe("train", {"space": "b"}, ["train", "b"])
+        folder.describe(TrainRun("b"))
     assert folder.description.read_bytes() == before
 
 
 def test_a_resumed_run_may_ask_for_more_and_know_new_options(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    folder.describe("search", {"space": "a", "trials": 3}, ["search", "a"])
-    folder.describe("search", {"space": "a", "trials": 9, "prune": False, "limit": []}, ["search", "a", "--trials=9"])
-    assert folder.words == ["search", "a", "--trials=9"]
+    folder.describe(SearchRun("a", trials=3, maximize="trained"))
+    about = json.loads(folder.description.read_text(encoding="utf-8"))
+    del about["run"]["prune"]  # as written before there was such a field
+    folder.description.write_text(json.dumps(about), encoding="utf-8")
+    folder.describe(SearchRun("a", trials=9, maximize="trained"))
+    assert folder.words == ["search", "a", "--maximize=trained", "--trials=9", "--out", str(tmp_path)]
     with pytest.raises(SearchError, match="prune"):
-        folder.describe("search", {"space": "a", "trials": 9, "prune": True}, [])
+        folder.describe(SearchRun("a", trials=9, maximize="trained", prune=True))
+
+
+def test_a_run_that_is_refused_later_leaves_nothing_but_what_it_kept(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "a" / "run")
+
+    def refused(kept: str) -> None:
+        with folder.described(SearchRun("a")):
+            if kept:
+                folder.journal.write_text(kept, encoding="utf-8")
+            raise SearchError("late")
+
+    with pytest.raises(SearchError, match="late"):
+        refused("")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(SearchError, match="late"):
+        refused("a trial")
+    assert folder.run == SearchRun("a")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"verb": "search", "settings": null}', "\x00"])
@@ -52,7 +73,7 @@ def test_a_file_is_no_run_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(SearchError, match="folder that can be made"):
-            RunFolder(path).describe("train", {}, [])
+            RunFolder(path).describe(TrainRun("a"))
 
 
 def test_the_chosen_network_comes_back(cells: nasplat.Space, tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import nasplat
 from nasplat.errors import InputError
 from nasplat.runs import guide
 from nasplat.runs.folder import RunFolder
-from nasplat.runs.guide import Guide, guide_of, recorded_guide
-from nasplat.runs.replay import repeating, with_out
-from nasplat.runs.search import SearchRun
+from nasplat.runs.guide import Guide, guide_of
+from nasplat.runs.kinds import SearchRun
+from nasplat.runs.replay import repeating
 
 
 def test_a_space_is_guided_by_the_predictor_that_was_trained_on_it(cells: nasplat.Space, tmp_path: Path) -> None:
@@ -48,15 +48,14 @@ def test_a_named_guide_is_taken_as_named(cells: nasplat.Space, tmp_path: Path) -
 
 def test_a_run_folder_keeps_the_guide_that_it_found(vit: nasplat.Space, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    # as written before guides were found by themselves
-    folder.describe("search", {"guide": "trees-nb201"}, ["search", "vit", "--storage", "s.journal", "--out", "run"])
-    assert recorded_guide(folder) == "trees-nb201"
+    folder.describe(SearchRun("vit", storage="s.journal"), {"guide": "trees-nb201"})
+    assert folder.found_guide == "trees-nb201"
     assert guide_of("auto", None, vit, 0, folder).name == "trees-nb201"
-    words = ["search", "vit", "--guide", "trees-nb201", "--out", "again"]
-    assert repeating(folder, Path("again")) == words
-    folder.describe("search", {"guide": "trees-nb201"}, words)
-    assert recorded_guide(folder) is None  # named from now on
-    assert repeating(folder, Path("again")) == with_out(words, Path("again"))
+    assert repeating(folder) == SearchRun("vit", guide="trees-nb201")
+    named = RunFolder(tmp_path / "named")
+    named.describe(SearchRun("vit", guide="base"), {"guide": "base"})
+    assert named.found_guide is None
+    assert repeating(named) == SearchRun("vit", guide="base")
 
 
 def test_settings_that_contradict_each_other_are_refused() -> None:

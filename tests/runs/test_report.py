@@ -19,6 +19,7 @@ from nasplat.cli import cli
 from nasplat.errors import SearchError
 from nasplat.runs.charts import expectation
 from nasplat.runs.folder import RunFolder
+from nasplat.runs.kinds import SearchRun
 from nasplat.runs.page import render
 from nasplat.study.ledger import STOPPED
 from nasplat.study.storage import open_storage
@@ -115,7 +116,7 @@ def test_stopped_trainings_are_not_refusals(tmp_path: Path) -> None:
     study = optuna.create_study(study_name="nasplat", storage=open_storage(str(tmp_path / "study.journal")))
     for reason in ({STOPPED: 2}, {STOPPED: 1}, {"reason": "macs 9 > 5"}):
         study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.PRUNED, user_attrs=reason))
-    RunFolder(tmp_path).describe("search", {"space": "none"}, ["search"])
+    RunFolder(tmp_path).describe(SearchRun("none"))
     page = nasplat.write_report(tmp_path).read_text(encoding="utf-8")
     assert "2 stopped in training, 1 refused before they cost anything" in page
 

@@ -13,9 +13,9 @@ import nasplat
 from nasplat.errors import SearchError, SupernetError
 from nasplat.runs.folder import RunFolder
 from nasplat.runs.guide import Guide
+from nasplat.runs.kinds import SearchRun
 from nasplat.runs.preparation import Prepared
 from nasplat.runs.results import pareto_rows
-from nasplat.runs.search import SearchRun
 from nasplat.runs.trials import run_search
 
 

@@ -1,0 +1,105 @@
+"""A table of labels from its beginning to its file, with run.json and the journal beside it."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nasplat.errors import InputError, SearchError, TableError
+from nasplat.runs.folder import TABLES, RunFolder
+from nasplat.runs.kinds import LabelRun
+from nasplat.runs.messages import Messages
+from nasplat.runs.reading import check_journal
+from nasplat.searchspace import Architecture
+from nasplat.study import Limits
+from nasplat.tables.table import Table
+from nasplat.workflows.label import NAME, LabelSettings, label, space_as_stored
+
+
+def run_labelling(run: LabelRun, folder: RunFolder, messages: Messages | None = None) -> Table:
+    """Train the networks that a run asks for, and write their labels.
+
+    Args:
+        run: Settings of the labelling.
+        folder: Path of the table, ending in .csv or .csv.gz; run.json and the journal lie beside it.
+        messages: Where progress goes; None for silence.
+
+    Returns:
+        The table, with one row for each training.
+
+    Raises:
+        InputError: the path is no table's.
+        SearchError: another run has its files there, or the storage holds labels of something else.
+        SpaceError: the space or the list has too few networks.
+    """
+    if not folder.is_table:
+        raise InputError(f"--out expected a file ending in {' or '.join(TABLES)}, got {str(folder)!r}.\n  Rename it.")
+    task, storage = run.loaded_task(), run.storage or str(folder.journal)
+    check_journal(storage)
+    space = run.loaded_space()
+    if isinstance(run.space, str):
+        space = space_as_stored(space, task, storage if Path(storage).exists() or run.storage else None)
+    n = min(run.n, len(run.architectures)) if run.architectures else run.n
+    given = [space.parse(line) for line in run.architectures] or None
+    limits: dict[Any, float] = dict(run.limits)
+    Limits.of(limits)
+    if run.workers > 1:
+        run.refuse_objects()
+    settings = LabelSettings(
+        limits=limits,
+        storage=storage,
+        seed=run.seed,
+        architectures=given,
+        seeds=run.seeds,
+        repeat=run.repeat,
+        workers=run.workers,
+        device=run.device,
+    )
+    resolved: dict[str, Any] = {"space": space.reference, "task": repr(task), "metric": task.metric_name}
+    resolved["larger_is_better"] = task.larger_is_better
+    messages = messages or Messages()
+    with folder.described(run, resolved), messages.progress("label") as update:
+        if space.from_task:
+            messages.say(f"space {space.name}: {space.from_task}")
+        settings = replace(settings, report=lambda p: update(p.done, p.total, str(p.trial.values)))
+        table = label(space, run.task if run.workers > 1 else task, n, run.budget, settings)
+        table.save(folder.path)
+    return table
+
+
+def read_labelled(folder: RunFolder) -> Table:
+    """Read the table that a run wrote.
+
+    Args:
+        folder: Path of the table.
+
+    Returns:
+        The table, with one row for each training, those that failed included.
+
+    Raises:
+        TableError: the file is missing or broken.
+        SearchError: run.json does not say what the label is.
+    """
+    resolved = folder.about["resolved"]
+    metric, space = resolved.get("metric"), folder.space
+    if not isinstance(metric, str):
+        raise SearchError(
+            f"expected the name of a metric in {str(folder.description)!r}, got {metric!r}.\n  Restore the file."
+        )
+    try:
+        data = folder.path.read_bytes()
+        text = (gzip.decompress(data) if folder.path.suffix == ".gz" else data).decode("utf-8")
+        rows = tuple({k: str(v) for k, v in row.items()} for row in csv.DictReader(io.StringIO(text, newline="")))
+        if not all(row["architecture"] and metric in row for row in rows):
+            raise ValueError(f"a row has no {metric}")
+    except (OSError, EOFError, ValueError, KeyError, csv.Error) as err:
+        raise TableError(
+            f"expected the table of a label run in {str(folder)!r}, got {type(err).__name__}: {err}.\n"
+            "  Restore the file, or repeat the command."
+        ) from err
+    larger = bool(resolved.get("larger_is_better", True))
+    return Table(rows, metric, "architecture", NAME, lambda line: Architecture.from_json(line, space), larger)

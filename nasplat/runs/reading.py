@@ -1,0 +1,104 @@
+"""Files of a run folder, read with care: what was altered or cut short is named, with its file."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from nasplat.errors import SearchError
+from nasplat.workflows.export import Certificate
+
+OPERATIONS = range(10)
+"""Codes of the records of an Optuna journal."""
+PAUSE = 0.5
+"""Seconds between two looks at a line that another process may still be writing."""
+
+
+def certificate_in(file: Path) -> Certificate | None:
+    """Read the certificate of an exported file.
+
+    Args:
+        file: Path of the certificate.
+
+    Returns:
+        Certificate; None where there is no file.
+
+    Raises:
+        SearchError: the file was altered or cut short.
+    """
+    row = read_json(file)
+    if row is None:
+        return None
+    known = [f.name for f in fields(Certificate)]
+    missing = [name for name in known if name not in row]
+    if missing or not isinstance(row["checks"], list):
+        raise SearchError(
+            f"expected a certificate in {str(file)!r}, got one without {', '.join(missing) or 'checks'}.\n"
+            "  Restore the file, or remove it."
+        )
+    return Certificate(**{name: row[name] for name in known})
+
+
+def check_journal(storage: str) -> None:
+    """Check that every line of a journal is whole; other storages pass, and so does a journal that is not there.
+
+    Args:
+        storage: Optuna storage, a URL or the path of a .journal file.
+
+    Raises:
+        SearchError: a line was altered or cut short; the message names file and line.
+    """
+    file = Path(storage.removeprefix("journal:"))
+    if not storage.endswith(".journal") or not file.is_file():
+        return
+    broken = _broken_line(file)
+    if broken is not None:
+        time.sleep(PAUSE)  # perhaps another process was writing that line
+        broken = _broken_line(file)
+    if broken is not None:
+        number, line = broken
+        raise SearchError(
+            f"line {number} of the journal {str(file)!r} was altered or cut short: {line[:60]!r}.\n"
+            "  Where it is the last line, remove it, and the run goes on without that record; else restore the file."
+        )
+
+
+def _broken_line(file: Path) -> tuple[int, bytes] | None:
+    """Number and text of the first line that is no record of Optuna's."""
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                if line.endswith(b"\n") and json.loads(line)["op_code"] in OPERATIONS:
+                    continue
+            except (ValueError, KeyError, TypeError):
+                pass
+            return number, line
+    return None
+
+
+def read_json(file: Path) -> dict[str, Any] | None:
+    """Read a JSON file of a run folder.
+
+    Args:
+        file: Path of the file, which holds an object.
+
+    Returns:
+        Its values by name; None where there is no file.
+
+    Raises:
+        SearchError: the file was altered or cut short.
+    """
+    if not file.exists():
+        return None
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as err:
+        raise SearchError(f"expected JSON in {str(file)!r}: {err}.\n  Restore the file, or remove it.") from err
+    if not isinstance(found, dict):
+        raise SearchError(
+            f"expected an object in {str(file)!r}, got {type(found).__name__}.\n  Restore the file, or remove it."
+        )
+    return found
