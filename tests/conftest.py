@@ -33,17 +33,17 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("NASPLAT_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
-@pytest.fixture(params=sorted(SMALL))
+@pytest.fixture(scope="session", params=sorted(SMALL))
 def small_space(request: pytest.FixtureRequest) -> nasplat.Space:
     return nasplat.load_space(request.param, **SMALL[request.param])
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def vit() -> nasplat.Space:
     return nasplat.load_space("vit", **SMALL["vit"])
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def cells() -> nasplat.Space:
     return nasplat.load_space("nasbench201", **(SMALL["nasbench201"] | {"width": 4}))
 

@@ -182,11 +182,11 @@ def test_a_step_waits_for_no_device(
     for key, weight in supernet.store.weights.items():
         supernet.store.weights[key] = weight.to("meta")
     supernet.device = supernet.subnets.device = torch.device("meta")
-    config = nasplat.TrainConfig(epochs=3, batch_size=64, strategy=strategy)
+    config = nasplat.TrainConfig(epochs=3, batch_size=128, strategy=strategy)  # six steps, every phase among them
     teacher = appointed_teacher(config, strategy_named(strategy), supernet.subnets, task)
     trainer = Trainer(supernet.subnets, task, 0, config, teacher)
     monkeypatch.setattr(trainer.updates.optimiser, "_update", lambda *a: None)
-    x, y = torch.empty(64, *task.input_shape, device="meta"), torch.zeros(64, dtype=torch.long, device="meta")
+    x, y = torch.empty(128, *task.input_shape, device="meta"), torch.zeros(128, dtype=torch.long, device="meta")
     monkeypatch.setattr(training, "sort_channels", lambda *a: ["sorted"])  # which looks at the weights, once
     for step in range(trainer.updates.steps):
         trainer._enter(step)

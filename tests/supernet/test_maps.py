@@ -21,13 +21,13 @@ def space() -> nasplat.Space:
 @pytest.fixture(scope="module")
 def task() -> nasplat.Task:
     return nasplat.load_task(
-        "stereo-synthetic", height=24, width=48, largest=12, train=8, decide=3, test=3, fresh=False
+        "stereo-synthetic", height=24, width=48, largest=12, train=4, decide=3, test=3, fresh=False
     )
 
 
 def trained(space: nasplat.Space, task: nasplat.Task, **options: object) -> nasplat.Supernet:
     supernet = nasplat.Supernet(space, task, seed=0)
-    supernet.train(batch_size=4, watch=False, **options)  # type: ignore[arg-type]
+    supernet.train(batch_size=2, watch=False, **options)  # type: ignore[arg-type]
     return supernet
 
 
@@ -35,17 +35,17 @@ def trained(space: nasplat.Space, task: nasplat.Task, **options: object) -> nasp
 def test_every_strategy_trains_and_resumes_bit_by_bit(
     strategy: str, space: nasplat.Space, task: nasplat.Task, tmp_path: Path
 ) -> None:
-    whole = trained(space, task, epochs=5, strategy=strategy)
+    whole = trained(space, task, epochs=4, strategy=strategy)  # eight steps, every phase among them
     assert all(e.loss < 1e3 and not e.left_out for e in whole.history)
     half = nasplat.Supernet(space, task, seed=0)
 
     def stop(epoch: Epoch, total: int) -> None:
-        if epoch.epoch == 3:
+        if epoch.epoch == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        half.train(epochs=5, strategy=strategy, batch_size=4, watch=False, checkpoint=tmp_path, report=stop)
-    again = trained(space, task, epochs=5, strategy=strategy, checkpoint=tmp_path)
+        half.train(epochs=4, strategy=strategy, batch_size=2, watch=False, checkpoint=tmp_path, report=stop)
+    again = trained(space, task, epochs=4, strategy=strategy, checkpoint=tmp_path)
     assert again.fingerprint == whole.fingerprint
 
 

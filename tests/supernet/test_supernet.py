@@ -58,14 +58,14 @@ def test_extraction_is_exact(name: str) -> None:
     supernet = nasplat.Supernet(space, task, seed=0)
     supernet.train(epochs=3, batch_size=8)  # 24 steps
     x, smaller = task.test.x[:16], 0
-    for i in range(60):  # a thousand over all spaces: benchmarks/bench_extraction.py
+    for i in range(30):  # a thousand over all spaces: benchmarks/bench_extraction.py
         architecture = space.sample(seed=10_000 + i)
         extracted, shared = supernet.subnet(architecture), supernet.shared(architecture)
         with torch.no_grad():
             assert (extracted(x) - shared(x)).abs().max() == 0, architecture
         bound = supernet.subnets.bind(architecture)
         smaller += any(tuple(p.shape) != tuple(supernet.store.weights[k].shape) for k, p in bound.parameters)
-    assert smaller >= 50
+    assert smaller >= 25
 
 
 def test_training_an_extracted_module_leaves_the_store_untouched(
@@ -168,9 +168,10 @@ def test_gradient_of_a_slice_equals_that_of_the_module(vit: nasplat.Space, task:
 
 
 @pytest.mark.parametrize("strategy", ["single-path", "sandwich", "progressive"])
-def test_resumed_training_is_bit_equal(vit: nasplat.Space, task: nasplat.Task, strategy: str, tmp_path: Path) -> None:
+def test_resumed_training_is_bit_equal(vit: nasplat.Space, strategy: str, tmp_path: Path) -> None:
+    task = nasplat.load_task("digits-clutter", train=128, decide=64, test=64)
     whole = nasplat.Supernet(vit, task, seed=3)
-    whole.train(epochs=3, strategy=strategy, batch_size=64)
+    whole.train(epochs=3, strategy=strategy, batch_size=32)
 
     class Stop(Exception):
         pass
@@ -181,9 +182,9 @@ def test_resumed_training_is_bit_equal(vit: nasplat.Space, task: nasplat.Task, s
     for _ in range(2):
         part = nasplat.Supernet(vit, task, seed=3)
         with pytest.raises(Stop):
-            part.train(epochs=3, strategy=strategy, batch_size=64, checkpoint=tmp_path, report=stop)
+            part.train(epochs=3, strategy=strategy, batch_size=32, checkpoint=tmp_path, report=stop)
     last = nasplat.Supernet(vit, task, seed=3)
-    history = last.train(epochs=3, strategy=strategy, batch_size=64, checkpoint=tmp_path)
+    history = last.train(epochs=3, strategy=strategy, batch_size=32, checkpoint=tmp_path)
     assert [e.epoch for e in history] == [1, 2, 3]
     assert equal(weights(whole), weights(last))
 
@@ -235,7 +236,7 @@ def test_recalibration_equals_statistics_of_all_images_at_once() -> None:
 def test_training_learns(vit: nasplat.Space) -> None:
     task = nasplat.load_task("digits-clutter", train=2048, decide=512, test=512)
     supernet = nasplat.Supernet(vit, task, seed=0)
-    history = supernet.train(epochs=6, batch_size=32)
+    history = supernet.train(epochs=6, batch_size=32, watch=False)
     assert history[-1].loss < history[0].loss - 0.05
     assert supernet.evaluate(vit.extreme()) > 15  # chance is 10
 

@@ -65,7 +65,7 @@ def test_every_teacher_trains_and_resumes_bit_equal(
     kind: str, options: dict[str, Any], vit: nasplat.Space, cnn_space: nasplat.Space, task: nasplat.Task, tmp_path: Path
 ) -> None:
     own = {"teacher": kind} if kind in {"none", "largest", "sampled"} else {}
-    options = {"strategy": "ovo", "batch_size": 32, "epochs": 3} | own | options
+    options = {"strategy": "ovo", "batch_size": 32, "epochs": 2, "watch": False} | own | options
 
     def run(folder: Path | None, stop_after: int | None = None) -> tuple[nasplat.Supernet, Any]:
         supernet, teacher = nasplat.Supernet(vit, task, seed=1), teacher_of(kind, cnn_space, task)
