@@ -32,6 +32,11 @@ def cells() -> list[Graph]:
 
 
 @pytest.fixture(scope="module")
+def timed(cells: list[Graph]) -> LatencyPredictor:
+    return LatencyPredictor().fit(cells, [milliseconds(g) for g in cells])
+
+
+@pytest.fixture(scope="module")
 def mobile() -> list[Graph]:
     space = nasplat.load_space(
         "ofa_mobilenetv3", base=0.5, resolutions=[16], units=2, depths=[1, 2], stem_stride=1, channels=1
@@ -78,20 +83,18 @@ def test_devices_that_prune_dead_code_are_recognised(cells: list[Graph]) -> None
     assert predictor.prunes_
 
 
-def test_kinds_never_timed_are_outside(cells: list[Graph]) -> None:
-    predictor = LatencyPredictor().fit(cells, [milliseconds(g) for g in cells])
+def test_kinds_never_timed_are_outside(timed: LatencyPredictor) -> None:
     transformer = nasplat.load_space("vit", size="mini", patch=4, head_dim=8, **SMALL).sample(seed=0).graph()
-    (found,) = predictor.predict([transformer])
+    (found,) = timed.predict([transformer])
     assert not found.in_support
     assert "none of which was timed" in found.reason
     huge = nasplat.load_space("nasbench201", width=128).sample(seed=3).graph()
-    assert "MACs, the timed networks" in predictor.predict([huge])[0].reason
+    assert "MACs, the timed networks" in timed.predict([huge])[0].reason
 
 
-def test_a_saved_predictor_answers_the_same(cells: list[Graph], tmp_path: Path) -> None:
-    predictor = LatencyPredictor().fit(cells, [milliseconds(g) for g in cells])
-    predictor.save(tmp_path)
-    assert load(tmp_path).predict(cells[:5]) == predictor.predict(cells[:5])
+def test_a_saved_predictor_answers_the_same(timed: LatencyPredictor, cells: list[Graph], tmp_path: Path) -> None:
+    timed.save(tmp_path)
+    assert load(tmp_path).predict(cells[:5]) == timed.predict(cells[:5])
 
 
 def test_labels_must_be_positive_and_enough(cells: list[Graph]) -> None:
