@@ -161,8 +161,8 @@ def test_copied_blocks_give_the_graph_that_constructed_ones_give(name: str) -> N
     for seed in range(3):
         architecture = space.sample(seed=seed)
         module, shape = space.construct(architecture)  # every part constructed
-        assert architecture.graph().to_json() == nasplat.capture(module, shape, program=False).to_json()
-        assert architecture.graph().to_json() == architecture.graph().to_json()
+        first, again = architecture.graph().to_json(), architecture.graph().to_json()
+        assert first == again == nasplat.capture(module, shape, program=False).to_json()
     assert all(not p.is_meta for p in space.construct(architecture)[0].parameters())  # copies stay inside captures
 
 

@@ -26,7 +26,7 @@ def drawn() -> tuple[list[Graph], list[View]]:
 
 def learnt(data: Labelled, seed: int) -> list[float]:
     """τ-b of several learners on networks that they were not shown."""
-    shown, rest = few(data, 60, seed)
+    shown, rest = few(data, 40, seed)
     base = CountBaseline().fit(shown.views, shown.labels)
     trees = Trees(members=1, trees=30).fit(shown.views, [v.statistics["log_macs"] for v in shown.views])
     learners = [

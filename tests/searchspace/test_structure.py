@@ -7,6 +7,7 @@ from collections import Counter
 from math import sqrt
 from typing import Any
 
+import numpy as np
 import pytest
 from scipy.stats import chisquare
 from torch import nn
@@ -93,7 +94,7 @@ def test_refusals_that_depend_on_everything_are_estimated() -> None:
     assert isinstance(structure, Structure)
     assert structure.refuses_late
     assert structure.count == 2**22
-    exact = sum(n * 2_654_435_761 % 2**32 <= 2**31 for n in range(2**22))
+    exact = int((np.arange(2**22, dtype=np.uint64) * 2_654_435_761 % 2**32 <= 2**31).sum())
     count = scattered.count()
     assert abs(count.value - exact) < 4 * count.error < exact / 10
     small = scattered.with_presets(bits=6)
@@ -189,6 +190,7 @@ def test_completions_avoid_what_is_refused() -> None:
 
 def test_where_the_fit_tells_too_little_draws_are_mutations_of_members_within(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fitted_draws, "TRUSTED", 1.1)
+    monkeypatch.setattr(fitted_draws, "FITTED", 100)
     space = nasplat.load_space("nasbench101")
     costs = sorted(space.sample(seed=i).graph().macs for i in range(200))
     feasible = Feasible(space, {"macs": costs[20]})
