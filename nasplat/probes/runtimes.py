@@ -68,7 +68,11 @@ class Setting:
     """Threads within one operator, for runtimes that have threads of their own."""
 
     def placed(self) -> tuple[nn.Module, Tensor]:
-        """Return module and input on the device and in the number format asked for, copied where they differ."""
+        """Put module and input on the device and in the number format asked for.
+
+        Returns:
+            The module, copied where its device or format differ, and the input batch.
+        """
         dtype, module = PRECISIONS[self.precision], self.module
         here = next((p for p in module.parameters()), self.x)
         if here.device != self.device or here.dtype != dtype:
