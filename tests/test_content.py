@@ -12,6 +12,8 @@ from nasplat.errors import ContentError, PredictorError
 from nasplat.predict.abilities import Calibratable
 from nasplat.predict.folder import trained_on
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.mark.parametrize("name", content.names("predictors"))
 def test_shipped_predictor_answers_with_interval(name: str) -> None:

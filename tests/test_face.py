@@ -11,6 +11,8 @@ import pytest
 
 import nasplat
 
+pytestmark = pytest.mark.fast
+
 ROOT = Path(__file__).parents[1]
 FACES = {"nasplat", "nasplat.blocks", "nasplat.testing"}
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "predictors").rglob("*.md"))]

@@ -10,6 +10,8 @@ from house import PACKAGE, callables, circles, file_arrows, files, imports, lack
 
 import nasplat
 
+pytestmark = pytest.mark.fast
+
 PLAN = {name: int(floor) for floor, name in re.findall(r"^(\d)  (\w+)(?:/|\.py) ", nasplat.__doc__ or "", re.M)}
 APART = {
     frozenset(pair.split(" and "))

@@ -13,6 +13,8 @@ from house import files, outside
 
 import nasplat
 
+pytestmark = pytest.mark.fast
+
 
 def test_import_loads_no_torch() -> None:
     code = "import sys, nasplat; print('torch' in sys.modules, 'optuna' in sys.modules, 'numpy' in sys.modules)"

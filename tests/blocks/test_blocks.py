@@ -9,6 +9,8 @@ from torch import nn
 from nasplat import blocks
 from nasplat.errors import InputError
 
+pytestmark = pytest.mark.fast
+
 
 def test_settings_of_a_mobile_block_are_checked_by_name() -> None:
     with pytest.raises(InputError, match=r"among heads, window, squeeze, norm, act, shortcut, got 'attention'"):

@@ -11,6 +11,8 @@ import nasplat
 from nasplat.editing import Branch, Edit, Factor, Kernel, Network, Separate, Skip, Width, edits
 from nasplat.errors import EditError, NasplatError
 
+pytestmark = pytest.mark.fast
+
 
 class Residual(nn.Module):
     """Additions, concatenation, depthwise and grouped convolutions, a gate, flattened maps."""

@@ -10,6 +10,8 @@ import nasplat
 from nasplat.features.arrays import DENSE, UNKNOWN, arrays, spectrum
 from nasplat.graph import Graph, Node, ops
 
+pytestmark = pytest.mark.fast
+
 
 def net(kernel: int = 3, middle: bool = True) -> nn.Module:
     parts = [nn.Conv2d(3, 8, kernel, 2, kernel // 2, bias=False), nn.BatchNorm2d(8), nn.ReLU()]

@@ -10,6 +10,8 @@ from nasplat.errors import PredictorError
 from nasplat.features.view import View, view
 from nasplat.features.views_on_disk import load_views, save_views
 
+pytestmark = pytest.mark.fast
+
 
 def test_views_come_back_equal(tmp_path: Path) -> None:
     seen = [

@@ -10,6 +10,8 @@ import nasplat
 from nasplat.errors import CaptureError
 from nasplat.frontends import pasting
 
+pytestmark = pytest.mark.fast
+
 
 @nasplat.block
 class _Unit(nn.Module):

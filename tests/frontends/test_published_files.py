@@ -22,6 +22,8 @@ from nasplat.graph.published import PublishedGraph, from_fields, graph_from_publ
 sys.path.insert(0, str(Path(__file__).parents[1] / "graph"))
 from golden_networks import NETWORKS
 
+pytestmark = pytest.mark.fast
+
 # nodes, weighted nodes, edges, published FLOPs, parameters; the FLOPs of the first five are those of AutoGO's table 2
 GOLDEN = {
     "hiaml_best": (107, 32, 118, 246_314_516, 2_220_746),

@@ -13,6 +13,8 @@ import nasplat
 from nasplat.errors import GraphError
 from nasplat.graph import Graph
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.mark.parametrize("name", sorted(SMALL))
 def test_architectures_of_every_space_are_rebuilt_for_any_batch(name: str) -> None:

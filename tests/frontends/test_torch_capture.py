@@ -16,6 +16,8 @@ from nasplat.errors import CaptureError
 from nasplat.frontends.examples import as_example
 from nasplat.frontends.torch_capture import capture_module
 
+pytestmark = pytest.mark.fast
+
 _FILE = Path(__file__).parents[2] / "benchmarks" / "zoo.py"
 _SPEC = importlib.util.spec_from_file_location("zoo", _FILE)
 assert _SPEC is not None

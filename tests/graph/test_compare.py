@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from torch import nn
 
 import nasplat
 from nasplat.graph.compare import by_module, changes, comparable
+
+pytestmark = pytest.mark.fast
 
 
 def net(kernel: int = 3, middle: bool = True) -> nn.Module:

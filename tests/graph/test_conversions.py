@@ -19,6 +19,8 @@ from nasplat.graph import Graph, Node
 from nasplat.graph.conversions import X_COLUMNS
 from nasplat.graph.ops import OPS
 
+pytestmark = pytest.mark.fast
+
 
 class Bottleneck(nn.Module):
     """A residual block as torchvision writes it, with a doubled operand and a convolution used twice."""

@@ -11,6 +11,8 @@ from torch import nn
 import nasplat
 from nasplat.graph.drawing import Box, draw, open_boxes
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.mark.parametrize("name", nasplat.list_spaces())
 def test_drawing_is_well_formed_and_small(name: str, tmp_path: Path) -> None:

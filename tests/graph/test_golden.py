@@ -6,6 +6,8 @@ import pytest
 
 import nasplat
 
+pytestmark = pytest.mark.fast
+
 # source: NAS-Bench-201's own parameter counts (NATS-Bench, arch 0 and 1)
 CELLS = [
     ("|avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|nor_conv_1x1~0|skip_connect~1|skip_connect~2|", 129_306),

@@ -10,6 +10,8 @@ import nasplat
 from nasplat.errors import GraphError
 from nasplat.graph import Graph, Node
 
+pytestmark = pytest.mark.fast
+
 
 class Two(nn.Module):
     """Two convolutions in either order of construction and of execution, with or without clutter."""

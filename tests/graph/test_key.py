@@ -5,11 +5,14 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nasplat.graph import Graph, Node
 from nasplat.graph.columns import Weight
+
+pytestmark = pytest.mark.fast
 
 UNARY = ("relu", "gelu", "softmax")
 BINARY = ("add", "mul", "sub", "matmul")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from sklearn.ensemble import ExtraTreesRegressor, GradientBoostingRegressor
 
 from nasplat.learners.boosted import Boosted
 from nasplat.learners.flat_trees import ROWS, FlatTrees
 from nasplat.learners.forest import grow_forest
+
+pytestmark = pytest.mark.fast
 
 
 def boosted_models(x: np.ndarray, trees: int = 50) -> list[GradientBoostingRegressor]:

@@ -16,6 +16,8 @@ from nasplat.errors import InputError
 from nasplat.probes.zerocost import PROXIES, proxies
 from nasplat.tables.metrics import spearman_rho
 
+pytestmark = pytest.mark.fast
+
 
 def net(bias: float = 0.0) -> nn.Sequential:
     module = nn.Sequential(

@@ -25,6 +25,8 @@ from nasplat.blocks import WindowAttention
 from nasplat.errors import SpaceError
 from nasplat.graph.published import published
 
+pytestmark = pytest.mark.fast
+
 V2 = (
     "Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 1), "
     "('skip_connect', 0), ('skip_connect', 0), ('dil_conv_3x3', 2)], normal_concat=[2, 3, 4, 5], reduce=[('max_pool_3x3', 0), "

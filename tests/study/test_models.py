@@ -8,6 +8,8 @@ import pytest
 from nasplat.study.hypervolume import contributions, front_of, hypervolume
 from nasplat.study.surrogate import MOST, Surrogate
 
+pytestmark = pytest.mark.fast
+
 
 def monte_carlo(points: np.ndarray, reference: np.ndarray, rng: np.random.Generator) -> float:
     high = points.max(0)

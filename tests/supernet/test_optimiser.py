@@ -8,6 +8,8 @@ import torch
 from nasplat.supernet.optimiser import BETAS, EPSILON, MaskedAdamW
 from nasplat.supernet.slicing import Rule, take
 
+pytestmark = pytest.mark.fast
+
 RULE = Rule(("leading", "leading", "centred", "centred"))
 SHAPES = [(8, 6, 5, 5), (4, 6, 3, 3), (8, 3, 5, 5), (2, 2, 1, 1)]
 

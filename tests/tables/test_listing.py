@@ -7,6 +7,8 @@ import pytest
 from nasplat.errors import TableError
 from nasplat.tables.listing import Listing
 
+pytestmark = pytest.mark.fast
+
 SHOWN = Listing(["network", "MACs", "interval"], [["a|b", "≥ 1,200", "[1.0, 2.0]"], ["<c>", "-", ""]], "Two networks")
 
 

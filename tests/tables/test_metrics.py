@@ -7,6 +7,8 @@ from scipy import stats
 from nasplat.errors import ShapeError
 from nasplat.tables.metrics import interval_coverage, kendall_tau, mean_absolute_error, mean_rank, ndcg_at, spearman_rho
 
+pytestmark = pytest.mark.fast
+
 
 def test_kendall_tau_agrees_with_scipy_on_ties() -> None:
     rng = np.random.default_rng(0)

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from nasplat.errors import TableError
 from nasplat.tables.rows import RowFile, write_atomically
 
+pytestmark = pytest.mark.fast
+
 
 def made(path: Path) -> RowFile:
     return RowFile(path, ["key", "value"], "key")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nasplat.tables.splits import by_number, by_shares, into_folds
+
+pytestmark = pytest.mark.fast
 
 
 @given(st.lists(st.sampled_from("abcdefgh"), min_size=1), st.integers(0, 5))

@@ -12,6 +12,8 @@ from nasplat.errors import TableError
 from nasplat.tables.reading import read_table
 from nasplat.tables.table import Table
 
+pytestmark = pytest.mark.fast
+
 ROWS = "arch_str,acc,other\na,1.5,1\nb,,2\nc,nan,3\nd,2.5,4\ne,3,5\n"
 
 

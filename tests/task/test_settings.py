@@ -8,6 +8,8 @@ from nasplat.errors import InputError, TaskError
 from nasplat.task.settings import Check, from_words, overridden
 from nasplat.task.training import Budget
 
+pytestmark = pytest.mark.fast
+
 
 @dataclass(frozen=True)
 class Journey:

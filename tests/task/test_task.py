@@ -14,6 +14,8 @@ from nasplat.errors import TaskError
 from nasplat.task import digits
 from nasplat.task.files import flip_and_shift, unpredict
 
+pytestmark = pytest.mark.fast
+
 
 def test_splits_come_from_disjoint_scans() -> None:
     ranges = [set(range(*r)) for r in digits.SOURCES.values()]
