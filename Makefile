@@ -1,5 +1,6 @@
 # `make demo` and `make test` do all the set-up on a fresh machine.
 PYTHON ?= python3
+PYTEST ?=
 VENV := .venv
 BIN := $(VENV)/bin
 export OMP_WAIT_POLICY ?= passive
@@ -11,7 +12,7 @@ demo: $(VENV)/ready
 	$(BIN)/nasplat demo --out demo-run
 
 test: $(VENV)/ready-dev
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST)
 
 lint: $(VENV)/ready-dev
 	$(BIN)/ruff check .

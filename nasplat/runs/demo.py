@@ -169,7 +169,7 @@ def compare_trained(
         median, whether the found one 'wins' over it, and the mean seconds of one training.
     """
     finalists = top(study, space, scale.finalists)
-    jobs = [(a.to_json(), scale.budget, seed) for a in (*finalists, *_rivals(space, scale, seed))]
+    jobs = [(a.to_json(), TASK, scale.budget, seed) for a in (*finalists, *_rivals(space, scale, seed))]
     done: list[dict[str, float]] = []
     progress = (messages or Messages()).progress("train")
     with progress as update, pool(min(cores(), PROCESSES)) as processes:
@@ -204,10 +204,10 @@ def _rivals(space: Space, scale: Scale, seed: int) -> list[Architecture]:
     return found
 
 
-def _train(job: tuple[str, Budget, int]) -> dict[str, float]:
+def _train(job: tuple[str, str, Budget, int]) -> dict[str, float]:
     """Train one network in a process of its own."""
-    line, budget, seed = job
-    trained = train_architecture(Architecture.from_json(line), load_task(TASK), budget, seed)
+    line, task, budget, seed = job
+    trained = train_architecture(Architecture.from_json(line), load_task(task), budget, seed)
     return {"decide": trained.decide, "test": trained.test, "seconds": trained.seconds}
 
 

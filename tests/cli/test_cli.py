@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -13,6 +14,7 @@ import click
 import optuna
 import pytest
 from click.testing import CliRunner
+from commands import CELLS, TINY, VIT, presets, run
 
 import nasplat
 from nasplat.cli import cli, main
@@ -23,14 +25,8 @@ from nasplat.runs.searching import worker_words
 from nasplat.study.storage import open_storage
 
 CELL = "nasbench201:|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|"
-SMALL = ["--preset", "size=mini", "--preset", "image=16", "--preset", "patch=4", "--preset", "channels=1"]
-SMALL += ["--preset", "classes=10", "--preset", "head_dim=8"]
-
-
-def run(*arguments: str) -> str:
-    result = CliRunner().invoke(cli, list(arguments), catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.stdout
+SMALL = [*presets(VIT), f"--task={TINY}"]
+QUICK = [*presets(CELLS), f"--task={TINY}"]
 
 
 def fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -121,13 +117,13 @@ def test_spaces_and_samples() -> None:
     names = {r["space"]: r["encodings"] for r in json.loads(run("spaces", "--json"))}
     assert names["nasbench201"] == 15_625
     assert {"easnet-small", "easnet-plus"} <= names.keys()
-    lines = run("sample", "vit", "-n", "3", *SMALL).splitlines()
+    lines = run("sample", "vit", "-n", "3", *presets(VIT)).splitlines()
     assert len({json.loads(line)["choices"]["embed"] for line in lines}) >= 1
     assert json.loads(run("inspect", lines[0], "--json"))["params"] > 0
 
 
 def test_measure_and_export(tmp_path: Path) -> None:
-    line = run("sample", "vit", *SMALL).strip()
+    line = run("sample", "vit", *presets(VIT)).strip()
     (row,) = json.loads(run("measure", line, "--repeats", "5", "--json"))
     assert row["low_ms"] <= row["median_ms"] <= row["high_ms"]
     certificate = json.loads(run("export", line, str(tmp_path / "n.onnx"), "--json"))
@@ -135,26 +131,25 @@ def test_measure_and_export(tmp_path: Path) -> None:
     assert "agrees" in run("export", line, str(tmp_path / "n.onnx"), "--check")
 
 
-def test_train_search_and_resume(tmp_path: Path) -> None:
-    out = str(tmp_path / "run")
-    arguments = ["search", "vit", "--out", out, "--trials", "4", "--guide", "none", "--limit", "macs=300000", *SMALL]
-    arguments += ["--train.epochs=1", "--json"]
-    rows = json.loads(run(*arguments))
+def test_train_search_and_resume(trained: tuple[Path, str], searched: tuple[Path, str], tmp_path: Path) -> None:
+    made, said = searched
+    rows = json.loads(said)
     assert all(r["macs"] <= 300_000 for r in rows)
-    assert (tmp_path / "run" / "best.onnx").exists()
-    assert json.loads(run(*arguments)) == rows
-    about = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
+    assert (made / "best.onnx").exists()
+    shutil.copytree(made, tmp_path / "run")
+    arguments = ["search", "vit", *SMALL, "--trials=5", "--limit=macs=300000", "--train.epochs=1", "--json"]
+    assert json.loads(run(*arguments, "--out", str(tmp_path / "run"))) == rows
+    assert (tmp_path / "run" / "study.journal").read_bytes() == (made / "study.journal").read_bytes()  # nothing anew
+    about = json.loads((made / "run.json").read_text(encoding="utf-8"))
     assert about["versions"]["torch"]
-    trained = json.loads(run("train", "vit", "--out", str(tmp_path / "net"), *SMALL, "--train.epochs=1", "--json"))
-    assert {r["subnet"] for r in trained} == {"largest", "smallest", "random"}
+    assert {r["subnet"] for r in json.loads(trained[1])} == {"largest", "smallest", "random"}
 
 
-def test_a_found_subnet_is_trained_further_reported_and_replayed(tmp_path: Path) -> None:
-    net, found, out = (str(tmp_path / n) for n in ("net", "found", "further"))
-    run("train", "vit", "--out", net, *SMALL, "--train.epochs=2", "--train.strategy=progressive", "--json")
-    run(
-        "search", "vit", "--supernet", net, "--out", found, "--trials", "3", "--guide", "none", *SMALL, "--json"
-    )  # no --train settings again
+def test_a_found_subnet_is_trained_further_reported_and_replayed(trained: tuple[Path, str], tmp_path: Path) -> None:
+    found, out = str(tmp_path / "found"), str(tmp_path / "further")
+    net = str(shutil.copytree(trained[0], tmp_path / "net"))  # a report is written into it
+    # no --train settings again
+    run("search", "vit", "--supernet", net, "--out", found, "--trials", "3", "--guide", "none", *SMALL, "--json")
     row = json.loads(run("train", "vit", "--from", found, "--out", out, *SMALL, "--train.epochs=1", "--json"))
     assert row["max_relative_error"] < 1e-4
     assert (tmp_path / "further" / "best.onnx").exists()
@@ -206,6 +201,7 @@ def test_demo_runs_small_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyP
     from nasplat.task.training import Budget
 
     tiny = demo.Scale(1, 4, 2, 1, Budget(epochs=1, batch_size=64, lr=5e-3), 1.2e6)
+    monkeypatch.setattr(demo, "TASK", TINY)
     monkeypatch.setattr(demo, "FAST", tiny)
     first = json.loads(run("demo", "--fast", "--out", str(tmp_path / "d"), "--json"))
     assert len(first["scored"]) >= 5
@@ -270,9 +266,8 @@ def test_search_in_stages_says_why_and_resumes_with_more(
 ) -> None:
     quick = partial(trials.search_in_stages, costs=(0.001, 1.0), candidates=30)
     monkeypatch.setattr(trials, "search_in_stages", quick)
-    words = ["search", "nasbench201", *[f"--preset={p}" for p in ("width=4", "cells=1", "image=16", "channels=1")]]
-    words += ["--out", str(tmp_path / "run"), "--stages=predicted,trained:1", "--minimize=none"]
-    words += ["--task=digits-clutter?train=64&decide=32&test=32"]
+    words = ["search", "nasbench201", *QUICK, "--out", str(tmp_path / "run")]
+    words += ["--stages=predicted,trained:1", "--minimize=none"]
     said = run(*words, "--budget=12")
     assert "agreement" in said
     assert re.search("predicted +0.00 +0.001 +left out", said)  # the guide never saw cells of this width
@@ -287,8 +282,7 @@ def test_search_in_stages_says_why_and_resumes_with_more(
 def test_a_run_or_a_network_teaches_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cnn = [f"--preset={p}" for p in ("width=4", "cells=1", "image=16", "channels=1")]
-    run("train", "nasbench201", *cnn, "--out", str(tmp_path / "cnn"), "--train.epochs=1", "--json")
+    run("train", "nasbench201", *QUICK, "--out", str(tmp_path / "cnn"), "--train.epochs=1", "--json")
     taught = ["train", "vit", *SMALL, "--train.epochs=1", "--train.strategy=ovo", "--train.joint=false", "--json"]
     before = (tmp_path / "cnn" / "supernet" / "supernet.safetensors").read_bytes()
     assert len(json.loads(run(*taught, "--out", str(tmp_path / "a"), "--teacher", str(tmp_path / "cnn")))) == 3
@@ -311,17 +305,8 @@ def test_a_run_or_a_network_teaches_the_next(
 
 
 def test_a_second_host_finds_the_supernet_by_its_hash(tmp_path: Path) -> None:
-    words = [
-        "search",
-        "vit",
-        "--guide",
-        "none",
-        *SMALL,
-        "--train.epochs=1",
-        "--storage",
-        f"sqlite:///{tmp_path}/s.db",
-        "--json",
-    ]
+    words = ["search", "vit", "--guide", "none", *SMALL, "--train.epochs=1"]
+    words += ["--storage", f"sqlite:///{tmp_path}/s.db", "--json"]
     run(*words, "--out", str(tmp_path / "a"), "--trials", "2")
     assert (tmp_path / "a" / "supernet" / "supernet.safetensors").exists()
     run(*words, "--out", str(tmp_path / "b"), "--trials", "4")
@@ -332,8 +317,7 @@ def test_a_second_host_finds_the_supernet_by_its_hash(tmp_path: Path) -> None:
 
 
 def test_search_prunes_trainings_only(tmp_path: Path) -> None:
-    words = ["search", "nasbench201", *[f"--preset={p}" for p in ("width=4", "cells=1", "image=16", "channels=1")]]
-    words += ["--guide=none", "--prune", "--trials=1"]
+    words = ["search", "nasbench201", *QUICK, "--guide=none", "--prune", "--trials=1"]
     refused = CliRunner().invoke(
         cli, [*words, "--maximize=predicted", "--guide=trees-nb201", "--out", str(tmp_path / "a")]
     )
@@ -391,10 +375,6 @@ def test_help_of_every_verb_is_whole_and_loads_neither_torch_nor_optuna() -> Non
                 assert option.help, f"{name} {option.name} has no help"
                 assert not option.help.startswith("Of "), f"{name} {option.name}"
                 assert len(option.help.split()) > 4, f"{name} {option.name}"
-
-
-CELLS = [f"--preset={p}" for p in ("width=4", "cells=1", "image=16", "channels=1")]
-QUICK = [*CELLS, "--task=digits-clutter?train=64&decide=32&test=32"]
 
 
 def test_a_fitted_predictor_answers_the_predicted_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,33 +1,34 @@
-"""A worker of a search whose candidates and surroundings fail on purpose; run as a process by `test_faults.py`.
-
-    python tests/faults/failing_worker.py <storage> <trials> <log> <fault> …
-
-The log gets one line per evaluation begun: key and process.
-"""
+"""A worker of a search whose candidates and surroundings fail on purpose; `test_faults.py` starts it as a process."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 
 import optuna
 import torch
+from commands import CELLS
 
 import nasplat
 from nasplat.study.captured import facts_of
 
 FAULTS = ("exception", "memory", "nan", "kill")
-SPACE = {"size": "mini", "image": 16, "patch": 4, "channels": 1, "classes": 10, "head_dim": 8}
 
 
-def main() -> None:
-    storage, trials, log, *faults = sys.argv[1:]
+def work(storage: str, trials: int, log: Path, faults: tuple[str, ...]) -> None:
+    """Take part in a search.
+
+    Args:
+        storage: URL of the study.
+        trials: Networks that all workers evaluate together.
+        log: File that gets one line per evaluation begun: key and process.
+        faults: What some of the candidates do, from `FAULTS`.
+    """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     torch.set_num_threads(1)
-    space = nasplat.load_space("vit", **SPACE)
+    space = nasplat.load_space("nasbench201", **CELLS)
     once = Path(f"{log}.killed")
 
     def quality(architecture: nasplat.Architecture) -> float:
@@ -51,8 +52,4 @@ def main() -> None:
         return float(architecture.graph().macs)
 
     sampler = nasplat.UniqueRandomSampler(seed=0)
-    nasplat.search(space, maximize=[quality], n_trials=int(trials), storage=storage, sampler=sampler)
-
-
-if __name__ == "__main__":
-    main()
+    nasplat.search(space, maximize=[quality], n_trials=trials, storage=storage, sampler=sampler)

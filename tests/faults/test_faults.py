@@ -11,11 +11,17 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import optuna
 import pytest
+from clean import FRESH
+from commands import TINY, VIT, presets
+from failing_worker import FAULTS, work
 from optuna.trial import TrialState
 
 import nasplat
@@ -25,9 +31,8 @@ from nasplat.study.ledger import Ledger, is_counted
 from nasplat.study.liveness import Watch
 from nasplat.study.storage import open_storage
 
-WORKER = Path(__file__).parent / "failing_worker.py"
-TRIALS = int(os.environ.get("NASPLAT_FAULT_TRIALS", "40"))
-"""Of the run with failing candidates; `-s` shows how often each fault was met."""
+TRIALS = int(os.environ.get("NASPLAT_FAULT_TRIALS", "32"))
+"""Length of the run with failing candidates; `-s` shows how often each fault was met."""
 
 
 def tools() -> Path | None:
@@ -84,27 +89,24 @@ def server() -> Iterator[Server]:
             found.stop()
 
 
-def start(url: str, trials: int, log: Path, *faults: str) -> subprocess.Popen[bytes]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
-    words = [sys.executable, str(WORKER), url, str(trials), str(log), *faults]
-    return subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+def start(url: str, trials: int, log: Path, *faults: str) -> BaseProcess:
+    process = FRESH.Process(target=work, args=(url, trials, log, faults))
+    process.start()
+    return process
 
 
-def finish(workers: list[subprocess.Popen[bytes]], again: list[str] | None = None) -> int:
+def finish(workers: list[BaseProcess], again: Callable[[], BaseProcess]) -> int:
     """Wait for all; those that were killed are started again. Returns how many were."""
     restarted = 0
     while workers:
-        time.sleep(0.1)
-        for worker in [w for w in workers if w.poll() is not None]:
+        wait([w.sentinel for w in workers])
+        for worker in [w for w in workers if w.exitcode is not None]:
             workers.remove(worker)
-            error = worker.communicate()[1].decode()
-            if worker.returncode == -signal.SIGKILL:
+            if worker.exitcode == -signal.SIGKILL:
                 restarted += 1
-                workers.append(
-                    subprocess.Popen(worker.args, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE)
-                )
+                workers.append(again())
             else:
-                assert worker.returncode == 0, error
+                assert worker.exitcode == 0  # what it raised is on stderr
     return restarted
 
 
@@ -122,7 +124,8 @@ def verdict(url: str, wanted: int) -> list[optuna.trial.FrozenTrial]:
 
 def test_candidates_that_fail_and_workers_that_are_killed(server: Server, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    restarted = finish([start(server.url, TRIALS, log, "exception", "memory", "nan", "kill") for _ in range(4)])
+    new = partial(start, server.url, TRIALS, log, *FAULTS)
+    restarted = finish([new() for _ in range(4)], new)
     trials = verdict(server.url, TRIALS)
     assert restarted >= 1
     reasons = Counter(
@@ -149,41 +152,29 @@ def test_candidates_that_fail_and_workers_that_are_killed(server: Server, tmp_pa
 
 
 def test_the_database_restarts_under_four_workers(server: Server, tmp_path: Path) -> None:
-    workers = [start(server.url, 24, tmp_path / "log") for _ in range(4)]
+    new = partial(start, server.url, 24, tmp_path / "log")
+    workers = [new() for _ in range(4)]
     study = None
     for done in (5, 14):
         while study is None or len(study.get_trials(deepcopy=False)) < done:
-            time.sleep(0.3)
+            time.sleep(0.1)
             try:
                 study = optuna.load_study(study_name="nasplat", storage=open_storage(server.url))
             except KeyError:
                 continue
         server.stop("immediate")
-        time.sleep(1)
+        time.sleep(0.5)  # every worker meets the gap
         server.start()
-    assert finish(workers) == 0
+    assert finish(workers, new) == 0
     trials = verdict(server.url, 24)
     assert all(t.state in {TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL} for t in trials)
     optuna.delete_study(study_name="nasplat", storage=open_storage(server.url))
 
 
 def test_a_search_with_workers_ends_when_its_coordinator_is_killed_and_resumes(tmp_path: Path) -> None:
-    words = [
-        sys.executable,
-        "-m",
-        "nasplat",
-        "search",
-        "vit",
-        "--maximize",
-        "trained",
-        "--guide",
-        "none",
-        "--trials",
-        "5",
-    ]
-    words += ["--workers", "2", "--out", str(tmp_path / "run"), "--storage", str(tmp_path / "s.journal")]
-    for preset in ("size=mini", "image=16", "patch=4", "channels=1", "head_dim=8"):
-        words += ["--preset", preset]
+    words = [sys.executable, "-m", "nasplat", "search", "vit", "--maximize", "trained", "--guide", "none"]
+    words += ["--trials", "8", "--workers", "2", "--out", str(tmp_path / "run"), *presets(VIT), f"--task={TINY}"]
+    words += ["--storage", str(tmp_path / "s.journal")]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 
     def done() -> int:
@@ -197,16 +188,16 @@ def test_a_search_with_workers_ends_when_its_coordinator_is_killed_and_resumes(t
 
     coordinator = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while done() < 2:
-        time.sleep(0.5)
+        time.sleep(0.05)
         assert coordinator.poll() is None
     coordinator.kill()
     coordinator.wait()
     before = done()
     subprocess.run(words, env=environment, check=True, stdout=subprocess.DEVNULL)
-    assert done() == 5 >= before
+    assert done() == 8 >= before
     study = optuna.load_study(study_name="nasplat", storage=open_storage(str(tmp_path / "s.journal")))
     keys = [t.user_attrs["key"] for t in study.trials if is_counted(t)]
-    assert len(set(keys)) == 5
+    assert len(set(keys)) == 8
     assert (tmp_path / "run" / "report.html").exists()
 
 

@@ -1,12 +1,11 @@
 """Runs survive SIGKILL, Ctrl-C, exceptions and NaN: the same command goes on, nothing is lost or done twice.
 
-The default run kills twice each; `pytest -m slow tests/test_survival.py` kills ten times each.
+The default run kills twice each; `pytest -m slow tests/faults/test_survival.py` kills ten times each.
 """
 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import random
 import signal
 import subprocess
@@ -19,6 +18,8 @@ from typing import Any
 import optuna
 import pytest
 import torch
+from clean import Run
+from commands import CELLS, TINY, VIT, presets
 from safetensors.torch import load_file
 
 import nasplat
@@ -26,67 +27,30 @@ from nasplat.study.storage import open_storage
 from nasplat.supernet.checkpoint import read_checkpoint
 
 TIMES = [2, pytest.param(10, marks=pytest.mark.slow)]
-FORK = multiprocessing.get_context("fork")  # a fresh process without the seconds that importing torch takes
 
 
-def search(storage: str, said: Any) -> None:
+def search(storage: str, trials: int, tell: Callable[[int], None]) -> None:
     torch.set_num_threads(1)
-    space = nasplat.load_space("nasbench201", width=4, cells=1, image=16, channels=1)
+    space = nasplat.load_space("nasbench201", **CELLS)
 
     def quality(architecture: nasplat.Architecture) -> float:
         time.sleep(0.02)
         return float(architecture.graph().macs % 9973)
 
     def report(progress: Any) -> None:
-        said.send(progress.done)
+        tell(progress.done)
 
     sampler = nasplat.PredictorSampler(pool=16, seed=0)
     nasplat.search(
-        space, maximize=[quality], minimize=["macs"], n_trials=60, storage=storage, sampler=sampler, report=report
+        space, maximize=[quality], minimize=["macs"], n_trials=trials, storage=storage, sampler=sampler, report=report
     )
 
 
-def train(folder: str, said: Any) -> None:
+def train(folder: str, epochs: int, tell: Callable[[int], None]) -> None:
     torch.set_num_threads(1)
-    space = nasplat.load_space("vit", size="mini", image=16, patch=4, channels=1, classes=10, head_dim=8)
-    task = nasplat.load_task("digits-clutter", train=256, decide=64, test=64)
+    space, task = nasplat.load_space("vit", **VIT), nasplat.load_task("digits-clutter", train=256, decide=64, test=64)
     supernet = nasplat.Supernet(space, task, seed=0)
-    supernet.train(epochs=8, batch_size=32, checkpoint=folder, report=lambda epoch, total: said.send(epoch.epoch))
-
-
-class Run:
-    """A process that reports its progress through a pipe."""
-
-    def __init__(self, target: Callable[[str, Any], None], argument: str) -> None:
-        self.heard, said = FORK.Pipe(duplex=False)
-        self.process = FORK.Process(target=target, args=(argument, said))
-        self.process.start()
-        said.close()
-
-    def kill(self, seconds: float) -> bool:
-        """SIGKILL some time after the first sign of progress; False when it ended before."""
-        try:
-            self.heard.recv()
-        except EOFError:
-            self.process.join()
-            return False
-        time.sleep(seconds)
-        alive = self.process.is_alive()
-        self.process.kill()
-        self.process.join()
-        return alive and self.process.exitcode == -signal.SIGKILL
-
-    def finish(self) -> list[int]:
-        """What it reported until its end."""
-        said = []
-        while True:
-            try:
-                said.append(self.heard.recv())
-            except EOFError:
-                break
-        self.process.join()
-        assert self.process.exitcode == 0
-        return said
+    supernet.train(epochs=epochs, batch_size=32, checkpoint=folder, report=lambda epoch, total: tell(epoch.epoch))
 
 
 def finished(storage: str) -> dict[int, tuple[str, tuple[float, ...]]]:
@@ -99,40 +63,38 @@ def finished(storage: str) -> dict[int, tuple[str, tuple[float, ...]]]:
 @pytest.mark.parametrize("kills", TIMES)
 def test_killed_search_resumes_without_loss(kind: str, kills: int, tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path}/s.db" if kind == "sqlite" else f"{tmp_path}/s.journal"
-    rng, before, killed = random.Random(f"{kind} {kills}"), {}, 0
-    for _ in range(kills):
-        killed += Run(search, storage).kill(rng.uniform(0.0, 0.3))
+    rng, before, trials = random.Random(f"{kind} {kills}"), {}, 12 * (kills + 1)
+    for kill in range(kills):
+        Run(search, storage, trials, hold=12 * (kill + 1)).kill(signs=rng.randint(1, 8))
         now = finished(storage)
         assert before.items() <= now.items()  # nothing finished is lost or changed
+        assert len(before) < len(now) < trials
         before = now
-    assert killed >= min(kills, 2)
-    Run(search, storage).finish()
+    Run(search, storage, trials).finish()
     now = finished(storage)
     assert before.items() <= now.items()
-    assert len(now) == 60  # not one more than asked for
-    assert len({key for key, _ in now.values()}) == 60  # none done twice
+    assert len(now) == trials  # not one more than asked for
+    assert len({key for key, _ in now.values()}) == trials  # none done twice
 
 
 @pytest.mark.parametrize("kills", TIMES)
 def test_killed_training_ends_with_the_same_weights(kills: int, tmp_path: Path) -> None:
-    rng, killed = random.Random(kills), 0
-    for _ in range(kills):
-        killed += Run(train, str(tmp_path / "killed")).kill(rng.uniform(0.0, 0.25))
-    assert killed >= 1
-    Run(train, str(tmp_path / "killed")).finish()
-    assert Run(train, str(tmp_path / "whole")).finish() == [1, 2, 3, 4, 5, 6, 7, 8]
+    epochs = 2 * kills + 2
+    for kill in range(kills):
+        Run(train, str(tmp_path / "killed"), epochs, hold=2 * (kill + 1)).kill(signs=1)
+    Run(train, str(tmp_path / "killed"), epochs).finish()
+    wanted = list(range(1, epochs + 1))
+    assert Run(train, str(tmp_path / "whole"), epochs).finish() == wanted
     a, b = (load_file(tmp_path / name / "supernet.safetensors") for name in ("killed", "whole"))
     assert a.keys() == b.keys()
     assert all(torch.equal(a[k], b[k]) for k in a)
     for name in ("killed", "whole"):
         metadata, _ = read_checkpoint(tmp_path / name / "supernet.safetensors")
-        assert [e["epoch"] for e in json.loads(metadata["history"])] == [1, 2, 3, 4, 5, 6, 7, 8]
+        assert [e["epoch"] for e in json.loads(metadata["history"])] == wanted
 
 
 def test_interrupted_command_prints_how_to_go_on(tmp_path: Path) -> None:
-    words = ["train", "vit", "--out", str(tmp_path / "run"), "--train.epochs=500"]
-    for preset in ("size=mini", "image=16", "patch=4", "channels=1", "classes=10", "head_dim=8"):
-        words += ["--preset", preset]
+    words = ["train", "vit", "--out", str(tmp_path / "run"), "--train.epochs=2000", f"--task={TINY}", *presets(VIT)]
     # a shell that starts things in the background makes them deaf to Ctrl-C; this one must hear it
     process = subprocess.Popen(
         [sys.executable, "-m", "nasplat", *words],

@@ -7,21 +7,21 @@ import time
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from commands import CELLS, TINY, presets
+from commands import run as asked
 
 import nasplat
-from nasplat.cli import cli
 from nasplat.runs import forecast
 from nasplat.study import AbstractObjective, OutsideSupport, Trained
 from nasplat.supernet import TrainConfig
 from nasplat.task.training import Budget
 
-SMALL = [f"--preset={p}" for p in ("width=4", "cells=1", "image=16", "channels=1")]
+SMALL = [*presets(CELLS), f"--task={TINY}"]
 
 
 @pytest.fixture(scope="module")
 def space() -> nasplat.Space:
-    return nasplat.load_space("nasbench201", width=4, cells=1, image=16, channels=1)
+    return nasplat.load_space("nasbench201", **CELLS)
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +46,7 @@ class Slow(AbstractObjective):
 
 
 def run(*words: str) -> dict:
-    done = CliRunner().invoke(cli, [*words, "--json"], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    return json.loads(done.stdout)
+    return json.loads(asked(*words, "--json"))
 
 
 def test_parts_add_up_and_workers_share_all_but_the_supernet() -> None:
@@ -81,7 +79,8 @@ def test_longer_trainings_take_longer(space: nasplat.Space, task: nasplat.Task) 
     assert pruned.each > short.each
 
 
-def test_a_supernet_keeps_its_task(space: nasplat.Space, task: nasplat.Task) -> None:
+def test_a_supernet_keeps_its_task(space: nasplat.Space, task: nasplat.Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forecast, "SECONDS", 0.5)
     supernet = nasplat.Supernet(space, task)
     part = forecast.supernet_epochs(supernet, TrainConfig(epochs=5), 3)
     assert supernet.task.name == task.name

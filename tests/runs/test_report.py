@@ -12,10 +12,9 @@ from pathlib import Path
 
 import optuna
 import pytest
-from click.testing import CliRunner
+from commands import CELLS, run
 
 import nasplat
-from nasplat.cli import cli
 from nasplat.errors import SearchError
 from nasplat.runs.charts import expectation
 from nasplat.runs.folder import RunFolder
@@ -24,17 +23,9 @@ from nasplat.runs.page import render
 from nasplat.study.ledger import STOPPED
 from nasplat.study.storage import open_storage
 
-PRESETS = [f"--preset={p}" for p in ("size=mini", "image=16", "patch=4", "channels=1", "classes=10", "head_dim=8")]
-
-
-def run(*words: str) -> str:
-    result = CliRunner().invoke(cli, list(words), catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
 
 def test_the_report_compares_what_was_expected_with_what_was_measured() -> None:
-    space = nasplat.load_space("nasbench201", width=4, cells=1, image=16, channels=1)
+    space = nasplat.load_space("nasbench201", **CELLS)
     objective = lambda a: float(len(set(a.choices.values())))  # noqa: E731
     sampler = nasplat.PredictorSampler(lambda a: 100.0 - objective(a), pool=16, startup=4)
     study = nasplat.search(space, minimize=["macs"], maximize=[objective], n_trials=12, sampler=sampler)
@@ -81,7 +72,7 @@ ABOUT = {
 
 
 def test_the_choice_that_matters_stands_first_and_neighbours_are_compared() -> None:
-    space = nasplat.load_space("nasbench201", width=4, cells=1, image=16, channels=1)
+    space = nasplat.load_space("nasbench201", **CELLS)
     study = many(200, space)
     page = render(study, ABOUT, None, None, Path("run"))
     table = page[page.index("Importance of choices") : page.index("Chosen network")]
@@ -95,8 +86,8 @@ def test_the_choice_that_matters_stands_first_and_neighbours_are_compared() -> N
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs the chromium browser")
 def test_a_browser_draws_all_charts_of_a_large_study(tmp_path: Path) -> None:
-    space = nasplat.load_space("nasbench201", width=4, cells=1, image=16, channels=1)
-    page = render(many(6_000, space), ABOUT, None, None, Path("run"))
+    space = nasplat.load_space("nasbench201", **CELLS)
+    page = render(many(4_500, space), ABOUT, None, None, Path("run"))
     assert len(page) < 4_000_000
     counted = "document.title=[...document.querySelectorAll('svg.chart')].map(s=>s.querySelectorAll('circle').length).join(' ')"
     file = tmp_path / "report.html"
@@ -121,22 +112,8 @@ def test_stopped_trainings_are_not_refusals(tmp_path: Path) -> None:
     assert "2 stopped in training, 1 refused before they cost anything" in page
 
 
-def test_search_ends_with_a_report_and_can_be_replayed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = [
-        "search",
-        "vit",
-        "--out",
-        str(tmp_path / "run"),
-        "--trials",
-        "5",
-        "--train.epochs=1",
-        "--limit",
-        "macs=300000",
-        *PRESETS,
-    ]
-    monkeypatch.setattr("sys.argv", ["nasplat", *words])
-    run(*words)
-    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+def test_search_ends_with_a_report_and_can_be_replayed(searched: tuple[Path, str], tmp_path: Path) -> None:
+    page = (searched[0] / "report.html").read_text(encoding="utf-8")
     for words_there in (
         "Pareto set",
         "History",
@@ -152,6 +129,7 @@ def test_search_ends_with_a_report_and_can_be_replayed(tmp_path: Path, monkeypat
     assert len(ids) == len(set(ids))  # the page's script finds its parts by id
     data = page.split("id='pareto-data'>")[1].split("</script>")[0]
     assert len(json.loads(data)["points"]) == 5
+    shutil.copytree(searched[0], tmp_path / "run")
     again = json.loads(run("replay", str(tmp_path / "run"), "--json"))
     assert again == {"trials": 5, "equal": 5}
     assert str(tmp_path / "run" / "report.html") in run("report", str(tmp_path / "run"))

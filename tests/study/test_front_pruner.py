@@ -41,9 +41,9 @@ class Learner(nasplat.study.AbstractObjective):
         return value
 
 
-@pytest.fixture(scope="module")
-def space() -> nasplat.Space:
-    return nasplat.load_space("nasbench201", width=4, cells=1, image=16, channels=1)
+@pytest.fixture
+def space(lines: nasplat.Space) -> nasplat.Space:
+    return lines
 
 
 @pytest.mark.parametrize("minimize", [(), ("macs",)])
@@ -142,9 +142,9 @@ def test_a_pruner_needs_a_curve(space: nasplat.Space) -> None:
 
 
 def test_trained_follows_its_curve() -> None:
-    task = nasplat.load_task("digits-clutter")
+    task = nasplat.load_task("digits-clutter", train=256, decide=128, test=64)
     space = nasplat.load_space("nasbench201", width=4, cells=1, image=16, channels=1)
-    trained = nasplat.Trained(task, Budget(epochs=2, batch_size=512))
+    trained = nasplat.Trained(task, Budget(epochs=2, batch_size=64))
     told: list[tuple[int, float]] = []
     value = trained.follow(space.sample(seed=0), lambda *a: told.append(a))
     assert [n for n, _ in told] == [1, 2]

@@ -80,9 +80,9 @@ def test_whole_fronts_go_on_first() -> None:
 # -- whole searches ------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def space() -> nasplat.Space:
-    return nasplat.load_space("nasbench201", width=4, cells=1, image=16, channels=1)
+@pytest.fixture
+def space(lines: nasplat.Space) -> nasplat.Space:
+    return lines
 
 
 class Quality(AbstractObjective):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from commands import CELLS, VIT
 
 import nasplat
 from nasplat.cli import cli
@@ -18,11 +19,13 @@ from nasplat.probes.conditions import Conditions
 from nasplat.workflows import calibrate as calibrating
 from nasplat.workflows.calibrate import candidates, spread_out
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 
 @pytest.fixture
 def families() -> list[nasplat.Space]:
-    cells = nasplat.load_space("nasbench201", width=[4, 8], cells=1, image=16, channels=1)
-    return [cells, nasplat.load_space("vit", size="mini", image=16, patch=4, channels=1, head_dim=8)]
+    cells = nasplat.load_space("nasbench201", **CELLS | {"width": [4, 8]})
+    return [cells, nasplat.load_space("vit", **VIT)]
 
 
 def test_chosen_networks_are_distinct_and_lie_apart(families: list[nasplat.Space]) -> None:
@@ -49,7 +52,7 @@ def test_interrupted_calibrations_go_on(families: list[nasplat.Space], tmp_path:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        nasplat.calibrate(families, 30, conditions, tmp_path, report=stop)
+        nasplat.calibrate(families, 22, conditions, tmp_path, report=stop)
     file = tmp_path / "timings.csv"
     before = file.read_text(encoding="utf-8")
     assert before.count("\n") == 13
@@ -57,13 +60,13 @@ def test_interrupted_calibrations_go_on(families: list[nasplat.Space], tmp_path:
     file.write_bytes((old + "vit,half a").encode())  # as a killed process leaves it
     seen: list[int] = []
     predictor = nasplat.calibrate(
-        families, 30, conditions, tmp_path, report=lambda done, total, words: seen.append(done)
+        families, 22, conditions, tmp_path, report=lambda done, total, words: seen.append(done)
     )
-    assert seen == list(range(13, 31))
+    assert seen == list(range(13, 23))
     with file.open(encoding="utf-8") as text:
         rows = list(csv.DictReader(text))
-    assert len({r["key"] for r in rows}) == len(rows) == 30
-    assert predictor.validation_["networks"] == 30
+    assert len({r["key"] for r in rows}) == len(rows) == 22
+    assert predictor.validation_["networks"] == 22
     metrics = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
     assert set(metrics["families"]) == {"nasbench201", "vit"}
 
@@ -72,7 +75,7 @@ def test_predictions_hold_the_latency_of_a_calibrated_device(families: list[nasp
     name = "nasbench201:|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_1x1~1|nor_conv_3x3~2|"
     assert calibrated() is None
     assert nasplat.score([name], "trees-nb201")[0].prediction.latency_ms is None
-    nasplat.calibrate([families[0].with_presets(width=[8, 16], cells=3, image=32)], 20)
+    nasplat.calibrate([families[0].with_presets(width=[8, 16], cells=1, image=32)], 20)
     (row,) = nasplat.score([name], "trees-nb201")
     found = row.prediction
     assert found.latency_ms is not None

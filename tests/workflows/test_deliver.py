@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,41 +22,57 @@ Image = pytest.importorskip("PIL.Image")
 OPTIONS = {"height": 24, "width": 48, "largest": 12, "train": 8, "decide": 2, "test": 6}
 
 
+SMALLEST = {"disparity": 12, "height": 24, "width": 48, "scales": [2], "fusions": [1], "blocks": [1]}
+pytestmark = pytest.mark.usefixtures("hasty")
+
+
 @pytest.fixture(scope="module")
 def supernet() -> nasplat.Supernet:
-    space = nasplat.load_space("easnet-small", disparity=12, height=24, width=48)
+    space = nasplat.load_space("easnet-small", **SMALLEST)
     return nasplat.Supernet(space, nasplat.load_task("stereo-synthetic", **OPTIONS, fresh=False), seed=0)
 
 
-def test_files_are_judged_and_one_that_cannot_be_written_is_told(
-    supernet: nasplat.Supernet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    space, real = supernet.space, handover.export
+@pytest.fixture(scope="module")
+def delivered(
+    supernet: nasplat.Supernet, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[dict[str, Any]]]:
+    """Folder and rows of three subnets that were handed over, the second of which could not be exported."""
+    space, folder = supernet.space, tmp_path_factory.mktemp("delivered")
     members = [
         Member("00", space.extreme(False), 3.0),
         Member("01", space.sample(seed=1), 2.0),
-        Member("02", space.sample(seed=2), 1.0),
+        Member("02", space.extreme(True), 1.0),
     ]
 
-    def export(module: torch.nn.Module, path: Path, *args: object, **options: object) -> object:
+    def export(module: torch.nn.Module, path: Path, *args: Any, **options: Any) -> object:
         if path.name == "01.onnx":
             raise ExportError("the file does not agree")
-        return real(module, path, *args, **options)  # type: ignore[arg-type]
+        return nasplat.export(module, path, *args, **options)
 
-    monkeypatch.setattr(handover, "export", export)
-    rows = hand_over(supernet, members, tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(handover, "export", export)
+        return folder, hand_over(supernet, members, folder)
+
+
+def test_files_are_judged_and_one_that_cannot_be_written_is_told(
+    supernet: nasplat.Supernet,
+    delivered: tuple[Path, list[dict[str, Any]]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    space, (folder, rows) = supernet.space, delivered
     assert [r["name"] for r in rows] == ["00", "02"]
-    (failure,) = json.loads((tmp_path / "front" / "failures.json").read_text(encoding="utf-8"))
+    (failure,) = json.loads((folder / "front" / "failures.json").read_text(encoding="utf-8"))
     assert (failure["name"], failure["failure"]) == ("01", "the file does not agree")
     module = supernet.subnet(space.extreme(False))
     assert rows[0]["test epe_px"] == pytest.approx(supernet.task.evaluate(module, "test"), abs=1e-3)
     assert rows[0]["mean_difference"] < 1e-3
     assert 0 < rows[0]["measured_low_ms"] <= rows[0]["measured_ms"] <= rows[0]["measured_high_ms"]
-    with (tmp_path / "front.csv").open(newline="", encoding="utf-8") as file:
+    with (folder / "front.csv").open(newline="", encoding="utf-8") as file:
         assert [r["params"] for r in csv.DictReader(file)] == [str(r["params"]) for r in rows]
     monkeypatch.setattr(handover, "export", lambda *args, **options: (_ for _ in ()).throw(ExportError("no")))
     with pytest.raises(ExportError, match="no member of the Pareto set could be exported: no"):
-        hand_over(supernet, members[:1], tmp_path)
+        hand_over(supernet, [Member("00", space.extreme(False), 3.0)], tmp_path)
 
 
 def test_agreement_of_latencies() -> None:
@@ -64,9 +81,10 @@ def test_agreement_of_latencies() -> None:
     assert latency_agreement([*rows[:2], {"predicted_ms": None, "measured_ms": 1.0}]) is None
 
 
-def test_pictures_are_of_the_file(supernet: nasplat.Supernet, tmp_path: Path) -> None:
-    hand_over(supernet, [Member("00", supernet.space.extreme(False), 3.0)], tmp_path)
-    path = tmp_path / "front" / "00.onnx"
+def test_pictures_are_of_the_file(
+    supernet: nasplat.Supernet, delivered: tuple[Path, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    path = delivered[0] / "front" / "00.onnx"
     assert show(path, supernet.task, tmp_path / "pictures")
     about = json.loads((tmp_path / "pictures" / "pictures.json").read_text(encoding="utf-8"))
     assert [e["example"] for e in about["examples"]] == [0, 1, 3, 4]
@@ -80,10 +98,8 @@ def test_pictures_are_of_the_file(supernet: nasplat.Supernet, tmp_path: Path) ->
 
 def test_one_command_from_latency_limit_to_pictures(tmp_path: Path) -> None:
     task = "stereo-synthetic?" + "&".join(f"{k}={v}" for k, v in OPTIONS.items())
-    presets = [
-        f"--preset={p}" for p in ("disparity=12", "height=24", "width=48", "scales=[2]", "fusions=[1]", "blocks=[1]")
-    ]
-    words = ["search", "easnet-small", *presets, "--task", task, "--train.epochs=1", "--train.batch_size=4"]
+    options = [f"--preset={k}={str(v).replace(' ', '')}" for k, v in SMALLEST.items()]
+    words = ["search", "easnet-small", *options, "--task", task, "--train.epochs=1", "--train.batch_size=4"]
     words += ["--minimize", "latency_ms", "--timed", "20", "--runtime", "eager", "--guide", "fitted", "--pilots", "20"]
     words += ["--trials", "6", "--exports", "2", "--out", str(tmp_path / "run")]
     said = CliRunner().invoke(cli, [*words, "--limit", "latency_ms=500"])

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -17,6 +15,8 @@ from typing import Any
 import optuna
 import pytest
 import torch
+from clean import Run
+from commands import VIT, presets
 from optuna.trial import TrialState
 from torch import nn
 
@@ -135,58 +135,53 @@ def test_the_lowest_of_two_rivals_keeps_a_job(vit: nasplat.Space, tiny: nasplat.
     assert states.count(TrialState.PRUNED) == 1
 
 
-PRESETS = {"size": "mini", "image": 16, "patch": 4, "channels": 1, "head_dim": 8}
-
-
 def by_command(out: Path) -> subprocess.Popen[bytes]:
     """`nasplat label` with two workers."""
     command = [sys.executable, "-m", "nasplat", "label", "vit", "-n", "5", "--seeds", "2", "--repeat", "0.4"]
-    command += [a for k, v in PRESETS.items() for a in ("--preset", f"{k}={v}")]
-    command += ["--budget.epochs=1", "--workers", "2", "--json", "--out", str(out)]
+    command += [*presets(VIT), "--budget.epochs=1", "--workers", "2", "--json", "--out", str(out)]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
 
 
-def by_call(out: Path) -> multiprocessing.process.BaseProcess:
-    """The same call in a process of its own."""
-    process = multiprocessing.get_context("fork").Process(target=_call, args=(out,))
-    process.start()
-    return process
-
-
-def _call(out: Path) -> None:
-    os.setsid()
-    torch.set_num_threads(1)
-    storage = str(out.with_suffix("").with_suffix(".journal"))
-    space = nasplat.load_space("vit", **PRESETS)
-    task = nasplat.load_task("digits-clutter", train=1024, decide=64, test=64)
-    nasplat.label(space, task, 5, ONE, storage=storage, seeds=2, repeat=0.4).save(out)
-
-
-@pytest.mark.parametrize("start", [by_call, pytest.param(by_command, marks=pytest.mark.slow)])
-def test_killed_three_times_the_table_is_that_of_an_undisturbed_run(
-    start: Callable[[Path], Any], tmp_path: Path
-) -> None:
+@pytest.mark.slow
+def test_a_killed_command_with_workers_gives_the_table_of_an_undisturbed_one(tmp_path: Path) -> None:
     whole, torn = tmp_path / "whole.csv.gz", tmp_path / "torn.csv.gz"
-    _wait(start(whole))
+    by_command(whole).wait(200)
     finished = [0]
-    for kill in range(3):
-        process, deadline = start(torn), time.monotonic() + 60
-        while _completed(tmp_path / "torn.journal") <= finished[-1] and time.monotonic() < deadline:
+    for _ in range(3):
+        process = by_command(torn)
+        while _completed(tmp_path / "torn.journal") <= finished[-1] and process.poll() is None:
             time.sleep(0.05)
-        time.sleep(random.Random(kill).random() * 0.2)
         os.killpg(process.pid, signal.SIGKILL)  # the workers too
-        _wait(process)
+        process.wait()
         finished.append(_completed(tmp_path / "torn.journal"))
     assert not torn.exists()
     assert 0 < finished[1] < 7
-    _wait(start(torn))
+    by_command(torn).wait(200)
     tables = [nasplat.load_table(f, metric="accuracy_percent") for f in (whole, torn)]
     assert rows(tables[0]) == rows(tables[1])
     assert len(tables[0]) == 7
 
 
-def _wait(process: Any) -> None:
-    process.wait(200) if isinstance(process, subprocess.Popen) else process.join(200)
+def by_call(storage: str | None, tell: Callable[[int], None] | None = None) -> nasplat.Table:
+    """Seven trainings; the call tells how many are done."""
+    torch.set_num_threads(1)
+    space, task = nasplat.load_space("vit", **VIT), nasplat.load_task("digits-clutter", train=256, decide=64, test=64)
+    report = None if tell is None else lambda progress: tell(progress.done)
+    return nasplat.label(space, task, 5, ONE, storage=storage, seeds=2, repeat=0.4, report=report)
+
+
+def test_killed_three_times_the_table_is_that_of_an_undisturbed_run(tmp_path: Path) -> None:
+    storage = str(tmp_path / "l.journal")
+    done = [0]
+    for kill in range(3):
+        Run(by_call, storage, hold=2 * (kill + 1)).kill(signs=1)
+        done.append(_completed(Path(storage)))
+    assert 0 < done[1] < done[2] < done[3] < 7
+    last = Run(by_call, storage).finish()
+    assert last == list(range(done[3] + 1, 8))
+    torn, whole = by_call(storage), by_call(None)  # the first of these reads what is there
+    assert rows(torn) == rows(whole)
+    assert len(whole) == 7
 
 
 def _completed(journal: Path) -> int:
