@@ -21,7 +21,7 @@ def test_shipped_predictor_answers_with_interval(name: str) -> None:
     # those that learnt several spaces are asked about one of them
     about = trained_on(content.folder("predictors") / name)
     space = nasplat.load_space(about.get("space", "ofa_mobilenetv3"))
-    members = [space.sample(seed=i) for i in range(60)]
+    members = [space.sample(seed=i) for i in range(30)]
     if isinstance(predictor, Calibratable):  # it knows no unit before some labels of a task are given
         assert not any(a.in_support for a in predictor.predict(members[:3]))
         predictor = predictor.calibrate(members[:20], [float(m.graph().macs) for m in members[:20]])
