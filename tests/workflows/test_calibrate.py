@@ -75,7 +75,7 @@ def test_predictions_hold_the_latency_of_a_calibrated_device(families: list[nasp
     name = "nasbench201:|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_1x1~1|nor_conv_3x3~2|"
     assert calibrated() is None
     assert nasplat.score([name], "trees-nb201")[0].prediction.latency_ms is None
-    nasplat.calibrate([families[0].with_presets(width=[8, 16], cells=1, image=32)], 20)
+    nasplat.calibrate([families[0].with_presets(width=[8, 16], cells=3, image=32)], 20)
     (row,) = nasplat.score([name], "trees-nb201")
     found = row.prediction
     assert found.latency_ms is not None
