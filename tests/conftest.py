@@ -26,15 +26,13 @@ KINDS = {
     "test_readme": "flow",
     "test_spaces_page": "flow",
     "faults": "faults",
-    "features": "fast",
-    "tables": "fast",
 }
-"""Mark of the tests of a folder or file, where neither they nor their file say another one."""
+"""Mark of the tests of a folder or file, unless these are marked fast."""
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark a test by where it stands."""
-    if not any(item.get_closest_marker(kind) for kind in set(KINDS.values())):
+    if not item.get_closest_marker("fast"):
         for name in (item.path.stem, item.path.parent.name):
             if name in KINDS:
                 item.add_marker(KINDS[name])
@@ -71,12 +69,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("NASPLAT_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
-@pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def hasty() -> Iterator[None]:
     """Networks are timed for a moment: nobody looks at how exact the latencies are."""
-    monkeypatch.setattr(latency, "WARMUP_SECONDS", 0.05)
-    monkeypatch.setattr(calibrate, "SECONDS", 0.05)
-    monkeypatch.setattr(deliver, "SECONDS", 0.05)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(latency, "WARMUP_SECONDS", 0.05)
+        patch.setattr(calibrate, "SECONDS", 0.05)
+        patch.setattr(deliver, "SECONDS", 0.05)
+        yield
 
 
 @pytest.fixture(scope="session", params=sorted(SMALL))

@@ -12,6 +12,8 @@ from nasplat.errors import SearchError
 from nasplat.runs.folder import RunFolder
 from nasplat.runs.kinds import SearchRun, TrainRun
 
+pytestmark = pytest.mark.fast
+
 
 def test_another_run_does_not_replace_the_one_that_is_there(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")

@@ -34,7 +34,7 @@ def supernet() -> nasplat.Supernet:
 
 @pytest.fixture(scope="module")
 def delivered(
-    supernet: nasplat.Supernet, tmp_path_factory: pytest.TempPathFactory
+    supernet: nasplat.Supernet, hasty: None, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, list[dict[str, Any]]]:
     """Folder and rows of three subnets that were handed over, the second of which could not be exported."""
     space, folder = supernet.space, tmp_path_factory.mktemp("delivered")
@@ -96,10 +96,25 @@ def test_pictures_are_of_the_file(
     assert not show(path, digits, tmp_path / "none")
 
 
+TWO_VIEWS = """
+from itertools import pairwise
+
+import nasplat
+from torch import nn
+
+
+@nasplat.space(example_input=(1, 6, 24, 48))
+def two_views(pick):
+    widths = [6, *(pick(f"width{i}", (3, 4, 6, 8)) for i in range(4)), 1]
+    layers = [layer for a, b in pairwise(widths) for layer in (nn.Conv2d(a, b, 3, padding=1), nn.ReLU())]
+    return nn.Sequential(*layers, nn.Flatten(1, 2))
+"""
+
+
 def test_one_command_from_latency_limit_to_pictures(tmp_path: Path) -> None:
+    (tmp_path / "two_views.py").write_text(TWO_VIEWS, encoding="utf-8")
     task = "stereo-synthetic?" + "&".join(f"{k}={v}" for k, v in OPTIONS.items())
-    options = [f"--preset={k}={str(v).replace(' ', '')}" for k, v in SMALLEST.items()]
-    words = ["search", "easnet-small", *options, "--task", task, "--train.epochs=1", "--train.batch_size=4"]
+    words = ["search", str(tmp_path / "two_views.py"), "--task", task, "--train.epochs=1", "--train.batch_size=4"]
     words += ["--minimize", "latency_ms", "--timed", "20", "--runtime", "eager", "--guide", "fitted", "--pilots", "20"]
     words += ["--trials", "6", "--exports", "2", "--out", str(tmp_path / "run")]
     said = CliRunner().invoke(cli, [*words, "--limit", "latency_ms=500"])
