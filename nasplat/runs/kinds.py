@@ -253,6 +253,7 @@ class TrainRun(AbstractSpaceRun):
     """
 
     verb: ClassVar[str] = "train"
+    growing: ClassVar[tuple[str, ...]] = ("device",)
 
     space: Space | str
     """Search space by name or path, such as 'vit' or './mine.py', or in Python the space itself."""

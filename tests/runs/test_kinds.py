@@ -20,6 +20,8 @@ from nasplat.runs.run import AbstractRun
 from nasplat.supernet import TrainConfig
 from nasplat.task.training import Budget
 
+pytestmark = pytest.mark.fast
+
 NAMES = st.text("abcdefghij-_./:|~+ =\"'#ä→", min_size=1, max_size=8).filter(lambda s: not s.startswith("-"))
 PLAIN = st.one_of(st.booleans(), st.integers(-(2**53), 2**53), st.floats(allow_nan=False, allow_infinity=False), NAMES)
 PRESETS = st.dictionaries(
