@@ -4,7 +4,7 @@ The floors of the house. A file imports only from floors below its own and from 
 each other, however deeply; `tests/test_floors.py` reads this block.
 
 9  cli/          one file per group of verbs: parses, calls, prints
-8  runs/         a run folder: what was asked, done, forecast, repeated, shown in a report; the demo
+8  runs/         a run as one value, and its folder: asked, executed, forecast, repeated, shown in a report; the demo
 7  workflows/    one public verb a file: score, fit, label, calibrate, quality, improve, pseudo_labels, export, deliver
 6  inputs.py     what a string names; every load_*
 6  testing.py    the contracts of spaces and predictors, for one's own: check_space, check_predictor
@@ -31,7 +31,7 @@ an ONNX operator: its line in frontends/onnx_names, or its function and a line i
 a family of predictors: its file in predict/, its line in predict/registry
 a sampler: its file in study/, its line in study/__init__
 a runtime to measure on: its function and its line in the table of probes/runtimes
-a verb: its file in workflows/, its command in cli/
+a verb: its file in workflows/, its settings in runs/kinds where it has a run folder, its command in cli/
 
 Public names load on first use, so that `import nasplat` imports no torch: `__init__.pyi` lists them with their homes.
 """
