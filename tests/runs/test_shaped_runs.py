@@ -11,8 +11,8 @@ from click.testing import CliRunner
 import nasplat
 from nasplat.cli import cli
 from nasplat.runs.folder import RunFolder
-from nasplat.runs.search import SearchRun
-from nasplat.runs.training import TrainRun
+from nasplat.runs.kinds import SearchRun, TrainRun
+from nasplat.runs.training import loaded
 
 TASK = "digits-clutter?train=64&decide=32&test=32"
 TYPED = {"size": "mini", "patch": 4, "image": 16, "channels": 1}
@@ -31,21 +31,22 @@ def mine(pick, classes=100, image=32, channels=3):
 
 @pytest.mark.parametrize("kind", [SearchRun, TrainRun])
 def test_task_decides_what_the_presets_leave_open(kind: type[SearchRun] | type[TrainRun]) -> None:
-    space, _ = kind("vit", TASK, TYPED).loaded()
+    space, _ = loaded(kind("vit", TASK, TYPED))
     assert space == nasplat.load_space("vit", **TYPED, classes=10)
     whole = nasplat.load_space("vit", **TYPED)
-    assert kind(whole, TASK).loaded()[0] is whole
+    assert loaded(kind(whole, TASK))[0] is whole
 
 
 def test_folders_of_before_keep_their_space(tmp_path: Path) -> None:
     before, folder = nasplat.load_space("vit", **TYPED), RunFolder(tmp_path / "before")
-    folder.describe("search", {"space": before.reference})
-    assert SearchRun("vit", TASK, TYPED).loaded(folder)[0] == before
-    assert SearchRun("vit", TASK, TYPED, supernet=folder.path).loaded()[0] == before
-    assert TrainRun("vit", TASK, TYPED, source=folder.path).loaded(RunFolder(tmp_path / "new"))[0] == before
+    run = SearchRun("vit", TASK, TYPED)
+    folder.describe(run, {"space": before.reference})
+    assert loaded(run, folder)[0] == before
+    assert loaded(SearchRun("vit", TASK, TYPED, supernet=folder.path))[0] == before
+    assert loaded(TrainRun("vit", TASK, TYPED, source=folder.path), RunFolder(tmp_path / "new"))[0] == before
     after = RunFolder(tmp_path / "after")
-    after.describe("search", {"space": SearchRun("vit", TASK, TYPED).loaded(after)[0].reference})
-    assert SearchRun("vit", TASK, TYPED).loaded(after)[0].presets["classes"] == 10
+    after.describe(run, {"space": loaded(run, after)[0].reference})
+    assert loaded(run, after)[0].presets["classes"] == 10
 
 
 def test_commands_need_no_presets_and_say_what_the_task_decided(
@@ -63,5 +64,5 @@ def test_commands_need_no_presets_and_say_what_the_task_decided(
         done = CliRunner().invoke(cli, words, catch_exceptions=False)
         assert done.exit_code == 0, done.output
         assert told in done.output
-    settings = json.loads(Path("run/run.json").read_text(encoding="utf-8"))["settings"]
-    assert settings["space"] == 'mine.py{"channels": 1, "classes": 10, "image": 16}'
+    resolved = json.loads(Path("run/run.json").read_text(encoding="utf-8"))["resolved"]
+    assert resolved["space"] == 'mine.py{"channels": 1, "classes": 10, "image": 16}'
