@@ -155,7 +155,7 @@ def forecast(found: Forecast, as_json: bool) -> None:
     answer(found.to_dict(), as_json, listing)
     if not as_json:
         low, high = found.interval
-        memory = "unknown" if found.peak_bytes is None else f"{found.peak_bytes / 2**30:.2f} GiB"
+        memory = "unknown" if found.peak_bytes is None else f"about {found.peak_bytes / 2**30:.2f} GiB"
         shared = f", shared by {found.workers} processes" if found.workers > 1 else ""
         click.echo(
             f"about {duration(found.seconds)} ({duration(low)} to {duration(high)}){shared}; peak "

@@ -1,20 +1,19 @@
-"""What a run will take, before anything long starts: a few real steps are timed, and multiplied.
+"""What a run will take, before anything long starts: little pieces of its work are timed, and scaled to all of it.
 
-Nothing is written. Networks, steps and passes are those the run itself would meet, so that the mean carries over; its
-standard error gives the range. Memory is the peak of this process after a step with the largest network.
+Nothing is written, no supernet is built, and no large batch is computed. Networks and steps are those that the run
+itself would meet, so that their mean carries over; its standard error gives the range. Memory is counted.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
 import torch
 
@@ -23,26 +22,31 @@ from nasplat.runs.folder import RunFolder
 from nasplat.runs.kinds import FITTED, SearchRun, TrainRun
 from nasplat.runs.objectives import INHERITED, LATENCY, costs_named, quality_named
 from nasplat.runs.preparation import choose_guide
+from nasplat.runs.stopwatch import MOST, Guess
+from nasplat.runs.timed_work import (
+    FewMembers,
+    activation_bytes,
+    seconds_asked,
+    seconds_inherited,
+    seconds_of_epoch,
+    seconds_of_proposals,
+    seconds_to_build,
+    seconds_trained,
+)
 from nasplat.runs.training import epochs_left, loaded, subnet_of
 from nasplat.runs.trials import finished
 from nasplat.searchspace import Architecture, Space
-from nasplat.study import AbstractObjective, Limits, OutsideSupport, PredictorSampler, Trained
+from nasplat.study import AbstractObjective, Limits, Trained
 from nasplat.study.limits import draw_distinct
-from nasplat.study.objectives import named
-from nasplat.study.search import search
 from nasplat.study.stages import PILOTS
-from nasplat.supernet import Supernet, TrainConfig
-from nasplat.supernet.extremes import end
-from nasplat.task import Split, Task
-from nasplat.task.training import train_architecture
+from nasplat.supernet import TrainConfig
+from nasplat.supernet.supernet import check_input
+from nasplat.task import Task
 from nasplat.workflows.calibrate import time_architecture
 
-SECONDS = 8.0
-"""Seconds that are spent on a part, about; at least `LEAST` measurements are made."""
-LEAST, MOST = 3, 24
-"""Numbers of measurements of a part, at least and at most."""
-STEPS = 8
-"""Number of training steps of one measurement."""
+COPIES = 5
+"""Tensors of the size of the weights in a training: weights, gradients, two moments, and the copy of an epoch's
+start."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,20 @@ class Part:
     """Standard error of that mean, in seconds."""
     measured: int
     """Number of pieces that were timed."""
+
+    @staticmethod
+    def of(name: str, count: int, guess: Guess) -> Part:
+        """Make a part of the seconds of one piece.
+
+        Args:
+            name: Name of the work.
+            count: Number of pieces that are left to do.
+            guess: Seconds of a piece.
+
+        Returns:
+            The part.
+        """
+        return Part(name, count, guess.each, guess.error, guess.measured)
 
     @property
     def seconds(self) -> float:
@@ -116,12 +134,18 @@ def forecast_training(run: TrainRun, folder: RunFolder) -> Forecast:
 
     Returns:
         Time and memory of the epochs that are left.
+
+    Raises:
+        SupernetError: the space does not fit the task.
     """
     space, task = loaded(run, folder)
     architecture = subnet_of(run, space)
     trained = space if architecture is None else space.only(architecture)
-    supernet, left = Supernet(trained, task, run.seed, run.device), epochs_left(folder.checkpoint, run.train)
-    return together([supernet_epochs(supernet, run.train, left)], device=run.device)
+    before, left = resident_bytes(run.device), epochs_left(folder.checkpoint, run.train)
+    few = few_members(trained, task, run.seed, run.device)
+    parts = supernet_parts(few, run.train, left)
+    held = before + working_bytes(few, run.train.batch_size, run.train.bf16)
+    return together(parts, device=run.device, peak_bytes=held if left else before)
 
 
 def forecast_search(run: SearchRun, folder: RunFolder) -> Forecast:
@@ -133,36 +157,52 @@ def forecast_search(run: SearchRun, folder: RunFolder) -> Forecast:
 
     Returns:
         Time and memory of everything that is left, export and report aside.
+
+    Raises:
+        SupernetError: quality is inherited and the space does not fit the task.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if run.workers > 1:
         torch.set_num_threads(1)
-    (space, task), parts, supernet = loaded(run, folder), list[Part](), None
-    if INHERITED in run.qualities:
-        supernet = Supernet(space, task, run.seed, run.device)
-        left = 0 if run.supernet else epochs_left(folder.checkpoint, run.train)
-        parts.append(supernet_epochs(supernet, run.train, left))
+    space, task = loaded(run, folder)
     guide = choose_guide(run, space, folder).objective
+    peak = before = resident_bytes(run.device)
+    is_inherited = INHERITED in run.qualities
+    few = few_members(space, task, run.seed, run.device, is_inherited)
+    parts = list[Part]()
+    if is_inherited:
+        left = 0 if run.supernet else epochs_left(folder.checkpoint, run.train)
+        parts += supernet_parts(few, run.train, left)
+        if left:
+            peak = max(peak, before + working_bytes(few, run.train.batch_size, run.train.bf16))
     # what a predictor would say of latency_ms is not known before networks were timed
     limits = {k: v for k, v in run.limits.items() if k != LATENCY}
     members, costs = draws(space, limits, run.seed), [] if run.minimize == LATENCY else costs_named(run.minimize)
     done = finished(folder, run.storage)
     left = PILOTS if run.stages else max(0, run.trials - done)
     if run.is_timed and not ((run.latency or folder.latency) / "recipe.toml").exists():
-        parts.append(evaluations(_Timing(Conditions(runtime=run.runtime), run.seed), members, run.timed))
+        timing = _Timing(Conditions(runtime=run.runtime), run.seed)
+        parts.append(Part.of(timing.name, run.timed, seconds_asked(few, timing, members)))
     asked = []
+    extra = run.pilots if run.guide == FITTED and not run.stages and not done else 0
     for word in run.qualities:
-        extra = run.pilots if run.guide == FITTED and not run.stages and not done else 0
-        objective = quality_named(word, task, supernet, guide, run.seed)
-        asked.append(evaluations(objective, members, left + extra, run.prune))
-    asked += [evaluations(c, members, left) for c in costs if not c.is_cheap]
+        if word == INHERITED:
+            asked.append(Part.of(f"inherited {task.metric_name}", left + extra, seconds_inherited(few, members)))
+            continue
+        objective = quality_named(word, task, None, guide, run.seed)
+        asked.append(evaluations(few, objective, members, left + extra, run.prune))
+        if isinstance(objective, Trained):
+            peak = max(peak, before + working_bytes(few, objective.budget.batch_size))
+    asked += [evaluations(few, c, members, left) for c in costs if not c.is_cheap]
     parts += asked
     if run.budget is not None:
         parts.append(Part("the rest of --budget", 1, max(0.0, run.budget - sum(p.seconds for p in asked)), 0.0, 0))
-    else:
-        counted, sampler = [c for c in costs if c.is_cheap], PredictorSampler(guide, seed=run.seed)
-        parts.append(proposals(space, 1 + len(costs) - len(counted), counted, limits, sampler, left, run.seed))
-    return together(parts, run.workers, run.device)
+    elif left:
+        counted = [c for c in costs if c.is_cheap]
+        expensive = 1 + len(costs) - len(counted)
+        seconds = seconds_of_proposals(space, expensive, counted, limits, guide, done, left, run.seed)
+        parts.append(Part.of("proposals", left, seconds))
+    return together(parts, run.workers, run.device, peak)
 
 
 class _Timing(AbstractObjective):
@@ -177,45 +217,55 @@ class _Timing(AbstractObjective):
         return time_architecture(architecture, self.conditions, self.seed).median_ms
 
 
-def supernet_epochs(supernet: Supernet, config: TrainConfig, left: int) -> Part:
-    """Time epochs of a supernet's training.
+def few_members(space: Space, task: Task, seed: int, device: str, is_shared: bool = True) -> FewMembers:
+    """Take the largest member of a space to begin timing with.
 
     Args:
-        supernet: Fresh supernet, whose weights are changed.
+        space: Space of the run.
+        task: Task of the run.
+        seed: Number that decides initial values.
+        device: Torch device of the work, such as 'cuda:0'.
+        is_shared: Whether the run trains a supernet, whose space must fit the task.
+
+    Returns:
+        Members with weights that they share.
+
+    Raises:
+        SupernetError: a supernet of the space could not read the task's inputs.
+    """
+    if is_shared:
+        check_input(space, task)
+    return FewMembers(space, task.to(device), seed, torch.device(device))
+
+
+def supernet_parts(few: FewMembers, config: TrainConfig, left: int) -> list[Part]:
+    """Time what makes a supernet: the walk through its space, and epochs of its training.
+
+    Args:
+        few: Members of its space, whose weights are changed.
         config: Settings of its training.
         left: Number of epochs that are not done.
 
     Returns:
-        Mean seconds of an epoch, and how many are left.
+        The walk and the epochs; the walk alone where all epochs are done.
     """
-    times: list[float] = []
-
-    def report(epoch: Any, total: int) -> None:
-        times.append(epoch.seconds / STEPS)
-        _stop_when_enough(times, sum(times) * STEPS)
-
-    task = supernet.task
-    batches = task.batches_per_epoch(config.batch_size)
-    supernet.task = _short(task, STEPS * config.batch_size)
-    try:
-        _step_of_largest(supernet, config)
-        supernet.train(config=replace(config, epochs=MOST), report=report)
-    except _Enough:
-        pass
-    finally:
-        supernet.task = task
-    first = _seconds(lambda: next(iter(task.epoch(1, config.batch_size))))
-    return _part("supernet epochs", left, [first + batches * t for t in times[1:]])
+    walk = Part.of("supernet built", 1, seconds_to_build(few))
+    return [walk, Part.of("supernet epochs", left, seconds_of_epoch(few, config, left))] if left else [walk]
 
 
 def evaluations(
-    objective: AbstractObjective, architectures: Sequence[Architecture], count: int, pruned: bool = False
+    few: FewMembers,
+    objective: AbstractObjective,
+    members: Sequence[Architecture],
+    count: int,
+    pruned: bool = False,
 ) -> Part:
     """Time evaluations of an objective.
 
     Args:
-        objective: Objective of the search.
-        architectures: Networks such as the search will propose.
+        few: Members of the space, which counts their MACs.
+        objective: Objective of the search, but inherited quality.
+        members: Networks such as the search will propose.
         count: Number of evaluations that are left.
         pruned: Whether a training is evaluated after every epoch.
 
@@ -223,96 +273,12 @@ def evaluations(
         Mean seconds of an evaluation, and how many are left.
     """
     if isinstance(objective, Trained):
-        return _trainings(objective, architectures, count, pruned)
-    times: list[float] = []
-    for architecture in architectures:
-        try:
-            times.append(_seconds(lambda a=architecture: objective(a)))
-        except OutsideSupport:
-            continue
-        if len(times) >= LEAST and sum(times) > SECONDS:
-            break
-    return _part(objective.name, count, times)
-
-
-def _trainings(objective: Trained, architectures: Sequence[Architecture], count: int, pruned: bool) -> Part:
-    """Time trainings: construction, steps and evaluations of each; a few steps stand for all of them."""
-    task, budget, times = objective.task, objective.budget, list[float]()
-    batches = task.batches_per_epoch(budget.batch_size)
-    steps = min(STEPS, batches)
-    first = _seconds(lambda: next(iter(task.epoch(1, budget.batch_size)))) if batches > steps else 0.0
-    started = time.perf_counter()
-    for architecture in architectures:
-
-        def trained(n: int, architecture: Architecture = architecture) -> float:
-            short = _short(task, n * budget.batch_size)
-            return _seconds(lambda: train_architecture(architecture, short, replace(budget, epochs=1)))
-
-        few, more = trained(1), trained(1 + steps)
-        step = max(0.0, more - few) / steps
-        module = architecture.build().to(task.train.x.device)
-        decide, test = (_seconds(partial(task.evaluate, module, split)) for split in ("decide", "test"))
-        around = max(0.0, few - step)  # construction, and evaluation of the few examples
-        whole = budget.epochs * (first + batches * step) + around + test + decide * (budget.epochs if pruned else 1)
-        times.append(whole)
-        if len(times) >= LEAST and time.perf_counter() - started > 2 * SECONDS:
-            break
-    return _part(objective.name, count, times)
-
-
-def proposals(
-    space: Space,
-    n_objectives: int,
-    minimize: Sequence[Any],
-    limits: Any,
-    sampler: optuna.samplers.BaseSampler,
-    count: int,
-    seed: int,
-) -> Part:
-    """Time proposals of a sampler and what is counted of them; expensive objectives answer at random.
-
-    Args:
-        space: Space that is searched.
-        n_objectives: Number of expensive objectives.
-        minimize: Objectives that are counted.
-        limits: Largest allowed costs by name, as in the search.
-        sampler: Fresh sampler, as the search will have it.
-        count: Number of trials that are left.
-        seed: Number that decides the search.
-
-    Returns:
-        Mean seconds of a proposal, and how many are left.
-    """
-    times: list[float] = []
-    last = time.perf_counter()
-
-    def report(_: Any) -> None:
-        nonlocal last
-        now = time.perf_counter()
-        times.append(now - last)
-        last = now
-        _stop_when_enough(times, sum(times))
-
-    made = [_random_answer(f"answer {i}", seed + i) for i in range(n_objectives)]
-    try:
-        search(space, made, minimize, limits=limits, n_trials=MOST, sampler=sampler, seed=seed, report=report)
-    except _Enough:
-        pass
-    return _part("proposals", count, times[1:])
-
-
-def _random_answer(name: str, seed: int) -> Callable[[Architecture], float]:
-    rng = random.Random(seed)
-
-    def answer(_: Architecture) -> float:
-        return rng.random()
-
-    answer.__name__ = name
-    return answer
+        return Part.of(objective.name, count, seconds_trained(few, objective, members, pruned))
+    return Part.of(objective.name, count, seconds_asked(few, objective, members))
 
 
 def draws(space: Space, limits: Mapping[Any, float] | None, seed: int) -> list[Architecture]:
-    """Draw feasible networks to time; the one with most MACs comes first, so that the peak of the memory is met.
+    """Draw feasible networks such as a search evaluates.
 
     Args:
         space: Space that is searched.
@@ -322,77 +288,74 @@ def draws(space: Space, limits: Mapping[Any, float] | None, seed: int) -> list[A
     Returns:
         At most `MOST` architectures that compute different things.
     """
-    found = list(draw_distinct(space, MOST, random.Random(f"{seed} forecast"), Limits.of(limits)).values())
-    largest = max(found, key=named("macs"))
-    return [largest, *(a for a in found if a is not largest)]
+    return list(draw_distinct(space, MOST, random.Random(f"{seed} forecast"), Limits.of(limits)).values())
 
 
-def together(parts: Sequence[Part], workers: int = 1, device: str = "cpu") -> Forecast:
+def together(parts: Sequence[Part], workers: int = 1, device: str = "cpu", peak_bytes: int | None = None) -> Forecast:
     """Put parts that were measured in this process together.
 
     Args:
         parts: Kinds of work; those with nothing left to do are left out.
         workers: Number of processes that share the evaluations.
         device: Torch device of the work, such as 'cuda:0'.
+        peak_bytes: Bytes that the work needs at once, as far as that was counted; None counts nothing.
 
     Returns:
-        Forecast of all parts, with the peak memory of this process.
+        Forecast of all parts; on a CPU its memory is at least the peak of this process so far.
     """
-    return Forecast(tuple(p for p in parts if p.count), workers, _peak_bytes(device), device)
+    return Forecast(
+        tuple(p for p in parts if p.count), workers, max(peak_so_far(device), peak_bytes or 0) or None, device
+    )
 
 
-class _Enough(Exception):
-    """Raised when enough was measured."""
+def working_bytes(few: FewMembers, batch: int, bf16: bool = False) -> int:
+    """Count the memory of a training step of the largest network.
+
+    Args:
+        few: Members of the space.
+        batch: Examples of a step.
+        bf16: Whether forward passes are computed under bfloat16.
+
+    Returns:
+        Bytes of activations, weights, gradients and moments.
+    """
+    batch = min(batch, len(few.task.train))
+    weights = sum(w.numel() * w.element_size() for w in few.store.weights.values())
+    return COPIES * weights + activation_bytes(few, batch, bf16)
 
 
-def _stop_when_enough(times: Sequence[float], spent: float) -> None:
-    """End a measurement that has its fewest pieces and has taken its seconds; the first piece does not count."""
-    if len(times) > LEAST and spent > SECONDS:
-        raise _Enough
+def resident_bytes(device: str) -> int:
+    """Measure the memory that this process holds now, libraries and data included.
+
+    Args:
+        device: Torch device whose memory is asked about.
+
+    Returns:
+        Bytes; the peak so far where the system tells no more.
+    """
+    if device.startswith("cuda"):
+        return int(torch.cuda.memory_allocated(device))
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, AttributeError):  # not Linux
+        return peak_so_far(device)
 
 
-def _part(name: str, count: int, times: Sequence[float]) -> Part:
-    if not times:
-        return Part(name, count, 0.0, 0.0, 0)
-    error = float(np.std(times, ddof=1) / len(times) ** 0.5) if len(times) > 1 else float(times[0])
-    return Part(name, count, float(np.mean(times)), error, len(times))
+def peak_so_far(device: str) -> int:
+    """Measure the largest memory that this process has held.
 
+    Args:
+        device: Torch device whose memory is asked about.
 
-def _seconds(work: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
-
-
-def _short(task: Task, examples: int) -> Task:
-    """The same task with so many training examples, and few others; one draw of fresh data serves every epoch."""
-
-    def few(split: Split, n: int) -> Split:
-        return Split(split.x[:n], split.y[:n])
-
-    train = few(task.train, examples)
-    return replace(task, train=train, decide=few(task.decide, 2), test=few(task.test, 2), renew=None)
-
-
-def _step_of_largest(supernet: Supernet, config: TrainConfig) -> None:
-    bound = supernet.subnets.bind(end(supernet.space, True, 0))
-    x, y = next(_batches(supernet.task, config.batch_size))
-    bound.module.train()
-    supernet.task.loss(bound.module(x), y).backward()
-
-
-def _batches(task: Task, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    return iter(task.epoch(1, size))
-
-
-def _peak_bytes(device: str) -> int | None:
+    Returns:
+        Bytes; 0 where the system does not tell.
+    """
     if device.startswith("cuda"):
         return int(torch.cuda.max_memory_reserved(device))
     try:
         import resource
     except ImportError:  # Windows
-        return None
+        return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak) if sys.platform == "darwin" else int(peak) * 1024

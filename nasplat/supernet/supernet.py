@@ -76,12 +76,7 @@ class Supernet:
         """
         self.space, self.seed, self.device = space, seed, torch.device(device)
         self.task = task.to(self.device)
-        shape: Any = space.sample(seed=0).example_input
-        if tuple(shape)[1:] != task.input_shape:
-            raise SupernetError(
-                f"space {space!r} expected inputs of shape {tuple(shape)[1:]}, task {task.name!r} has "
-                f"{task.input_shape}.\n  {advice(space, task)}"
-            )
+        check_input(space, task)
         self.store = build_store(space, seed, self.device, kernel_transforms)
         self.subnets = Subnets(self.store, self.device)
         self.history: list[Epoch] = []
@@ -394,3 +389,21 @@ class Supernet:
                 f"expected an architecture of {self.space!r}, got one of {architecture.space!r}.\n"
                 "  Parse it in this space."
             )
+
+
+def check_input(space: Space, task: Task) -> None:
+    """Refuse a task whose examples have another shape than the inputs of a space.
+
+    Args:
+        space: Space whose members read the examples.
+        task: Task that has them.
+
+    Raises:
+        SupernetError: the shapes differ; the message names presets that fit.
+    """
+    shape: Any = space.sample(seed=0).example_input
+    if tuple(shape)[1:] != task.input_shape:
+        raise SupernetError(
+            f"space {space!r} expected inputs of shape {tuple(shape)[1:]}, task {task.name!r} has {task.input_shape}."
+            f"\n  {advice(space, task)}"
+        )
