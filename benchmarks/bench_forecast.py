@@ -88,6 +88,7 @@ def true(command: Command, out: Path) -> dict[str, Any]:
     from nasplat.runs.training import train_supernet
     from nasplat.runs.trials import carry_out
 
+    out.mkdir(parents=True, exist_ok=True)
     run, folder = run_of(command), RunFolder(out)
     space, task = run.loaded()
     started = stopwatch.wall()

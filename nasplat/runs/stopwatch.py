@@ -16,12 +16,14 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-SECONDS = 2.0
+SECONDS = 1.5
 """Seconds of this process that are spent on a kind of work, about; at least `LEAST` pieces are timed."""
 LEAST, MOST = 6, 24
 """Numbers of pieces that are timed, at least and at most."""
 ROUNDS = 8
 """Number of times that a piece is timed, at most."""
+DRIFT = 0.12
+"""Standard error of all work, as a share: a machine is not equally fast, nor equally busy, all the time."""
 BEYOND = 0.1
 """Standard error, as a share, of work on larger batches than were timed: caches and memory answer differently there.
 `benchmarks/bench_forecast.py` measures it."""
@@ -90,7 +92,7 @@ class Stopwatch:
 
         Returns:
             Mean seconds of such a piece; its error holds what every timed piece changes, how different the pieces that
-            are asked about are, and `BEYOND` where it applies.
+            are asked about are, `DRIFT`, and `BEYOND` where it applies.
         """
         if not self.rows:
             return Guess()
@@ -100,8 +102,8 @@ class Stopwatch:
         left_out = [float(np.mean(wanted @ _factors(np.delete(x, i, 0), np.delete(y, i)))) for i in range(k)]
         fitted = (k - 1) / k * float(np.sum((np.array(left_out) - np.mean(left_out)) ** 2)) if k > 1 else each**2
         drawn = float(answers.var(ddof=1)) / len(answers) if len(answers) > 1 else 0.0
-        beyond = BEYOND * each if is_beyond else 0.0
-        return Guess(each, float(np.sqrt(fitted + drawn + beyond**2)), k)
+        share = float(np.hypot(DRIFT, BEYOND if is_beyond else 0.0))
+        return Guess(each, float(np.sqrt(fitted + drawn + (share * each) ** 2)), k)
 
 
 def _factors(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:

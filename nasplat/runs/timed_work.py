@@ -133,7 +133,8 @@ def seconds_to_build(few: FewMembers) -> Guess:
     for i in range(LEAST):
         member = few.space.sample(seed=i)
         watch.time((1.0,), lambda m=member: slots(few.space.construct(m, initialised=False)[0]))
-    return watch.guess([(1.0,)]) * RANDOM_ARCHITECTURES
+    strings = [options for options in few.space.known.values() if any(isinstance(o, str) for o in options)]
+    return watch.guess([(1.0,)]) * (RANDOM_ARCHITECTURES + sum(map(len, strings)))
 
 
 @dataclass(frozen=True)
@@ -371,7 +372,7 @@ def seconds_of_proposals(
     error = [t.std(ddof=1) / len(t) ** 0.5 if len(t) > 1 else t.mean() / 2 for t in (early, late)]
     each = (first * early.mean() + ranked * late.mean()) / left
     off = np.hypot(first * error[0], ranked * error[1]) / left
-    return Guess(float(each), float(np.hypot(off, stopwatch.BEYOND * each)), len(times))
+    return Guess(float(each), float(np.hypot(off, np.hypot(stopwatch.DRIFT, stopwatch.BEYOND) * each)), len(times))
 
 
 def _between_trials(space: Space, asked: dict[str, Any]) -> list[float]:

@@ -222,17 +222,35 @@ def from_folder(
     decide = min(decide, len(x) // 5)
     train = order[decide:][:limit]
     held = order[:decide]
-    scale = x.astype(np.float32) / 255.0 if x.dtype == np.uint8 else x.astype(np.float32)
-    axes = (0, 1, 2)
-    mean, std = scale[train].mean(axes), scale[train].std(axes) + 1e-6
+    mean, std = _mean_and_spread(_scaled(x[train]))
 
     def split(images: NDArray[Any], labels: NDArray[np.int64]) -> Split:
-        values = images.astype(np.float32) / (255.0 if images.dtype == np.uint8 else 1.0)
-        values = (values - mean) / std
-        values = values[:, None] if values.ndim == 3 else values.transpose(0, 3, 1, 2)
-        return Split(torch.from_numpy(np.ascontiguousarray(values)), torch.from_numpy(labels))
+        n, height, width, *colours = images.shape
+        made = np.empty((n, *(colours or [1]), height, width), np.float32)
+        for start in range(0, n, AT_ONCE):
+            values = _scaled(images[start : start + AT_ONCE])
+            values -= mean
+            values /= std
+            made[start : start + AT_ONCE] = values[:, None] if values.ndim == 3 else values.transpose(0, 3, 1, 2)
+        return Split(torch.from_numpy(made), torch.from_numpy(labels))
 
     return Task(folder.name, split(x[train], y[train]), split(x[held], y[held]), split(tx, ty), augment=flip_and_shift)
+
+
+def _scaled(images: NDArray[Any]) -> NDArray[np.float32]:
+    """Images as new floats, bytes divided by 255."""
+    if images.dtype == np.uint8:
+        return np.divide(images, np.float32(255.0), dtype=np.float32)
+    return images.astype(np.float32)
+
+
+def _mean_and_spread(values: NDArray[np.float32]) -> tuple[Any, Any]:
+    """Mean and standard deviation of every channel; the values themselves are used up."""
+    axes = (0, 1, 2)
+    mean = values.mean(axes)
+    values -= mean
+    values *= values  # as numpy's std, which would copy
+    return mean, np.sqrt(values.mean(axes)) + 1e-6
 
 
 def flip_and_shift(x: torch.Tensor, generator: torch.Generator, pad: int = 2) -> torch.Tensor:
@@ -255,3 +273,7 @@ def flip_and_shift(x: torch.Tensor, generator: torch.Generator, pad: int = 2) ->
     columns = (left[:, None] + torch.arange(w, device=x.device))[:, None, None, :]
     channel = torch.arange(x.shape[1], device=x.device)[None, :, None, None]
     return padded[torch.arange(n, device=x.device)[:, None, None, None], channel, rows, columns]
+
+
+AT_ONCE = 64
+"""Images that are standardised at once: a copy of all would fill the memory."""
