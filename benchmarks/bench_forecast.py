@@ -60,13 +60,12 @@ COMMANDS = [
 
 def run_of(command: Command) -> Any:
     """Make the value of a command."""
-    from nasplat.runs.search import SearchRun
-    from nasplat.runs.training import TrainRun
+    from nasplat.runs.kinds import SearchRun, TrainRun
     from nasplat.supernet import TrainConfig
 
     given = dict(command.settings)
     config = TrainConfig(**{k: given.pop(k) for k in ("epochs", "strategy") if k in given})
-    return TrainRun(config=config, **given) if command.verb == "train" else SearchRun(train=config, **given)
+    return TrainRun(train=config, **given) if command.verb == "train" else SearchRun(train=config, **given)
 
 
 def predicted(command: Command, out: Path) -> dict[str, Any]:
@@ -85,12 +84,12 @@ def true(command: Command, out: Path) -> dict[str, Any]:
     from nasplat.runs import stopwatch
     from nasplat.runs.folder import RunFolder
     from nasplat.runs.preparation import prepare
-    from nasplat.runs.training import train_supernet
+    from nasplat.runs.training import loaded, train_supernet
     from nasplat.runs.trials import carry_out
 
     out.mkdir(parents=True, exist_ok=True)
     run, folder = run_of(command), RunFolder(out)
-    space, task = run.loaded()
+    space, task = loaded(run, folder)
     started = stopwatch.wall()
     if command.verb == "train":
         train_supernet(run, space, task, folder)
@@ -157,8 +156,7 @@ def main() -> None:
         if not asked.large.exists():
             pictures(asked.large)
         for side in (SIDE, 224):
-            settings = {"space": "ofa_mobilenetv3", "presets": {"resolutions": [side]}}
-            settings["task"] = f"{asked.large}?side={side}"
+            settings = {"space": "ofa_mobilenetv3", "task": f"{asked.large}?side={side}"}
             command = Command(f"search, Once-for-All, {PICTURES:,} pictures of {side}²", "search", settings)
             print(
                 row(command, apart(asked.wall, predicted, command, Path(tempfile.gettempdir()) / "no run"), None),

@@ -11,7 +11,7 @@ searching.py a search from its start to its report                      results.
 training.py  supernets of run folders, trained and found again          labelling.py   the table of a labelling
 improvement.py  the folder of an improvement                            demo.py        the whole way on embedded data
 forecast.py  time and memory before anything starts                     replay.py      a run repeated and compared
-timed_work.py  little pieces of a run's work, timed                      stopwatch.py   their seconds, scaled to all of it
+timed_work.py  pieces of the work of a run, timed                    stopwatch.py  seconds of pieces, scaled up
 doctor.py    the installation checked                                   listings.py    tables, each described once
 page.py      a run folder as report.html, with charts.py, importance.py, supernet_curves.py and delivered.py
 
