@@ -202,8 +202,9 @@ def test_demo_runs_small_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyP
     from nasplat.runs import demo
     from nasplat.task.training import Budget
 
-    tiny = demo.Scale(1, 4, 2, 1, Budget(epochs=1, batch_size=64, lr=5e-3), 1.2e6)
+    tiny = demo.Scale(1, 3, 2, 1, Budget(epochs=1, batch_size=64, lr=5e-3), 1.2e6)
     monkeypatch.setattr(demo, "TASK", TINY)
+    monkeypatch.setattr(demo, "cores", lambda: 1)
     monkeypatch.setattr(demo, "FAST", tiny)
     first = json.loads(run("demo", "--fast", "--out", str(tmp_path / "d"), "--json"))
     assert len(first["scored"]) >= 5
@@ -382,7 +383,7 @@ def test_help_of_every_verb_is_whole_and_loads_neither_torch_nor_optuna() -> Non
 def test_a_fitted_predictor_answers_the_predicted_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trials, "search_in_stages", partial(trials.search_in_stages, costs=(0.001, 1.0), candidates=30))
     words = ["search", "nasbench201", *QUICK, "--out", str(tmp_path / "run"), "--stages=predicted,trained:1"]
-    words += ["--minimize=none", "--guide=fitted", "--pilots=20", "--budget=12", "--json"]
+    words += ["--minimize=none", "--guide=fitted", "--pilots=20", "--budget=10", "--json"]
     assert json.loads(run(*words))
     study = optuna.load_study(study_name="nasplat/1", storage=open_storage(str(tmp_path / "run" / "study.journal")))
     assert study.metric_names == ["rank score of trained accuracy_percent, 1 epoch"]
