@@ -11,6 +11,7 @@ import torch
 
 import nasplat
 from nasplat.errors import InputError, NasplatError, SearchError, TableError
+from nasplat.runs import stopwatch
 from nasplat.runs.folder import RunFolder
 
 SMALL = {"width": 4, "cells": 1, "image": 16, "channels": 1}
@@ -229,9 +230,7 @@ def test_a_run_made_of_objects_is_kept_but_has_no_words(tmp_path: Path, cells: n
 
 
 def test_a_forecast_writes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from nasplat.runs import forecast
-
-    monkeypatch.setattr(forecast, "SECONDS", 0.2)
+    monkeypatch.setattr(stopwatch, "SECONDS", 0.2)
     monkeypatch.chdir(tmp_path)
     found = nasplat.forecast(SEARCH)
     assert {p.name for p in found.parts} == {"supernet epochs", "inherited accuracy_percent", "proposals"}
