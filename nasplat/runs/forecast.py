@@ -18,6 +18,7 @@ import optuna
 import torch
 
 from nasplat.probes.conditions import Conditions
+from nasplat.runs import stopwatch
 from nasplat.runs.folder import RunFolder
 from nasplat.runs.kinds import FITTED, SearchRun, TrainRun
 from nasplat.runs.objectives import INHERITED, LATENCY, costs_named, quality_named
@@ -233,9 +234,12 @@ def few_members(space: Space, task: Task, seed: int, device: str, is_shared: boo
     Raises:
         SupernetError: a supernet of the space could not read the task's inputs.
     """
+    task, started = task.to(device), stopwatch.wall()
     if is_shared:
         check_input(space, task)
-    return FewMembers(space, task.to(device), seed, torch.device(device))
+    few = FewMembers(space, task, seed, torch.device(device))
+    few.first = stopwatch.wall() - started
+    return few
 
 
 def supernet_parts(few: FewMembers, config: TrainConfig, left: int) -> list[Part]:

@@ -22,11 +22,14 @@ LEAST, MOST = 6, 24
 """Numbers of pieces that are timed, at least and at most."""
 ROUNDS = 8
 """Number of times that a piece is timed, at most."""
-DRIFT = 0.12
+DRIFT = 0.15
 """Standard error of all work, as a share: a machine is not equally fast, nor equally busy, all the time."""
 BEYOND = 0.1
 """Standard error, as a share, of work on larger batches than were timed: caches and memory answer differently there.
 `benchmarks/bench_forecast.py` measures it."""
+PICKED = 0.5
+"""Standard error of the networks that a search prefers, in standard deviations among random ones: they may be
+smaller, or larger."""
 REWEIGHED = 3
 """Fits of the factors; each weighs a piece by the seconds that the last one expects of it."""
 
@@ -83,16 +86,17 @@ class Stopwatch:
         self.seconds.append(spent)
         return spent
 
-    def guess(self, asked: Sequence[tuple[float, ...]], is_beyond: bool = False) -> Guess:
+    def guess(self, asked: Sequence[tuple[float, ...]], is_beyond: bool = False, is_picked: bool = False) -> Guess:
         """Say what other pieces of the same kind take.
 
         Args:
             asked: Numbers that describe pieces such as a run meets; their mean is what counts.
             is_beyond: Whether they are of larger batches than were timed.
+            is_picked: Whether the run prefers some of them, as a search does; else it meets them at random.
 
         Returns:
             Mean seconds of such a piece; its error holds what every timed piece changes, how different the pieces that
-            are asked about are, `DRIFT`, and `BEYOND` where it applies.
+            are asked about are, `DRIFT`, and `BEYOND` and `PICKED` where they apply.
         """
         if not self.rows:
             return Guess()
@@ -101,7 +105,8 @@ class Stopwatch:
         each, k = float(answers.mean()), len(y)
         left_out = [float(np.mean(wanted @ _factors(np.delete(x, i, 0), np.delete(y, i)))) for i in range(k)]
         fitted = (k - 1) / k * float(np.sum((np.array(left_out) - np.mean(left_out)) ** 2)) if k > 1 else each**2
-        drawn = float(answers.var(ddof=1)) / len(answers) if len(answers) > 1 else 0.0
+        variance = float(answers.var(ddof=1)) if len(answers) > 1 else 0.0
+        drawn = variance * (PICKED**2 if is_picked else 1 / len(answers))
         share = float(np.hypot(DRIFT, BEYOND if is_beyond else 0.0))
         return Guess(each, float(np.sqrt(fitted + drawn + (share * each) ** 2)), k)
 
@@ -176,21 +181,23 @@ def batch_sizes(asked: int, work: Callable[[int], Callable[[], Any]]) -> tuple[i
 
     Args:
         asked: Examples in a batch of the run.
-        work: Makes the work of the largest network on so many examples; it is done on two and on eight of them.
+        work: Makes the work of the largest network on so many examples; it is done on two and on eight of
+            them, or on four where that takes long.
 
     Returns:
         A smaller and a larger number of examples, at most what is asked; `LEAST` pieces of the larger one take about
         `SECONDS`, where four examples or more are possible in that time.
     """
-    few, more = min(2, asked), min(8, asked)
+    few = min(2, asked)
     seconds_of(work(few))  # what it needs is loaded
-    times = list[float]()
-    for n in (few, more):
-        piece, started = work(n), clock()
-        piece()
-        times.append(clock() - started)
-    slope, large = max(1e-9, (times[1] - times[0]) / max(1, more - few)), 4
-    while large < asked and times[0] + slope * 2 * large <= 1.5 * SECONDS / LEAST:
+    started = clock()
+    seconds_of(work(few))
+    first = clock() - started
+    more = min(8 if first * LEAST < SECONDS else 4, asked)
+    started = clock()
+    seconds_of(work(more))
+    slope, large = max(1e-9, (clock() - started - first) / max(1, more - few)), 4
+    while large < asked and first + slope * 2 * large <= 1.5 * SECONDS / LEAST:
         large *= 2
     large = min(asked, large)
     return max(few, large // 4), large

@@ -28,7 +28,7 @@ from nasplat.supernet.appointment import appointed_teacher
 from nasplat.supernet.extremes import RANDOM_ARCHITECTURES, outermost
 from nasplat.supernet.health import Checkup
 from nasplat.supernet.recalibrate import recalibrate
-from nasplat.supernet.slicing import slots
+from nasplat.supernet.slicing import slots, take
 from nasplat.supernet.store import Store
 from nasplat.supernet.strategy import Lesson, strategy_named
 from nasplat.supernet.subnet import Subnets
@@ -60,13 +60,14 @@ class FewMembers:
     """Torch device of the work."""
     macs: dict[Architecture, float] = field(default_factory=dict)
     """Multiply-accumulate operations of the members that were counted."""
+    first: float = 0.0
+    """Seconds until the first network was built, with what a process loads for that."""
 
     def __post_init__(self) -> None:
         """Begin with the largest member, so that the others are slices of its weights as in a supernet."""
-        largest = outermost(self.space, True)
         self.store = Store(self.space, {}, {}, {}, {}, self.seed)
         self.subnets = Subnets(self.store, self.device)
-        self.hold(largest)
+        self.hold(outermost(self.space, True))
 
     def hold(self, architecture: Architecture) -> None:
         """Make weights for a member, unless it has its place in those that are there.
@@ -130,11 +131,19 @@ def seconds_to_build(few: FewMembers) -> Guess:
         Seconds of the whole walk.
     """
     watch = Stopwatch()
+
+    def look(seed: int) -> None:
+        member = few.space.sample(seed=seed)
+        for name, slot in slots(few.space.construct(member, initialised=False)[0]).items():
+            key, whole = few.store.address(name, member.choices), torch.empty(slot.shape, device="meta")
+            if slot.rule is not None:
+                take(whole, slot.shape, slot.rule, key)
+
     for i in range(LEAST):
-        member = few.space.sample(seed=i)
-        watch.time((1.0,), lambda m=member: slots(few.space.construct(m, initialised=False)[0]))
+        watch.time((1.0,), partial(look, i))
     strings = [options for options in few.space.known.values() if any(isinstance(o, str) for o in options)]
-    return watch.guess([(1.0,)]) * (RANDOM_ARCHITECTURES + sum(map(len, strings)))
+    first = Guess(few.first, stopwatch.DRIFT * few.first, 1)
+    return watch.guess([(1.0,)]) * (RANDOM_ARCHITECTURES + sum(map(len, strings))) + first
 
 
 @dataclass(frozen=True)
@@ -215,7 +224,9 @@ def _steps(few: FewMembers, config: TrainConfig, start: int, stop: int) -> list[
     return sorted((at(n) for n in numbers), key=lambda s: s.macs)
 
 
-def seconds_of_look(few: FewMembers, members: Sequence[Architecture], calibrated: int, judged: int) -> Guess:
+def seconds_of_look(
+    few: FewMembers, members: Sequence[Architecture], calibrated: int, judged: int, is_picked: bool = False
+) -> Guess:
     """Time how subnets are built, calibrated and judged.
 
     Args:
@@ -223,6 +234,7 @@ def seconds_of_look(few: FewMembers, members: Sequence[Architecture], calibrated
         members: Networks such as the run will evaluate.
         calibrated: Training examples behind a subnet's BatchNorm statistics.
         judged: Examples of the decide split on which it is judged.
+        is_picked: Whether a search prefers some of the networks.
 
     Returns:
         Seconds of one subnet.
@@ -244,8 +256,8 @@ def seconds_of_look(few: FewMembers, members: Sequence[Architecture], calibrated
     def of(n: int) -> list[tuple[float, ...]]:
         return [(1.0, n, n * few.count(m)) for m in members]
 
-    found = calibrate.guess(of(min(calibrated, len(images))), calibrated > sizes[1])
-    return build.guess([(1.0,)]) + found + judge.guess(of(judged), judged > sizes[1])
+    found = calibrate.guess(of(min(calibrated, len(images))), calibrated > sizes[1], is_picked)
+    return build.guess([(1.0,)]) + found + judge.guess(of(judged), judged > sizes[1], is_picked)
 
 
 def _look(few: FewMembers, member: Architecture, images: torch.Tensor) -> None:
@@ -266,7 +278,7 @@ def seconds_inherited(few: FewMembers, members: Sequence[Architecture]) -> Guess
         Seconds of one evaluation.
     """
     task = few.task
-    return seconds_of_look(few, members, min(CALIBRATION_IMAGES, len(task.train)), len(task.decide))
+    return seconds_of_look(few, members, min(CALIBRATION_IMAGES, len(task.train)), len(task.decide), is_picked=True)
 
 
 def seconds_trained(few: FewMembers, objective: Trained, members: Sequence[Architecture], pruned: bool) -> Guess:
@@ -298,11 +310,13 @@ def seconds_trained(few: FewMembers, objective: Trained, members: Sequence[Archi
         judge.time((1.0, n, n * macs), partial(task.evaluate, module, "decide", limit=n))
     all_steps = budget.epochs * batches
     macs = [few.count(m) for m in members]
-    each = watch.guess([(1.0, all_steps, all_steps * batch, all_steps * batch * m) for m in macs], batch > sizes[1])
+    each = watch.guess(
+        [(1.0, all_steps, all_steps * batch, all_steps * batch * m) for m in macs], batch > sizes[1], True
+    )
     first = _first_batch(task, budget.batch_size) * budget.epochs
     judged = budget.epochs * len(task.decide) if pruned else len(task.decide)
     judged += len(task.test)
-    return each + first + judge.guess([(1.0, judged, judged * m) for m in macs], judged > sizes[1])
+    return each + first + judge.guess([(1.0, judged, judged * m) for m in macs], judged > sizes[1], True)
 
 
 def seconds_asked(few: FewMembers, objective: AbstractObjective, members: Sequence[Architecture]) -> Guess:
@@ -329,7 +343,7 @@ def seconds_asked(few: FewMembers, objective: AbstractObjective, members: Sequen
         watch.seconds.append(stopwatch.wall() - started)
         if len(watch.seconds) >= LEAST and stopwatch.clock() > until:
             break
-    return watch.guess([(1.0, few.count(m)) for m in answered])
+    return watch.guess([(1.0, few.count(m)) for m in answered], is_picked=True)
 
 
 def seconds_of_proposals(
