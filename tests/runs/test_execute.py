@@ -233,7 +233,8 @@ def test_a_forecast_writes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setattr(stopwatch, "SECONDS", 0.2)
     monkeypatch.chdir(tmp_path)
     found = nasplat.forecast(SEARCH)
-    assert {p.name for p in found.parts} == {"supernet epochs", "inherited accuracy_percent", "proposals"}
+    parts = {"supernet built", "supernet epochs", "inherited accuracy_percent", "proposals"}
+    assert {p.name for p in found.parts} == parts
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(InputError, match="a search or a training to forecast, got a label"):
         nasplat.forecast(nasplat.LabelRun("vit"))
