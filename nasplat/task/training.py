@@ -104,6 +104,7 @@ def train(
         TaskError: the loss became infinite or NaN.
 
     Example:
+        >>> _ = torch.manual_seed(0)
         >>> x, y = torch.eye(2).repeat(32, 1), torch.arange(64) % 2
         >>> train(nn.Linear(2, 2), Task.from_arrays((x, y), (x, y)), Budget(epochs=5, lr=0.1)).test
         100.0
