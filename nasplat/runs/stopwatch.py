@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-SECONDS = 1.5
+SECONDS = 1.0
 """Seconds of this process that are spent on a kind of work, about; at least `LEAST` pieces are timed."""
 LEAST, MOST = 6, 24
 """Numbers of pieces that are timed, at least and at most."""
@@ -27,6 +27,8 @@ DRIFT = 0.15
 BEYOND = 0.1
 """Standard error, as a share, of work on larger batches than were timed: caches and memory answer differently there.
 `benchmarks/bench_forecast.py` measures it."""
+REACH = 1.0
+"""Seconds that one large batch of the smallest network may take, see `Stopwatch.reach`."""
 PICKED = 0.5
 """Standard error of the networks that a search prefers, in standard deviations among random ones: they may be
 smaller, or larger."""
@@ -70,6 +72,10 @@ class Stopwatch:
     """Numbers that describe each piece."""
     seconds: list[float] = field(default_factory=list)
     """Seconds of each piece."""
+    reached: int = 0
+    """Examples of the largest batch that was timed."""
+    stretch: float = 1.0
+    """Seconds of that batch as a multiple of what smaller ones let expect."""
 
     def time(self, row: tuple[float, ...], work: Callable[[], Any]) -> float:
         """Time a piece of work and remember it.
@@ -86,12 +92,33 @@ class Stopwatch:
         self.seconds.append(spent)
         return spent
 
-    def guess(self, asked: Sequence[tuple[float, ...]], is_beyond: bool = False, is_picked: bool = False) -> Guess:
+    def reach(
+        self, batch: int, row: Callable[[int], tuple[float, ...]], work: Callable[[int], Callable[[], Any]]
+    ) -> None:
+        """Time one batch that is as large as in the run, or nearly, after many small ones.
+
+        Large tensors come from fresh pages of the system each time, which can take as long as the work itself.
+
+        Args:
+            batch: Examples of the run's batches.
+            row: Numbers that describe the work on so many examples, of the smallest network.
+            work: Makes that work.
+        """
+        factors = _factors(np.array(self.rows), np.array(self.seconds))
+        while batch > self.reached and float(np.array(row(batch)) @ factors) > REACH:
+            batch //= 2
+        if batch <= self.reached:
+            return
+        expected = float(np.array(row(batch)) @ factors)
+        self.reached = batch
+        self.stretch = seconds_of(work(batch)) / max(1e-9, expected)
+
+    def guess(self, asked: Sequence[tuple[float, ...]], batch: int = 0, is_picked: bool = False) -> Guess:
         """Say what other pieces of the same kind take.
 
         Args:
             asked: Numbers that describe pieces such as a run meets; their mean is what counts.
-            is_beyond: Whether they are of larger batches than were timed.
+            batch: Examples of their batches.
             is_picked: Whether the run prefers some of them, as a search does; else it meets them at random.
 
         Returns:
@@ -101,13 +128,17 @@ class Stopwatch:
         if not self.rows:
             return Guess()
         x, y, wanted = np.array(self.rows), np.array(self.seconds), np.array(asked)
-        answers = wanted @ _factors(x, y)
+        answers = wanted @ _factors(x, y) * self.stretch
         each, k = float(answers.mean()), len(y)
         left_out = [float(np.mean(wanted @ _factors(np.delete(x, i, 0), np.delete(y, i)))) for i in range(k)]
-        fitted = (k - 1) / k * float(np.sum((np.array(left_out) - np.mean(left_out)) ** 2)) if k > 1 else each**2
+        fitted = (
+            self.stretch**2 * (k - 1) / k * float(np.sum((np.array(left_out) - np.mean(left_out)) ** 2))
+            if k > 1
+            else each**2
+        )
         variance = float(answers.var(ddof=1)) if len(answers) > 1 else 0.0
         drawn = variance * (PICKED**2 if is_picked else 1 / len(answers))
-        share = float(np.hypot(DRIFT, BEYOND if is_beyond else 0.0))
+        share = float(np.hypot(DRIFT, BEYOND if batch > self.reached else 0.0))
         return Guess(each, float(np.sqrt(fitted + drawn + (share * each) ** 2)), k)
 
 

@@ -24,10 +24,11 @@ from nasplat.study import AbstractObjective, OutsideSupport, PredictorSampler, T
 from nasplat.study.predictor_sampler import AT_ONCE
 from nasplat.study.search import search
 from nasplat.supernet import TrainConfig
+from nasplat.supernet import recalibrate as recalibration
 from nasplat.supernet.appointment import appointed_teacher
 from nasplat.supernet.extremes import RANDOM_ARCHITECTURES, outermost
 from nasplat.supernet.health import Checkup
-from nasplat.supernet.recalibrate import recalibrate
+from nasplat.supernet.recalibrate import ELEMENTS, recalibrate
 from nasplat.supernet.slicing import slots, take
 from nasplat.supernet.store import Store
 from nasplat.supernet.strategy import Lesson, strategy_named
@@ -38,6 +39,8 @@ from nasplat.supernet.training import Trainer
 from nasplat.task import Split, Task
 from nasplat.task.training import train_architecture
 
+JUDGED = 512
+"""Images that `Task.evaluate` computes at once, at most."""
 POOL = 16
 """Candidates of a proposal that is timed; a sampler's own pool takes longer in proportion."""
 LATER = 2.0
@@ -60,6 +63,8 @@ class FewMembers:
     """Torch device of the work."""
     macs: dict[Architecture, float] = field(default_factory=dict)
     """Multiply-accumulate operations of the members that were counted."""
+    looked: Looks | None = None
+    """Evaluations that were timed; None before any were."""
     first: float = 0.0
     """Seconds until the first network was built, with what a process loads for that."""
 
@@ -108,6 +113,19 @@ class FewMembers:
             except CaptureError:
                 self.macs[architecture] = 1.0
         return self.macs[architecture]
+
+    def looks(self, members: Sequence[Architecture]) -> Looks:
+        """Time how subnets are evaluated, once.
+
+        Args:
+            members: Networks to time, where none were before.
+
+        Returns:
+            What was timed.
+        """
+        if self.looked is None:
+            self.looked = Looks(self).time(members)
+        return self.looked
 
     def by_size(self, architectures: Iterable[Architecture]) -> list[Architecture]:
         """Sort members by their MACs.
@@ -201,13 +219,15 @@ def seconds_of_epoch(few: FewMembers, config: TrainConfig, left: int) -> Guess:
             few.subnets.forget()  # a run seldom meets the same subnets again
         examples = sizes[(i + i // 2 + i // len(order)) % 2]
         watch.time(it.row(examples), step(it, examples))
-    each = watch.guess([it.row(batch) for it in steps], batch > sizes[1])
+    watch.reached = sizes[1]
+    watch.reach(batch, steps[0].row, lambda n: step(steps[0], n))
+    each = watch.guess([it.row(batch) for it in steps], batch)
     first = _first_batch(task, config.batch_size)
     if not config.watch:
         return each * batches + first
     look = Checkup(few.space, task, lambda *_: 0.0)
     looked = list(dict.fromkeys([*look.ends, *look.random]))
-    return each * batches + first + seconds_of_look(few, looked, look.examples, look.examples) * len(looked)
+    return each * batches + first + few.looks(looked).guess(looked, look.examples, look.examples) * len(looked)
 
 
 def _steps(few: FewMembers, config: TrainConfig, start: int, stop: int) -> list[_Step]:
@@ -224,40 +244,75 @@ def _steps(few: FewMembers, config: TrainConfig, start: int, stop: int) -> list[
     return sorted((at(n) for n in numbers), key=lambda s: s.macs)
 
 
-def seconds_of_look(
-    few: FewMembers, members: Sequence[Architecture], calibrated: int, judged: int, is_picked: bool = False
-) -> Guess:
-    """Time how subnets are built, calibrated and judged.
+@dataclass
+class Looks:
+    """Subnets that were built, calibrated and judged, on a few images each."""
 
-    Args:
-        few: Members of the space, which are evaluated with their shared weights.
-        members: Networks such as the run will evaluate.
-        calibrated: Training examples behind a subnet's BatchNorm statistics.
-        judged: Examples of the decide split on which it is judged.
-        is_picked: Whether a search prefers some of the networks.
+    few: FewMembers
+    """Members of the space, evaluated with their shared weights."""
+    build: Stopwatch = field(default_factory=Stopwatch)
+    """Seconds in which subnets were built."""
+    calibrate: Stopwatch = field(default_factory=Stopwatch)
+    """Seconds in which their BatchNorm statistics were set."""
+    judge: Stopwatch = field(default_factory=Stopwatch)
+    """Seconds in which they were judged."""
 
-    Returns:
-        Seconds of one subnet.
-    """
-    task, order = few.task, list(spread(few.by_size(members)))
-    images = task.train.x[:calibrated]
-    build, calibrate, judge = Stopwatch(), Stopwatch(), Stopwatch()
-    asked = min(calibrated, judged)
-    few.hold(order[0])
-    sizes = batch_sizes(asked, lambda n: partial(_look, few, order[0], images[:n]))
-    for i, member in stopwatch.rounds(order, stopwatch.SECONDS):
-        few.hold(member)
-        n, macs = sizes[(i + i // 2 + i // len(order)) % 2], few.count(member)
-        made: list[Any] = []
-        build.time((1.0,), lambda m=member, made=made: made.append(few.subnets.build(m).module))
-        calibrate.time((1.0, n, n * macs), partial(recalibrate, made[0], images[:n]))
-        judge.time((1.0, n, n * macs), partial(task.evaluate, made[0], "decide", limit=n))
+    def time(self, members: Sequence[Architecture]) -> Looks:
+        """Time some of these networks.
 
-    def of(n: int) -> list[tuple[float, ...]]:
-        return [(1.0, n, n * few.count(m)) for m in members]
+        Args:
+            members: Networks such as the run will evaluate.
 
-    found = calibrate.guess(of(min(calibrated, len(images))), calibrated > sizes[1], is_picked)
-    return build.guess([(1.0,)]) + found + judge.guess(of(judged), judged > sizes[1], is_picked)
+        Returns:
+            The object itself.
+        """
+        few, task = self.few, self.few.task
+        images, order = task.train.x, list(spread(few.by_size(members)))
+        few.hold(order[0])
+        most = min(len(images), len(task.decide), self._batch(recalibration.BATCH))
+        sizes = batch_sizes(most, lambda n: partial(_look, few, order[0], images[:n]))
+        self.calibrate.reached = self.judge.reached = sizes[1]
+        for i, member in stopwatch.rounds(order, stopwatch.SECONDS):
+            few.hold(member)
+            n, macs = sizes[(i + i // 2 + i // len(order)) % 2], few.count(member)
+            made: list[Any] = []
+            self.build.time((1.0,), lambda m=member, made=made: made.append(few.subnets.build(m).module))
+            self.calibrate.time((1.0, n, n * macs), partial(recalibrate, made[0], images[:n]))
+            self.judge.time((1.0, n, n * macs), partial(task.evaluate, made[0], "decide", limit=n))
+        few.hold(order[1 % len(order)])
+        least, macs = few.subnets.build(order[1 % len(order)]).module, few.count(order[1 % len(order)])
+
+        def row(n: int) -> tuple[float, ...]:
+            return (1.0, n, n * macs)
+
+        batch = min(len(images), self._batch(recalibration.BATCH))
+        self.calibrate.reach(batch, row, lambda n: partial(recalibrate, least, images[:n]))
+        batch = min(len(task.decide), self._batch(JUDGED))
+        self.judge.reach(batch, row, lambda n: partial(task.evaluate, least, "decide", limit=n))
+        return self
+
+    def guess(self, members: Sequence[Architecture], calibrated: int, judged: int, is_picked: bool = False) -> Guess:
+        """Say what a look at one subnet takes.
+
+        Args:
+            members: Networks such as the run will evaluate.
+            calibrated: Training examples behind a subnet's BatchNorm statistics.
+            judged: Examples of the decide split on which it is judged.
+            is_picked: Whether a search prefers some of the networks.
+
+        Returns:
+            Seconds of one subnet.
+        """
+        n = min(calibrated, self._batch(recalibration.BATCH))
+        found = self.build.guess([(1.0,)]) + self.calibrate.guess(self._rows(members, calibrated), n, is_picked)
+        return found + self.judge.guess(self._rows(members, judged), min(judged, self._batch(JUDGED)), is_picked)
+
+    def _batch(self, most: int) -> int:
+        """Images that are computed at once, at most."""
+        return max(1, min(most, ELEMENTS // self.few.task.train.x[0].numel()))
+
+    def _rows(self, members: Sequence[Architecture], n: int) -> list[tuple[float, ...]]:
+        return [(1.0, n, n * self.few.count(m)) for m in members]
 
 
 def _look(few: FewMembers, member: Architecture, images: torch.Tensor) -> None:
@@ -278,7 +333,8 @@ def seconds_inherited(few: FewMembers, members: Sequence[Architecture]) -> Guess
         Seconds of one evaluation.
     """
     task = few.task
-    return seconds_of_look(few, members, min(CALIBRATION_IMAGES, len(task.train)), len(task.decide), is_picked=True)
+    calibrated = min(CALIBRATION_IMAGES, len(task.train))
+    return few.looks(members).guess(members, calibrated, len(task.decide), is_picked=True)
 
 
 def seconds_trained(few: FewMembers, objective: Trained, members: Sequence[Architecture], pruned: bool) -> Guess:
@@ -310,13 +366,15 @@ def seconds_trained(few: FewMembers, objective: Trained, members: Sequence[Archi
         judge.time((1.0, n, n * macs), partial(task.evaluate, module, "decide", limit=n))
     all_steps = budget.epochs * batches
     macs = [few.count(m) for m in members]
-    each = watch.guess(
-        [(1.0, all_steps, all_steps * batch, all_steps * batch * m) for m in macs], batch > sizes[1], True
-    )
+    watch.reached = judge.reached = sizes[1]
+    least = order[1 % len(order)]
+    watch.reach(batch, lambda n: (1.0, 1, n, n * few.count(least)), lambda n: train(least, 1, n))
+    judge.stretch = watch.stretch
+    each = watch.guess([(1.0, all_steps, all_steps * batch, all_steps * batch * m) for m in macs], batch, True)
     first = _first_batch(task, budget.batch_size) * budget.epochs
     judged = budget.epochs * len(task.decide) if pruned else len(task.decide)
     judged += len(task.test)
-    return each + first + judge.guess([(1.0, judged, judged * m) for m in macs], judged > sizes[1], True)
+    return each + first + judge.guess([(1.0, judged, judged * m) for m in macs], batch, True)
 
 
 def seconds_asked(few: FewMembers, objective: AbstractObjective, members: Sequence[Architecture]) -> Guess:

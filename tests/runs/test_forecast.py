@@ -114,7 +114,28 @@ def test_seconds_follow_batch_and_macs() -> None:
     found = watch.guess(asked)
     assert found.each == pytest.approx(0.01 + 0.064 + 64 * 3e-3, rel=1e-6)
     assert found.measured == 6
-    assert watch.guess(asked, is_beyond=True).error >= stopwatch.BEYOND * found.each
+    assert watch.guess(asked, batch=64).error >= stopwatch.BEYOND * found.each
+
+
+def test_large_batches_count_as_one_of_them_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(stopwatch, "wall", lambda: now[0])
+
+    def work(n: int):
+        def spend() -> None:
+            now[0] += n * (0.002 if n >= 256 else 0.001)
+
+        return spend
+
+    watch = stopwatch.Stopwatch(reached=8)
+    for n in (2, 8, 2, 8):
+        watch.time((1.0, n, n), work(n))
+    assert watch.guess([(1.0, 1024, 1024)], batch=256).each == pytest.approx(1.024)
+    watch.reach(256, lambda n: (1.0, n, n), work)
+    found = watch.guess([(1.0, 1024, 1024)], batch=256)
+    assert (watch.reached, found.each) == (256, pytest.approx(2.048))
+    watch.reach(10**6, lambda n: (1.0, n, n), work)
+    assert watch.reached < 10**3 + 10
 
 
 def test_few_timed_pieces_cover_the_range() -> None:
