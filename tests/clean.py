@@ -24,7 +24,7 @@ class Run:
     def __init__(self, target: Callable[..., None], *arguments: Any, hold: int | None = None) -> None:
         """Start it; at the state `hold` it waits to be killed, so that a kill never comes too late."""
         self.heard, said = FRESH.Pipe(duplex=False)
-        self.process = FRESH.Process(target=_told, args=(target, arguments, said, hold))
+        self.process = FRESH.Process(target=_told, args=(target, arguments, said, hold), daemon=True)
         self.process.start()
         said.close()
 

@@ -90,7 +90,7 @@ def server() -> Iterator[Server]:
 
 
 def start(url: str, trials: int, log: Path, *faults: str) -> BaseProcess:
-    process = FRESH.Process(target=work, args=(url, trials, log, faults))
+    process = FRESH.Process(target=work, args=(url, trials, log, faults), daemon=True)
     process.start()
     return process
 
