@@ -26,7 +26,7 @@ DRIFT = 0.15
 """Standard error of all work, as a share: a machine is not equally fast, nor equally busy, all the time."""
 BEYOND = 0.1
 """Standard error, as a share, of work on larger batches than were timed: caches and memory answer differently there.
-`benchmarks/bench_forecast.py` measures it."""
+Chosen, not fitted; `DRIFT` and `PICKED` were widened on the commands of `benchmarks/bench_forecast.py`."""
 REACH = 1.0
 """Seconds that one large batch of the smallest network may take, see `Stopwatch.reach`."""
 PICKED = 0.5
