@@ -21,7 +21,7 @@ def spaces_command(as_json: bool) -> None:
         space = load_space(name)
         count = space.count()
         row = {"space": name, "encodings": count.value, "error": count.error, "networks": count.networks}
-        rows.append(row | {"about": space.doc})
+        rows.append(row | {"about": space.doc.split("\n\n")[0]})
 
     def listing() -> Listing:
         cells = []

@@ -20,6 +20,7 @@ from nasplat.probes.conditions import cache
 from nasplat.runs.folder import RunFolder
 from nasplat.runs.kinds import AbstractSpaceRun, SearchRun, TrainRun
 from nasplat.runs.messages import Messages
+from nasplat.runs.objectives import PREDICTED
 from nasplat.searchspace import Architecture, Space
 from nasplat.study.search import CONTENTS
 from nasplat.study.storage import open_storage
@@ -50,6 +51,8 @@ def loaded(run: AbstractSpaceRun, folder: RunFolder | None = None) -> tuple[Spac
     space, task = run.loaded_space(), run.loaded_task()
     if isinstance(run.space, Space):
         return space, task
+    if isinstance(run, SearchRun) and set(run.qualities) == {PREDICTED}:
+        return space, task  # no network meets the task: the predictor knows the space as it was labelled
     source = run.supernet if isinstance(run, SearchRun) else run.source if isinstance(run, TrainRun) else None
     earlier = [folder, None if source is None else RunFolder(source)]
     if any(f is not None and f.is_of(space) for f in earlier):

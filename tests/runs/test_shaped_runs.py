@@ -37,6 +37,12 @@ def test_task_decides_what_the_presets_leave_open(kind: type[SearchRun] | type[T
     assert loaded(kind(whole, TASK))[0] is whole
 
 
+def test_a_search_that_only_predicts_keeps_the_space_that_its_predictor_knows() -> None:
+    space, _ = loaded(SearchRun("nasbench201", TASK, maximize="predicted"))
+    assert space == nasplat.load_space("nasbench201")
+    assert loaded(SearchRun("nasbench201", TASK, maximize="trained"))[0].presets["image"] == 16
+
+
 def test_folders_of_before_keep_their_space(tmp_path: Path) -> None:
     before, folder = nasplat.load_space("vit", **TYPED), RunFolder(tmp_path / "before")
     run = SearchRun("vit", TASK, TYPED)
