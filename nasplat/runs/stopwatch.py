@@ -28,7 +28,7 @@ BEYOND = 0.1
 """Standard error, as a share, of work on larger batches than were timed: caches and memory answer differently there.
 Chosen, not fitted; `DRIFT` and `PICKED` were widened on the commands of `benchmarks/bench_forecast.py`."""
 REACH = 1.0
-"""Seconds that one large batch of the smallest network may take, see `Stopwatch.reach`."""
+"""Seconds of this process that one large batch of the smallest network may take, see `Stopwatch.reach`."""
 PICKED = 0.5
 """Standard error of the networks that a search prefers, in standard deviations among random ones: they may be
 smaller, or larger."""
@@ -72,6 +72,8 @@ class Stopwatch:
     """Numbers that describe each piece."""
     seconds: list[float] = field(default_factory=list)
     """Seconds of each piece."""
+    own: list[float] = field(default_factory=list)
+    """Seconds of this process in each piece, see `clock`."""
     reached: int = 0
     """Examples of the largest batch that was timed."""
     stretch: float = 1.0
@@ -87,7 +89,9 @@ class Stopwatch:
         Returns:
             Seconds that it took.
         """
+        started = clock()
         spent = seconds_of(work)
+        self.own.append(clock() - started)
         self.rows.append(row)
         self.seconds.append(spent)
         return spent
@@ -104,14 +108,15 @@ class Stopwatch:
             row: Numbers that describe the work on so many examples, of the smallest network.
             work: Makes that work.
         """
-        factors = _factors(np.array(self.rows), np.array(self.seconds))
+        factors = _factors(np.array(self.rows), np.array(self.own))
         while batch > self.reached and float(np.array(row(batch)) @ factors) > REACH:
             batch //= 2
         if batch <= self.reached:
             return
         expected = float(np.array(row(batch)) @ factors)
-        self.reached = batch
-        self.stretch = seconds_of(work(batch)) / max(1e-9, expected)
+        piece, started = work(batch), clock()  # one piece alone could meet a busy moment of the machine
+        seconds_of(piece)
+        self.reached, self.stretch = batch, (clock() - started) / max(1e-9, expected)
 
     def guess(self, asked: Sequence[tuple[float, ...]], batch: int = 0, is_picked: bool = False) -> Guess:
         """Say what other pieces of the same kind take.
