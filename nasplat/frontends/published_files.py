@@ -6,7 +6,6 @@ an inert holder of data; any other name is an error.
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
 import pickle
@@ -20,6 +19,7 @@ import numpy as np
 from nasplat.errors import GraphError, InputError
 from nasplat.graph.graph import Graph
 from nasplat.graph.published import PublishedGraph, from_fields, graph_from_published
+from nasplat.tables.spreadsheets import unpacked
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,8 @@ def read_published(path: str | Path) -> list[Published]:
     """
     file = Path(path)
     try:
-        raw = file.read_bytes()
-        data = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
-    except (OSError, EOFError, gzip.BadGzipFile) as err:
+        data = unpacked(file.read_bytes())
+    except OSError as err:
         raise InputError(f"expected a file of published graphs, got {str(file)!r} ({err}).\n  Check the path.") from err
     found = _unpickled(data, file) if ".pkl" in file.name else _decoded(data, file)
     entries: list[tuple[str, Any]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from nasplat.runs.messages import Messages
 from nasplat.runs.reading import check_journal
 from nasplat.searchspace import Architecture
 from nasplat.study import Limits
+from nasplat.tables.spreadsheets import unpacked
 from nasplat.tables.table import Table
 from nasplat.workflows.label import NAME, LabelSettings, label, space_as_stored
 
@@ -91,12 +91,11 @@ def read_labelled(folder: RunFolder) -> Table:
             f"expected the name of a metric in {str(folder.description)!r}, got {metric!r}.\n  Restore the file."
         )
     try:
-        data = folder.path.read_bytes()
-        text = (gzip.decompress(data) if folder.path.suffix == ".gz" else data).decode("utf-8")
+        text = unpacked(folder.path.read_bytes()).decode("utf-8")
         rows = tuple({k: str(v) for k, v in row.items()} for row in csv.DictReader(io.StringIO(text, newline="")))
         if not all(row["architecture"] and metric in row for row in rows):
             raise ValueError(f"a row has no {metric}")
-    except (OSError, EOFError, ValueError, KeyError, csv.Error) as err:
+    except (OSError, ValueError, KeyError, csv.Error) as err:
         raise TableError(
             f"expected the table of a label run in {str(folder)!r}, got {type(err).__name__}: {err}.\n"
             "  Restore the file, or repeat the command."

@@ -1,4 +1,4 @@
-"""Tables from files: CSV and JSON, plain or compressed. Nothing is unpickled.
+"""Tables from files: CSV, as spreadsheets save it too, and JSON, plain or compressed. Nothing is unpickled.
 
 Cells are text or numbers, an empty cell is not available. What is nested in JSON becomes columns such as
 `cifar10.accuracy`; of a list of numbers the last one is the column's, and all are `…_ep1`, `…_ep2`, ….
@@ -6,16 +6,16 @@ Cells are text or numbers, an empty cell is not available. What is nested in JSO
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nasplat.errors import TableError
+from nasplat.tables.spreadsheets import Cells, decoded, numbers, plain_number, unpacked
 from nasplat.tables.table import Table
 
 KEYS = ("architecture", "arch_str", "genotype", "arch", "config", "key")
@@ -60,88 +60,117 @@ def read_table(
         [93.2]
     """
     path = Path(path)
-    text = _text(path)
-    columns, lines = _from_json(text, path) if text.lstrip()[:1] in {"{", "["} else _from_csv(text)
-    if metric not in columns:
-        raise TableError(f"expected a metric among {', '.join(columns)}, got {metric!r} ({path}).\n  Use one of these.")
-    for column in (*(where or {}), *([key] if key else [])):
+    text, where = _text(path), {column: str(cell).strip() for column, cell in (where or {}).items()}
+    is_json = text.lstrip()[:1] in {"{", "["}
+    try:
+        found = _from_json(text, path) if is_json else Cells(text, [metric, *where, *([key] if key else KEYS)])
+        columns, lines = found.columns, list(found.rows())
+    except ValueError as err:
+        raise err if isinstance(err, TableError) else TableError(f"{path}: {err}.\n  Mend the file.") from err
+    for column in (metric, *where, *([key] if key else [])):
         if column not in columns:
+            what = "metric" if column == metric else "column"
             raise TableError(
-                f"expected a column among {', '.join(columns)}, got {column!r} ({path}).\n  Use one of these."
+                f"expected a {what} among {', '.join(columns)}, got {column!r} ({path}).\n  Use one of these."
             )
     join = None
     if key is None:
         join = next((f for wanted, f in (joins or {}).items() if set(wanted) <= set(columns)), None)
-    found = key or (KEYS[0] if join else next((k for k in KEYS if k in columns), None))
-    if found is None:
+    held = key or (KEYS[0] if join else next((k for k in KEYS if k in columns), None))
+    if held is None:
         raise TableError(
             f"expected a column {' or '.join(KEYS)} in {path}, got {', '.join(columns)}.\n  Pass key=, or rename one."
         )
-    rows = _labelled(lines, columns, metric, where or {}, path)
-    kept = tuple(rows if join is None else (row | {found: join(row)} for row in rows))
-    return Table(kept, metric, found, path.name, parse, larger_is_better)
+    kept = _labelled(lines, columns, metric, where, path, found.delimiter)
+    rows = []
+    for number, row in kept:
+        row[held] = row[held].strip() if join is None else join(row)
+        if not row[held]:
+            raise TableError(
+                f"{path}:{number}: expected an architecture in {held!r}, got an empty cell.\n  Mend the row."
+            )
+        rows.append(row)
+    return Table(tuple(rows), metric, held, path.name, parse, larger_is_better)
 
 
 def _text(path: Path) -> str:
     """The whole file as text, decompressed where its first bytes say so."""
     try:
-        raw = path.read_bytes()
-        return (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode()
-    except (OSError, EOFError, UnicodeDecodeError) as err:
+        return decoded(unpacked(path.read_bytes()))
+    except (OSError, ValueError) as err:
         raise TableError(
             f"expected a .csv, .csv.gz or .json table, got {str(path)!r} ({err}).\n  Check the path."
         ) from err
 
 
 def _labelled(
-    lines: Iterable[Line], columns: Sequence[str], metric: str, where: Mapping[str, str], path: Path
-) -> Iterator[dict[str, str]]:
-    """Rows with a finite label and the wanted cells.
+    lines: Iterable[Line], columns: Sequence[str], metric: str, where: Mapping[str, str], path: Path, delimiter: str
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Rows with a finite label and the wanted cells, and the numbers of their lines.
 
     Raises:
-        TableError: a row is too short or too long, or its label is no number.
+        TableError: a row is too short or too long, its label is no number, or no row has the wanted cells.
     """
-    at = columns.index(metric)
-    wanted = [(columns.index(c), v) for c, v in where.items()]
+    wanted, kept = [(columns.index(c), v) for c, v in where.items()], list[Line]()
     for number, cells in lines:
         if len(cells) != len(columns):
             raise TableError(f"{path}:{number}: expected {len(columns)} cells, got {len(cells)}.\n  Mend the row.")
-        if not cells[at] or any(cells[i] != v for i, v in wanted):
-            continue
-        try:
-            value = float(cells[at])
-        except ValueError as err:
-            raise TableError(
-                f"{path}:{number}: expected a number in {metric!r}, got {cells[at]!r}.\n  Mend the cell."
-            ) from err
+        if all(cells[i].strip() == v for i, v in wanted):
+            kept.append((number, cells))
+    if wanted and not kept:
+        asked = ", ".join(f"{c}={v!r}" for c, v in where.items())
+        raise TableError(f"expected rows with {asked} in {path}, got none.\n  Check the cells of these columns.")
+    at = columns.index(metric)
+    labels = numbers([(number, cells[at]) for number, cells in kept], metric, str(path), delimiter)
+    for (number, cells), value in zip(kept, labels, strict=True):
         if math.isfinite(value):
-            yield dict(zip(columns, cells, strict=True))
+            row = dict(zip(columns, cells, strict=True))
+            row[metric] = row[metric] if plain_number(row[metric]) == value else repr(value)
+            yield number, row
 
 
-def _from_csv(text: str) -> tuple[list[str], Iterator[Line]]:
-    """Columns and lines of a CSV file."""
-    reader = csv.reader(io.StringIO(text))
-    return next(reader, []), ((reader.line_num, cells) for cells in reader if cells)
+@dataclass(frozen=True)
+class _Rows:
+    """Columns and rows of a JSON file, as `Cells` has them."""
+
+    columns: list[str]
+    lines: list[Line]
+    delimiter: str = ","
+
+    def rows(self) -> Iterator[Line]:
+        """Numbers of the rows and their cells."""
+        return iter(self.lines)
 
 
-def _from_json(text: str, path: Path) -> tuple[list[str], Iterator[Line]]:
+def _from_json(text: str, path: Path) -> _Rows:
     """Columns and lines of a JSON file."""
     try:
-        data = json.loads(text)
+        data = json.loads(text, object_pairs_hook=_once)
+        if isinstance(data, dict):
+            data = [{"architecture": name} | row for name, row in data.items() if isinstance(row, dict)]
+        if not data or not all(isinstance(row, dict) for row in data):
+            raise TableError(
+                f"expected a list of rows or a mapping of architectures to rows in {path}.\n"
+                '  Write [{"architecture": …, "accuracy": …}, …] or {"architecture": {"accuracy": …}, …}.'
+            )
+        rows = [dict(_flat(row)) for row in data]
     except json.JSONDecodeError as err:
         raise TableError(
             f"expected JSON in {path}, got an error in line {err.lineno} ({err.msg}).\n  Check the file."
         ) from err
-    if isinstance(data, dict):
-        data = [{"architecture": name} | row for name, row in data.items() if isinstance(row, dict)]
-    if not data or not all(isinstance(row, dict) for row in data):
-        raise TableError(
-            f"expected a list of rows or a mapping of architectures to rows in {path}.\n"
-            '  Write [{"architecture": …, "accuracy": …}, …] or {"architecture": {"accuracy": …}, …}.'
-        )
-    rows = [dict(_flat(row)) for row in data]
+    except RecursionError as err:
+        raise TableError(f"expected rows in {path}, got JSON that is nested too deeply.\n  Check the file.") from err
     columns = list(dict.fromkeys(c for row in rows for c in row))
-    return columns, ((number, [row.get(c, "") for c in columns]) for number, row in enumerate(rows, start=1))
+    return _Rows(columns, [(i, [row.get(c, "") for c in columns]) for i, row in enumerate(rows, start=1)])
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object none of whose names stands twice: Python's own reader would keep the last without a word."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"{name!r} stands twice in one object")
+    return found
 
 
 def _flat(row: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:

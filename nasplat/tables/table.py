@@ -21,6 +21,7 @@ from nasplat.tables.listing import Listing
 from nasplat.tables.metrics import kendall_tau, sign
 from nasplat.tables.rows import line, write_atomically
 from nasplat.tables.splits import by_shares
+from nasplat.tables.spreadsheets import plain_number
 
 SHOWN_ROWS, SHOWN_COLUMNS, SHOWN_CHARACTERS = 5, 8, 48
 """How much of a table is printed: rows, columns, and characters of a cell."""
@@ -165,11 +166,20 @@ class Table:
 
         Returns:
             Rank agreement (tau-b) of the first and the second training, and the number of networks that have both.
+
+        Raises:
+            TableError: a labelled row has no number in the column.
         """
         found: dict[str, dict[float, float]] = {}
-        for key, row, value in zip(self.keys, self.rows, self.labels, strict=True):
+        for i, (key, row, value) in enumerate(zip(self.keys, self.rows, self.labels, strict=True)):
             if math.isfinite(value):
-                found.setdefault(key, {}).setdefault(float(row[column]), value)
+                number = plain_number(row.get(column, ""))
+                if number is None or math.isnan(number):
+                    raise TableError(
+                        f"expected a number in {column!r} of row {i} of {self!r}, got {row.get(column)!r}.\n"
+                        "  Name the column that tells the trainings of one network apart."
+                    )
+                found.setdefault(key, {}).setdefault(number, value)
         pairs = [[v for _, v in sorted(values.items())[:2]] for values in found.values() if len(values) > 1]
         if len(pairs) < 2:
             return math.nan, len(pairs)
