@@ -69,6 +69,7 @@ from .searchspace import Architecture as Architecture
 from .searchspace import Option as Option
 from .searchspace import Pick as Pick
 from .searchspace import Space as Space
+from .searchspace import cell_expression as cell_expression
 from .searchspace import list_spaces as list_spaces
 from .searchspace import load_space as load_space
 from .searchspace import space as space

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from itertools import combinations
+from itertools import combinations, permutations
 
 import torch
 from torch import Tensor, nn
@@ -190,3 +190,26 @@ def format_genotype(choices: Mapping[str, Option]) -> str:
             ]
         cells.append(f"{kind}={pairs!r}, {kind}_concat=range(2, 6)")
     return f"Genotype({', '.join(cells)})"
+
+
+@darts.network_key
+def key(choices: Mapping[str, Option]) -> str:
+    """Write both cells so that their four nodes stand in the order of the smallest text.
+
+    The nodes are concatenated, and a convolution or the head follows: their order changes nothing but the order of its
+    weights. An operation `none` has no input.
+    """
+    found = []
+    for kind in CELLS:
+        nodes = []
+        for node in range(NODES):
+            inputs = map(int, str(choices.get(f"{kind}.node{node}.inputs", "0,1")).split(","))
+            ops = (str(choices[f"{kind}.node{node}.{place}"]) for place in "ab")
+            nodes.append([(i if op != "none" else 0, op) for i, op in zip(inputs, ops, strict=True)])
+        texts = []
+        for order in permutations(range(NODES)):
+            place = {0: 0, 1: 1} | {node + 2: at + 2 for at, node in enumerate(order)}
+            if all(place[i] < place[node + 2] for node in range(NODES) for i, _ in nodes[node]):
+                texts.append([sorted((place[i], op) for i, op in nodes[node]) for node in order])
+        found.append(min(texts))
+    return str(found)

@@ -276,3 +276,20 @@ def format_cells(choices: Mapping[str, Option]) -> str:
         return blocks + (f"*{extra}" if extra != "unused" else "")
 
     return "/".join(map(cell, CELLS))
+
+
+@nasnet.network_key
+def key(choices: Mapping[str, Option]) -> str:
+    """Write both cells with the two operations of a block, which are summed, in the order of their names.
+
+    A value that is handed on anyway is not handed on twice.
+    """
+    found = []
+    for cell in CELLS:
+        pairs: list[Pair] = []
+        for b in range(BLOCKS):
+            places = [f"{cell}.block{b}.{side}" for side in SIDES]
+            left, right = sorted((int(choices[f"{p}.value"]), str(choices[f"{p}.op"])) for p in places)
+            pairs.append((left, right))
+        found.append((pairs, kept(tuple(pairs), str(choices[f"{cell}.hands_on"]))))
+    return str(found)

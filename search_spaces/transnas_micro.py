@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from nasplat import Option, Pick, SpaceError, block, space
+from nasplat import Option, Pick, SpaceError, block, cell_expression, space
 from nasplat.blocks import Classifier, ConvNormAct, FactorisedReduction, ReLUConvNorm, chain
 
 OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3")
@@ -124,3 +124,14 @@ def format_cell(choices: Mapping[str, Option]) -> str:
     """Write `64-41414-` and the operations into nodes 1, 2 and 3, as digits."""
     into = ("".join(str(OPS.index(str(choices[f"{s}->{t}"]))) for s in range(t)) for t in range(1, 4))
     return "64-41414-" + "_".join(into)
+
+
+@transnas_micro.network_key
+def expression(choices: Mapping[str, Option]) -> str:
+    """Write what the cell computes, equal for cells of one function: 1,229 of 4,096 (see `cell_expression`).
+
+    A skip is its source, but for one out of the input: in cells that halve the size it is a convolution.
+    """
+    ops = {(s, t): str(choices[f"{s}->{t}"]) for s, t in EDGES}
+    inner = {edge: "" if op == "skip_connect" and edge[0] else op for edge, op in ops.items()}
+    return cell_expression({edge: None if op == "none" else op for edge, op in inner.items()}, 4)

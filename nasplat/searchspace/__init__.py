@@ -5,6 +5,7 @@ registry.py        spaces by name or path            architecture.py  the choice
 rules.py           walks, and rules learned of them  structure.py     which choice follows which
 counting.py        count and enumerate encodings     variation.py     random members, neighbours, children
 encoded.py         encodings of the literature       costs.py         what the choices cost
+expressions.py     what a cell of summed edges computes
 feasible.py        draws within limits, which are:
 tabulated_draws.py … uniform, by counting            fitted_draws.py  … by a fitted sum, checked
 shaping.py         presets that a task decides       trials.py        a space of what an Optuna trial is asked
@@ -15,6 +16,7 @@ from nasplat.searchspace.architecture import AbstractSpace, Architecture
 from nasplat.searchspace.costs import QUANTITIES
 from nasplat.searchspace.counting import Count
 from nasplat.searchspace.declaration import space
+from nasplat.searchspace.expressions import cell_expression
 from nasplat.searchspace.pick import Option, Pick
 from nasplat.searchspace.registry import list_spaces, list_variants
 from nasplat.searchspace.space import Space, load_space
@@ -28,6 +30,7 @@ __all__ = [
     "Option",
     "Pick",
     "Space",
+    "cell_expression",
     "list_spaces",
     "list_variants",
     "load_space",
