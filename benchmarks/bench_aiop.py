@@ -1,7 +1,7 @@
 """One predictor, many tasks: TransNAS-Bench-101's seven tasks, each answered by adapters that learnt the others.
 
-Cells are split once per seed: 60 % train adapters and heads, from 10 % the labels of the target task are drawn, 30 % are judged; no cell that is judged was
-seen with any task's label. The encoder is that of the shipped `gennape-nb101`, frozen. `adapters` are AIO-P, `backbone` the same heads without adapters,
+Cells are split once per seed by network: 60 % train adapters and heads, from 10 % the labels of the target task are drawn, 30 % are judged; no cell that is
+judged, nor another one of the same function, was seen with any task's label. The encoder is that of the shipped `gennape-nb101`, frozen. `adapters` are AIO-P, `backbone` the same heads without adapters,
 `one encoder, N labels` fine-tunes that predictor on the target's labels alone; MACs and parameters stand beside them. Standardised answers are
 averaged over source tasks; 20 labels give mean and spread (zero-shot), teach a Gaussian process what the mean of the paths leaves
 (`process`), or tune what a mode names. `encoder alone` is its
@@ -31,6 +31,7 @@ from nasplat.features.view import View
 from nasplat.predict.aiop import Aiop
 from nasplat.runs.folder import hardware, versions
 from nasplat.tables.metrics import kendall_tau, spearman_rho
+from nasplat.tables.splits import hold_out
 
 TASKS = ("scene", "object", "room", "jigsaw", "segmentation", "normal", "autoencoder")
 COLUMNS = ("target", "method", "sources", "labels", "seed", "n", "spearman", "kendall", "mae", "range", "seconds")
@@ -63,26 +64,32 @@ def main() -> None:
     torch.set_num_threads(1)
     if not arguments.out.exists():
         arguments.out.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
-    views, labels = data(arguments)
+    views, labels, networks = data(arguments)
     for seed in arguments.seeds:
-        (cross if arguments.cross else run)(seed, views, labels, arguments)
+        if arguments.cross:
+            cross(seed, views, labels, arguments)
+        else:
+            run(seed, views, labels, networks, arguments)
     print(f"\n{hardware()}, {versions()}\n\n{summary(rows(arguments.out))}")
 
 
-def data(arguments: argparse.Namespace) -> tuple[list[View], Matrix]:
-    """Views of all distinct networks, and their labels, shape (networks, tasks)."""
+def data(arguments: argparse.Namespace) -> tuple[list[View], Matrix, list[str]]:
+    """Views of all distinct computations, their labels, shape (computations, tasks), and the network of each."""
     for name, column in COLUMN_OF.items():
         FAMILIES.setdefault(f"tnb_{name}", Family("tnb101_micro.csv.gz", "transnas_micro", column, "MIT"))
     found = [load(f"tnb_{t}", arguments.data, arguments.cache, 2) for t in TASKS]
     keys = [k for k in found[0].keys if all(k in set(f.keys) for f in found)]
     places = [{k: i for i, k in enumerate(f.keys)} for f in found]
     labels = np.array([[f.labels[p[k]] for f, p in zip(found, places, strict=True)] for k in keys])
-    return [found[0].views[places[0][k]] for k in keys], labels
+    rows = [places[0][k] for k in keys]
+    return [found[0].views[i] for i in rows], labels, [found[0].groups[i] for i in rows]
 
 
-def run(seed: int, views: list[View], labels: Matrix, arguments: argparse.Namespace) -> None:
-    order = np.random.default_rng(seed).permutation(len(views))
-    train, pool, test = np.split(order, [int(0.6 * len(order)), int(0.7 * len(order))])
+def run(seed: int, views: list[View], labels: Matrix, networks: list[str], arguments: argparse.Namespace) -> None:
+    # no network is on two sides: cells of one function have labels that agree but for the noise of training
+    train, rest = hold_out(networks, int(0.6 * len(views)), np.random.default_rng(seed))
+    drawn, others = hold_out([networks[i] for i in rest], int(0.1 * len(views)), np.random.default_rng(seed))
+    pool, test = rest[drawn], rest[others]
     base = nasplat.load_predictor("gennape-nb101")  # never saw a label of this space, which the universal one did
     shown, judged = [views[i] for i in train], [views[i] for i in test]
     for target in TASKS:
@@ -154,7 +161,7 @@ def fitted(
     scaling: str, width: int, seed: int, shown: list[View], y: Matrix, base: Any, arguments: argparse.Namespace
 ) -> tuple[Aiop, float]:
     """Paths of all tasks, labels of shape (networks, tasks), and the seconds they took; kept in the cache."""
-    folder = arguments.cache / f"aiop-{scaling}-{width}-{seed}-{arguments.epochs}"
+    folder = arguments.cache / f"aiop-network-{scaling}-{width}-{seed}-{arguments.epochs}"
     if (folder / "metrics.json").exists():
         return cast(Aiop, nasplat.load_predictor(folder)), json.loads((folder / "metrics.json").read_text())["seconds"]
     settings = {k: base.get_params()[k] for k in ("hidden", "layers", "embedding", "trunk")}

@@ -25,6 +25,7 @@ import functools
 import gzip
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from statistics import mean, stdev
@@ -116,16 +117,14 @@ def with_published(data: Labelled, file: Path) -> Labelled:
             logs = np.sign(m := np.nan_to_num(np.nanmean(of, 0))) * np.log1p(np.abs(m))
             found.append(dict(zip(PROXIES, logs.tolist(), strict=True)))
     chosen = data.take(kept)
-    return Labelled(with_proxies(chosen.views, found), chosen.labels, chosen.keys, chosen.architectures)
+    return replace(chosen, views=with_proxies(chosen.views, found))
 
 
 def without_proxies(data: Labelled) -> Labelled:
-    from dataclasses import replace
-
     views = [
         replace(v, statistics={k: s for k, s in v.statistics.items() if not k.startswith("proxy.")}) for v in data.views
     ]
-    return Labelled(views, data.labels, data.keys, data.architectures)
+    return replace(data, views=views)
 
 
 def run(family: str, data: Path, cache: Path, folder: Path, out: Path, only: list[str] | None) -> None:
@@ -200,7 +199,7 @@ def run(family: str, data: Path, cache: Path, folder: Path, out: Path, only: lis
     methods = {k: v for k, v in methods.items() if only is None or k in only}
     for count in BUDGETS[family]:
         for split in range(10 if count <= 200 else 5):
-            numbered = Labelled(list(range(len(full.labels))), full.labels, full.keys, full.architectures)  # type: ignore[arg-type]
+            numbered = replace(full, views=list(range(len(full.labels))))
             chosen, rest = few(numbered, count, split)
             learn, test = [int(v) for v in chosen.views], [int(v) for v in rest.views][:MOST_TESTED]  # type: ignore[call-overload]
             y = np.array(full.labels)[test]

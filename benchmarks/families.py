@@ -68,6 +68,8 @@ FAMILIES = {
 """The digits tables are shipped; their architectures are lines of JSON that name their space."""
 
 
+COLUMNS = ("labels", "keys", "architectures", "networks")
+"""What a cache holds of each network beside its view."""
 SEEN: dict[Path, dict[nasplat.Architecture, tuple[str, View]]] = {}
 """What was captured for other columns of the same file."""
 
@@ -82,7 +84,8 @@ def load(name: str, data: Path, cache: Path, workers: int = 1) -> Labelled:
     file = cache / f"{name}.json"
     if file.exists() and twin.exists():
         rest = json.loads(file.read_text(encoding="utf-8"))
-        return Labelled(load_views(twin), rest["labels"], rest["keys"], rest["architectures"])
+        if "networks" in rest:  # a cache of earlier versions has none
+            return Labelled(load_views(twin), *(rest[name] for name in COLUMNS))
     if family.space:
         space = nasplat.load_space(family.space, **family.presets)
         table = nasplat.load_table(data / family.file, space=space, metric=family.metric, where=family.where or None)
@@ -92,7 +95,7 @@ def load(name: str, data: Path, cache: Path, workers: int = 1) -> Labelled:
     found = distinct(table, workers=workers, seen=SEEN.setdefault(twin, {}))
     cache.mkdir(parents=True, exist_ok=True)
     save_views(twin, found.views)
-    rest = {"labels": found.labels, "keys": found.keys, "architectures": found.architectures}
+    rest = {name: getattr(found, name) for name in COLUMNS}
     file.write_text(json.dumps(rest), encoding="utf-8")
     return found
 

@@ -171,7 +171,7 @@ def _quality_of_tasks(rows: list[dict[str, Any]]) -> Listing:
     show_default=True,
     help="The predictor is judged on this part of the table.",
 )
-@click.option("--seed", default=0, show_default=True, help="This number decides the split, which is by graph key.")
+@click.option("--seed", default=0, show_default=True, help="This number decides the split, which parts no network.")
 @click.option("--rows", default=None, type=options.POSITIVE, help="The table is cut to its first rows, this many.")
 @click.option(
     "--beyond-support",

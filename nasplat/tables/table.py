@@ -20,7 +20,7 @@ from nasplat.errors import TableError
 from nasplat.tables.listing import Listing
 from nasplat.tables.metrics import kendall_tau, sign
 from nasplat.tables.rows import line, write_atomically
-from nasplat.tables.splits import by_shares
+from nasplat.tables.splits import by_shares, together
 from nasplat.tables.spreadsheets import plain_number
 
 SHOWN_ROWS, SHOWN_COLUMNS, SHOWN_CHARACTERS = 5, 8, 48
@@ -208,7 +208,7 @@ class Table:
             seed: Seed of the division; equal seeds give equal parts.
             shares: Share of the networks in the train and in the decide table; the test table gets the rest.
             group: Function of a row whose equal answers keep rows together; None keeps together the rows of one
-                canonical architecture where a space is known, else of one key.
+                network, by the space's `network_key` where a space is known and by the `key` cell where there is one.
 
         Returns:
             Disjoint train, decide and test tables.
@@ -221,9 +221,9 @@ class Table:
         if group is not None:
             names = [group(row) for row in self.rows]
         elif self.parse is not None:
-            names = [str(a.canonical()) for a in self.architectures]
+            names = together([a.network_key for a in self.architectures], self.keys)
         else:
-            names = [row[self.key] for row in self.rows]
+            names = together([row[self.key] for row in self.rows], self.keys)
         train, decide, test = (self.take(rows) for rows in by_shares(names, seed, shares))
         return train, decide, test
 

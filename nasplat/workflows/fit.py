@@ -108,8 +108,9 @@ def provenance(table: Table, data: Labelled, seeds: Sequence[int], command: str)
         "space": table.architectures[0].space.name,
         "rows": len(table),
         "networks": len(data.labels),
+        "functions": len(set(data.groups)),
         "table_hash": table.content_hash,
-        "split": "80/10/10 by graph key",
+        "split": "80/10/10 by network",
         "seeds": list(seeds),
         "command": command,
     }

@@ -15,6 +15,7 @@ from nasplat.predict.aiop import Aiop
 from nasplat.predict.contract import AbstractPredictor
 from nasplat.searchspace import Architecture
 from nasplat.tables.listing import Listing
+from nasplat.tables.splits import together
 from nasplat.tables.table import Table
 from nasplat.task.settings import overridden
 from nasplat.workflows.evaluate import evaluate
@@ -97,7 +98,7 @@ def fit_tasks(
         "tasks": list(tables),
         "space": next(iter(tables.values())).architectures[0].space.name,
         "table_hashes": [t.content_hash for t in tables.values()],
-        "split": "80/10/10 by graph key, the same for all tasks",
+        "split": "80/10/10 by network, the same for all tasks",
         "seed": chosen.seed,
         "command": chosen.command,
     }
@@ -119,10 +120,11 @@ def _captured(tables: Mapping[str, Table], progress: Progress | None, workers: i
 
 def _divided(data: Mapping[str, Labelled], seed: int) -> dict[str, _Parts]:
     """The networks of all tasks in three parts by a hash of their keys: a network is in one part for every task."""
-    keys = sorted(
-        {k for found in data.values() for k in found.keys}, key=lambda k: sha256(f"{seed} {k}".encode()).digest()
-    )
-    part = {k: 0 if i < 0.8 * len(keys) else 1 if i < 0.9 * len(keys) else 2 for i, k in enumerate(keys)}
+    keys = [k for found in data.values() for k in found.keys]
+    networks = together(keys, [n for found in data.values() for n in found.groups])
+    order = sorted(set(networks), key=lambda k: sha256(f"{seed} {k}".encode()).digest())
+    place = {n: 0 if i < 0.8 * len(order) else 1 if i < 0.9 * len(order) else 2 for i, n in enumerate(order)}
+    part = {k: place[n] for k, n in zip(keys, networks, strict=True)}
     return {
         task: _Parts(*(found.take([i for i, k in enumerate(found.keys) if part[k] == n]) for n in range(3)))
         for task, found in data.items()

@@ -31,6 +31,14 @@ class Labelled:
     """Key of each computation's graph."""
     architectures: list[str]
     """Text of one architecture of each, the smallest; rows stand in its order."""
+    networks: list[str] | None = None
+    """Name of the network of each: computations of one function, as the space's `network_key` tells them, share it, and
+    no split parts them. None where every computation is a network of its own."""
+
+    @property
+    def groups(self) -> list[str]:
+        """Rows that no split parts: equal for equal networks."""
+        return self.architectures if self.networks is None else self.networks
 
     def take(self, numbers: Sequence[int]) -> Labelled:
         """Keep some rows.
@@ -41,8 +49,8 @@ class Labelled:
         Returns:
             Those rows.
         """
-        columns = (self.views, self.labels, self.keys, self.architectures)
-        return Labelled(*([c[i] for i in numbers] for c in columns))  # type: ignore[arg-type]
+        columns = (self.views, self.labels, self.keys, self.architectures, self.networks)
+        return Labelled(*(c if c is None else [c[i] for i in numbers] for c in columns))  # type: ignore[arg-type]
 
 
 def distinct(
@@ -68,7 +76,7 @@ def distinct(
         canonical = architecture.canonical()
         members.setdefault(canonical, []).append(value)
         text.setdefault(canonical, row[table.key])
-    found: dict[str, tuple[View, list[float], list[str]]] = {}
+    found: dict[str, tuple[View, list[float], list[tuple[str, str]]]] = {}
     known = {} if seen is None else seen
     new = [a for a in members if a not in known]
     for i, (architecture, pair) in enumerate(zip(new, _captured(new, workers), strict=True)):
@@ -79,30 +87,37 @@ def distinct(
         key, sight = known[architecture]
         _, labels, names = found.setdefault(key, (sight, [], []))
         labels.extend(values)
-        names.append(text[architecture])
+        names.append((text[architecture], architecture.network_key))
     # ordered by encoding, not by key: a new version of the vocabulary changes keys, and must not change any split
     order = sorted(found, key=lambda k: min(found[k][2]))
     means = [sum(found[k][1]) / len(found[k][1]) for k in order]
-    return Labelled([found[k][0] for k in order], means, order, [min(found[k][2]) for k in order])
+    texts = {k: min(found[k][2])[0] for k in order}
+    pairs = [(k, network) for k in order for _, network in found[k][2]]
+    networks = splits.together([texts[k] for k, _ in pairs], [network for _, network in pairs])
+    named = {k: network for (k, _), network in zip(pairs, networks, strict=True)}
+    return Labelled([found[k][0] for k in order], means, order, list(texts.values()), [named[k] for k in order])
 
 
 def split(data: Labelled, seed: int, shares: tuple[float, float] = (0.8, 0.1)) -> tuple[Labelled, Labelled, Labelled]:
-    """Divide labelled computations into disjoint parts; networks with equal graph keys are one row already.
+    """Divide labelled computations into disjoint parts, so that no network is in two of them.
+
+    Computations with equal graph keys are one row already; those of one function, as the space's `network_key` tells
+    them, stay together.
 
     Args:
         data: Labelled computations to divide.
         seed: Seed of the division; equal seeds give equal parts, for every predictor.
-        shares: Share of the rows to train on and to decide on; the rest is for the test.
+        shares: Share of the networks to train on and to decide on; the rest is for the test.
 
     Returns:
         The parts to train on, to decide on and to test on.
     """
-    train, decide, test = (data.take(rows) for rows in splits.by_shares(data.architectures, seed, shares))
+    train, decide, test = (data.take(rows) for rows in splits.by_shares(data.groups, seed, shares))
     return train, decide, test
 
 
 def few(data: Labelled, n: int, seed: int, chooser: ChoosesLabels | None = None) -> tuple[Labelled, Labelled]:
-    """Take a few rows and leave the rest.
+    """Take a few rows and leave the rest; what computes the same as one of the few is in neither.
 
     Args:
         data: Labelled computations to take from.
@@ -114,7 +129,7 @@ def few(data: Labelled, n: int, seed: int, chooser: ChoosesLabels | None = None)
         The few rows and the others.
     """
     first = () if chooser is None else chooser.choose(data.views, n, seed)
-    taken, left = splits.by_number(len(data.labels), n, seed, first)
+    taken, left = splits.by_number(len(data.labels), n, seed, first, data.groups)
     return data.take(taken), data.take(left)
 
 
