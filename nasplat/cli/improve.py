@@ -40,6 +40,7 @@ def improve_command(context: click.Context, out: Path, as_json: bool, **_: Any) 
 
 def _listing(rows: list[dict[str, Any]], metric: str | None) -> Listing:
     """Describe the original and the networks found."""
+    from nasplat.graph.bounds import signed
     from nasplat.runs.listings import cell, millions
 
     cells = []
@@ -49,7 +50,9 @@ def _listing(rows: list[dict[str, Any]], metric: str | None) -> Listing:
         if row["low"] is not None:
             interval = f"{row['predicted']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
         judged = [] if metric is None else [cell(row["decide"]), cell(row["test"])]
-        costs = (millions(row["macs"]), f"{row['macs_saved']:.1%}{latency}", millions(row["params"]))
+        macs, params = (signed(millions(row[n]), row.get(f"{n}_bound", "")) for n in ("macs", "params"))
+        saved = signed(f"{row['macs_saved']:.1%}", "≈" if row.get("macs_bound") else "")
+        costs = (macs, f"{saved}{latency}", params)
         cells.append([row["name"], f"{row['predicted_gain']:+.3g}", interval, *costs, *judged, row["edits"]])
     judged = [] if metric is None else [f"{metric} decide", "test"]
     columns = ["network", "predicted gain", "predicted", "MACs", "saved", "parameters", *judged, "edits"]

@@ -62,16 +62,23 @@ def inspect_command(network: str, as_json: bool, **o: Any) -> None:
 
 def _about(network: str, graph: Graph) -> dict[str, Any]:
     """Everything of a graph that is one number or one list."""
+    from nasplat.graph import bounds
+
     count: Counter[str] = Counter(n.op for n in graph.nodes)
     unknown = sum(c for op, c in count.items() if op.startswith("other:"))
     return {
         "network": network,
         "macs": graph.macs,
+        "bound": graph.cost.bound,
         "is_lower_bound": graph.cost.is_lower_bound,
+        "is_upper_bound": graph.cost.is_upper_bound,
+        "inexact_because": bounds.reasons(graph.causes, graph.unknown_ops),
         "other_flops": graph.cost.other_flops,
         "params": graph.params,
+        "params_bound": graph.cost.params_bound,
         "weight_bytes": dict(graph.cost.weight_bytes),
         "activation_bytes": graph.activation_bytes,
+        "bytes_bound": graph.cost.bytes_bound,
         "nodes": graph.num_nodes,
         "edges": graph.num_edges,
         "known_share": 1 - unknown / max(1, graph.num_nodes),
@@ -85,34 +92,46 @@ def _about(network: str, graph: Graph) -> dict[str, Any]:
 
 def _nodes(graph: Graph) -> Listing:
     """Describe every operation."""
-    from nasplat.graph.cost import node_macs
+    from nasplat.graph.bounds import part_bound, signed
+    from nasplat.graph.ops import is_known
 
     rows = [
-        [n.path or "(root)", n.op, str(n.shape), str(node_macs(n, graph.input_shapes(i)))]
-        for i, n in enumerate(graph.nodes)
+        [n.path or "(root)", n.op, str(n.shape), signed(str(macs), part_bound(macs, graph.causes, not is_known(n.op)))]
+        for n, macs in zip(graph.nodes, graph.node_macs, strict=True)
     ]
     return Listing(["module", "op", "output", "MACs"], rows)
 
 
 def _operations(graph: Graph) -> Listing:
     """Describe each kind of operation."""
-    from nasplat.graph.cost import node_macs
+    from nasplat.graph.bounds import part_bound, signed
+    from nasplat.graph.ops import is_known
     from nasplat.runs.listings import millions
 
     macs: Counter[str] = Counter()
-    for i, n in enumerate(graph.nodes):
-        macs[n.op] += node_macs(n, graph.input_shapes(i))
-    count = Counter(n.op for n in graph.nodes)
-    return Listing(["op", "count", "MACs"], [[op, str(c), millions(macs[op])] for op, c in count.most_common()])
+    for n, own in zip(graph.nodes, graph.node_macs, strict=True):
+        macs[n.op] += own
+    rows = [
+        [op, str(c), signed(millions(macs[op]), part_bound(macs[op], graph.causes, not is_known(op)))]
+        for op, c in Counter(n.op for n in graph.nodes).most_common()
+    ]
+    return Listing(["op", "count", "MACs"], rows)
 
 
 def _modules(graph: Graph, modules: list[Any]) -> Listing:
     """Describe each module."""
+    from nasplat.graph.bounds import signed
     from nasplat.runs.listings import millions
 
     rows = [
         [
-            *(m.path, str(m.nodes), millions(m.macs), f"{m.macs / max(1, graph.macs):.1%}", millions(m.params)),
+            *(
+                m.path,
+                str(m.nodes),
+                signed(millions(m.macs), m.bound),
+                f"{m.macs / max(1, graph.macs):.1%}",
+                millions(m.params),
+            ),
             *(f"{m.activation_bytes / 2**20:.2f}", ", ".join(f"{c} {op}" for op, c in m.ops[:4])),
         ]
         for m in modules
@@ -123,13 +142,18 @@ def _modules(graph: Graph, modules: list[Any]) -> Listing:
 
 def _show_totals(graph: Graph, about: Mapping[str, Any]) -> None:
     """Print the sums below the table, and the notes of the capture."""
-    bound = "≥ " if graph.cost.is_lower_bound else ""
-    weights = ", ".join(f"{b / 2**20:.2f} MiB {d}" for d, b in graph.cost.weight_bytes) or "none"
+    from nasplat.graph.bounds import signed
+
+    cost = graph.cost
+    weights = ", ".join(f"{b / 2**20:.2f} MiB {d}" for d, b in cost.weight_bytes) or "none"
+    peak = signed(f"{cost.activation_bytes / 2**20:.2f} MiB", cost.bytes_bound)
+    # no share of known operations beside a bound: it would read as if the totals were exact
+    known = about["inexact_because"] or f"{about['known_share']:.1%} of the operations known"
     click.echo(
-        f"{bound}{graph.macs:,} MACs (1 MAC = 2 FLOP) and {bound}{graph.cost.other_flops:,} other FLOP, "
-        f"{graph.params:,} parameters ({weights}), peak activations {graph.activation_bytes / 2**20:.2f} MiB\n"
-        f"{graph.num_nodes} nodes, {graph.num_edges} edges, {about['known_share']:.1%} of the operations known, "
-        f"captured by {graph.rung!r}\nkey {graph.key}"
+        f"{signed(f'{cost.macs:,}', cost.bound)} MACs (1 MAC = 2 FLOP) and "
+        f"{signed(f'{cost.other_flops:,}', cost.bound)} other FLOP, "
+        f"{signed(f'{cost.params:,}', cost.params_bound)} parameters ({weights}), peak activations {peak}\n"
+        f"{graph.num_nodes} nodes, {graph.num_edges} edges, {known}, captured by {graph.rung!r}\nkey {graph.key}"
     )
     for note in graph.notes:
         click.echo(f"note: {note}")
@@ -138,6 +162,7 @@ def _show_totals(graph: Graph, about: Mapping[str, Any]) -> None:
 def _show_difference(first: tuple[str, Graph], second: tuple[str, Graph], drawing: Path | None, as_json: bool) -> None:
     """Print what changes between two networks: totals, and a table of the stretches that differ."""
     import nasplat
+    from nasplat.graph.bounds import signed
     from nasplat.graph.compare import changes
 
     before, after = first[1], second[1]
@@ -146,6 +171,11 @@ def _show_difference(first: tuple[str, Graph], second: tuple[str, Graph], drawin
         name: (getattr(before, name), getattr(after, name))
         for name in ("macs", "params", "activation_bytes", "num_nodes", "num_edges")
     }
+    signs = {
+        "macs": (before.cost.bound, after.cost.bound),
+        "params": (before.cost.params_bound, after.cost.params_bound),
+        "activation_bytes": (before.cost.bytes_bound, after.cost.bytes_bound),
+    }
     if drawing is not None:
         nasplat.draw_diff(before, after, drawing)
     data = {
@@ -153,6 +183,7 @@ def _show_difference(first: tuple[str, Graph], second: tuple[str, Graph], drawin
         "second": second[0],
         "same_computation": before.key == after.key,
         "totals": totals,
+        "bounds": signs,
         "changes": [dataclasses.asdict(c) for c in found],
     }
     show.answer(data, as_json, lambda: _changes(before, after, found))
@@ -160,7 +191,9 @@ def _show_difference(first: tuple[str, Graph], second: tuple[str, Graph], drawin
         if before.key == after.key:
             click.echo("the same computation" + (" in another order or under other names" if found else ""))
         for name, (a, b) in totals.items():
-            click.echo(f"{name}: {a:,} → {b:,} ({(b - a) / max(1, a):+.1%})")
+            first_sign, second_sign = signs.get(name, ("", ""))
+            share = signed(f"{(b - a) / max(1, a):+.1%}", "≈" if first_sign or second_sign else "")
+            click.echo(f"{name}: {signed(f'{a:,}', first_sign)} → {signed(f'{b:,}', second_sign)} ({share})")
 
 
 def _changes(before: Graph, after: Graph, found: list[Any]) -> Listing:

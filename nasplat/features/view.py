@@ -21,6 +21,7 @@ from nasplat.features.arrays import IDS, SPECTRUM, depths, prepared, spectrum, u
 from nasplat.features.statistics import features
 from nasplat.features.work import executed
 from nasplat.graph import Graph, ops
+from nasplat.graph.bounds import bound, params_bound
 
 VOCABULARY: tuple[str, ...] = tuple(
     "input output constant zeros conv depthwise linear embedding recurrent matmul attention batchnorm "
@@ -86,6 +87,10 @@ class View:
     """Values of the first input without the batch axis; 0 where it is not known."""
     outputs: int = 0
     """Values of the first output without the batch axis; 0 where it is not known."""
+    bound: str = ""
+    """Sign of MACs, as of `nasplat.graph.bounds`."""
+    params_bound: str = ""
+    """Sign of parameters."""
 
     @property
     def gigaflops(self) -> float:
@@ -166,7 +171,8 @@ def view(graph: Graph) -> View:
     sums = np.stack([executed(graph), executed(graph.folded)])
     ends = (next((prod(n.shape[1:]) for n in graph.nodes if n.op == op), 0) for op in ("input", "output"))
     counts = (graph.macs, graph.params, graph.unknown_ops)
-    return View(found, rows, work.astype(np.float32), edges, sums, features(graph), *counts, *ends)
+    signs = (bound(graph.causes, bool(graph.unknown_ops)), params_bound(graph.causes))
+    return View(found, rows, work.astype(np.float32), edges, sums, features(graph), *counts, *ends, *signs)
 
 
 def with_proxies(views: Sequence[View], values: Sequence[Mapping[str, float]]) -> list[View]:

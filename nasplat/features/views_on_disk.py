@@ -28,6 +28,7 @@ def save_views(path: str | Path, views: Sequence[View]) -> None:
         "version": VERSION,
         "statistics": names,
         "unknown": {i: v.unknown_ops for i, v in enumerate(views) if v.unknown_ops},
+        "bounds": {i: (v.bound, v.params_bound) for i, v in enumerate(views) if v.bound or v.params_bound},
     }
     np.savez_compressed(
         path,
@@ -70,11 +71,13 @@ def load_views(path: str | Path) -> list[View]:
         ) from err
     nodes, arcs = (np.cumsum([0, *columns[n]]).tolist() for n in ("nodes", "arcs"))
     names, unknown = about["statistics"], {int(k): tuple(v) for k, v in about["unknown"].items()}
+    # files from before bounds were kept: what is unknown was all that could be missing
+    signs = {i: ("≥", "") for i in unknown} | {int(k): tuple(v) for k, v in about.get("bounds", {}).items()}
     op, edges = columns["op"].astype(np.int64), columns["edges"].astype(np.int64)
     found = []
     for i, (macs, params, *ends) in enumerate(columns["counts"].tolist()):  # older files hold no ends
         a, b, c, d = nodes[i], nodes[i + 1], arcs[i], arcs[i + 1]
         statistics = dict(zip(names, columns["statistics"][i].tolist(), strict=True))
         own = (op[a:b], columns["features"][a:b], columns["work"][a:b], edges[:, c:d], columns["executed"][i])
-        found.append(View(*own, statistics, macs, params, unknown.get(i, ()), *ends))
+        found.append(View(*own, statistics, macs, params, unknown.get(i, ()), *ends, *signs.get(i, ())))
     return found

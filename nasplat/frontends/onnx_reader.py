@@ -22,6 +22,7 @@ from nasplat.frontends.onnx_names import TRAINED_SLOTS
 from nasplat.frontends.onnx_ops import translate_node
 from nasplat.frontends.onnx_tensors import DTYPE, FLOATS, Tensors, attributes_of
 from nasplat.frontends.tape import Source
+from nasplat.graph.bounds import GUESSED, UNSEEN, UNSIZED
 from nasplat.graph.columns import Attributes, Node, Shape, Weight
 from nasplat.graph.graph import Graph
 
@@ -50,6 +51,8 @@ class Reader:
         self.model, self.path, self.inputs = model, path, inputs
         self.tensors = Tensors(model, path)
         self.notes = self.tensors.notes
+        self.causes: set[str] = set()
+        """Why totals are not exact, names of `nasplat.graph.bounds.CAUSES`."""
         self.nodes: list[Node] = []
         self.edges: list[tuple[int, int, int, int]] = []
         self.weights: list[Weight] = []
@@ -83,7 +86,8 @@ class Reader:
                     Node("output", (), (self.nodes[source].shapes[slot],), self.tensors.itemsize(value.name))
                 )
                 self.edges.append((source, slot, len(self.nodes) - 1, 0))
-            return Graph(tuple(self.nodes), tuple(self.edges), tuple(self.weights), tuple(self.notes), "onnx")
+            columns = (tuple(self.nodes), tuple(self.edges), tuple(self.weights), tuple(self.notes), "onnx")
+            return Graph(*columns, causes=tuple(sorted(self.causes)))
         except RecursionError as err:
             raise CaptureError(f"{self.path}: subgraphs are nested too deep.\n  Run onnx.checker on the file.") from err
         except (ValueError, TypeError, IndexError, KeyError, OverflowError, ArithmeticError, UnicodeError) as err:
@@ -198,6 +202,7 @@ class Reader:
         missing = [n for n in outputs if n and n not in self.tensors.shape]
         if missing:
             self.notes.setdefault(f"{path}: the shape of {missing[0]!r} is unknown; its costs are missing")
+            self.causes.add(UNSIZED)
         if op.startswith("other:"):
             self.notes.setdefault(f"unknown operation {op.removeprefix('other:')!r} at {path!r}: not counted")
         shapes = tuple(self.tensors.shape.get(n, ()) for n in outputs)
@@ -245,6 +250,7 @@ class Reader:
             truth = bool(np.asarray(condition).reshape(-1)[0]) if condition is not None and np.size(condition) else None
             if truth is None:
                 self.notes.setdefault(f"{what}: the condition depends on data; the then-branch was taken")
+                self.causes.add(GUESSED)
             branch = a.get("else_branch" if truth is False else "then_branch")
             if branch is None:
                 raise CaptureError(f"{self.path}: {what!r} lacks a branch.\n  Run onnx.checker on the file.")
@@ -262,6 +268,7 @@ class Reader:
         size = max(1, len(body.node))
         if trips is None or trips * size + self._unrolled > MAX_UNROLLED:
             self.notes.setdefault(f"{what}: the body counts once, of {'unknown' if trips is None else trips} times")
+            self.causes.add(GUESSED if trips is None else UNSEEN)
             return 1
         self._unrolled += trips * size
         return max(1, trips)

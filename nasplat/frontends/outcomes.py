@@ -27,6 +27,7 @@ from nasplat.frontends.origins import Origins
 from nasplat.frontends.places import running_line
 from nasplat.frontends.torch_names import CASTS
 from nasplat.frontends.torch_ops import translate_call
+from nasplat.graph.bounds import GUESSED, LARGEST
 from nasplat.graph.columns import Attributes, Shape
 
 
@@ -77,7 +78,8 @@ class Outcomes:
             origins: Twins of the tensors, and the weights among them.
             only_calls: The run makes no nodes, so that outcomes need neither op nor attributes.
         """
-        self.origins, self.parts, self.notes = origins, origins.parts, origins.tape.notes
+        self.origins, self.parts = origins, origins.parts
+        self.notes, self.causes = origins.tape.notes, origins.tape.causes
         self.only_calls = only_calls
         self.is_meta = origins.make_twin is None
         self.of_data_size: set[int] = set()
@@ -119,6 +121,7 @@ class Outcomes:
             self.notes.setdefault(
                 f"{running_line()}: a loop over as many items as the data decides; its body counts once"
             )
+            self.causes.add(GUESSED)
             key = known = None
             result, is_guess = [args[0].select(0, 0)], False
         else:
@@ -131,6 +134,7 @@ class Outcomes:
             self.notes.setdefault(
                 f"{running_line()}: {operator.name!r} has as many elements as the data decides; counted with the most"
             )
+            self.causes.add(LARGEST)
         if known is None:
             known = self._learn(key, operator, args, kwargs, flat, result, outputs, is_guess)
         return known, result, outputs

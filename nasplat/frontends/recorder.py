@@ -27,6 +27,7 @@ from nasplat.frontends.tape import Source, Tape
 from nasplat.frontends.torch_names import NOTHING, RANDOM, TRANSPARENT
 from nasplat.frontends.values import Values
 from nasplat.graph import ops
+from nasplat.graph.bounds import GUESSED, HIDDEN_WEIGHTS
 from nasplat.graph.columns import Node
 from nasplat.graph.graph import Graph
 
@@ -127,8 +128,13 @@ class Recorder(TorchDispatchMode):
         Returns:
             The graph, without a program.
         """
-        tape = self.tape
-        return Graph(tuple(tape.nodes), tuple(tape.edges), tuple(self.parts.weights), tuple(tape.notes), rung)
+        tape, parts = self.tape, self.parts
+        if GUESSED in tape.causes and len(parts.weights) < len(parts.parameters):
+            tape.causes.add(HIDDEN_WEIGHTS)  # those of what was not run
+        return Graph(
+            *(tuple(tape.nodes), tuple(tape.edges), tuple(parts.weights), tuple(tape.notes), rung),
+            causes=tuple(sorted(tape.causes)),
+        )
 
     @contextmanager
     def following(self) -> Iterator[None]:

@@ -24,6 +24,8 @@ class Tape:
         """(node, its output, reading node, position among what that node reads)."""
         self.notes: dict[str, None] = {}
         """Sentences about what was guessed, each once, in the order of their first occurrence."""
+        self.causes: set[str] = set()
+        """Why totals are not exact, names of `nasplat.graph.bounds.CAUSES`."""
 
     def append(self, node: Node, sources: Sequence[Source]) -> int:
         """Record one operation.

@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from nasplat.frontends.calls import CPU, Operator, is_fake, swap
 from nasplat.frontends.origins import Origins
 from nasplat.frontends.places import running_line
+from nasplat.graph.bounds import GUESSED
 
 
 class Values:
@@ -27,7 +28,7 @@ class Values:
             first_answer: What a branch on unknown data is told at first.
         """
         self.origins, self.first_answer = origins, first_answer
-        self.notes = origins.tape.notes
+        self.notes, self.causes = origins.tape.notes, origins.tape.causes
         self.shadows: dict[int, Tensor] = {}
         """Real values of tensors that stand for an input or were computed from one."""
         self.answers: dict[str, int] = {}
@@ -121,6 +122,7 @@ class Values:
         where = running_line()
         visits = self.answers[where] = self.answers.get(where, 0) + 1
         self.notes[f"{where}: a value of the data decides here; capture answered a guess"] = None
+        self.causes.add(GUESSED)
         truth = (visits % 8 == 0) != self.first_answer
         if is_claim or dtype == torch.bool:
             return truth

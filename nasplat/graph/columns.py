@@ -14,7 +14,7 @@ from math import prod
 from typing import Self
 
 from nasplat.errors import GraphError
-from nasplat.graph import ops
+from nasplat.graph import bounds, ops
 from nasplat.graph.program import Program
 
 Shape = tuple[int, ...]
@@ -112,9 +112,12 @@ class Columns:
     """How it was captured: `meta`, `escapes`, `decomposed`, `fake` or `real` run of a module; `onnx`; `published`."""
     program: Program | None = field(default=None, compare=False, repr=False)
     """The calls behind it, for `rebuild`; None until they are asked for, and for graphs not recorded from torch."""
+    causes: tuple[str, ...] = ()
+    """Why totals are not exact, sorted names of `nasplat.graph.bounds.CAUSES`; unknown operations are a further
+    cause."""
 
     def __post_init__(self) -> None:
-        """Refuse edges and weight rows that do not exist."""
+        """Refuse edges, weight rows and causes that do not exist."""
         n = len(self.nodes)
         for source, slot, target, _ in self.edges:
             if not (0 <= source < target < n and 0 <= slot < max(1, len(self.nodes[source].shapes))):
@@ -122,6 +125,11 @@ class Columns:
                     f"expected edges from an earlier to a later of {n} nodes, got {source}[{slot}] -> {target}.\n"
                     "  List nodes in execution order."
                 )
+        if not set(self.causes) <= bounds.CAUSES.keys():
+            raise GraphError(
+                f"expected causes of bounds among {', '.join(bounds.CAUSES)}, got {self.causes!r}.\n"
+                "  Leave out the others."
+            )
         for node in self.nodes:
             if any(not 0 <= w < len(self.weights) for w in node.weights):
                 raise GraphError(
@@ -225,4 +233,5 @@ class Columns:
         for old in keep:
             found = [r for r in (resolve(s, slot) for s, slot in self.operands[old]) if r is not None]
             edges += [(s, slot, number[old], position) for position, (s, slot) in enumerate(found)]
-        return type(self)(tuple(self.nodes[i] for i in keep), tuple(edges), self.weights, self.notes, self.rung)
+        nodes = tuple(self.nodes[i] for i in keep)
+        return type(self)(nodes, tuple(edges), self.weights, self.notes, self.rung, causes=self.causes)

@@ -13,6 +13,7 @@ from difflib import SequenceMatcher
 from math import prod
 
 from nasplat.graph import ops
+from nasplat.graph.bounds import part_bound
 from nasplat.graph.columns import Node
 from nasplat.graph.graph import Graph
 
@@ -203,6 +204,8 @@ class ModuleRow:
     """Bytes of all outputs made inside, alive together or not."""
     ops: tuple[tuple[str, int], ...]
     """Operations with their number, the most frequent first."""
+    bound: str = ""
+    """Sign of the MACs: '' exact, '≥', '≤' or '≈', as of `nasplat.graph.bounds`."""
 
 
 def by_module(graph: Graph, depth: int = 1) -> list[ModuleRow]:
@@ -229,4 +232,10 @@ def by_module(graph: Graph, depth: int = 1) -> list[ModuleRow]:
         row[3] += 0 if node.is_alias else sum(prod(s) for s in node.shapes) * node.itemsize
         seen.update(node.weights)
         count.setdefault(path, Counter())[node.op] += 1
-    return [ModuleRow(path, r[0], r[1], r[2], r[3], tuple(count[path].most_common())) for path, r in rows.items()]
+    return [
+        ModuleRow(
+            *(path, r[0], r[1], r[2], r[3], tuple(count[path].most_common())),
+            bound=part_bound(r[1], graph.causes, not all(map(ops.is_known, count[path]))),
+        )
+        for path, r in rows.items()
+    ]

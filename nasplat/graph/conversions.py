@@ -39,11 +39,13 @@ def to_networkx(columns: Columns) -> MultiDiGraph[int]:
         columns: Graph to convert.
 
     Returns:
-        Nodes with the fields of `Node`, edges with `slot` and `operand`, and `weights`, `notes`, `rung` of the graph.
+        Nodes with the fields of `Node`, edges with `slot` and `operand`, and `weights`, `notes`, `rung`,
+        `causes` of the graph.
     """
     from networkx import MultiDiGraph
 
-    found = MultiDiGraph(weights=columns.weights, notes=columns.notes, rung=columns.rung)
+    about = {"weights": columns.weights, "notes": columns.notes, "rung": columns.rung, "causes": columns.causes}
+    found = MultiDiGraph(**about)
     for i, node in enumerate(columns.nodes):
         found.add_node(i, **{name: getattr(node, name) for name in _FIELDS})
     for source, slot, target, position in columns.edges:
@@ -74,7 +76,8 @@ def from_networkx(found: MultiDiGraph, kind: type[_C]) -> _C:
             key=lambda edge: (edge[2], edge[3]),
         )
         about = found.graph
-        return kind(nodes, tuple(edges), about.get("weights", ()), about.get("notes", ()), about.get("rung", "meta"))
+        held = (about.get("weights", ()), about.get("notes", ()), about.get("rung", "meta"))
+        return kind(nodes, tuple(edges), *held, causes=tuple(about.get("causes", ())))
     except (KeyError, TypeError, ValueError, AttributeError) as err:
         raise _refused("a networkx multigraph", "to_networkx", err) from err
 
@@ -103,6 +106,7 @@ def to_pyg(columns: Columns, macs: Sequence[int]) -> Data:
         weight_table=[(w.name, w.shape, w.dtype) for w in columns.weights],
         notes=list(columns.notes),
         rung=columns.rung,
+        causes=list(columns.causes),
     )
 
 
@@ -136,7 +140,7 @@ def from_pyg(data: Data, kind: type[_C]) -> _C:
         (sources, targets), ends = held["edge_index"].tolist(), held["edge_attr"].tolist()
         edges = tuple((s, slot, t, place) for s, t, (slot, place) in zip(sources, targets, ends, strict=True))
         weights = tuple(Weight(*map(as_tuples, row)) for row in held["weight_table"])
-        return kind(nodes, edges, weights, tuple(held["notes"]), held["rung"])
+        return kind(nodes, edges, weights, tuple(held["notes"]), held["rung"], causes=tuple(held.get("causes", ())))
     except (KeyError, TypeError, ValueError, AttributeError) as err:
         raise _refused("one torch-geometric Data", "to_pyg", err) from err
 

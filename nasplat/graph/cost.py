@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import log2, prod
 
-from nasplat.graph import ops
+from nasplat.graph import bounds, ops
 from nasplat.graph.columns import Columns, Node, Shape
 
 MULTIPLIES = frozenset({*ops.WEIGHTED, *ops.MATMUL, "deform"})
@@ -42,13 +42,27 @@ class Cost:
     """Elements of the trained tensors in use; a shared tensor counts once."""
     activation_bytes: int
     """Largest sum of bytes of activations alive at once, weights excluded."""
-    is_lower_bound: bool
-    """True when an operation outside the vocabulary took part."""
     other_flops: int = 0
     """Floating-point operations outside matrix products: normalisation, activations, pooling, interpolation,
     transforms."""
     weight_bytes: tuple[tuple[str, int], ...] = ()
     """(dtype, bytes) of the trained tensors in use, sorted by dtype."""
+    bound: str = ""
+    """What MACs and other FLOP are: '' exact, '≥' a lower bound, '≤' an upper bound, '≈' neither."""
+    params_bound: str = ""
+    """The same of parameters and weight bytes."""
+    bytes_bound: str = ""
+    """The same of activation bytes."""
+
+    @property
+    def is_lower_bound(self) -> bool:
+        """True where MACs are surely no more than a run makes, and may be fewer: something is not counted."""
+        return self.bound == bounds.AT_LEAST
+
+    @property
+    def is_upper_bound(self) -> bool:
+        """True where MACs are surely no fewer than a run makes, and may be more: sizes are taken at their most."""
+        return self.bound == bounds.AT_MOST
 
 
 def total_cost(graph: Columns) -> Cost:
@@ -70,9 +84,11 @@ def total_cost(graph: Columns) -> Cost:
         macs=sum(node_macs(node, shapes) for node, shapes in pairs),
         params=graph.params,
         activation_bytes=peak_activation_bytes(graph),
-        is_lower_bound=bool(graph.unknown_ops),
         other_flops=sum(node_flops(node, shapes) for node, shapes in pairs),
         weight_bytes=tuple(sorted(weights.items())),
+        bound=bounds.bound(graph.causes, bool(graph.unknown_ops)),
+        params_bound=bounds.params_bound(graph.causes),
+        bytes_bound=bounds.bytes_bound(graph.causes),
     )
 
 

@@ -18,6 +18,7 @@ from zlib import crc32
 import networkx
 
 from nasplat.graph import Graph, ops
+from nasplat.graph.bounds import ABOUT, EXACT, bound, signed
 from nasplat.graph.compare import changes
 
 INSETS = 2
@@ -292,7 +293,9 @@ def _box(
     if len(nodes) == 1 and "kernel" in dict(main.attributes):
         title += " " + "×".join(map(str, main.get("kernel")))  # type: ignore[call-overload]
     times = f" ×{box.times}" if box.times > 1 else ""
-    line = f"{'×'.join(map(str, last.shape[1:])) or 'scalar'}" + (f" · {share:.1%} MACs" if share >= 0.0005 else "")
+    # of a total that is no exact count a share is none either
+    part = signed(f"{share:.1%} MACs", ABOUT if bound(graph.causes, bool(graph.unknown_ops)) else EXACT)
+    line = f"{'×'.join(map(str, last.shape[1:])) or 'scalar'}" + (f" · {part}" if share >= 0.0005 else "")
     kind = "terminal" if main.op in ops.TERMINAL else "pool" if main.op in ops.POOLING else main.op
     differs = sum(i in marks for i in box.nodes)
     stroke = f'"#c2410c" stroke-width="{3.2 if differs == len(box.nodes) else 2}"' if differs else None

@@ -18,7 +18,7 @@ class Graph(Columns):
     """A directed acyclic graph of operations; equal computations have equal `key`s.
 
     `nasplat.capture` makes one from a module, an ONNX file or an architecture. The columns (`nodes`, `edges`,
-    `weights`, `notes`, `rung`, `program`) are described in `nasplat.graph.columns`.
+    `weights`, `notes`, `rung`, `program`, `causes`) are described in `nasplat.graph.columns`.
 
     Example:
         >>> from nasplat.graph import Graph, Node
@@ -31,7 +31,7 @@ class Graph(Columns):
     """Captures the same module once more, with its program; holds the module."""
 
     def __repr__(self) -> str:
-        """Say the graph's size in one line; `≥` marks a lower bound."""
+        """Say the graph's size in one line; `≥`, `≤` and `≈` mark totals that are no exact counts."""
         return summary.line(self, self.macs, self.key)
 
     def _repr_html_(self) -> str:
@@ -50,7 +50,7 @@ class Graph(Columns):
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of one forward pass (1 MAC = 2 FLOP); a lower bound if `unknown_ops`."""
+        """Multiply-accumulates of one forward pass (1 MAC = 2 FLOP); `cost.bound` says whether they are exact."""
         return sum(self.node_macs)
 
     @property
@@ -131,7 +131,7 @@ class Graph(Columns):
         Returns:
             A multigraph whose nodes 0 … N-1 stand in execution order and carry the fields of `Node` (`op`,
             `attributes`, `shapes`, `itemsize`, `weights`, `path`, `is_alias`); its edges carry `slot` and `operand`;
-            `weights`, `notes` and `rung` are graph attributes. The program is not carried.
+            `weights`, `notes`, `rung` and `causes` are graph attributes. The program is not carried.
 
         Example:
             >>> from nasplat.graph import Graph, Node
@@ -175,7 +175,7 @@ class Graph(Columns):
             `nasplat.graph.conversions.X_COLUMNS` names; `edge_index`, int64 of shape (2, M), source and target;
             `edge_attr`, int64 of shape (M, 2), output slot and operand position; then lists of one entry per node
             (`op`, `attributes`, `shapes`, `itemsize`, `weight_rows`, `path`, `is_alias`), the table `weight_table` of
-            (name, shape, dtype), `notes` and `rung`. The program is not carried.
+            (name, shape, dtype), `notes`, `rung` and `causes`. The program is not carried.
 
         Example:
             >>> from nasplat.graph import Graph, Node

@@ -49,6 +49,8 @@ def to_json(graph: Columns) -> str:
         "notes": graph.notes,
         "rung": graph.rung,
     }
+    if graph.causes:
+        data["causes"] = graph.causes
     if graph.program is not None:
         data["program"] = to_plain(graph.program)
     return json.dumps(data, separators=(",", ":"))
@@ -76,7 +78,8 @@ def from_json(text: str, kind: type[_C]) -> _C:
         nodes = tuple(Node(*row[:-1], bool(row[-1])) for row in columns)  # type: ignore[call-issue]
         weights = tuple(Weight(name, tuple(shape), dtype) for name, shape, dtype in data["weights"])
         program = from_plain(data["program"]) if "program" in data else None
-        return kind(nodes, tuple(map(tuple, data["edges"])), weights, tuple(data["notes"]), data["rung"], program)
+        edges, causes = tuple(map(tuple, data["edges"])), tuple(data.get("causes", ()))
+        return kind(nodes, edges, weights, tuple(data["notes"]), data["rung"], program, causes)
     except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError, IndexError) as err:
         if isinstance(err, GraphError):
             raise

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from html import escape
 
+from nasplat.graph.bounds import bound, params_bound, part_bound, signed
 from nasplat.graph.columns import Columns
 from nasplat.graph.ops import is_known
 
@@ -41,12 +42,12 @@ def line(columns: Columns, macs: int, key: str) -> str:
         key: Canonical hash; its first twelve digits are shown.
 
     Returns:
-        Nodes, edges, MACs and parameters; `≥` stands before MACs that are a lower bound.
+        Nodes, edges, MACs and parameters; a sign stands before those that are no exact counts.
     """
-    bound = "≥ " if columns.unknown_ops else ""
+    work = signed(scaled(macs), bound(columns.causes, bool(columns.unknown_ops)))
+    params = signed(scaled(columns.params), params_bound(columns.causes))
     return (
-        f"Graph({columns.num_nodes} nodes, {columns.num_edges} edges, {bound}{scaled(macs)} MACs, "
-        f"{scaled(columns.params)} parameters, key {key[:12]})"
+        f"Graph({columns.num_nodes} nodes, {columns.num_edges} edges, {work} MACs, {params} parameters, key {key[:12]})"
     )
 
 
@@ -71,9 +72,11 @@ def table(columns: Columns, macs: Sequence[int], key: str) -> str:
     if rest:
         rows.append((f"{len(rest)} others", sum(number[op] for op in rest), sum(work[op] for op in rest)))
     total = max(1, sum(macs))
+    unknown = [any(not is_known(o) for o in ([op] if op in number else rest)) for op, _, _ in rows]
+    signs = [part_bound(own, columns.causes, odd) for (_, _, own), odd in zip(rows, unknown, strict=True)]
     body = "".join(
-        f"<tr><td>{escape(op)}</td><td>{n}</td><td>{scaled(own)}</td><td>{own / total:.1%}</td></tr>"
-        for op, n, own in rows
+        f"<tr><td>{escape(op)}</td><td>{n}</td><td>{signed(scaled(own), sign)}</td><td>{own / total:.1%}</td></tr>"
+        for (op, n, own), sign in zip(rows, signs, strict=True)
     )
     return (
         f"<table><caption>{escape(line(columns, sum(macs), key))}</caption>"

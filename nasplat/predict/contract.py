@@ -159,7 +159,7 @@ class AbstractPredictor(BaseEstimator, ABC):
         estimates = iter(self._estimates(inside) if inside else [])
         found = []
         for v, reason in zip(views, reasons, strict=True):
-            counts = (v.macs, v.params, self.metric, "", bool(v.unknown_ops))
+            counts = (v.macs, v.params, self.metric, "", v.bound, v.params_bound)
             if reason:
                 found.append(Prediction(None, None, None, self.level, False, reason, None, *counts))
                 continue

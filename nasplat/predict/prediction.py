@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from nasplat.graph import bounds
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -44,8 +46,10 @@ class Prediction:
     """Name and unit of what is predicted."""
     reference: str = ""
     """Family within which a percentile was predicted; empty for predictors of a label."""
-    is_lower_bound: bool = False
-    """True when MACs are a lower bound, because an operation is unknown."""
+    bound: str = ""
+    """What MACs are: '' exact, '≥' a lower bound, '≤' an upper bound, '≈' neither of the two."""
+    params_bound: str = ""
+    """The same of parameters."""
     latency_ms: float | None = None
     """Predicted milliseconds of a forward pass on this device; None until it is calibrated, or outside the support of
     its calibration."""
@@ -61,10 +65,20 @@ class Prediction:
     top1_high: float | None = None
     """Upper end of the top-1's interval."""
 
+    @property
+    def is_lower_bound(self) -> bool:
+        """True where MACs are surely no more than a run makes, and may be fewer: something is not counted."""
+        return self.bound == bounds.AT_LEAST
+
+    @property
+    def is_upper_bound(self) -> bool:
+        """True where MACs are surely no fewer than a run makes, and may be more: sizes are taken at their most."""
+        return self.bound == bounds.AT_MOST
+
     def to_dict(self) -> dict[str, Any]:
         """Turn the prediction into plain values, for JSON.
 
         Returns:
-            Every field by name.
+            Every field by name, `is_lower_bound` and `is_upper_bound` among them.
         """
-        return asdict(self)
+        return asdict(self) | {"is_lower_bound": self.is_lower_bound, "is_upper_bound": self.is_upper_bound}

@@ -199,6 +199,8 @@ def _row(name: str, c: Candidate) -> dict[str, Any]:
         "predicted_gain": c.gain,
         "in_support": c.prediction.mean is not None,
     }
+    signs = {"macs_bound": c.prediction.bound, "params_bound": c.prediction.params_bound}
+    row |= {name: sign for name, sign in signs.items() if sign}
     row |= {"predicted": c.prediction.mean, "low": c.prediction.low, "high": c.prediction.high}
     for cost, value in c.costs.items():
         row |= {cost: value, f"{cost}_saved": c.saved[cost]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nasplat.graph.bounds import signed
 from nasplat.tables.listing import Listing
 from nasplat.workflows.score import Scored
 
@@ -57,11 +58,11 @@ def scored_listing(rows: Sequence[Scored], predictor: str) -> Listing:
         p = r.prediction
         value = f"{p.mean:.2f}" if p.mean is not None else "-"
         interval = f"[{p.low:.2f}, {p.high:.2f}]" if p.low is not None else "outside the support"
-        macs = ("≥ " if p.is_lower_bound else "") + millions(p.macs)
+        macs, params = signed(millions(p.macs), p.bound), signed(millions(p.params), p.params_bound)
         percentile = "" if p.reference or p.percentile is None else f"{p.percentile:.0f}"  # base predicts it
         time = "" if p.latency_ms is None else f"{p.latency_ms:.1f} [{p.latency_low_ms:.1f}, {p.latency_high_ms:.1f}]"
         top = "" if p.top1 is None else f"{p.top1:.1f} [{p.top1_low:.1f}, {p.top1_high:.1f}]"
-        costs = (macs, str(order.index(r) + 1), millions(p.params), time)
+        costs = (macs, str(order.index(r) + 1), params, time)
         cells.append([r.name, str(i), value, interval, percentile, p.reference, top, *costs])
     first = rows[0].prediction
     title = f"{predictor}: {first.metric}; {first.level:.0%} intervals; MACs: 1 MAC = 2 FLOP"
@@ -79,8 +80,9 @@ def pareto_listing(rows: Sequence[Mapping[str, Any]], trials: int) -> Listing:
     Returns:
         One row per network, the objectives before the encoding.
     """
-    cells = [[cell(v) for v in list(row.values())[::-1]] for row in rows]
-    return Listing([*rows[0]][::-1], cells, f"Pareto set, {trials} trials")
+    names = list(dict.fromkeys(n for row in rows for n in row if not n.endswith("_bound")))[::-1]
+    cells = [[signed(cell(row[n]), row.get(f"{n}_bound", "")) for n in names] for row in rows]
+    return Listing(names, cells, f"Pareto set, {trials} trials")
 
 
 def plan_listing(
@@ -129,8 +131,7 @@ def files_listing(rows: Sequence[Mapping[str, Any]], metric: str) -> Listing:
     cells = [
         [
             f"front/{row['name']}.onnx",
-            f"{int(row['params']):,}",
-            f"{int(row['macs']):,}",
+            *(signed(f"{int(row[n]):,}", row.get(f"{n}_bound") or "") for n in ("params", "macs")),
             *(f"{float(row[name]):.3f}" for name in ("searched", metric)),
             f"{float(row['mean_difference']):.1e}",
             f"{float(row['predicted_ms']):.2f}" if row.get("predicted_ms") else "",

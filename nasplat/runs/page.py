@@ -19,6 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from optuna.trial import FrozenTrial, TrialState
 
 from nasplat.errors import SearchError
+from nasplat.graph.bounds import signed
 from nasplat.graph.drawing import draw, draw_diff
 from nasplat.runs.charts import expectation, history, pareto, rank
 from nasplat.runs.delivered import files_told, pictures_told, predictors_told
@@ -186,7 +187,8 @@ def _importance(done: Sequence[FrozenTrial], names: Sequence[str]) -> dict[str, 
 def _chosen(line: str) -> dict[str, str]:
     architecture = Architecture.from_json(line)
     graph = architecture.graph()
-    title = f"{architecture}: {graph.macs:,} MACs, {graph.params:,} parameters"
+    macs, params = signed(f"{graph.macs:,}", graph.cost.bound), signed(f"{graph.params:,}", graph.cost.params_bound)
+    title = f"{architecture}: {macs} MACs, {params} parameters"
     return {"title": title, "drawing": draw(graph)}
 
 
@@ -195,7 +197,9 @@ def _members(members: Sequence[FrozenTrial], names: Sequence[str]) -> Listing:
     rows = []
     for trial in members:
         architecture = Architecture.from_json(trial.user_attrs["architecture"])
-        numbers = [*(_number(v) for v in trial.values), *(f"{trial.user_attrs[n]:,}" for n in counts)]
+        texts = [*map(_number, trial.values), *(f"{trial.user_attrs[n]:,}" for n in counts)]
+        signs = [trial.user_attrs.get(f"{n}_bound", "") for n in (*names, *counts)]
+        numbers = list(map(signed, texts, signs))
         rows.append([*numbers, architecture.space.format(architecture)])
     return Listing([*names, *counts, "choices"], rows)
 
@@ -225,7 +229,12 @@ def _neighbours(members: Sequence[FrozenTrial], names: Sequence[str]) -> list[di
 
 
 def _certificate(certificate: dict[str, Any]) -> dict[str, Any]:
-    rows = [(k, json.dumps(v) if isinstance(v, dict) else str(v)) for k, v in certificate.items() if k != "checks"]
+    signs = {"macs": certificate.get("bound", ""), "params": certificate.get("params_bound", "")}
+    rows = [
+        (k, signed(json.dumps(v) if isinstance(v, dict) else str(v), signs.get(k, "")))
+        for k, v in certificate.items()
+        if k not in {"checks", "bound", "params_bound"}
+    ]
     return {"checks": certificate["checks"], "rows": rows}
 
 

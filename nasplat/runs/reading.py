@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,13 @@ def certificate_in(file: Path) -> Certificate | None:
     if row is None:
         return None
     known = [f.name for f in fields(Certificate)]
-    missing = [name for name in known if name not in row]
+    missing = [f.name for f in fields(Certificate) if f.name not in row and f.default is MISSING]
     if missing or not isinstance(row["checks"], list):
         raise SearchError(
             f"expected a certificate in {str(file)!r}, got one without {', '.join(missing) or 'checks'}.\n"
             "  Restore the file, or remove it."
         )
-    return Certificate(**{name: row[name] for name in known})
+    return Certificate(**{name: row[name] for name in known if name in row})
 
 
 def check_journal(storage: str) -> None:

@@ -123,6 +123,7 @@ def pareto_rows(study: optuna.Study, space: Space) -> list[dict[str, Any]]:
     for architecture, values in sorted(architectures(study, space), key=lambda r: -sign * r[1][0]):
         graph = architecture.graph()
         row = {"architecture": space.format(architecture), "params": graph.params, "macs": graph.macs}
+        row |= {n: s for n, s in (("macs_bound", graph.cost.bound), ("params_bound", graph.cost.params_bound)) if s}
         rows.append(row | {n: v for n, v in zip(names, values, strict=True) if n not in row})
     return rows
 

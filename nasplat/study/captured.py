@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasplat.features.statistics import features
-from nasplat.searchspace import Architecture
+from nasplat.graph import bounds
+from nasplat.searchspace import QUANTITIES, Architecture
 
 KEPT = 200_000
 """Architectures remembered, some kilobyte each; the oldest go."""
@@ -26,6 +27,10 @@ class Facts:
     """Number of parameters."""
     statistics: NDArray[np.float32]
     """Features of the canonical graph, shape (f,), in the order of `nasplat.features.statistics`."""
+    bounds: tuple[str, str, str] = ("", "", "")
+    """Signs of macs, params and activation_bytes, as of `nasplat.graph.bounds`; '' for exact counts."""
+    because: str = ""
+    """Why they are not exact; empty where they are."""
 
 
 _FACTS: dict[Architecture, Facts] = {}
@@ -53,7 +58,10 @@ def facts_of(architecture: Architecture) -> Facts:
             same = graph if canonical == architecture else canonical.graph()
             known = Facts(same.key, same.macs, same.params, np.array(list(features(same).values()), np.float32))
             _keep(canonical, known)
-        found = Facts(known.key, graph.macs, graph.params, known.statistics)
+        causes, names = graph.causes, graph.unknown_ops
+        signs = (bounds.bound(causes, bool(names)), bounds.params_bound(causes), bounds.bytes_bound(causes))
+        counts = (graph.macs, graph.params)
+        found = Facts(known.key, *counts, known.statistics, signs, bounds.reasons(causes, names))
         _keep(architecture, found)
     return found
 
@@ -82,3 +90,16 @@ def quantity_of(architecture: Architecture, quantity: str) -> int:
             del _ACTIVATIONS[next(iter(_ACTIVATIONS))]
         _ACTIVATIONS[architecture] = architecture.graph().activation_bytes
     return _ACTIVATIONS[architecture]
+
+
+def bound_of(architecture: Architecture, quantity: str) -> str:
+    """Find what the count of a quantity is.
+
+    Args:
+        architecture: Member of any space.
+        quantity: 'macs', 'params' or 'activation_bytes'.
+
+    Returns:
+        '' for exact, '≥' for a lower bound, '≤' for an upper bound, '≈' for neither.
+    """
+    return facts_of(architecture).bounds[QUANTITIES.index(quantity)]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from nasplat.errors import SearchError, SpaceError
+from nasplat.graph.bounds import ABOUT, AT_LEAST, in_words
 from nasplat.searchspace import QUANTITIES, Architecture, Space
-from nasplat.study.captured import facts_of, quantity_of
+from nasplat.study.captured import bound_of, facts_of, quantity_of
 from nasplat.study.objectives import OutsideSupport
 
 ATTEMPTS = 40
@@ -70,6 +72,9 @@ class Limits:
     def broken(self, architecture: Architecture) -> str:
         """Say why an architecture is not allowed; countable limits are asked first.
 
+        A count that may be too small (see `nasplat.graph.bounds`) is warned of where it keeps the limit. One that is
+        at most so much has to keep the limit as it is counted.
+
         Args:
             architecture: Network that may be evaluated.
 
@@ -77,9 +82,15 @@ class Limits:
             The first broken limit with the value that breaks it, such as 'macs 5,000 > 4,000'; empty when none is.
         """
         for name, largest in self.counted.items():
-            value = quantity_of(architecture, name)
+            value, sign = quantity_of(architecture, name), bound_of(architecture, name)
             if value > largest:
-                return f"{name} {value:,} > {largest:,.0f}"
+                return f"{name} {in_words(f'{value:,}', sign)} > {largest:,.0f}"
+            if sign in {AT_LEAST, ABOUT}:
+                warnings.warn(
+                    f"networks may exceed the limit on {name} unseen, for their counts are not exact "
+                    f"({facts_of(architecture).because}).",
+                    stacklevel=2,
+                )
         for name, objective, largest in self.others:
             try:
                 value = objective(architecture)

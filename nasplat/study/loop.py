@@ -21,7 +21,7 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from nasplat.errors import SearchError
-from nasplat.searchspace import Architecture, Space
+from nasplat.searchspace import QUANTITIES, Architecture, Space
 from nasplat.searchspace.pick import Rejected
 from nasplat.study.captured import facts_of
 from nasplat.study.front_pruner import FrontPruner
@@ -258,7 +258,8 @@ def about(architecture: Architecture) -> dict[str, Any]:
         The architecture as JSON, the key of its graph, its multiply-accumulate operations and its parameters.
     """
     facts = facts_of(architecture)
-    return {"architecture": architecture.to_json(), "key": facts.key, "macs": facts.macs, "params": facts.params}
+    found = {"architecture": architecture.to_json(), "key": facts.key, "macs": facts.macs, "params": facts.params}
+    return found | {f"{name}_bound": sign for name, sign in zip(QUANTITIES, facts.bounds, strict=True) if sign}
 
 
 def _note_expectation(trial: optuna.Trial, sampler: PredictorSampler, architecture: Architecture) -> None:

@@ -152,7 +152,7 @@ def candidates(families: Sequence[Space], n: int, seed: int) -> list[Timeable]:
 
         def accept(architecture: Architecture, space: Space = space) -> bool:
             graph = graph_of(architecture)
-            if graph.macs > largest or graph.unknown_ops or graph.key in found:
+            if graph.macs > largest or graph.cost.bound or graph.key in found:
                 return False
             found[graph.key] = Timeable(space.name, architecture, view(graph), graph.key)
             return True

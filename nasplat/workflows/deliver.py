@@ -96,7 +96,7 @@ def hand_over(
         row |= {"measured_ms": found.median_ms, "measured_low_ms": found.low_ms, "measured_high_ms": found.high_ms}
         row |= {"threads": found.threads, "flags": "; ".join(found.flags)}
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, list(dict.fromkeys(n for row in rows for n in row)), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_atomically(folder / "front.csv", text.getvalue())
@@ -112,6 +112,7 @@ def _exported(supernet: Supernet, member: Member, path: Path, latency: LatencyPr
     file, graph = OnnxNetwork(path), member.architecture.graph()
     difference = _difference(module, file, task)
     row = {"name": member.name, "params": graph.params, "macs": graph.macs, "searched": member.searched}
+    row |= {n: s for n, s in (("macs_bound", graph.cost.bound), ("params_bound", graph.cost.params_bound)) if s}
     row |= {f"test {task.metric_name}": task.evaluate(file, "test", BATCH), "opset": certificate.opset}
     row |= {"mean_difference": float(difference.mean()), "max_difference": float(difference.max())}
     row |= {

@@ -71,6 +71,10 @@ class Certificate:
     """Versions of nasplat, torch, onnx, onnxruntime and Python."""
     machine: str
     """Device and number of threads behind the latencies."""
+    bound: str = ""
+    """What MACs are: '' exact, '≥' a lower bound, '≤' an upper bound, '≈' neither of the two."""
+    params_bound: str = ""
+    """The same of parameters."""
 
     def to_json(self) -> str:
         """Write all fields as text.
@@ -301,4 +305,6 @@ def _certify(found: _Checked, name: str) -> Certificate:
             "python": platform.python_version(),
         },
         machine=f"{latency.device}, {latency.threads} threads",
+        bound=graph.cost.bound,
+        params_bound=graph.cost.params_bound,
     )

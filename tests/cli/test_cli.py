@@ -97,6 +97,8 @@ def test_inspect_names_what_it_does_not_know(tmp_path: Path) -> None:
     )
     text = run("inspect", f"{tmp_path}/odd.py:factory", "--input", "1,4")
     assert "≥ 16 MACs" in text
+    assert "unknown operations are not counted: special_bessel_j0" in text
+    assert "operations known" not in text
     assert "unknown operation 'special_bessel_j0' in module '1'" in text
     assert "odd.py:6" in text
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
+import torch
+from torch import nn
 
 import nasplat
 from nasplat.study.limits import Limits, draw_distinct
@@ -40,3 +42,26 @@ def test_a_network_that_cannot_be_captured_stands_under_its_text(monkeypatch: py
 
     monkeypatch.setattr("nasplat.study.limits.facts_of", fails)
     assert all(key == str(member) for key, member in draw_distinct(small(), 4, random.Random(0)).items())
+
+
+def test_limits_judge_counts_that_are_no_exact_ones_with_a_word() -> None:
+    class Odd(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.special.bessel_j0(x)
+
+    class Distinct(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.unique(x)
+
+    @nasplat.space(example_input=(1, 4))
+    def strange(pick: nasplat.Pick) -> nn.Module:
+        part = {"odd": Odd, "distinct": Distinct}[pick("part", ["odd", "distinct"])]
+        return nn.Sequential(part(), nn.Unflatten(0, (1, -1)), nn.Linear(4, 2)) if part is Distinct else part()
+
+    odd, distinct = sorted(strange.enumerate(), key=lambda a: a.choices["part"], reverse=True)
+    with pytest.warns(
+        UserWarning, match="exceed the limit on macs unseen.*unknown operations are not counted: special_b"
+    ):
+        assert not Limits.of({"macs": 10}).broken(odd)
+    assert Limits.of({"macs": 7}).broken(distinct) == "macs at most 8 > 7"
+    assert not Limits.of({"macs": 8, "params": 10}).broken(distinct)
