@@ -47,6 +47,11 @@ _FREE_ORDER = frozenset((*ops.WEIGHTED, *ops.NORMALISATION, *ops.COMMUTATIVE))
 class Recorder(TorchDispatchMode):
     """Runs beneath one forward pass; `graph()` tells what it saw."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Call this method as it is: torch would wrap it in a call to its compiler."""
+        return False
+
     def __init__(
         self,
         module: nn.Module,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -179,7 +180,9 @@ def _forward(recorder: Recorder, module: nn.Module, example: Any, rung: str) -> 
         pasting = StandIns(recorder) if recorder.calls is None else nothing
         following = nothing if recorder.only_calls else recorder.following()
         outside = Escapes(recorder.values) if rung in {"escapes", "decomposed", "fake"} else nothing
-        with pasting, following, outside, recorder:
+        # what a network compiles inside runs as it is written, so that its operations are seen and nothing is compiled
+        eager = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nothing
+        with pasting, following, outside, eager, recorder:
             try:
                 result = module(**given) if isinstance(given, dict) else module(*given)
             except CaptureError:

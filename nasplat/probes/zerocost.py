@@ -99,6 +99,11 @@ def proxies(
 class _Watch(TorchDispatchMode):
     """Sees the inputs of activations, and the last feature map with spatial extent."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Call this method as it is: torch would wrap it in a call to its compiler."""
+        return False
+
     def __init__(self) -> None:
         """Begin without having seen anything."""
         super().__init__()

@@ -68,6 +68,11 @@ _RANDOM = frozenset(
 class NoInitialisers(TorchDispatchMode):
     """Skips the random initialisation of parameters, whose memory is reserved and never written; buffers are real."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Call this method as it is: torch would wrap it in a call to its compiler."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run every operation but the initialisers of parameters."""
         if args and isinstance(args[0], nn.Parameter) and func._overloadpacket.__name__ in _RANDOM:

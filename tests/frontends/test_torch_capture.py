@@ -225,3 +225,25 @@ def test_first_rungs_error_is_the_one_told() -> None:
         CaptureError, match=r"raised ValueError on input \(1, 4\), in module '', .*test_torch_capture.py:\d+.*mine|mine"
     ):
         nasplat.capture(Broken(), (1, 4))
+
+
+def test_what_a_network_compiles_inside_is_counted_and_not_compiled() -> None:
+    """A compiler that sees a capture would compile the recorder itself, again and again."""
+    seen = []
+
+    def backend(graph: object, inputs: object) -> object:
+        seen.append(graph)
+        return graph
+
+    product = torch.compile(lambda x, w: x @ w, backend=backend)
+
+    class Compiled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(8, 8), torch.compile(nn.Linear(8, 4), backend=backend)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.second(product(self.first(x), self.first.weight))
+
+    assert capture_module(Compiled(), (2, 8)).macs == 2 * (64 + 64 + 32)
+    assert not seen
