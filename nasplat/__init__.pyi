@@ -14,6 +14,7 @@ from .errors import PredictorError as PredictorError
 from .errors import SearchError as SearchError
 from .errors import ShapeError as ShapeError
 from .errors import SpaceError as SpaceError
+from .errors import StorageError as StorageError
 from .errors import SupernetError as SupernetError
 from .errors import SupernetWarning as SupernetWarning
 from .errors import TableError as TableError

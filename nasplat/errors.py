@@ -6,6 +6,8 @@ catch an error without knowing nasplat.
 
 from __future__ import annotations
 
+import errno
+
 
 class NasplatError(Exception):
     """Base of every error that nasplat raises on purpose; catching it catches all of them.
@@ -119,3 +121,28 @@ class MissingExtraError(NasplatError, ImportError):
 
     It is a NasplatError and an ImportError.
     """
+
+
+class StorageError(NasplatError, OSError):
+    """Raised when a file cannot be written: the disk is full, a quota is used up, or it may not be written there.
+
+    What was there before is untouched. It is a NasplatError and an OSError.
+    """
+
+    @staticmethod
+    def of(path: str, error: OSError) -> StorageError:
+        """Say in one paragraph why a file cannot be written.
+
+        Args:
+            path: File that was to be written.
+            error: What the operating system said.
+
+        Returns:
+            The error to raise.
+        """
+        is_full = error.errno in {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+        advice = "Free some space" if is_full else "Choose a place that can be written"
+        return StorageError(
+            f"expected to write {path!r}, got: {error.strerror or error}.\n"
+            f"  {advice} and run the same command again; what was there before is kept."
+        )

@@ -12,6 +12,7 @@ import click
 
 from nasplat.cli import options, show, words
 from nasplat.tables.listing import Listing
+from nasplat.tables.rows import write_atomically
 
 if TYPE_CHECKING:
     from nasplat.graph import Graph
@@ -51,7 +52,7 @@ def inspect_command(network: str, as_json: bool, **o: Any) -> None:
         _show_difference((network, graph), (o["other"], nasplat.capture(o["other"], batch)), drawing, as_json)
         return
     if drawing is not None:
-        nasplat.draw(graph, drawing)
+        write_atomically(drawing, nasplat.draw(graph))
     modules = by_module(graph, o["depth"])
     data: dict[str, Any] = _about(network, graph) | {"modules": [dataclasses.asdict(m) for m in modules]}
     table = _nodes if o["nodes"] else _operations if o["by_op"] else lambda g: _modules(g, modules)
@@ -177,7 +178,7 @@ def _show_difference(first: tuple[str, Graph], second: tuple[str, Graph], drawin
         "activation_bytes": (before.cost.bytes_bound, after.cost.bytes_bound),
     }
     if drawing is not None:
-        nasplat.draw_diff(before, after, drawing)
+        write_atomically(drawing, nasplat.draw_diff(before, after))
     data = {
         "first": first[0],
         "second": second[0],

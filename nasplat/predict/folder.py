@@ -20,7 +20,7 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
 from nasplat.errors import PredictorError
-from nasplat.tables.rows import write_atomically
+from nasplat.tables.rows import write_together
 
 RECIPE, WEIGHTS, METRICS, CARD = "recipe.toml", "weights.safetensors", "metrics.json", "README.md"
 """Names of the four files."""
@@ -46,17 +46,15 @@ def write_folder(
         card: Markdown of README.md; by default only the folder's name.
     """
     path = Path(folder)
-    path.mkdir(parents=True, exist_ok=True)
     data = save_arrays({k: np.ascontiguousarray(v) for k, v in arrays.items()})
     # JSON's strings, numbers, booleans and flat lists are TOML's
     top = {**recipe, "weights_sha256": hashlib.sha256(data).hexdigest()}
     lines = [f"{k} = {json.dumps(v)}" for k, v in top.items()]
     for name, values in sections.items():
         lines += ["", f"[{name}]", *(f"{k} = {json.dumps(v)}" for k, v in values.items() if v is not None)]
-    write_atomically(path / WEIGHTS, data)
-    write_atomically(path / RECIPE, "\n".join(lines) + "\n")
-    write_atomically(path / METRICS, json.dumps(metrics or {}, indent=1) + "\n")
-    write_atomically(path / CARD, card or f"# {path.name}\n")
+    about = {METRICS: json.dumps(metrics or {}, indent=1) + "\n", CARD: card or f"# {path.name}\n"}
+    files = {WEIGHTS: data, RECIPE: "\n".join(lines) + "\n", **about}
+    write_together({path / name: content for name, content in files.items()})
 
 
 def trained_on(folder: Path) -> dict[str, Any]:

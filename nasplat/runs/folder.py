@@ -22,7 +22,7 @@ from nasplat import __version__
 from nasplat.errors import InputError, NasplatError, SearchError
 from nasplat.probes.conditions import device_name
 from nasplat.runs.kinds import AUTO, KINDS, AbstractSpaceRun
-from nasplat.runs.reading import check_journal, read_json
+from nasplat.runs.reading import read_json
 from nasplat.runs.run import AbstractRun
 from nasplat.searchspace import Architecture, Space, load_space
 from nasplat.study.storage import open_storage
@@ -484,7 +484,6 @@ class RunFolder:
             raise SearchError(
                 f"run folder {str(self)!r} holds no study yet ({storage} is missing).\n  Run its command first."
             )
-        check_journal(storage)
         try:
             return optuna.load_study(study_name=name, storage=open_storage(storage))
         except KeyError as err:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 
 from nasplat.errors import EditError, ExportError
 from nasplat.frontends import rebuild
@@ -21,7 +22,8 @@ from nasplat.inputs import load_predictor, load_task, module_of, resolve
 from nasplat.runs.folder import RunFolder
 from nasplat.runs.kinds import ImproveRun
 from nasplat.runs.messages import Messages
-from nasplat.tables.rows import write_atomically
+from nasplat.runs.reading import read_json
+from nasplat.tables.rows import write_atomically, write_together
 from nasplat.task import Task
 from nasplat.workflows.export import export
 from nasplat.workflows.improve import Candidate, Improvement, ImproveSettings, improve
@@ -41,16 +43,16 @@ class Trainings:
 
         Raises:
             EditError: the folder holds trainings of another task, budget or seed.
+            SearchError: the file of the trainings was altered or cut short.
         """
         self.folder = folder / "trained"
-        self.folder.mkdir(parents=True, exist_ok=True)
         file, about = self.folder / FILE, json.loads(json.dumps(about))
         self.rows: dict[str, dict[str, float]] = {}
-        if file.exists():
-            before = json.loads(file.read_text(encoding="utf-8"))
-            if before["about"] != about:
+        before = read_json(file)
+        if before is not None:
+            if before.get("about") != about:
                 raise EditError(
-                    f"{folder} holds trainings of {before['about']}, got {about}.\n  Choose another folder."
+                    f"{folder} holds trainings of {before.get('about')}, got {about}.\n  Choose another folder."
                 )
             self.rows = before["rows"]
         self.about = about
@@ -63,10 +65,21 @@ class Trainings:
 
         Returns:
             Fields of a `Candidate`: decide, test and weights.
+
+        Raises:
+            EditError: the file of the weights is missing, or was altered or cut short.
         """
         if key not in self.rows:
             return None
-        return self.rows[key] | {"weights": load_file(self.folder / f"{key[:16]}.safetensors")}
+        file = self.folder / f"{key[:16]}.safetensors"
+        try:
+            weights = load_file(file)
+        except (OSError, SafetensorError) as err:
+            raise EditError(
+                f"expected the weights of a training in {str(file)!r}, got: {err}.\n"
+                f"  Restore the file, or remove {str(self.folder)!r} to train anew."
+            ) from err
+        return self.rows[key] | {"weights": weights}
 
     def learnt(self, key: str, candidate: Candidate) -> None:
         """Keep a training.
@@ -75,9 +88,8 @@ class Trainings:
             key: Canonical key of the network's graph.
             candidate: The network with its metrics and weights.
         """
-        save_file(
-            {k: v.contiguous() for k, v in (candidate.weights or {}).items()}, self.folder / f"{key[:16]}.safetensors"
-        )
+        weights = save({k: v.contiguous() for k, v in (candidate.weights or {}).items()})
+        write_atomically(self.folder / f"{key[:16]}.safetensors", weights)
         self.rows[key] = {"decide": candidate.decide or 0.0, "test": candidate.test or 0.0}
         write_atomically(self.folder / FILE, json.dumps({"about": self.about, "rows": self.rows}, indent=1) + "\n")
 
@@ -138,11 +150,10 @@ def write_improvement(found: Improvement, folder: str | Path, task: Task | None 
         ONNX file or why there is none.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     rows = [_row("original", found.original)]
     for i, candidate in enumerate(found.found, 1):
         name = f"found{i}"
-        draw_diff(found.original.graph, candidate.graph, folder / f"{name}.svg")
+        write_atomically(folder / f"{name}.svg", draw_diff(found.original.graph, candidate.graph))
         module, row = candidate.module(), _row(name, candidate)
         try:
             row["largest_error"] = export(
@@ -159,9 +170,9 @@ def write_improvement(found: Improvement, folder: str | Path, task: Task | None 
             candidate.graph.rung,
             candidate.network.program,
         )
-        (folder / f"{name}.graph.json").write_text(kept.to_json() + "\n", encoding="utf-8")
         state = {k: v.detach().contiguous() for k, v in module.state_dict().items()}
-        save_file(state, folder / f"{name}.safetensors")
+        both = {f"{name}.graph.json": kept.to_json() + "\n", f"{name}.safetensors": save(state)}
+        write_together({folder / file: content for file, content in both.items()})
         rows.append(row)
     columns, text = list(dict.fromkeys(k for row in rows for k in row)), io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, lineterminator="\n")

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
 from nasplat.errors import SearchError
+from nasplat.study.storage import open_storage
 from nasplat.workflows.export import Certificate
-
-OPERATIONS = range(10)
-"""Codes of the records of an Optuna journal."""
-PAUSE = 0.5
-"""Seconds between two looks at a line that another process may still be writing."""
 
 
 def certificate_in(file: Path) -> Certificate | None:
@@ -43,7 +38,7 @@ def certificate_in(file: Path) -> Certificate | None:
 
 
 def check_journal(storage: str) -> None:
-    """Check that every line of a journal is whole; other storages pass, and so does a journal that is not there.
+    """Check that a journal can be read; other storages pass, and so does a journal that is not there.
 
     Args:
         storage: Optuna storage, a URL or the path of a .journal file.
@@ -51,32 +46,8 @@ def check_journal(storage: str) -> None:
     Raises:
         SearchError: a line was altered or cut short; the message names file and line.
     """
-    file = Path(storage.removeprefix("journal:"))
-    if not storage.endswith(".journal") or not file.is_file():
-        return
-    broken = _broken_line(file)
-    if broken is not None:
-        time.sleep(PAUSE)  # perhaps another process was writing that line
-        broken = _broken_line(file)
-    if broken is not None:
-        number, line = broken
-        raise SearchError(
-            f"line {number} of the journal {str(file)!r} was altered or cut short: {line[:60]!r}.\n"
-            "  Where it is the last line, remove it, and the run goes on without that record; else restore the file."
-        )
-
-
-def _broken_line(file: Path) -> tuple[int, bytes] | None:
-    """Number and text of the first line that is no record of Optuna's."""
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                if line.endswith(b"\n") and json.loads(line)["op_code"] in OPERATIONS:
-                    continue
-            except (ValueError, KeyError, TypeError):
-                pass
-            return number, line
-    return None
+    if storage.endswith(".journal") and Path(storage.removeprefix("journal:")).exists():
+        open_storage(storage)
 
 
 def read_json(file: Path) -> dict[str, Any] | None:

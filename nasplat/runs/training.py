@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -317,10 +315,7 @@ def share_supernet(folder: Path, fingerprint: str) -> Path:
     shared = cache() / "supernets" / fingerprint
     file = shared / CHECKPOINT_FILE
     if not file.exists():
-        shared.mkdir(parents=True, exist_ok=True)
-        partial = shared / f"{CHECKPOINT_FILE}.{os.getpid()}.partial"
-        shutil.copyfile(folder / CHECKPOINT_FILE, partial)
-        os.replace(partial, file)
+        write_atomically(file, (folder / CHECKPOINT_FILE).read_bytes())
     return shared
 
 

@@ -66,6 +66,33 @@ def facts_of(architecture: Architecture) -> Facts:
     return found
 
 
+def key_of(architecture: Architecture) -> str | None:
+    """Give the key of a network, for those who pass by what cannot be built.
+
+    Args:
+        architecture: Member of any space.
+
+    Returns:
+        Key as in `facts_of`; None where the network cannot be built, or run on meta tensors.
+    """
+    try:
+        return facts_of(architecture).key
+    except Exception:  # a user's code: whatever it raises
+        return None
+
+
+def name_of(architecture: Architecture) -> str:
+    """Name a network among others: by its key, or by its own text where it has none.
+
+    Args:
+        architecture: Member of any space.
+
+    Returns:
+        Text that is equal for equal computations, as far as they can be captured.
+    """
+    return key_of(architecture) or str(architecture)
+
+
 def _keep(architecture: Architecture, facts: Facts) -> None:
     """Remember the facts of an architecture, and forget the oldest ones of too many."""
     if len(_FACTS) >= KEPT:

@@ -6,12 +6,13 @@ import random
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from nasplat.errors import SearchError, SpaceError
+from nasplat.errors import NasplatError, SearchError, SpaceError
 from nasplat.graph.bounds import ABOUT, AT_LEAST, in_words
 from nasplat.searchspace import QUANTITIES, Architecture, Space
-from nasplat.study.captured import bound_of, facts_of, quantity_of
+from nasplat.study.captured import bound_of, name_of, quantity_of
 from nasplat.study.objectives import OutsideSupport
 
 ATTEMPTS = 40
@@ -114,26 +115,37 @@ class Limits:
             SearchError: none was found; the message states the smallest cost that was reached.
         """
         for _ in range(ATTEMPTS):
-            architecture = space.sample(seed=rng.getrandbits(48))
-            if not self.broken(architecture):
+            architecture = self._kept(lambda: space.sample(seed=rng.getrandbits(48)))
+            if architecture is not None:
                 return architecture
         try:
             for _ in range(ATTEMPTS if self.counted else 0):
-                architecture = space.sample(seed=rng.getrandbits(48), limits=self.counted)
-                if not self.broken(architecture):
+                architecture = self._kept(lambda: space.sample(seed=rng.getrandbits(48), limits=self.counted))
+                if architecture is not None:
                     return architecture
         except SpaceError as err:
             raise SearchError(str(err)) from err
-        smallest = self._smallest(space, rng)
-        walk = smallest
+        walk = self._smallest(space, rng)
         for _ in range(ATTEMPTS):
             try:
-                step = space.mutate(walk, seed=rng.getrandbits(48))
+                walk = self._kept(partial(space.mutate, walk, seed=rng.getrandbits(48))) or walk
             except SpaceError:
                 break
-            if not self.broken(step):
-                walk = step
         return walk
+
+    def _kept(self, make: Callable[[], Architecture]) -> Architecture | None:
+        """Make an architecture; None where it is beyond a limit, or no network: one member is not the whole space.
+
+        Raises:
+            SpaceError: none can be made.
+        """
+        try:
+            found = make()
+            return None if self.broken(found) else found
+        except (SpaceError, SearchError):
+            raise
+        except Exception:  # a user's code: whatever it raises
+            return None
 
     def _smallest(self, space: Space, rng: random.Random) -> Architecture:
         """Descend from the smallest extreme to the first architecture that is allowed.
@@ -141,8 +153,16 @@ class Limits:
         Raises:
             SearchError: none was found; the message states the smallest cost that was reached.
         """
-        best = space.extreme(largest=False)
-        reason = self.broken(best)
+        try:
+            best = space.extreme(largest=False)
+            reason = self.broken(best)
+        except NasplatError:
+            raise
+        except Exception as err:
+            raise SearchError(
+                f"expected a network of {space!r} that can be built, got none in {ATTEMPTS} draws, and of the smallest "
+                f"one {type(err).__name__}: {err}.\n  Check the space with nasplat.check_space."
+            ) from err
         for _ in range(8 * ATTEMPTS):
             if not reason:
                 return best
@@ -217,7 +237,7 @@ def draw_distinct(
         member = bounds.draw(space, rng)
         drawn += 1
         try:
-            name = facts_of(member).key if key is None else key(member)
+            name = name_of(member) if key is None else key(member)
         except Exception:
             name = str(member)
         is_new = name not in found and (accept is None or accept(member))

@@ -10,17 +10,17 @@ import gc
 import random
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
 import optuna
 import torch
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
-from nasplat.errors import SearchError
+from nasplat.errors import SearchError, SpaceError
 from nasplat.searchspace import QUANTITIES, Architecture, Space
 from nasplat.searchspace.pick import Rejected
 from nasplat.study.captured import facts_of
@@ -32,7 +32,7 @@ from nasplat.study.objectives import AbstractObjective, OutsideSupport
 from nasplat.study.predictor_sampler import PredictorSampler
 from nasplat.study.proposals import ArchitectureSampler
 from nasplat.study.samplers import ListedSampler
-from nasplat.study.storage import is_waiting
+from nasplat.study.storage import NO_FAULT, is_waiting
 
 PATIENCE = 50
 """Refused proposals in a row before a fresh feasible architecture is drawn for the sampler."""
@@ -42,7 +42,8 @@ WAIT = 0.2
 """Seconds between looks at the last trials of other workers."""
 SURPLUS = "enough trials are under way"
 """Reason of a trial that was asked for when others already made up the wanted number."""
-STORAGE_ERRORS = (optuna.exceptions.StorageInternalError, SQLAlchemyError)
+TAKEN = "another worker told the trial"
+"""Reason of a trial that this worker dropped, because another one took it for dead."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,8 @@ class Loop:
         self.study, self.question, self.worker, self.report = study, question, worker, report
         self.ledger, self.watch = Ledger(), Watch()
         self.listed = study.sampler if isinstance(study.sampler, ListedSampler) else None
+        if isinstance(study.sampler, ArchitectureSampler):
+            study.sampler.worker = worker
         self.started = time.monotonic()
         self.refused = 0
         """Proposals that were refused in this run."""
@@ -141,17 +144,36 @@ class Loop:
             rng = random.Random(f"{self.question.seed} fresh {self.in_a_row} {self.ledger.done}")
             fresh = self.question.limits.draw(self.question.space, rng)
             self.study.enqueue_trial(dict(fresh.choices))
-        trial = self.study.ask()
-        trial.set_user_attr("worker", self.worker)
-        architecture, reason = None, ""
+        trial = None
+        try:
+            trial = self.study.ask()
+            return self._answer(trial)
+        except UpdateFinishedTrialError:
+            # this worker was taken for dead, and its trial told as failed by another: that one's word stands
+            if trial is not None and not self._is_finished(trial):
+                raise
+        self.in_a_row += 1
+        return TAKEN
+
+    def _answer(self, trial: optuna.Trial) -> str:
+        """Make a trial's network and evaluate it; the answer is why it was refused, or nothing.
+
+        Raises:
+            UpdateFinishedTrialError: another worker has told the trial meanwhile.
+        """
+        if trial.user_attrs.get("worker") != self.worker:
+            trial.set_user_attr("worker", self.worker)
         try:
             architecture = self.question.space.suggest(trial)
             # beyond a limit is told first: only what may be evaluated claims its network
-            reason = self.question.limits.broken(architecture)
+            reason = self.question.limits.broken(architecture) or self._claim(trial, architecture)
         except Rejected as err:
-            reason = f"refused by the space: {err}"
-        if architecture is not None and not reason:
-            reason = self._claim(trial, architecture)
+            architecture, reason = None, f"refused by the space: {err}"
+        except (*NO_FAULT, SpaceError, SearchError):
+            raise
+        except Exception:  # a network that cannot be built, or run on meta tensors
+            self._fail(trial)
+            return self._counted(trial)
         if architecture is not None and not reason:
             return self._evaluate(trial, architecture)
         self._prune(trial, reason)
@@ -183,9 +205,9 @@ class Loop:
             bad = [o.name for o, v in zip(self.question.objectives, values, strict=True) if not isfinite(v)]
             if bad:
                 trial.set_user_attr("reason", f"{bad[0]} is not finite")
-                self._tell(trial, state=TrialState.FAIL)
+                self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
             else:
-                self._tell(trial, values)
+                self.study.tell(trial, values, skip_if_finished=True)
         except OutsideSupport as err:
             trial.set_user_attr("counted", False)
             self._prune(trial, str(err))
@@ -194,17 +216,25 @@ class Loop:
             if STOPPED not in trial.user_attrs:  # an objective that gave up by itself
                 trial.set_user_attr(STOPPED, 0)
                 trial.set_user_attr("reason", str(err))
-            self._tell(trial, state=TrialState.PRUNED)
+            self.study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
         except KeyboardInterrupt:
             trial.set_user_attr("counted", False)
-            self._tell(trial, state=TrialState.FAIL)
+            self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
             raise
-        except STORAGE_ERRORS:
-            raise  # no fault of the candidate
+        except NO_FAULT:
+            raise
         except Exception:
-            trial.set_user_attr("traceback", traceback.format_exc())
-            self._tell(trial, state=TrialState.FAIL)
-            _release_memory()
+            self._fail(trial)
+        return self._counted(trial)
+
+    def _fail(self, trial: optuna.Trial) -> None:
+        """Record the exception that is being handled as the end of a trial."""
+        trial.set_user_attr("traceback", traceback.format_exc())
+        self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+        _release_memory()
+
+    def _counted(self, trial: optuna.Trial) -> str:
+        """Report a trial that counts; the answer is nothing, as there is no reason to refuse it."""
         self.in_a_row = 0
         if self.report is not None:
             frozen = self.study.get_trials(deepcopy=False)[trial.number]
@@ -233,19 +263,13 @@ class Loop:
     def _prune(self, trial: optuna.Trial, reason: str) -> None:
         """Refuse a proposal for a reason that its trial keeps; a surplus one is not held against the sampler."""
         trial.set_user_attr("reason", reason)
-        self.study.tell(trial, state=TrialState.PRUNED)
+        self.study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
         if reason != SURPLUS:
             self.refused, self.in_a_row = self.refused + 1, self.in_a_row + 1
 
-    def _tell(
-        self, trial: optuna.Trial, values: Sequence[float] | None = None, state: TrialState | None = None
-    ) -> None:
-        """Record a result, unless this worker was taken for dead meanwhile and its trial told as failed."""
-        try:
-            self.study.tell(trial, values, state=state)
-        except (optuna.exceptions.UpdateFinishedTrialError, ValueError):
-            if not self.study.get_trials(deepcopy=False)[trial.number].state.is_finished():
-                raise
+    def _is_finished(self, trial: optuna.Trial) -> bool:
+        """Whether somebody has told a trial."""
+        return self.study.get_trials(deepcopy=False)[trial.number].state.is_finished()
 
 
 def about(architecture: Architecture) -> dict[str, Any]:

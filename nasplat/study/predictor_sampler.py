@@ -25,7 +25,7 @@ from optuna.trial import FrozenTrial
 from scipy.special import ndtr
 
 from nasplat.searchspace import Architecture, Space
-from nasplat.study.captured import facts_of
+from nasplat.study.captured import facts_of, key_of
 from nasplat.study.directions import signs
 from nasplat.study.front_pruner import believed
 from nasplat.study.hypervolume import contributions, front_of
@@ -179,7 +179,8 @@ class PredictorSampler(ArchitectureSampler):
         size = max(self.pool, 2 * wanted)
         for at in range(number, max(-1, number - WINDOW * wanted), -wanted):
             for candidate in self._candidates(study, at, size, complete):
-                found.setdefault(facts_of(candidate).key, candidate)
+                if (key := key_of(candidate)) is not None:
+                    found.setdefault(key, candidate)
         return [a for key, a in found.items() if key not in taken]
 
     def _candidates(

@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial
 
 from nasplat.errors import SearchError, SpaceError
 from nasplat.searchspace import Architecture, Space
-from nasplat.study.captured import facts_of
+from nasplat.study.captured import facts_of, key_of, name_of
 from nasplat.study.ledger import Ledger
 from nasplat.study.limits import Limits
 from nasplat.study.objectives import AbstractObjective
@@ -39,6 +39,8 @@ class ArchitectureSampler(optuna.samplers.BaseSampler):
         """
         self.seed, self.space, self.limits = seed, space, Limits.of(limits)
         self.objectives: tuple[AbstractObjective, ...] = ()
+        self.worker = ""
+        """Name of the worker whose trials these are; the loop of a search tells it."""
         self._lock = threading.Lock()
         self._study: tuple[Any, int] | None = None
         self._forget()
@@ -116,6 +118,8 @@ class ArchitectureSampler(optuna.samplers.BaseSampler):
                 "nasplat.space_of_trial makes one of an Optuna objective."
             )
         contested: set[str] = set()
+        if self.worker:  # before a proposal that may take a while: who has no name is taken for dead
+            study._storage.set_trial_user_attr(trial._trial_id, "worker", self.worker)
         with self._lock:
             if self._study != (study._storage, study._study_id):  # the same sampler may serve one study after another
                 self._study = (study._storage, study._study_id)
@@ -127,7 +131,7 @@ class ArchitectureSampler(optuna.samplers.BaseSampler):
                 if architecture is None:
                     return
                 self._proposed[trial.number] = architecture
-                key = facts_of(architecture).key
+                key = name_of(architecture)
                 # Optuna gives samplers no other way to tell workers on the same storage what a trial is about
                 study._storage.set_trial_user_attr(trial._trial_id, "key", key)
                 self.ledger.update(study)
@@ -214,7 +218,7 @@ class ArchitectureSampler(optuna.samplers.BaseSampler):
         Returns:
             Keys of networks that were tried, are being tried, were refused or are contested.
         """
-        return self.ledger.keys() | {facts_of(a).key for a in self._proposed.values()} | contested
+        return self.ledger.keys() | {name_of(a) for a in self._proposed.values()} | contested
 
     def fresh(self, rng: random.Random, taken: set[str]) -> Architecture | None:
         """Draw a feasible network that is new.
@@ -230,9 +234,9 @@ class ArchitectureSampler(optuna.samplers.BaseSampler):
         for _ in range(ATTEMPTS):
             try:
                 found = self.limits.draw(self.space, rng)
-            except SpaceError:
+            except (SpaceError, SearchError):
                 return None
-            if facts_of(found).key not in taken:
+            if (key := key_of(found)) is not None and key not in taken:
                 return found
         return None
 
@@ -256,8 +260,8 @@ class ArchitectureSampler(optuna.samplers.BaseSampler):
                 found = self.space.crossover(parent, rng.choice(parents), seed=rng.getrandbits(48))
             else:
                 found = self.space.mutate(parent, seed=rng.getrandbits(48), changes=rng.choice((1, 1, 2)))
-            return None if self.limits.broken(found) else found
-        except SpaceError:
+            return None if self.limits.broken(found) or key_of(found) is None else found
+        except Exception:  # no member within the limits, or one that cannot be built: a user's code raises anything
             return None
 
 

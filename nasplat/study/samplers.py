@@ -13,7 +13,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from nasplat.searchspace import Architecture
-from nasplat.study.captured import facts_of
+from nasplat.study.captured import name_of
 from nasplat.study.directions import signs
 from nasplat.study.proposals import ATTEMPTS, ArchitectureSampler
 
@@ -35,7 +35,7 @@ class ListedSampler(ArchitectureSampler):
     def propose(self, study: optuna.Study, number: int, contested: Set[str] = frozenset()) -> Architecture | None:
         """Propose the first network of the list that is new, or None."""
         taken = self.taken(contested)
-        return next((a for a in self.architectures if facts_of(a).key not in taken), None)
+        return next((a for a in self.architectures if name_of(a) not in taken), None)
 
     def is_exhausted(self, keys: Set[str]) -> bool:
         """Tell whether nothing is left to propose.
@@ -46,7 +46,7 @@ class ListedSampler(ArchitectureSampler):
         Returns:
             True where these are all networks of the list.
         """
-        return all(facts_of(a).key in keys for a in self.architectures)
+        return all(name_of(a) in keys for a in self.architectures)
 
 
 class UniqueRandomSampler(ArchitectureSampler):
@@ -97,7 +97,7 @@ class EvolutionSampler(ArchitectureSampler):
             for _ in range(ATTEMPTS):
                 drawn = rng.sample(alive, min(self.tournament, len(alive)))
                 found = self.neighbour([self.member(_best(study, drawn))], rng)
-                if found is not None and facts_of(found).key not in taken:
+                if found is not None and name_of(found) not in taken:
                     return found
         return self.fresh(rng, taken)
 
@@ -137,7 +137,7 @@ class LocalSearchSampler(ArchitectureSampler):
         if here is not None:
             for _ in range(ATTEMPTS):
                 found = self.neighbour([self.member(here)], rng)
-                if found is not None and facts_of(found).key not in taken:
+                if found is not None and name_of(found) not in taken:
                     return found
         return self.fresh(rng, taken)
 

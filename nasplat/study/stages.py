@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nasplat.errors import SearchError
 from nasplat.searchspace import Architecture, Space, load_space
 from nasplat.study.allocation import Plan, allocate, promote
-from nasplat.study.captured import facts_of
+from nasplat.study.captured import facts_of, name_of
 from nasplat.study.directions import signs
 from nasplat.study.front_pruner import FrontPruner
 from nasplat.study.ledger import is_counted
@@ -223,7 +223,7 @@ class _Pilot:
     @property
     def keys(self) -> set[str]:
         """Keys of the pilot's networks."""
-        return {facts_of(a).key for a in self.members}
+        return {name_of(a) for a in self.members}
 
 
 class _Stages:
@@ -265,7 +265,7 @@ class _Stages:
         """Let every stage evaluate the networks of the pilot."""
         seed, given = self.asked.seed, self.asked.costs
         self.studies = [self.run(i, len(members), ListedSampler(members, seed)) for i in range(len(self.qualities))]
-        keys = {facts_of(a).key for a in members}
+        keys = {name_of(a) for a in members}
         trials = [
             [t for t in study.get_trials(deepcopy=False) if t.user_attrs.get("key") in keys and t.state.is_finished()]
             for study in self.studies
@@ -322,7 +322,7 @@ class _Stages:
         if before is None:
             return self.run(stage, counted + count, self.asked.sampler)
         keys = pilot.keys
-        listed = [a for a in _best(before, self.space, count + len(pilot.members)) if facts_of(a).key not in keys]
+        listed = [a for a in _best(before, self.space, count + len(pilot.members)) if name_of(a) not in keys]
         listed = listed[: math.ceil(count * LISTED)]
         if listed:
             self.run(stage, counted + len(listed), ListedSampler(listed, seed))
@@ -346,7 +346,7 @@ def _median_seconds(trials: Sequence[FrozenTrial]) -> float:
 def _values(study: optuna.Study, members: Sequence[Architecture]) -> list[float]:
     """Value of each network in a study, nan where it has none."""
     known = {t.user_attrs["key"]: t.values[0] for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))}
-    return [known.get(facts_of(a).key, float("nan")) for a in members]
+    return [known.get(name_of(a), float("nan")) for a in members]
 
 
 def _best(study: optuna.Study, space: Space, count: int) -> list[Architecture]:

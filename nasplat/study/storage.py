@@ -5,16 +5,18 @@ from __future__ import annotations
 import errno
 import functools
 import inspect
-import os
+import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.exceptions import StorageInternalError
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import get_lock_file
 from sqlalchemy.exc import (
     ArgumentError,
     DataError,
@@ -25,17 +27,17 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 
-try:
-    import fcntl
-except ImportError:  # Windows: Optuna's own lock stands in
-    fcntl = None
-
-from nasplat.errors import SearchError
+from nasplat.errors import NasplatError, SearchError, StorageError
+from nasplat.tables.appending import append, fcntl, whole_lines
 
 PATIENCE = 120.0
 """Seconds that a database may be away, for a restart, before a worker gives up."""
 OPENINGS = 40
 """Attempts to open a storage whose tables another worker is creating, or whose server restarts."""
+NO_FAULT = (StorageInternalError, SQLAlchemyError, StorageError, UpdateFinishedTrialError)
+"""Errors that are no fault of the network that is evaluated: of the storage, or of a trial that was told already."""
+OPERATIONS = range(10)
+"""Codes of the records of an Optuna journal."""
 PAUSE = 0.2
 """Seconds between attempts at first; they double up to five."""
 
@@ -62,9 +64,7 @@ def open_storage(storage: Any) -> Any:
     if not isinstance(storage, str):
         return storage
     if storage.endswith(".journal"):
-        path = storage.removeprefix("journal:")
-        lock: Any = _FileLock(f"{path}.lock") if fcntl is not None else None
-        return JournalStorage(JournalFileBackend(path, lock_obj=lock))
+        return _opened_journal(storage.removeprefix("journal:"))
     scheme, colon, rest = storage.partition("://")
     if scheme in {"postgres", "postgresql"}:
         storage = f"postgresql+psycopg{colon}{rest}"  # whichever driver SQLAlchemy would prefer
@@ -140,7 +140,7 @@ def _is_full(error: BaseException) -> bool:
     """Whether an error means that the disk is full."""
     words = str(error).lower()
     full = "no space left" in words or "disk is full" in words or "disk full" in words
-    return full or (isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT})
+    return full or (isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @contextmanager
@@ -152,42 +152,111 @@ def clean_stop() -> Iterator[None]:
 
     Raises:
         SearchError: the disk is full, or the database stayed away.
+        StorageError: the journal may not be written.
     """
     try:
         yield
+    except BrokenPipeError:  # whoever read what is printed has gone
+        raise
     except (OSError, SQLAlchemyError, StorageInternalError) as err:
         chain: BaseException | None = err
         while chain is not None:
             if _is_full(chain):
                 raise SearchError(
-                    "the study's storage is full: nothing more can be recorded.\n"
+                    f"the storage is full, nothing more can be recorded: {str(err).splitlines()[0]}\n"
                     "  Free some space and run the same command again; finished trials are kept."
                 ) from err
             chain = chain.__cause__ or chain.__context__
-        if isinstance(err, OSError) and not isinstance(err, ConnectionError):
+        if isinstance(err, NasplatError):
             raise
+        if isinstance(err, OSError) and not isinstance(err, ConnectionError):
+            raise SearchError(
+                f"the search cannot go on: {err}.\n"
+                "  Mend that, and run the same command again; finished trials are kept."
+            ) from err
         raise SearchError(
             f"the study's storage stayed away for {PATIENCE:.0f} s ({str(err).splitlines()[0]}).\n"
             "  Start it and run the same command again; finished trials are kept."
         ) from err
 
 
-class _FileLock:
-    """A lock the operating system releases when its process dies; Optuna's own waits 30 seconds after a SIGKILL."""
+def _opened_journal(path: str) -> JournalStorage:
+    """Open a journal; one that is there is read, so that what is wrong with it is known now."""
+    journal = None
+    try:
+        journal = _Journal(path)
+        return JournalStorage(journal)
+    except SearchError:
+        raise
+    except OSError as err:
+        raise SearchError(
+            f"storage {path!r} cannot be opened: {err.strerror or err}.\n"
+            "  Check the path, and whether it may be written."
+        ) from err
+    except Exception as err:  # Optuna reads every record as its own: any field may be missing or of another type
+        number = "?" if journal is None else journal.read
+        raise SearchError(
+            f"line {number} of the journal {path!r} is no record of a study ({type(err).__name__}: {err}).\n"
+            "  Restore the file, or choose another --out."
+        ) from err
 
-    def __init__(self, path: str) -> None:
-        self.path, self.file = path, -1
 
-    def acquire(self) -> bool:
-        """Wait until no other process holds the lock, and take it."""
-        file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-        fcntl.flock(file, fcntl.LOCK_EX)  # type: ignore[union-attr]
-        self.file = file  # only the holder writes: another thread may be waiting
-        return True
+class _Journal(JournalFileBackend):
+    """Optuna's journal, whose torn last line is cut off under the lock, and whose broken lines are named.
 
-    def release(self) -> None:
-        """Let others have the lock."""
-        os.close(self.file)
+    Optuna's own appends behind a line that a full disk or a kill cut short; no one can read the journal from then on.
+    Its lock, a link, also waits 30 seconds after a SIGKILL.
+    """
+
+    read = 0
+    """Number of the line that was read last, from 1."""
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        """Read records; a last line without a line feed is still being written, or torn, and is passed by."""
+        number = max(n for n in self._log_number_offset if n <= log_number_from)
+        place = self._log_number_offset[number]
+        with open(self._file_path, "rb") as file:
+            file.seek(place)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                record = _record(line)
+                if record is None and (line := self._again(place)) and (record := _record(line)) is None:
+                    raise SearchError(
+                        f"line {number + 1} of the journal {self._file_path!r} was altered or cut short: "
+                        f"{line[:60]!r}.\n  Restore the file; or remove the line, and what it records is missing."
+                    )
+                if record is None:
+                    return
+                number, place = number + 1, place + len(line)
+                self._log_number_offset[number] = place
+                self.read = number
+                if number > log_number_from:
+                    yield record
+
+    def _again(self, place: int) -> bytes:
+        """Read a line once more: another process may have cut a torn line off and written it while it was read."""
+        time.sleep(PAUSE)
+        with open(self._file_path, "rb") as file:
+            file.seek(place)
+            line = file.readline()
+        return line if line.endswith(b"\n") else b""
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Add records behind the last whole line, all of them or none."""
+        data = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
+        with nullcontext() if fcntl is not None else get_lock_file(self._lock):
+            append(Path(self._file_path), lambda _: data, whole_lines)
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    """The record of a line of a journal; None where it is none."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    is_record = isinstance(found, dict) and found.get("op_code") in OPERATIONS and "worker_id" in found
+    return found if is_record else None
 
 
 def is_waiting(study: optuna.Study) -> bool:

@@ -32,7 +32,6 @@ def write_checkpoint(folder: Path, metadata: dict[str, str], tensors: dict[str, 
         metadata: Texts by name: what the tensors belong to, and the history.
         tensors: Tensors by name, from any device.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / FILE, save({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, metadata))
 
 

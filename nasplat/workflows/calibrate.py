@@ -91,7 +91,6 @@ def calibrate(
         raise InputError(f"expected at least {FEWEST} networks, got {n}.\n  Some 200 cover the shipped spaces.")
     conditions = conditions or Conditions()
     path = Path(folder) if folder is not None else conditions.folder
-    path.mkdir(parents=True, exist_ok=True)
     families = [load_space(s) if isinstance(s, str) else s for s in (spaces or list_spaces())]
     chosen = spread_out(candidates(families, n, seed), n)
     random.Random(f"{seed} order").shuffle(chosen)  # so that what an interrupted calibration has covers all families

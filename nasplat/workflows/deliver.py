@@ -74,7 +74,6 @@ def hand_over(
         ExportError: none could be exported.
     """
     rows, files, failures = list[dict[str, Any]](), list[OnnxNetwork](), list[dict[str, str]]()
-    (folder / "front").mkdir(parents=True, exist_ok=True)
     for i, member in enumerate(members):
         path = folder / "front" / f"{member.name}.onnx"
         try:
@@ -177,7 +176,6 @@ def show(path: Path, task: Task, folder: Path) -> bool:
         raise MissingExtraError(
             'pictures need Pillow, which is not installed.\n  pip install "nasplat[images]"'
         ) from err
-    folder.mkdir(parents=True, exist_ok=True)
     places = torch.arange(min(SHOWN, len(task.test))) * len(task.test) // min(SHOWN, len(task.test))
     x, y = task.test.x[places].cpu(), task.test.y[places].cpu()
     answers, rows = OnnxNetwork(path)(x), []
@@ -185,7 +183,9 @@ def show(path: Path, task: Task, folder: Path) -> bool:
         row = []
         for j, picture in enumerate(task.show(x[i], y[i], answers[i])):
             name = f"{i}-{j}.png"
-            Image.fromarray(picture.pixels).save(folder / name)
+            file = io.BytesIO()
+            Image.fromarray(picture.pixels).save(file, "PNG")
+            write_atomically(folder / name, file.getvalue())
             row.append({"file": name, "caption": picture.caption})
         rows.append({"example": place, "pictures": row})
     text = json.dumps({"network": path.name, "examples": rows}, indent=1)

@@ -24,7 +24,7 @@ from nasplat.errors import ExportError
 from nasplat.frontends import capture_module
 from nasplat.probes import measure, time_passes
 from nasplat.probes.runtimes import open_session, to_onnx
-from nasplat.tables.rows import write_atomically
+from nasplat.tables.rows import write_together
 from nasplat.task import Task
 
 TOLERANCE, TOLERANCE_OF_MAPS = 1e-4, 1e-3
@@ -148,9 +148,7 @@ def export(
         certificate = _certify(_Checked(module, shape, data, session, opset, tolerance, checks, metric), path.name)
     finally:
         module.train(training)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, data)
-    write_atomically(path.with_suffix(".certificate.json"), certificate.to_json() + "\n")
+    write_together({path: data, path.with_suffix(".certificate.json"): certificate.to_json() + "\n"})
     return certificate
 
 

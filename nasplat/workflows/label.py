@@ -12,11 +12,13 @@ import random
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import optuna
 import torch
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from nasplat.errors import SearchError, SpaceError
@@ -28,7 +30,7 @@ from nasplat.study.limits import draw_distinct
 from nasplat.study.liveness import Heart, Watch
 from nasplat.study.pool import one_thread
 from nasplat.study.search import Progress, claim
-from nasplat.study.storage import clean_stop, open_storage
+from nasplat.study.storage import NO_FAULT, clean_stop, open_storage
 from nasplat.tables.table import Table
 from nasplat.task import Task
 from nasplat.task.settings import overridden
@@ -278,16 +280,20 @@ def _take(study: optuna.Study, jobs: Jobs, work: _Work, worker: str, tell: Calla
         elif not any(t.state == TrialState.WAITING for t in trials):
             return
         trial = study.ask()  # perhaps one that another worker has enqueued
-        trial.set_user_attr("worker", worker)
+        try:
+            trial.set_user_attr("worker", worker)
+        except UpdateFinishedTrialError:
+            continue  # another worker took this one for dead, and its job is open again
         name = trial.user_attrs.get("job")
         rivals = [
             t for t in study.get_trials(deepcopy=False) if t.user_attrs.get("job") == name and t.number != trial.number
         ]
         if name is None or any(_holds(t) and (t.number < trial.number or t.state.is_finished()) for t in rivals):
-            study.tell(trial, state=TrialState.PRUNED)
+            study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
             continue
-        _train(study, trial, work)
-        tell(trial)
+        with suppress(UpdateFinishedTrialError):  # as above
+            _train(study, trial, work)
+            tell(trial)
 
 
 def _holds(trial: FrozenTrial) -> bool:
@@ -310,14 +316,16 @@ def _train(study: optuna.Study, trial: optuna.Trial, work: _Work) -> None:
         trial.set_user_attr("test", done.test)
         trial.set_user_attr("curve", curve)
         trial.set_user_attr("seconds", done.seconds)
-        study.tell(trial, done.decide)
+        study.tell(trial, done.decide, skip_if_finished=True)
     except KeyboardInterrupt:
-        study.tell(trial, state=TrialState.FAIL)  # without a traceback: the job is open again
+        study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)  # without a traceback: the job is open again
+        raise
+    except NO_FAULT:
         raise
     except (Exception, Rejected) as err:
         trial.set_user_attr("traceback", traceback.format_exc())
         trial.set_user_attr("failure", f"{type(err).__name__}: {err}".partition("\n")[0])
-        study.tell(trial, state=TrialState.FAIL)
+        study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 
 
 def _done(study: optuna.Study, jobs: Jobs) -> int:

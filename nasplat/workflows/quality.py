@@ -85,7 +85,6 @@ def learn_quality(
     """
     if n < FEWEST:
         raise SearchError(f"expected at least {FEWEST} pilots, got {n}.\n  Some 40 show how well quality is predicted.")
-    folder.mkdir(parents=True, exist_ok=True)
     file = RowFile(folder / "pilots.csv", COLUMNS, "key")
     known, rows = file.rows(), list[tuple[Architecture, dict[str, str]]]()
     for i, (key, architecture) in enumerate(draw_pilots(space, n, limits, seed).items()):

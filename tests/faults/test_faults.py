@@ -21,6 +21,7 @@ import optuna
 import pytest
 from clean import FRESH
 from commands import TINY, VIT, presets
+from disk import largest_file
 from failing_worker import FAULTS, work
 from optuna.trial import TrialState
 
@@ -201,25 +202,70 @@ def test_a_search_with_workers_ends_when_its_coordinator_is_killed_and_resumes(t
     assert (tmp_path / "run" / "report.html").exists()
 
 
-def test_a_full_disk_stops_cleanly(vit: nasplat.Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from optuna.storages.journal import JournalFileBackend
+@pytest.fixture
+def journal(vit: nasplat.Space, tmp_path: Path) -> Path:
+    """Journal of a search with four finished trials."""
+    found = tmp_path / "s.journal"
+    assert grown(vit, found, 4) == 4
+    return found
 
-    storage = str(tmp_path / "s.journal")
-    append, left = JournalFileBackend.append_logs, 60
 
-    def full(self: JournalFileBackend, logs: list[dict[str, object]]) -> None:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise OSError(28, "No space left on device")
-        append(self, logs)
+def grown(space: nasplat.Space, journal: Path, trials: int) -> int:
+    """The same search, gone on with: number of its finished trials."""
+    study = nasplat.search(space, maximize=["macs"], n_trials=trials, storage=str(journal))
+    return len(study.get_trials(states=(TrialState.COMPLETE,)))
 
-    monkeypatch.setattr(JournalFileBackend, "append_logs", full)
-    with pytest.raises(SearchError, match="storage is full"):
-        nasplat.search(vit, maximize=[lambda a: float(a.graph().macs)], n_trials=50, storage=storage)
-    monkeypatch.undo()
-    study = nasplat.search(vit, maximize=[lambda a: float(a.graph().macs)], n_trials=12, storage=storage)
-    assert len([t for t in study.trials if t.state == TrialState.COMPLETE]) == 12
+
+def test_a_full_disk_stops_cleanly(vit: nasplat.Space, journal: Path) -> None:
+    size = journal.stat().st_size
+    with largest_file(size + 900), pytest.raises(SearchError, match=r"storage is full.*s\.journal"):
+        grown(vit, journal, 50)
+    assert journal.read_bytes().endswith(b"\n")  # the record for which there was no room is gone as a whole
+    assert grown(vit, journal, 8) == 8
+
+
+@pytest.mark.parametrize("torn", [b'{"op_code":8,"worker_id":"x","trial', b"\0" * 50, b"}", b'{"op_code":8}'])
+def test_a_torn_last_line_is_read_without_and_cut_by_the_next_writer(
+    vit: nasplat.Space, journal: Path, caplog: pytest.LogCaptureFixture, torn: bytes
+) -> None:
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + torn)
+    study = optuna.load_study(study_name="nasplat", storage=open_storage(str(journal)))
+    assert len(study.trials) == 4
+    assert journal.read_bytes() == whole + torn  # a reader changes nothing: it may not be allowed to
+    assert grown(vit, journal, 6) == 6
+    assert f"its {len(torn)} bytes are removed" in caplog.text
+    assert grown(vit, journal, 7) == 7
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"5", b"[]", b"{}", b'{"op_code":99,"worker_id":"x"}', b'{"op_code":0,"worker_id":"x"}', b"{" * 40, b"\xff"],
+)
+def test_a_broken_line_of_a_journal_is_named_and_stays(vit: nasplat.Space, journal: Path, line: bytes) -> None:
+    first, *rest = journal.read_bytes().splitlines(keepends=True)
+    content = first + line + b"\n" + b"".join(rest)
+    journal.write_bytes(content)
+    with pytest.raises(SearchError, match=r"line 2 of the journal .*s\.journal"):
+        grown(vit, journal, 6)
+    assert journal.read_bytes() == content
+
+
+def test_a_journal_that_another_process_breaks_under_a_search_is_named(vit: nasplat.Space, journal: Path) -> None:
+    def breaking(architecture: nasplat.Architecture) -> float:
+        with journal.open("ab") as file:
+            file.write(b"not a record\n")
+        return 1.0
+
+    with pytest.raises(SearchError, match=r"line \d+ of the journal .* was altered or cut short: b'not a record"):
+        nasplat.search(vit, maximize=[breaking], n_trials=6, storage=str(journal), name="other")
+
+
+def test_a_journal_in_no_folder_or_in_the_place_of_one_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "folder.journal").mkdir()
+    for path in (tmp_path / "nowhere" / "s.journal", tmp_path / "folder.journal"):
+        with pytest.raises(SearchError, match=r"journal' cannot be opened: .*\n  Check the path"):
+            open_storage(str(path))
 
 
 def test_a_worker_whose_beat_stands_still_is_stalled(monkeypatch: pytest.MonkeyPatch) -> None:

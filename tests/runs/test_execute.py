@@ -179,12 +179,28 @@ def test_broken_files_of_a_run_are_named(name: str, text: str, searched, tmp_pat
     assert files(folder) == before
 
 
-def test_a_torn_line_of_a_journal_is_named_with_its_number(searched, tmp_path: Path) -> None:
+def test_a_run_with_a_torn_last_line_is_shown_as_it_is_and_goes_on(searched, tmp_path: Path) -> None:
+    shutil.copytree(searched[0].path, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    torn = b'{"op_code":8,"worker_id":"x","trial_id":3,"user_at'
+    with folder.journal.open("ab") as file:
+        file.write(torn)
+    there = folder.journal.read_bytes()
+    done = len(searched[1].study.trials)
+    assert len(nasplat.open_run(folder.path).study.trials) == done
+    nasplat.write_report(folder.path)
+    assert folder.journal.read_bytes() == there
+    found = nasplat.execute(nasplat.SearchRun.from_dict(SEARCH.to_dict() | {"trials": SEARCH.trials + 1}), folder.path)
+    assert len(found.study.trials) > done
+    assert torn not in folder.journal.read_bytes()
+
+
+def test_a_broken_line_of_a_journal_is_named_with_its_number(searched, tmp_path: Path) -> None:
     shutil.copytree(searched[0].path, tmp_path / "run")
     folder = RunFolder(tmp_path / "run")
     lines = folder.journal.read_bytes().count(b"\n")
     with folder.journal.open("ab") as file:
-        file.write(b'{"op_code":8,"worker_id":"x","trial_id":3,"user_at')
+        file.write(b'{"op_code":8,"worker_id":"x","trial_id":3,"user_at{"op_code":4,"worker_id":"y"}\n')
     before = files(folder.path)
     for call in (nasplat.open_run, nasplat.write_report, lambda f: nasplat.execute(SEARCH, f)):
         with pytest.raises(SearchError, match=rf"line {lines + 1} of the journal .*study\.journal"):
