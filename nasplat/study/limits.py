@@ -12,7 +12,7 @@ from typing import Any
 from nasplat.errors import NasplatError, SearchError, SpaceError
 from nasplat.graph.bounds import ABOUT, AT_LEAST, in_words
 from nasplat.searchspace import QUANTITIES, Architecture, Space
-from nasplat.study.captured import bound_of, name_of, quantity_of
+from nasplat.study.captured import bound_of, facts_of, name_of, quantity_of
 from nasplat.study.objectives import OutsideSupport
 
 ATTEMPTS = 40
