@@ -142,7 +142,7 @@ class Limits:
         try:
             found = make()
             return None if self.broken(found) else found
-        except (SpaceError, SearchError):
+        except (SpaceError, SearchError, Warning):
             raise
         except Exception:  # a user's code: whatever it raises
             return None

@@ -40,7 +40,7 @@ def test_a_network_that_cannot_be_captured_stands_under_its_text(monkeypatch: py
     def fails(_: nasplat.Architecture) -> None:
         raise RuntimeError("no graph")
 
-    monkeypatch.setattr("nasplat.study.limits.facts_of", fails)
+    monkeypatch.setattr("nasplat.study.captured.facts_of", fails)
     assert all(key == str(member) for key, member in draw_distinct(small(), 4, random.Random(0)).items())
 
 
