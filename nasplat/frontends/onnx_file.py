@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 from onnx.inliner import inline_local_functions
 
 from nasplat.errors import CaptureError, InputError
+from nasplat.frontends.onnx_inputs import file_inputs
 from nasplat.frontends.onnx_reader import MAX_NODES, Reader
 from nasplat.graph.graph import Graph
 
@@ -38,19 +39,19 @@ class OnnxFile:
 
     @property
     def example_input(self) -> tuple[int, ...]:
-        """Shape of the first input, symbolic sizes counted as 1."""
-        return input_shapes(self._model, None)[0][1]
+        """Shape of the first input, sizes that the file leaves open counted as 1."""
+        return file_inputs(self._model, None).inputs[0][1] or ()
 
     def graph(self, example_input: Any = None) -> Graph:
         """Read the file's graph, as `capture_onnx` does.
 
         Args:
-            example_input: Shape (or tuple of shapes) that replaces symbolic sizes of the inputs; 1 otherwise.
+            example_input: Shape (or tuple of shapes) that tells the sizes which the file leaves open; 1 otherwise.
 
         Returns:
             The graph, in the vocabulary of captured modules.
         """
-        return Reader(self._model, self.path, input_shapes(self._model, example_input)).read()
+        return Reader(self._model, self.path, file_inputs(self._model, example_input)).read()
 
     def __str__(self) -> str:
         """Path of the file, as a result names the network."""
@@ -62,14 +63,15 @@ def capture_onnx(path: str | Path, example_input: Any = None) -> Graph:
 
     Args:
         path: Path of the file; external data must lie in its folder.
-        example_input: Shape (or tuple of shapes) that replaces symbolic sizes of the inputs; 1 otherwise. Equal names
-            of sizes mean equal sizes.
+        example_input: Shape (or tuple of shapes) that tells the sizes which the file leaves open. What it leaves open
+            too is assumed to be 1, and noted but for the number of examples.
 
     Returns:
-        The graph; operators that the vocabulary lacks are `other:<name>`.
+        The graph; operators that the vocabulary lacks are `other:<name>`, with their domain where it is not ONNX's.
 
     Raises:
-        InputError: no such file, no ONNX, truncated, or external data that is missing or outside the folder.
+        InputError: no such file, no ONNX, truncated, external data that is missing or outside the folder, or an example
+            that contradicts the file.
         CaptureError: the graph is cyclic or contradicts itself.
     """
     return OnnxFile(Path(path)).graph(example_input)
@@ -207,46 +209,3 @@ def check_external(model: Any, path: Path) -> None:
                     "which does not exist.\n"
                     "  Copy the data file too."
                 )
-
-
-def input_shapes(model: Any, example: Any) -> list[tuple[Any, tuple[int, ...]]]:
-    """List the inputs of a model that are no initialisers, with their sizes.
-
-    Args:
-        model: ONNX's model, as it was read.
-        example: A shape or tensor, or a tuple of them, that tells the sizes which the file leaves open; None takes 1.
-
-    Returns:
-        (ONNX's description, shape) of every input; equal names of sizes mean equal sizes.
-
-    Raises:
-        InputError: there is no input, or a shape of the example has another number of axes.
-    """
-    weights = {t.name for t in model.graph.initializer}
-    inputs = [i for i in model.graph.input if i.name not in weights]
-    if not inputs:
-        raise InputError("expected an ONNX graph with an input, got none.\n  A network of constants computes nothing.")
-    given: list[Any] = []
-    if example is not None:
-        listed = example if not hasattr(example, "shape") and isinstance(example[0], tuple | list) else (example,)
-        listed = example if not hasattr(example, "shape") and hasattr(example[0], "shape") else listed
-        given = [tuple(getattr(s, "shape", s)) for s in listed]
-    found = []
-    known: dict[str, int] = {}
-    for number, value in enumerate(inputs):
-        dims = value.type.tensor_type.shape.dim
-        wanted = given[number] if number < len(given) else None
-        if wanted is not None and len(wanted) != len(dims):
-            raise InputError(
-                f"input {value.name!r} has {len(dims)} axes, got shape {wanted}.\n  Pass a shape that fits."
-            )
-        sizes = []
-        for axis, dim in enumerate(dims):
-            size = dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else 0
-            if not size and wanted is not None:
-                size = int(wanted[axis])
-            if dim.dim_param:
-                size = known.setdefault(dim.dim_param, size or 1)
-            sizes.append(max(1, size))
-        found.append((value, tuple(sizes)))
-    return found

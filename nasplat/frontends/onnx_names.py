@@ -1,4 +1,4 @@
-"""ONNX operators and the names of the vocabulary they stand for: tables, and nothing that is computed."""
+"""Operators of ONNX's own domain and the names of the vocabulary they stand for: tables, nothing that is computed."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ compare       Equal Less Greater LessOrEqual GreaterOrEqual And Or Not Xor IsNaN
 unary         Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh Erf Floor Ceil Round Sign Reciprocal Trilu Shrink
 unary         ThresholdedRelu
 unary         QuantizeLinear DequantizeLinear DynamicQuantizeLinear Softsign LpNormalization LRN
-unary         MeanVarianceNormalization CumProd
+unary         MeanVarianceNormalization CumProd RotaryEmbedding
 binary        Mod BitShift BitwiseXor
 adaptivepool  GlobalAveragePool GlobalMaxPool GlobalLpPool
 batchnorm     BatchNormalization
 layernorm     LayerNormalization
 groupnorm     GroupNormalization
 instancenorm  InstanceNormalization
-rmsnorm       RMSNormalization SimplifiedLayerNormalization SkipSimplifiedLayerNormalization
+rmsnorm       RMSNormalization
 view          Reshape Flatten Squeeze Unsqueeze
 permute       Transpose
 slice         Slice Split
@@ -44,7 +44,7 @@ random        RandomNormal RandomUniform RandomNormalLike RandomUniformLike Bern
 constant      Constant ConstantOfShape EyeLike OneHot Range HannWindow HammingWindow BlackmanWindow
 identity      Dropout Identity
 = relu        Relu
-= gelu        Gelu FastGelu
+= gelu        Gelu
 = sigmoid     Sigmoid
 = tanh        Tanh
 = softplus    Softplus
@@ -71,15 +71,31 @@ NAMES = {
     for kind in kinds
 }
 """Vocabulary name of every ONNX operator that has one."""
-TRAINED_SLOTS: dict[str, range] = {
-    "BatchNormalization": range(1, 3),
-    "Resize": range(0),
-    "Upsample": range(0),
-    "Clip": range(0),
-    "Pad": range(0),
-    "QLinearConv": range(3, 4),
-    "QLinearMatMul": range(3, 4),
-    "QuantizeLinear": range(0),
-    "DequantizeLinear": range(1),
+TRAINED_SLOTS: dict[str, tuple[int, ...]] = {
+    "BatchNormalization": (1, 2),
+    **dict.fromkeys(("Resize", "Upsample", "Clip", "Pad", "QuantizeLinear", "TopK", "Tile", "Expand"), ()),
+    "QLinearConv": (3, 8),
+    "QLinearMatMul": (3,),
+    "DequantizeLinear": (0,),
+    "RotaryEmbedding": (0,),
+    **dict.fromkeys(("MatMulInteger", "ConvInteger"), (0, 1)),
 }
 """Input slots of trained weights, where others may hold floats that are none (running statistics, scales)."""
+WEIGHT_SLOTS: dict[str, tuple[int, ...]] = {
+    **dict.fromkeys(("Conv", "ConvTranspose", "Gemm", "LayerNormalization", "InstanceNormalization"), (1, 2)),
+    **dict.fromkeys(("GroupNormalization", "BatchNormalization"), (1, 2)),
+    **dict.fromkeys(("PRelu", "RMSNormalization"), (1,)),
+    **dict.fromkeys(("LSTM", "GRU", "RNN"), (1, 2, 3, 7)),
+    "DeformConv": (1, 3),
+    "MatMul": (0, 1),
+    "Einsum": (0, 1),
+    "Gather": (0,),
+}
+"""Input slots in which constants are weights, even single numbers and those that the file fills in by an operator."""
+CARRIERS = frozenset(
+    "Transpose Reshape Identity Cast CastLike Squeeze Unsqueeze Flatten QuantizeLinear DequantizeLinear Mul Add Sub "
+    "Div Neg Concat Slice Split Pad Where".split()
+)
+"""What these operators compute from constants alone is computed once: weights that pass through are still weights."""
+FILLERS = frozenset("ConstantOfShape RandomNormal RandomUniform RandomNormalLike RandomUniformLike EyeLike".split())
+"""Operators that fill in weights which a file leaves out."""

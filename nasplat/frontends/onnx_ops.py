@@ -25,8 +25,11 @@ def translate_node(
         bias: (sum, vector) where the addition of a vector that follows belongs to it, else None.
 
     Returns:
-        (op, attributes); the op of an operator that the vocabulary lacks is `other:<name>`.
+        (op, attributes); the op of an operator that the vocabulary lacks is `other:<name>`, with the domain before the
+        name where it is not ONNX's own.
     """
+    if node.domain not in {"", "ai.onnx"}:
+        return f"other:{node.domain}::{node.op_type}", ()
     special = _SPECIAL.get(node.op_type)
     a = attributes_of(node)
     if special is not None:
@@ -147,15 +150,16 @@ def _product(node: Any, a: dict[str, Any], tensors: Tensors, weights: list[str],
 def _einsum(node: Any, a: dict[str, Any], tensors: Tensors, weights: list[str], bias: Any) -> tuple[str, Attributes]:
     """Every label once: the sizes of those that the output lacks multiply to what one of its elements sums over."""
     sizes: dict[str, int] = {}
-    terms = a.get("equation", "").replace(" ", "").split("->")
-    for labels, name in zip(terms[0].split(","), node.input, strict=False):
+    left, arrow, right = a.get("equation", "").replace(" ", "").partition("->")
+    for labels, name in zip(left.split(","), node.input, strict=False):
         shape = tensors.shape.get(name, ())
-        plain = labels.replace("...", "")
-        if "..." in labels:
-            shape = shape[len(shape) - len(plain) :] if labels.startswith("...") else shape[: len(plain)]
-        sizes |= dict(zip(plain, shape, strict=False))
-    output = terms[1].replace("...", "") if len(terms) > 1 else ""
-    inner = prod(s for label, s in sizes.items() if label not in output)
+        before, dots, after = labels.partition("...")
+        sizes |= dict(zip(before, shape, strict=False))
+        if dots and after:
+            sizes |= dict(zip(after, shape[-len(after) :], strict=False))
+    if not arrow:  # labels that stand once are those of the output
+        right = "".join(label for label in sizes if left.count(label) == 1)
+    inner = prod(s for label, s in sizes.items() if label not in right)
     if node.input and len(node.input) == 1:
         return "sum", ()
     if len(node.input) == 2 and node.input[1] in tensors.weight:
@@ -184,6 +188,8 @@ def _pool(node: Any, a: dict[str, Any], tensors: Tensors, weights: list[str], bi
         values["count_include_pad"] = 0
     if any(d != 1 for d in a.get("dilations", ())):
         values["dilation"] = tuple(a["dilations"])
+    if node.op_type == "LpPool":
+        values["function"] = "lppool"
     return ("maxpool" if node.op_type == "MaxPool" else "avgpool"), _pack(**values)
 
 
@@ -203,13 +209,11 @@ def _gather(node: Any, a: dict[str, Any], tensors: Tensors, weights: list[str], 
 
 
 def _attention(node: Any, a: dict[str, Any], tensors: Tensors, weights: list[str], bias: Any) -> tuple[str, Attributes]:
-    query, key = (tensors.shape.get(n, (1, 1, 1, 1)) for n in node.input[:2])
-    if len(query) == 3:  # heads folded into the width
-        heads, groups = a.get("q_num_heads", 1), a.get("kv_num_heads", 1)
-        return "attention", _pack(
-            causal=a.get("is_causal", 0), keys=key[-2], width=query[-1] // heads * 1, folded=heads, groups=groups
-        )
-    return "attention", _pack(causal=a.get("is_causal", 0), keys=key[-2], width=query[-1])
+    """Queries of three axes hold their heads side by side, and so does the output: the products are the same."""
+    query, key = (tensors.shape.get(n, (1, 1, 1)) for n in node.input[:2])
+    past = tensors.shape.get(node.input[4], ()) if len(node.input) > 4 else ()
+    keys = key[-2] + (past[-2] if len(past) > 1 else 0)
+    return "attention", _pack(causal=a.get("is_causal", 0), keys=keys, width=query[-1])
 
 
 def _softmax(node: Any, a: dict[str, Any], tensors: Tensors, weights: list[str], bias: Any) -> tuple[str, Attributes]:
@@ -285,7 +289,7 @@ def _leaky(node: Any, a: dict[str, Any], tensors: Tensors, weights: list[str], b
 
 
 def _gelu(node: Any, a: dict[str, Any], tensors: Tensors, weights: list[str], bias: Any) -> tuple[str, Attributes]:
-    approximate = "tanh" if node.op_type == "FastGelu" else a.get("approximate", "none")
+    approximate = a.get("approximate", "none")
     return "gelu", _pack(approximate=None if approximate == "none" else approximate)
 
 
@@ -298,24 +302,26 @@ def _concat(node: Any, a: dict[str, Any], tensors: Tensors, weights: list[str], 
 _Special = Callable[[Any, dict[str, Any], Tensors, list[str], Any], tuple[str, Attributes]]
 _SPECIAL: dict[str, _Special] = {
     **dict.fromkeys(("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "DeformConv"), _convolution),
-    **dict.fromkeys(("Gemm", "MatMul", "MatMulInteger", "QLinearMatMul", "FusedMatMul"), _product),
+    **dict.fromkeys(("Gemm", "MatMul", "MatMulInteger", "QLinearMatMul"), _product),
     "Einsum": _einsum,
     "Clip": _clip,
-    **dict.fromkeys(("MaxPool", "AveragePool"), _pool),
+    **dict.fromkeys(("MaxPool", "AveragePool", "LpPool"), _pool),
     **dict.fromkeys(("LSTM", "GRU", "RNN"), _recurrent),
     "Gather": _gather,
     "Attention": _attention,
     **dict.fromkeys(("Softmax", "LogSoftmax"), _softmax),
-    **dict.fromkeys(
-        ("LayerNormalization", "RMSNormalization", "GroupNormalization", "SimplifiedLayerNormalization"), _norm
-    ),
+    **dict.fromkeys(("LayerNormalization", "RMSNormalization", "GroupNormalization"), _norm),
     **dict.fromkeys(("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin"), _mean),
     **dict.fromkeys((k for k, v in NAMES.items() if v == "reduce"), _mean),
     **dict.fromkeys(("Resize", "Upsample"), _resize),
     "Pad": _pad,
+    "Swish": lambda node, a, tensors, weights, bias: (
+        "silu",
+        _pack(alpha=None if a.get("alpha", 1.0) == 1.0 else round(a["alpha"], 7)),
+    ),
     **dict.fromkeys(("Cast", "CastLike"), _cast),
     **dict.fromkeys(("LeakyRelu", "PRelu"), _leaky),
-    **dict.fromkeys(("Gelu", "FastGelu"), _gelu),
+    "Gelu": _gelu,
     "Concat": _concat,
     "Reshape": lambda node, a, tensors, weights, bias: ("view", ()),
     "Flatten": lambda node, a, tensors, weights, bias: ("view", ()),

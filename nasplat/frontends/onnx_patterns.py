@@ -3,53 +3,97 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from nasplat.frontends.onnx_tensors import Tensors
+from onnx import TensorProto, helper
+
+from nasplat.frontends.onnx_tensors import FLOATS, Tensors
 
 
-def biases(graph: Any, readers: Counter[str], tensors: Tensors) -> dict[str, tuple[str, str]]:
-    """Find the products by a weight whose only reader adds a vector.
+def readers(nodes: Iterable[Any], outputs: Iterable[str]) -> Counter[str]:
+    """Count who reads every tensor; readers inside subgraphs count twice, since nothing outside may replace them.
 
     Args:
-        graph: An ONNX graph.
-        readers: How many nodes and outputs read every name.
-        tensors: Weights and shapes of the file.
+        nodes: ONNX nodes of one graph.
+        outputs: Names that the graph gives out.
 
     Returns:
-        Name of the product: (name of the sum, name of the vector).
+        Number of readers by name.
     """
-    products = {
-        n.output[0]
-        for n in graph.node
-        if n.op_type == "MatMul"
-        and len(n.input) == 2
-        and n.output
-        and n.input[1] in tensors.weight
-        and readers[n.output[0]] == 1
-    }
-    found = {}
-    for node in graph.node:
-        if node.op_type != "Add" or len(node.input) != 2 or not node.output:
-            continue
-        for product, vector in ((node.input[0], node.input[1]), (node.input[1], node.input[0])):
-            if product in products and vector in tensors.weight and len(tensors.shape.get(vector, ())) == 1:
-                found[product] = (node.output[0], vector)
+    found = Counter(name for node in nodes for name in node.input)
+    found.update(outputs)
+    inside = [a.g for node in nodes for a in node.attribute if a.HasField("g")]
+    while inside:
+        graph = inside.pop()
+        for node in graph.node:
+            found.update([*node.input, *node.input])
+            inside += [a.g for a in node.attribute if a.HasField("g")]
+        found.update(value.name for value in [*graph.output, *graph.output])
     return found
 
 
-def gelus(graph: Any, readers: Counter[str]) -> dict[str, tuple[list[str], str]]:
+def constant(node: Any) -> Any:
+    """Read the tensor of a node that writes a constant.
+
+    Args:
+        node: An ONNX node `Constant`.
+
+    Returns:
+        The tensor, or None where the constant is a single number, a string, or sparse.
+    """
+    for a in node.attribute:
+        if a.name == "value" and a.HasField("t"):
+            return a.t
+        if a.name == "value_floats":
+            return helper.make_tensor("value", TensorProto.FLOAT, [len(a.floats)], a.floats)
+    return None
+
+
+def bias(node: Any, single: Mapping[str, Any], tensors: Tensors) -> tuple[str, str] | None:
+    """Find the vector that is added to a product by a weight.
+
+    Args:
+        node: An ONNX node.
+        single: The reader of every tensor that has only one.
+        tensors: Weights and shapes of the file.
+
+    Returns:
+        (name of the sum, name of the vector), or None where the node is no such product.
+    """
+    if node.op_type != "MatMul" or node.domain not in {"", "ai.onnx"} or len(node.input) != 2 or not node.output:
+        return None
+    product, add = node.output[0], single.get(node.output[0])
+    if add is None or add.op_type != "Add" or len(add.input) != 2 or not add.output:
+        return None
+    weight = tensors.shape.get(node.input[1], ())
+    if node.input[1] not in tensors.value or len(weight) != 2:
+        return None
+    vector = add.input[1] if add.input[0] == product else add.input[0]
+    shape = tensors.shape.get(vector, ())
+    if (
+        vector not in tensors.value
+        or tensors.type.get(vector, 1) not in FLOATS
+        or len(shape) != 1
+        or (vector not in tensors.weight and shape != weight[1:])
+    ):
+        return None
+    tensors.weight.setdefault(vector, (vector,))  # the bias of a layer is a weight, though a single number
+    return add.output[0], vector
+
+
+def gelus(nodes: Sequence[Any], readers: Counter[str]) -> dict[str, tuple[list[str], str]]:
     """Find gelu written out: x/√2 → erf → +1 → ·x → ·½, the last two in either order.
 
     Args:
-        graph: An ONNX graph.
+        nodes: ONNX nodes of one graph.
         readers: How many nodes and outputs read every name.
 
     Returns:
         Name of the last output: (names in between, name of x).
     """
-    maker = {name: n for n in graph.node for name in n.output}
-    reader = {name: n for n in graph.node for name in n.input if readers[name] == 1}
+    maker = {name: n for n in nodes for name in n.output}
+    reader = {name: n for n in nodes for name in n.input if readers[name] == 1}
 
     def next_mul(node: Any) -> Any:
         """The product that alone reads a node's first output."""
@@ -57,7 +101,7 @@ def gelus(graph: Any, readers: Counter[str]) -> dict[str, tuple[list[str], str]]
         return after if after is not None and after.op_type == "Mul" and after.output else None
 
     found: dict[str, tuple[list[str], str]] = {}
-    for erf in (n for n in graph.node if n.op_type == "Erf" and n.input and n.output):
+    for erf in (n for n in nodes if n.op_type == "Erf" and n.input and n.output):
         scaled = maker.get(erf.input[0])
         plus = reader.get(erf.output[0])
         first = next_mul(plus) if plus is not None and plus.op_type == "Add" else None

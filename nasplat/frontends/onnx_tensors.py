@@ -1,6 +1,7 @@
 """What is known about every tensor of an ONNX file: its shape, its type, and its values where they are small constants.
 
-Shapes are inferred by onnx itself, node by node; values are computed by its reference evaluator.
+Shapes are inferred by onnx itself, node by node, then by rules of our own, then read from what the file declares;
+values are computed by onnx's reference evaluator.
 """
 
 from __future__ import annotations
@@ -17,14 +18,22 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.ops import load_op
 
 from nasplat.errors import CaptureError
+from nasplat.frontends.onnx_shapes import own_shapes
+from nasplat.graph.bounds import LARGEST, UNSIZED
 from nasplat.graph.columns import Shape
 
 SMALL = 65_536
 """Constants up to this many elements keep their values."""
 MAX_ELEMENTS = 2**48
 """A tensor of more elements is an absurdity, no network."""
+MAX_LIVE = 2**23
+"""Elements of computed constants that are kept at once."""
+MAX_FOLDED = 2**27
+"""Elements of constants that are computed for one file."""
 _INFERRED = 4096
-"""Values up to this many elements are shown to shape inference."""
+"""Values up to this many elements are shown to shape inference, and computed where they derive from weights."""
+LATEST = onnx.defs.onnx_opset_version()
+"""Newest operator set that onnx knows here."""
 
 ITEMSIZE = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 14: 8, 15: 16, 16: 2}
 """Bytes of one element, by ONNX's number of the type."""
@@ -94,10 +103,21 @@ class Tensors:
         """ONNX's number of the element type."""
         self.value: dict[str, Any] = {}
         """Names that depend on no input; None where the value is unknown or large."""
-        self.weight: dict[str, str] = {}
-        """Names that hold a trained weight: the initialiser's name."""
+        self.weight: dict[str, tuple[str, ...]] = {}
+        """Names that hold trained weights, as they lie in the file or computed from it: names of the initialisers."""
+        self.logical: dict[str, tuple[Shape, str]] = {}
+        """Shape and element type of packed weights, by name of the initialiser."""
+        self.declared: dict[str, Any] = {}
+        """What the file itself says about types and shapes."""
+        self.sizes: dict[str, int] = {}
+        """Values of the named sizes of the inputs."""
         self.notes: dict[str, None] = {}
         """Sentences about what was guessed, each once, in the order of their first occurrence."""
+        self.causes: set[str] = set()
+        """Why totals are no exact counts, names of `nasplat.graph.bounds.CAUSES`."""
+        self._folded: dict[str, int] = {}
+        """Elements of every computed constant that is kept."""
+        self._work = self._live = 0
 
     def itemsize(self, name: str) -> int:
         """Count the bytes of one element of a tensor.
@@ -139,58 +159,146 @@ class Tensors:
         self.set_shape(name, tuple(tensor.dims) if dims is None else dims)
         self.value[name] = None
         size = prod(self.shape[name])
+        self.weight.pop(name, None)
         if size > 1 and (tensor.data_type in FLOATS or tensor.data_type in QUANTISED):
-            self.weight[name] = name
+            self.weight[name] = (name,)
         if size <= SMALL and tensor.data_location != 1 and tensor.data_type not in {0, 8}:
             try:
                 self.value[name] = numpy_helper.to_array(tensor)
             except (ValueError, TypeError, OverflowError, AttributeError, KeyError):
                 self.notes.setdefault(f"initialiser {name!r} has a broken value")
 
-    def infer(self, node: Any) -> None:
+    def add_packed(self, name: str, source: str, shape: Shape, dtype: str) -> None:
+        """Remember a weight that lies packed in an initialiser.
+
+        Args:
+            name: Name of the unpacked weight.
+            source: Name of the initialiser, or of what was computed from one.
+            shape: Shape of the weight without packing.
+            dtype: Name of its element type, such as 'uint4'.
+        """
+        self.type[name], self.value[name] = 1, None
+        self.set_shape(name, shape)
+        if self.value.get(source, self) is not self:
+            self.weight[name] = (source,)
+            self.logical[source] = (shape, dtype)
+
+    def declare(self, infos: Iterable[Any]) -> None:
+        """Remember the types and shapes that a graph declares.
+
+        Args:
+            infos: ONNX's descriptions of tensors.
+        """
+        for info in infos:
+            if info.type.HasField("tensor_type"):
+                self.declared[info.name] = info.type.tensor_type
+
+    def infer(self, node: Any, version: int | None = None) -> None:
         """Infer types and shapes of a node's outputs; unknown ones stay out.
 
         Args:
             node: A node whose inputs are known.
+            version: Operator set of the node; None takes the file's.
         """
-        domain = "" if node.domain == "ai.onnx" else node.domain
-        types = {n: self._type_proto(n) for n in node.input if n and (n in self.shape or n in self.type)}
-        found: dict[str, Any] = {}
-        try:
-            schema = onnx.defs.get_schema(node.op_type, self.version.get(domain, 1), domain)
-            data = {}
-            for n in node.input:
-                value = self.value.get(n)
-                if value is not None and np.size(value) <= _INFERRED:
-                    data[n] = numpy_helper.from_array(np.asarray(value), n)
-            found = onnx.shape_inference.infer_node_outputs(schema, node, types, data, {}, self.opsets, self.ir_version)
-        except Exception:  # no schema, or compiled code that raises without a public class
-            found = {}
-        for name in node.output:
+        found = self._inferred(node, version)
+        partial: dict[str, list[int | None]] = {}
+        for name in (n for n in node.output if n):
+            self.shape.pop(name, None)
             made = found.get(name)
-            if not name or made is None or not made.HasField("tensor_type"):
+            if made is None or not made.HasField("tensor_type"):
                 continue
-            self.type[name] = made.tensor_type.elem_type
-            dims = made.tensor_type.shape.dim
-            if made.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in dims):
-                self.set_shape(name, tuple(d.dim_value for d in dims))
-            elif made.tensor_type.HasField("shape"):
-                self.set_shape(
-                    name, self._bound(node, [d.dim_value if d.HasField("dim_value") else None for d in dims])
-                )
+            self.type[name] = made.tensor_type.elem_type or self.type.get(name, 1)
+            if made.tensor_type.HasField("shape"):
+                dims = [d.dim_value if d.HasField("dim_value") else None for d in made.tensor_type.shape.dim]
+                if None in dims:
+                    partial[name] = dims
+                else:
+                    self.set_shape(name, (d for d in dims if d is not None))
+        missing = [n for n in node.output if n and n not in self.shape]
+        own = own_shapes(node, self.shape, self.type, attributes_of(node)) if missing else {}
+        for name in missing:
+            declared = self.declared_shape(name)
+            if name in own:
+                self.set_shape(name, own[name][0])
+                self.type[name] = own[name][1]
+            elif declared is not None:
+                self.set_shape(name, declared)
+            elif name in partial:
+                self.set_shape(name, self._bound(node, partial[name]))
+
+    def _inferred(self, node: Any, version: int | None) -> dict[str, Any]:
+        """What onnx infers about a node; where only element types do not fit together, as if they all were floats."""
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        known = [n for n in node.input if n and (n in self.shape or n in self.type)]
+        opsets = self.opsets if version is None else [helper.make_opsetid("", version)]
+        data = {}
+        for n in node.input:
+            value = self.value.get(n)
+            if value is not None and np.size(value) <= _INFERRED:
+                data[n] = numpy_helper.from_array(np.asarray(value), n)
+        for is_strict in (True, False):
+            types = {n: self._type_proto(n, is_strict) for n in known}
+            try:
+                schema = onnx.defs.get_schema(node.op_type, version or self.version.get(domain, 1), domain)
+                found = onnx.shape_inference.infer_node_outputs(schema, node, types, data, {}, opsets, self.ir_version)
+            except onnx.defs.SchemaError:
+                return {}
+            except Exception:  # compiled code that raises without a public class
+                continue
+            if not is_strict and known:
+                for made in found.values():
+                    made.tensor_type.elem_type = self.type.get(known[0], 1)
+            return found
+        return {}
+
+    def declared_shape(self, name: str) -> Shape | None:
+        """Look up the shape that the file itself declares for a tensor.
+
+        Args:
+            name: Name of the tensor.
+
+        Returns:
+            Its shape, or None where there is none or one of its sizes is unknown.
+        """
+        kind = self.declared.get(name)
+        if kind is None or not kind.HasField("shape"):
+            return None
+        sizes = []
+        for dim in kind.shape.dim:
+            size = dim.dim_value if dim.HasField("dim_value") else self.sizes.get(dim.dim_param)
+            if size is None or size < 0:
+                return None
+            sizes.append(size)
+        if kind.elem_type:
+            self.type[name] = kind.elem_type
+        return tuple(sizes)
 
     def _bound(self, node: Any, dims: Sequence[int | None]) -> Shape:
-        """Sizes that depend on data: the most there can be of them."""
-        most = max([prod(self.shape.get(n, ())) for n in node.input if n] or [1])
-        if node.op_type not in {"NonZero", "Compress", "Unique", "NonMaxSuppression"}:
-            most = 1
+        """Sizes that depend on data: the most there can be of them, or 1 where that is not known."""
         what = node.name or node.op_type
-        self.notes.setdefault(f"{what}: a size depends on data; counted as {most}")
-        return tuple(most if d is None else d for d in dims)
+        first = self.shape.get(node.input[0], ()) if node.input else ()
+        most: Sequence[int] = ()
+        if node.op_type in {"Slice", "TopK"} and len(first) == len(dims):
+            most = first
+        elif node.op_type in {"NonZero", "Compress", "Unique"}:
+            most = [max(prod(first), 1)] * len(dims)
+        elif node.op_type == "NonMaxSuppression" and len(node.input) > 1:
+            scores = self.shape.get(node.input[1], (1, 1, 1))
+            limit = self.value.get(node.input[2]) if len(node.input) > 2 and node.input[2] else None
+            each = scores[-1] if limit is None or not np.size(limit) else min(scores[-1], int(np.max(limit)))
+            most = [prod(scores[:-1]) * max(each, 0)] * len(dims)
+        self.causes.add(LARGEST if most else UNSIZED)
+        sizes = tuple(d if d is not None else most[i] if most else 1 for i, d in enumerate(dims))
+        counted = ", ".join(str(s) for s, d in zip(sizes, dims, strict=True) if d is None)
+        self.notes.setdefault(
+            f"{what}: a size depends on data; counted as {counted}{', the most it can be' if most else ''}"
+        )
+        return sizes
 
-    def _type_proto(self, name: str) -> Any:
+    def _type_proto(self, name: str, is_strict: bool = True) -> Any:
         shape = list(self.shape[name]) if name in self.shape else None
-        return helper.make_tensor_type_proto(self.type.get(name, 1), shape)
+        kind = self.type.get(name, 1)
+        return helper.make_tensor_type_proto(kind if is_strict or kind not in FLOATS | QUANTISED else 1, shape)
 
     def evaluate(self, node: Any) -> dict[str, Any]:
         """Compute the outputs of a node that depends on constants alone, where they are small.
@@ -209,7 +317,11 @@ class Tensors:
         known = [self.value.get(n) if n else None for n in node.input]
         if any(v is None and n for v, n in zip(known, node.input, strict=True)):
             return {}
-        if any(prod(self.shape.get(n, (SMALL + 1,))) > SMALL for n in node.output if n):
+        size = sum(prod(self.shape.get(n, (SMALL + 1,))) for n in node.output if n)
+        if size > (_INFERRED if any(n in self.weight for n in node.input) else SMALL * max(1, len(node.output))):
+            return {}
+        if self._work + size > MAX_FOLDED or self._live + size > MAX_LIVE:
+            self.notes.setdefault("the file computes more from its constants than is followed here")
             return {}
         if node.op_type.startswith("Random"):
             return {}
@@ -225,7 +337,20 @@ class Tensors:
             if name and isinstance(value, np.ndarray | np.generic) and np.size(value) <= SMALL:
                 found[name] = np.asarray(value)
                 self.shape[name] = tuple(np.shape(value))
+                self._work += np.size(value)
+                self._live += np.size(value) - self._folded.get(name, 0)
+                self._folded[name] = np.size(value)
         return found
+
+    def forget(self, name: str) -> None:
+        """Drop the values of a computed constant that nothing reads any more; its shape and type stay known.
+
+        Args:
+            name: Name of the tensor.
+        """
+        if name in self._folded:
+            self._live -= self._folded.pop(name)
+            self.value[name] = None
 
 
 def _silent(*args: Any) -> None:

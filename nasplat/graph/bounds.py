@@ -12,6 +12,7 @@ EXACT, AT_LEAST, AT_MOST, ABOUT = "", "≥", "≤", "≈"
 """Signs of totals: exact, a lower bound, an upper bound, and neither of the two."""
 
 UNSIZED, UNSEEN, LARGEST, GUESSED, HIDDEN_WEIGHTS = "unsized", "unseen", "largest", "guessed", "hidden weights"
+ASSUMED = "assumed"
 """Causes, each explained in `CAUSES`."""
 
 CAUSES = {
@@ -19,6 +20,7 @@ CAUSES = {
     UNSEEN: "a part that runs more often, or out of sight, is not counted whole",
     LARGEST: "sizes, branches or turns that the data decides are counted at their most",
     GUESSED: "a branch, or how often a loop runs, was guessed",
+    ASSUMED: "sizes that a file leaves open and nobody gave are taken as 1",
     HIDDEN_WEIGHTS: "some weights could not be seen",
 }
 """Why totals are not exact, in words."""
@@ -41,7 +43,7 @@ def bound(causes: Iterable[str], unknown: bool = False) -> str:
         ('', '≥', '≤', '≈')
     """
     found = set(causes)
-    more = unknown or bool(found & {UNSIZED, UNSEEN, GUESSED})
+    more = unknown or bool(found & {UNSIZED, UNSEEN, GUESSED, ASSUMED})
     less = bool(found & {LARGEST, GUESSED})
     return ABOUT if more and less else AT_LEAST if more else AT_MOST if less else EXACT
 
