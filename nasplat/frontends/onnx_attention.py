@@ -16,6 +16,9 @@ def attention(w: Writer) -> None:
 
     Args:
         w: Writer of the node.
+
+    Raises:
+        Unclear: widths do not fit together, or the past holds something else than keys and values.
     """
     is_quantised = w.node.op_type == "QAttention"
     mask, past, extra = (w.input(i) for i in ((5, 8, 99) if is_quantised else (3, 4, 5)))

@@ -412,7 +412,7 @@ _MICROSOFT: dict[str, _Rule] = {
     "DynamicQuantizeLSTM": _lstm,
     "Unique": _unique,
     "ExpandDims": _same("Unsqueeze"),
-    "TorchEmbedding": lambda w: w.add("Gather", [w.input(0), w.input(1)], w.output(0)) and None,
+    "TorchEmbedding": _same("Gather", inputs=2),
     **{kind: _same(kind, "axis") for kind in ("QuantizeLinear", "DequantizeLinear")},
     **{kind: _same(kind, "align_corners", "mode", "padding_mode", "upper") for kind in ("GridSample", "Trilu", "Pad")},
     **{kind: _same(kind) for kind in ("GatherND", "Range")},

@@ -116,7 +116,7 @@ class Reader:
     def _graph(self, graph: Any, scope: str = "") -> None:
         """Read the graph of the model, or one inside the node that `scope` names."""
         self.tensors.declare([*graph.value_info, *graph.output])
-        tensors = [(t.name, t, None) for t in graph.initializer]
+        tensors: list[tuple[str, Any, tuple[int, ...] | None]] = [(t.name, t, None) for t in graph.initializer]
         tensors += [(s.values.name, s.values, tuple(s.dims)) for s in graph.sparse_initializer]
         for node in graph.node:  # weights written as constants
             if node.op_type == "Constant" and node.output and node.domain in {"", "ai.onnx"}:

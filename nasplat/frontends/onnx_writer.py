@@ -69,7 +69,7 @@ class Writer:
         """Write one node of ONNX.
 
         Args:
-            kind: Its operator.
+            kind: Name of its operator.
             inputs: Names of its inputs.
             into: Name or names of its outputs; a new name where empty.
             attributes: Its attributes; those that are None are left out.
@@ -177,6 +177,9 @@ class Writer:
 
         Returns:
             Name of the result.
+
+        Raises:
+            Unclear: the activation is not known.
         """
         kind = str(self.a.get("activation") or "Identity")
         known = {
