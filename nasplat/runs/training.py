@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 import torch
 
-from nasplat.errors import SearchError, SupernetError
+from nasplat.errors import SearchError
 from nasplat.inputs import resolve
 from nasplat.probes.conditions import cache
 from nasplat.runs.folder import RunFolder
@@ -24,7 +24,7 @@ from nasplat.study.search import CONTENTS
 from nasplat.study.storage import open_storage
 from nasplat.supernet import Supernet, TrainConfig
 from nasplat.supernet.checkpoint import FILE as CHECKPOINT_FILE
-from nasplat.supernet.checkpoint import read_checkpoint
+from nasplat.supernet.checkpoint import progress_of, read_checkpoint
 from nasplat.supernet.extremes import end
 from nasplat.supernet.processes import current, join, leave
 from nasplat.tables.rows import write_atomically
@@ -164,7 +164,7 @@ def epochs_left(checkpoint: Path, config: TrainConfig) -> int:
     Returns:
         Number of epochs, at least 0.
     """
-    done = int(read_checkpoint(checkpoint)[0]["epochs_done"]) if checkpoint.exists() else 0
+    done = progress_of(read_checkpoint(checkpoint)[0], checkpoint)[0] if checkpoint.exists() else 0
     return max(0, config.epochs - done)
 
 
@@ -249,10 +249,7 @@ def finished_supernet(file: Path, space: Space, task: Task, seed: int = 0, devic
         SupernetError: the checkpoint is broken, or of another space.
     """
     metadata, _ = read_checkpoint(file)
-    try:
-        done, planned = int(metadata["epochs_done"]), int(json.loads(metadata["config"])["epochs"])
-    except (KeyError, TypeError, ValueError) as err:
-        raise SupernetError(f"expected a checkpoint of a supernet, got {str(file)!r}.\n  Restore the file.") from err
+    done, planned = progress_of(metadata, file)
     if done < planned:
         raise SearchError(
             f"the supernet {str(file)!r} has {done} of {planned} epochs.\n"

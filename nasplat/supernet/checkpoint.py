@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -20,6 +20,8 @@ from nasplat.supernet.store import Store
 from nasplat.tables.rows import write_atomically
 
 FORMAT = "1"
+HASH = "sha256"
+"""Name of the hash of everything else in a checkpoint's metadata; those of an older nasplat have none."""
 FILE = "supernet.safetensors"
 """Name of the checkpoint in its folder."""
 
@@ -29,10 +31,14 @@ def write_checkpoint(folder: Path, metadata: dict[str, str], tensors: dict[str, 
 
     Args:
         folder: Folder that gets the file; made where it is missing.
-        metadata: Texts by name: what the tensors belong to, and the history.
+        metadata: Texts by name: what the tensors belong to, and the history. A hash of everything is added.
         tensors: Tensors by name, from any device.
+
+    Raises:
+        StorageError: the disk is full or the folder cannot be written; the checkpoint before is untouched.
     """
-    write_atomically(folder / FILE, save({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, metadata))
+    plain = {k: t.detach().cpu().contiguous() for k, t in tensors.items()}
+    write_atomically(folder / FILE, save(plain, metadata | {HASH: _digest(metadata, plain)}))
 
 
 def read_checkpoint(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -45,10 +51,17 @@ def read_checkpoint(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         Metadata, and tensors on the CPU, by name.
 
     Raises:
-        SupernetError: the file is missing or broken.
+        SupernetError: the file is missing, broken, or was changed after it was written.
     """
     with _opened(file) as data:
-        return _metadata(data), {k: data.get_tensor(k) for k in data.keys()}
+        metadata, tensors = _metadata(data), {k: data.get_tensor(k) for k in data.keys()}
+    wanted = metadata.get(HASH)
+    if wanted is not None and _digest(metadata, tensors) != wanted:
+        raise SupernetError(
+            f"checkpoint {str(file)!r} is not as it was written: its tensors or their description were changed.\n"
+            "  Restore the file, or train again in another folder."
+        )
+    return metadata, tensors
 
 
 def read_history(file: Path) -> tuple[list[Epoch], int, str]:
@@ -65,7 +78,38 @@ def read_history(file: Path) -> tuple[list[Epoch], int, str]:
     """
     with _opened(file) as data:
         metadata = _metadata(data)
-    return history_of(metadata), json.loads(metadata["config"])["epochs"], metadata.get("metric", "metric")
+    done, planned = progress_of(metadata, file)
+    history = history_of(metadata)
+    if len(history) != done:
+        raise SupernetError(f"checkpoint {str(file)!r} tells of {len(history)} epochs, got {done} done.\n  Restore it.")
+    return history, planned, metadata.get("metric", "metric")
+
+
+def progress_of(metadata: dict[str, str], file: Path) -> tuple[int, int]:
+    """Read how far the training of a checkpoint is.
+
+    Args:
+        metadata: First part of what `read_checkpoint` returned.
+        file: Path of the checkpoint, for the message.
+
+    Returns:
+        Epochs done, and number of epochs planned.
+
+    Raises:
+        SupernetError: it does not say so, or says what cannot be.
+    """
+    try:
+        done, planned = int(metadata["epochs_done"]), json.loads(metadata["config"])["epochs"]
+    except (KeyError, TypeError, ValueError, RecursionError) as err:
+        raise SupernetError(
+            f"expected a checkpoint of a supernet that says its epochs, got {str(file)!r}.\n  Restore the file."
+        ) from err
+    if isinstance(planned, bool) or not isinstance(planned, int) or not 0 <= done <= planned:
+        raise SupernetError(
+            f"expected a checkpoint with at most its planned epochs, got {done} of {planned!r} in {str(file)!r}.\n"
+            "  Restore the file."
+        )
+    return done, planned
 
 
 def history_of(metadata: dict[str, str]) -> list[Epoch]:
@@ -76,8 +120,17 @@ def history_of(metadata: dict[str, str]) -> list[Epoch]:
 
     Returns:
         Epochs done, in order.
+
+    Raises:
+        SupernetError: the history is not as a training writes it.
     """
-    return [Epoch.of(row) for row in json.loads(metadata.get("history", "[]"))]
+    try:
+        return [Epoch.of(row) for row in json.loads(metadata.get("history", "[]"))]
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as err:
+        raise SupernetError(
+            f"expected a checkpoint with the history of its training, got one that cannot be read ({err}).\n"
+            "  Restore the file."
+        ) from err
 
 
 def load_weights(store: Store, tensors: dict[str, Tensor]) -> None:
@@ -86,7 +139,11 @@ def load_weights(store: Store, tensors: dict[str, Tensor]) -> None:
     Args:
         store: Store that gets the values; it grows where the checkpoint's did.
         tensors: Second part of what `read_checkpoint` returned; what is no weight is passed by.
+
+    Raises:
+        SupernetError: a weight is missing, unknown, of another shape or type, or not finite; nothing was copied.
     """
+    _check_weights(store, tensors)
     device = next(iter(store.weights.values())).device
     for name, value in tensors.items():
         section, _, key = name.partition("/")
@@ -99,6 +156,44 @@ def load_weights(store: Store, tensors: dict[str, Tensor]) -> None:
             store.weights[key] = value.to(device)
 
 
+def _check_weights(store: Store, tensors: dict[str, Tensor]) -> None:
+    """Refuse weights that are not those of the store, which grows while members are met that its walk did not meet."""
+    found = {k.removeprefix("weight/"): t for k, t in tensors.items() if k.startswith("weight/")}
+    advice = "Load it with the space and the nasplat that it was trained with, or train again."
+    missing = sorted(store.weights.keys() - found.keys() - store.grown)
+    if missing:
+        raise SupernetError(
+            f"checkpoint lacks {len(missing)} weights of {store.space!r}, such as {missing[0]!r}.\n  {advice}"
+        )
+    names = {_parameter(key) for key in store.weights}
+    for key, value in found.items():
+        weight = store.weights.get(key)
+        if weight is None and _parameter(key) not in names:
+            raise SupernetError(f"checkpoint has weight {key!r}, which {store.space!r} has not.\n  {advice}")
+        if weight is not None and not _grows_to(weight, value, key in store.grown):
+            raise SupernetError(
+                f"checkpoint expected weight {key!r} as {tuple(weight.shape)} {weight.dtype}, got {tuple(value.shape)} "
+                f"{value.dtype}.\n  {advice}"
+            )
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise SupernetError(
+                f"checkpoint has values in weight {key!r} that are not finite.\n"
+                "  Restore the file, or train again with a lower learning rate."
+            )
+
+
+def _parameter(key: str) -> str:
+    """Name of the parameter in an address, without choices and sides of kernels."""
+    return key.partition("@")[0].partition("#")[0]
+
+
+def _grows_to(weight: Tensor, value: Tensor, is_grown: bool) -> bool:
+    """Whether a stored weight may stand for one of the store: as large on every axis, or larger."""
+    if weight.dim() != value.dim() or weight.dtype != value.dtype:
+        return False
+    return is_grown or all(have <= got for have, got in zip(weight.shape, value.shape, strict=True))
+
+
 def fingerprint(store: Store) -> str:
     """Hash all weights with their names and shapes.
 
@@ -109,10 +204,22 @@ def fingerprint(store: Store) -> str:
         SHA-256 as 64 hexadecimal digits; stores with equal ones evaluate equally.
     """
     digest = sha256()
-    for name, weight in sorted(store.weights.items()):
-        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-        digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    _add(digest, store.weights)
     return digest.hexdigest()
+
+
+def _digest(metadata: dict[str, str], tensors: dict[str, Tensor]) -> str:
+    """Hash a checkpoint: what it says but for the hash itself, and what it holds."""
+    digest = sha256(json.dumps({k: v for k, v in metadata.items() if k != HASH}, sort_keys=True).encode())
+    _add(digest, tensors)
+    return digest.hexdigest()
+
+
+def _add(digest: Any, tensors: Mapping[str, Tensor]) -> None:
+    """Hash tensors with their names, types and shapes."""
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
 
 
 @contextmanager
@@ -120,7 +227,7 @@ def _opened(file: Path) -> Iterator[Any]:
     try:
         with safe_open(file, "pt") as data:
             yield data
-    except (OSError, SafetensorError) as err:
+    except (OSError, ValueError, SafetensorError) as err:
         raise SupernetError(f"expected a supernet checkpoint, got {str(file)!r} ({err}).\n  Check the path.") from err
 
 

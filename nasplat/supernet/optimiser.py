@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
+from nasplat.errors import SupernetError
 from nasplat.supernet.slicing import Rule, give, take
 
 BETAS = (0.9, 0.98)
@@ -199,12 +200,27 @@ class MaskedAdamW:
 
         Args:
             state: Tensors as `state` returned them; addresses that it lacks keep their moments.
+
+        Raises:
+            SupernetError: a moment does not fit its weight, or is not finite.
         """
         for name, group in {"mean": self.mean, "square": self.square, "steps": self.steps}.items():
             for key, weight in self.weights.items():
                 value = state.get(f"{name}/{key}")
-                if value is not None:
-                    group[key] = value.to(weight.device).clone()
+                if value is None:
+                    continue
+                whole = () if name == "steps" else tuple(weight.shape)
+                # a weight that grew after its last step has smaller moments
+                if value.dim() != len(whole) or any(v > w for v, w in zip(value.shape, whole, strict=True)):
+                    raise SupernetError(
+                        f"checkpoint expected {name} of weight {key!r} as {whole}, got {tuple(value.shape)}.\n"
+                        "  Restore the file, or train again."
+                    )
+                if not value.is_floating_point() or not bool(value.isfinite().all()):
+                    raise SupernetError(
+                        f"checkpoint expected finite {name} of weight {key!r}, got others.\n  Restore the file."
+                    )
+                group[key] = value.to(weight.device).clone()
 
     def state_with_weights(self) -> dict[str, Tensor]:
         """Gather weights and moments for a checkpoint.
@@ -219,7 +235,16 @@ class MaskedAdamW:
 
         Args:
             state: Tensors as `state_with_weights` returned them.
+
+        Raises:
+            SupernetError: a weight is missing or of another shape, or a moment does not fit.
         """
         for key, weight in self.weights.items():
-            weight.copy_(state[f"weight/{key}"])
+            value = state.get(f"weight/{key}")
+            if value is None or value.shape != weight.shape:
+                raise SupernetError(
+                    f"checkpoint expected weight {key!r} of the teacher as {tuple(weight.shape)}, got "
+                    f"{'none' if value is None else tuple(value.shape)}.\n  Resume with the same teacher."
+                )
+            weight.copy_(value)
         self.load(state)

@@ -39,6 +39,8 @@ class Store:
     """Sides of every depthwise kernel with kernel transforms, from the largest, by address."""
     seed: int = 0
     """Seed of the initial values."""
+    grown: set[str] = field(default_factory=set)
+    """Addresses that the walk at construction did not meet, or met with a smaller shape."""
 
     def address(self, name: str, choices: dict[str, Any]) -> str:
         """Compose the key of a parameter's weight.
@@ -138,6 +140,7 @@ class Store:
             rule: How slices are taken.
         """
         self.rules.setdefault(key, rule)
+        self.grown.add(key)
         before = self.weights.get(key)
         if before is not None:
             shape = tuple(map(max, before.shape, value.shape))

@@ -22,6 +22,7 @@ from nasplat.supernet.checkpoint import (
     fingerprint,
     history_of,
     load_weights,
+    progress_of,
     read_checkpoint,
     write_checkpoint,
 )
@@ -213,8 +214,9 @@ class Trainer:
             SupernetError: it is broken, or belongs to another run.
         """
         metadata, tensors = read_checkpoint(file)
-        if "config" in metadata:  # settings that are younger than the checkpoint stood at their defaults
-            metadata["config"] = json.dumps(asdict(TrainConfig(**json.loads(metadata["config"]))), sort_keys=True)
+        done, _ = progress_of(metadata, file)
+        settings = asdict(TrainConfig()) | json.loads(metadata["config"])  # what is younger stood at its default
+        metadata["config"] = json.dumps(settings, sort_keys=True)
         metadata.setdefault("kernels", "{}")
         for name, value in self._identity().items():
             if metadata.get(name) != value:
@@ -222,8 +224,8 @@ class Trainer:
                     f"checkpoint {str(file)!r} expected {name} {value!r}, got {metadata.get(name)!r}.\n"
                     "  Resume with the same space, task, seed and configuration, or choose another folder."
                 )
+        history = history_of(metadata)
         load_weights(self.store, tensors)
         self.subnets.forget()
         self.updates.load(tensors)
-        self.done = int(metadata["epochs_done"])
-        self.history = history_of(metadata)
+        self.done, self.history = done, history
