@@ -8,6 +8,7 @@ from .errors import EditError as EditError
 from .errors import ExportError as ExportError
 from .errors import GraphError as GraphError
 from .errors import InputError as InputError
+from .errors import LabelWarning as LabelWarning
 from .errors import MissingExtraError as MissingExtraError
 from .errors import NasplatError as NasplatError
 from .errors import PredictorError as PredictorError

@@ -88,6 +88,13 @@ class SupernetError(NasplatError, ValueError):
     """
 
 
+class LabelWarning(UserWarning):
+    """Shown when labels that are not finite were left out; the message says how many of how many.
+
+    A training that failed leaves such labels behind. It is a UserWarning, not a NasplatError.
+    """
+
+
 class SupernetWarning(UserWarning):
     """Warned when a supernet's training looks wrong but can go on.
 

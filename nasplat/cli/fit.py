@@ -226,6 +226,6 @@ def evaluate_command(predictor: str, as_json: bool, **o: Any) -> None:
     loaded = nasplat.load_predictor(predictor)
     if o["finetune"]:
         labels, chosen = few(chosen, o["finetune"], seed, loaded if o["choose"] == "spread" else None)
-        loaded = loaded.finetune(labels.views, labels.labels, seed, o["loss"])
+        loaded = loaded.finetune(labels.views, labels.labels, seed, o["loss"], labels.groups)
     found = {"seed": seed} | dataclasses.asdict(evaluate(loaded, chosen, o["beyond"]))
     show.answer(found, as_json, lambda: _quality([found]))

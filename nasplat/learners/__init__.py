@@ -6,5 +6,5 @@ heads.py         small networks by cluster          packing.py        names and 
 flat_trees.py    trees as arrays that answer        forest.py         extremely randomised trees
 boosted.py       gradient-boosted trees             conformal.py      intervals
 support.py       what was learnt from               normal_scores.py  labels as normal scores
-spread.py        which networks to label
+spread.py        which networks to label            lessons.py        labelled rows as distinct networks
 """

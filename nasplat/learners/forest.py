@@ -7,6 +7,8 @@ Source: Geurts et al. 2006, Machine Learning 63.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import ExtraTreesRegressor
@@ -24,6 +26,7 @@ def grow_forest(
     share: float = 0.4,
     seed: int = 0,
     weights: Matrix | None = None,
+    groups: Sequence[str] | None = None,
 ) -> tuple[FlatTrees, Matrix]:
     """Grow a forest of extremely randomised trees, each on its own resampling of the rows.
 
@@ -35,6 +38,8 @@ def grow_forest(
         share: Share of the features among which each split is chosen.
         seed: Number that decides the resampling and every split.
         weights: Weights of the rows, shape (n,); by default all count equally.
+        groups: Group of each row: a tree that was grown on one of a group has seen them all. By default rows stand
+            alone.
 
     Returns:
         The trees; and the mean answer to every row of the trees that were not grown on it, shape (n,), nan for rows
@@ -51,6 +56,7 @@ def grow_forest(
     ).fit(x, y, sample_weight=weights)
     grown = FlatTrees.from_sklearn(model.estimators_)
     answers = grown.answers(x)
-    unseen = np.stack([~np.isin(np.arange(len(x)), s) for s in model.estimators_samples_], 1)
+    of = np.arange(len(x)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    unseen = np.stack([~np.isin(of, of[s]) for s in model.estimators_samples_], 1)
     counts = unseen.sum(1)
     return grown, np.where(counts > 0, (answers * unseen).sum(1) / np.maximum(1, counts), np.nan)

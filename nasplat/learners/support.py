@@ -41,7 +41,7 @@ class Support:
         """Describe training networks by some of them.
 
         Args:
-            features: Features of n networks, shape (n, f).
+            features: Features of n networks, shape (n, f); rows that repeat a network count once.
             seed: Number that decides which networks are kept.
             most: Largest number of networks to keep.
 
@@ -51,10 +51,14 @@ class Support:
         mean, scale = features.mean(0), features.std(0)
         scale = np.where(scale < 1e-9, 0.0, scale)
         standard = _standardise(features, mean, scale)
+        # a network that stands twice is no neighbour of its own: only rows that differ tell how far apart they lie
+        rounded = np.unique(np.round(standard, 4) + 0.0, axis=0, return_index=True)[1]
+        standard = standard[np.sort(rounded)]
         order = np.random.default_rng(seed).permutation(len(standard))
         references, rest = standard[order[:most]], standard[order[most:][:1024]]
         if len(rest) < 32:  # a small family: each against the others
-            distances = [_nearest(np.delete(standard, i, 0), standard[i]) for i in range(len(standard))]
+            others = [np.delete(standard, i, 0) for i in range(len(standard))] if len(standard) > 1 else [standard]
+            distances = [_nearest(rows, standard[i]) for i, rows in enumerate(others)]
         else:
             distances = [_nearest(references, row) for row in rest]
         references = references.astype(np.float32).astype(np.float64)  # as they are stored

@@ -28,6 +28,7 @@ from nasplat.features.view import View
 from nasplat.learners.adapters import Path
 from nasplat.learners.conformal import fewest, half_width
 from nasplat.learners.encoder import Batch, Encoder, collate
+from nasplat.learners.lessons import Lessons
 from nasplat.learners.packing import pack_lines, pack_modules, unpack_lines, unpack_modules
 from nasplat.learners.process import Process
 from nasplat.learners.support import Support
@@ -106,8 +107,9 @@ class Aiop(AbstractTunable):
 
         Args:
             items: Graphs, views, or what has a `graph()` method; a network stands once per task that it is labelled
-                for.
-            labels: One value per item, in its task's unit; larger is better in all tasks, or smaller in all.
+                for, and rows of one network and task are one with the mean of their labels.
+            labels: One value per item, in its task's unit; larger is better in all tasks, or smaller in all. Those that
+                are not finite are left out.
             tasks: Name of each item's task; by default all are one.
             encoder: Pretrained encoder, such as `encoder_` of a fitted GENNAPE or universal predictor; it is copied and
                 frozen. Its settings must be this predictor's. By default its weights are random.
@@ -117,24 +119,33 @@ class Aiop(AbstractTunable):
             The predictor itself, which has no unit before it is calibrated.
 
         Raises:
-            PredictorError: fewer than 20 labels of a task, columns of unequal length, or an encoder of other settings.
+            PredictorError: fewer than 20 distinct networks of a task with a finite label, labels of a task that are all
+                equal, columns of unequal length, or an encoder of other settings.
         """
-        views, y = self.views(items), np.asarray(labels, np.float64)
-        names = np.asarray(tasks if tasks is not None else ["task"] * len(views))
-        if not len(views) == len(y) == len(names):
+        seen = self.views(items)
+        given = np.asarray(tasks if tasks is not None else ["task"] * len(seen))
+        if not len(seen) == len(labels) == len(given):
             raise PredictorError(
-                f"expected a label and a task per network, got {len(views)}, {len(y)} and {len(names)}.\n  Align."
+                f"expected a label and a task per network, got {len(seen)}, {len(labels)} and {len(given)}.\n  Align."
             )
         if self.scaling not in SCALINGS:
             raise PredictorError(
                 f"expected a scaling among {', '.join(SCALINGS)}, got {self.scaling!r}.\n  Name one of them."
             )
-        self.tasks_ = sorted(set(names.tolist()))
+        self.tasks_ = sorted(set(given.tolist()))
+        lessons: dict[str, Lessons] = {}
         for task in self.tasks_:
-            if (names == task).sum() < FEWEST:
+            rows = np.flatnonzero(given == task).tolist()
+            if len(rows) < FEWEST:
                 raise PredictorError(
-                    f"expected at least {FEWEST} labels of task {task!r}, got {(names == task).sum()}.\n  Leave it out."
+                    f"expected at least {FEWEST} labels of task {task!r}, got {len(rows)}.\n  Leave it out."
                 )
+            try:
+                lessons[task] = self._lessons([seen[i] for i in rows], [labels[i] for i in rows], FEWEST)
+            except PredictorError as err:
+                raise PredictorError(f"task {task!r}: {err}") from err
+        views = [v for found in lessons.values() for v in found.views]
+        y = np.concatenate([found.labels for found in lessons.values()])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             self.encoder_ = self._frozen(encoder)
@@ -144,9 +155,8 @@ class Aiop(AbstractTunable):
             self.paths_ = nn.ModuleList(self._path() for _ in self.tasks_)
             self.scales_ = np.zeros((len(self.tasks_), 2))
             for k, task in enumerate(self.tasks_):
-                rows = np.flatnonzero(names == task)
-                mine = [views[i] for i in rows]
-                scaled = y[rows] / self._divisors(mine)
+                mine = lessons[task].views
+                scaled = lessons[task].labels / self._divisors(mine)
                 self.scales_[k] = self._moments(scaled)
                 target = (scaled - self.scales_[k, 0]) / self.scales_[k, 1]
                 self._train(self.paths_[k], mine, target, progress, task)
@@ -206,34 +216,41 @@ class Aiop(AbstractTunable):
         mode: str = "gaussian process",
         epochs: int = 100,
         lr: float = 1e-4,
+        groups: Sequence[str] | None = None,
     ) -> Aiop:
         """Make a predictor of a new task from a few labels; this one stays as it is.
 
         Args:
-            items: Labelled networks of the task, some twenty.
-            labels: One value per item, in the task's unit.
+            items: Labelled networks of the task, some twenty; rows of one network are one network with the mean of
+                their labels.
+            labels: One value per item, in the task's unit; those that are not finite are left out.
             mode: What the labels tune beside mean and spread, a name among `MODES`.
             epochs: Passes over the labels, one network a step, for modes that tune by gradients.
             lr: Learning rate of Adam in these modes.
+            groups: Name of each item's function, such as its `network_key`: networks of one function are left out
+                together. By default what the items themselves say.
 
         Returns:
             A predictor that answers in the new task's unit.
 
         Raises:
-            PredictorError: fewer than 3 labels, or not one per network; an unknown mode.
+            PredictorError: fewer than 3 distinct networks with a finite label, all of one function, labels not one per
+                network or all equal; an unknown mode.
         """
-        views, y = self.views(items), np.asarray(labels, np.float64)
         if mode not in MODES:
             raise PredictorError(f"expected a mode among {', '.join(MODES)}, got {mode!r}.\n  Name one of them.")
-        if len(views) != len(y) or len(y) < 3:
+        learnt = self._lessons(items, labels, 3, groups=groups)
+        views, y = learnt.views, learnt.labels
+        parts = min(FOLDS, len(set(learnt.groups)))
+        if parts < 2:
             raise PredictorError(
-                f"expected a label per network, three or more, got {len(views)} and {len(y)}.\n  Label some twenty."
+                f"expected networks of at least two functions, got one in {len(y)} networks.\n  Label others."
             )
         found = self._tuned(views, y, mode, epochs, lr)
         if mode == "none":
             residuals = y - found._values(views)
         else:  # residuals of labels that were not shown
-            folds = fold_numbers(len(y), min(FOLDS, len(y)), self.seed)
+            folds = fold_numbers(len(y), parts, self.seed, learnt.groups)
             residuals = np.empty(len(y))
             for fold in np.unique(folds):
                 shown, held = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)

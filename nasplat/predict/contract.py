@@ -15,6 +15,7 @@ from sklearn.base import BaseEstimator
 from nasplat.errors import PredictorError
 from nasplat.features.view import View, view
 from nasplat.graph import Graph
+from nasplat.learners.lessons import Lessons, lessons
 from nasplat.learners.spread import spread
 from nasplat.predict.folder import write_folder
 from nasplat.predict.prediction import Prediction
@@ -49,6 +50,16 @@ class HasCanonical(Protocol):
         Returns:
             A hashable value, equal for equal networks.
         """
+        ...
+
+
+@runtime_checkable
+class HasNetworkKey(Protocol):
+    """Something that knows which others compute the same, such as an `Architecture`."""
+
+    @property
+    def network_key(self) -> str:
+        """Text that is equal for what computes the same."""
         ...
 
 
@@ -191,6 +202,18 @@ class AbstractPredictor(BaseEstimator, ABC):
                 known[key] = view(self.to_graph(item, example_input))
             found.append(known[key])
         return found
+
+    def _lessons(
+        self,
+        items: Sequence[Any],
+        labels: Sequence[Any],
+        least: int,
+        most: int | None = None,
+        groups: Sequence[str] | None = None,
+    ) -> Lessons:
+        """Distinct networks with finite labels; by default what items say of their network groups them."""
+        named = [item.network_key if isinstance(item, HasNetworkKey) else None for item in items]
+        return lessons(self.views(items), labels, least, most, named if groups is None else groups)
 
     def rank_scores(self, items: Sequence[Any], example_input: Any = None) -> list[float]:
         """Order networks, also outside the support; these numbers have no unit, no interval and promise nothing.

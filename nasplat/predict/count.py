@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from nasplat.errors import PredictorError
 from nasplat.features.view import View
 from nasplat.learners.conformal import half_width
+from nasplat.learners.lessons import left_out
 from nasplat.predict.finetuned import AbstractTunable
 
 
@@ -49,26 +50,32 @@ class CountBaseline(AbstractTunable):
                 f"  Statistics here: {', '.join(seen.statistics)}."
             ) from None
 
-    def fit(self, items: Sequence[Any], labels: Sequence[float]) -> Self:
+    def fit(self, items: Sequence[Any], labels: Sequence[float], groups: Sequence[str] | None = None) -> Self:
         """Fit the line by least squares; residuals of networks left out one by one calibrate the interval.
 
         Args:
-            items: As for `predict`.
-            labels: One value per item; larger means better.
+            items: As for `predict`; rows of one network are one network with the mean of their labels.
+            labels: One value per item; larger means better. Those that are not finite are left out.
+            groups: Name of each item's function, such as its `network_key`: networks of one function are left out
+                together. By default what the items themselves say.
 
         Returns:
             The predictor itself.
 
         Raises:
-            PredictorError: too few labels for the interval's level, or a quantity that the networks do not have.
+            PredictorError: labels not one per item or all equal, too few of them for the interval's level, or a
+                quantity that the networks do not have.
         """
-        x = np.array([self._x(v) for v in self.views(items)])
-        y = np.asarray(labels, np.float64)
+        learnt = self._lessons(items, labels, 2, groups=groups)
+        x, y = np.array([self._x(v) for v in learnt.views]), learnt.labels
         design = np.stack([np.ones_like(x), x], 1)
         self.line_ = np.linalg.lstsq(design, y, rcond=None)[0]
-        hat = np.einsum("ij,jk,ik->i", design, np.linalg.pinv(design.T @ design), design)
-        residuals = (y - design @ self.line_) / np.maximum(1e-9, 1 - hat)
-        self.width_ = half_width(residuals, self.level)
+        inverse = np.linalg.pinv(design.T @ design)
+
+        def beside(rows: list[int]) -> NDArray[np.float64]:
+            return np.eye(len(rows)) - design[rows] @ inverse @ design[rows].T
+
+        self.width_ = half_width(left_out(beside, y - design @ self.line_, learnt.groups), self.level)
         self.reference_ = np.quantile(y, np.linspace(0, 1, 101))
         self.fitted_ = True
         return self

@@ -26,6 +26,7 @@ from nasplat.features.view import View
 from nasplat.learners.conformal import fewest, half_width
 from nasplat.learners.flat_trees import FlatTrees
 from nasplat.learners.forest import grow_forest
+from nasplat.learners.lessons import left_out
 from nasplat.learners.normal_scores import NormalScores
 from nasplat.learners.spread import moments, standard
 from nasplat.learners.support import Support
@@ -56,22 +57,31 @@ class AbstractTunable(AbstractPredictor):
     """A predictor that can be fine-tuned; every family of nasplat is one."""
 
     def finetune(
-        self, items: Sequence[Any], labels: Sequence[float], seed: int = 0, loss: str = "regression"
+        self,
+        items: Sequence[Any],
+        labels: Sequence[float],
+        seed: int = 0,
+        loss: str = "regression",
+        groups: Sequence[str] | None = None,
     ) -> Finetuned:
         """Make a new predictor that also knows a few labels of another family; this one stays as it is.
 
         Args:
-            items: Networks of the target family, see `choose`.
-            labels: Their labels, in any unit; larger means better.
+            items: Networks of the target family, see `choose`; rows of one network are one network with the mean of
+                their labels.
+            labels: Their labels, in any unit; larger means better. Those that are not finite are left out.
             seed: Number that decides everything random.
             loss: What its kernel machines learn: 'regression' (the label), 'ranking' (which of two networks is better)
                 or 'both', one after the other.
+            groups: Name of each item's function, such as its `network_key`: networks of one function are left out
+                together. By default what the items themselves say.
 
         Returns:
             The fine-tuned predictor.
 
         Raises:
-            PredictorError: fewer than 10 labels, more than 3,000, or not one per item; an unknown loss.
+            PredictorError: fewer than 10 distinct networks with a finite label, more than 3,000, labels not one per
+                item or all equal; an unknown loss.
 
         Example:
             >>> import nasplat
@@ -81,7 +91,7 @@ class AbstractTunable(AbstractPredictor):
             >>> len(tuned.rank_scores(members))
             12
         """
-        return Finetuned(deepcopy(self), loss=loss, seed=seed).fit(items, labels)
+        return Finetuned(deepcopy(self), loss=loss, seed=seed).fit(items, labels, groups)
 
 
 @dataclass(eq=False, repr=False)
@@ -110,28 +120,26 @@ class Finetuned(AbstractTunable):
         """Copy the settings without what was fitted here; the base stays fitted, it is what fine-tuning starts from."""
         return Finetuned(self.base, self.level, self.temperature, self.loss, self.seed)
 
-    def fit(self, items: Sequence[Any], labels: Sequence[float]) -> Self:
+    def fit(self, items: Sequence[Any], labels: Sequence[float], groups: Sequence[str] | None = None) -> Self:
         """Learn from a few labels.
 
         Args:
-            items: As for `predict`.
-            labels: One value per item, at least 10; larger means better.
+            items: As for `predict`; rows of one network are one network with the mean of their labels.
+            labels: One value per item, at least 10; larger means better. Those that are not finite are left out.
+            groups: Name of each item's function, such as its `network_key`: networks of one function are left out
+                together. By default what the items themselves say.
 
         Returns:
             The predictor itself.
 
         Raises:
-            PredictorError: fewer than 10 labels, more than 3,000, or not one per item; an unknown loss.
+            PredictorError: fewer than 10 distinct networks with a finite label, more than 3,000, labels not one per
+                item or all equal; an unknown loss.
         """
         if self.loss not in LOSSES:
             raise PredictorError(f"expected a loss among {', '.join(LOSSES)}, got {self.loss!r}.\n  Name one of them.")
-        if len(items) != len(labels) or not 10 <= len(items) <= MOST:
-            raise PredictorError(
-                f"expected one label per network, at least 10 and at most {MOST}, got {len(items)} and {len(labels)}.\n"
-                "  Label more, or fit a new predictor."
-            )
-        views = self.views(items)
-        y = np.asarray(labels, np.float64)
+        learnt = self._lessons(items, labels, 10, MOST, groups)
+        views, y = learnt.views, learnt.labels
         self.normal_ = NormalScores.learn(y)
         target = self.normal_.forward(y)
         described = self.base.describe(views)
@@ -140,20 +148,20 @@ class Finetuned(AbstractTunable):
             mean, scale = moments(features)
             self.sets_.append((standard(features, mean, scale), mean, scale))
         found = [
-            _ranked(kernel, target, self.seed) if ranks else _regressed(kernel, target)
+            _ranked(kernel, target, self.seed, learnt.groups) if ranks else _regressed(kernel, target, learnt.groups)
             for ranks in LOSSES[self.loss]
             for kernel in self._kernels([x for x, _, _ in self.sets_])
         ]
         self.duals_, self.offsets_ = np.array([f[0] for f in found]), np.array([f[1] for f in found])
-        left_out, self.forests_ = [f[2] for f in found], []
+        unshown, self.forests_ = [f[2] for f in found], []
         for features in (described[0], described[-1]):
-            grown, unseen = grow_forest(features, target, TREES, seed=self.seed)
+            grown, unseen = grow_forest(features, target, TREES, seed=self.seed, groups=learnt.groups)
             self.forests_.append(grown)
-            left_out.append(np.nan_to_num(unseen))
-        agreement = np.nan_to_num([kendall_tau(answers, target) for answers in left_out], nan=-1.0)
+            unshown.append(np.nan_to_num(unseen))
+        agreement = np.nan_to_num([kendall_tau(answers, target) for answers in unshown], nan=-1.0)
         weights = np.exp((agreement - agreement.max()) / self.temperature)
         self.weights_ = weights / weights.sum()
-        residuals = target - self.weights_ @ np.array(left_out)
+        residuals = target - self.weights_ @ np.array(unshown)
         enough = len(y) >= fewest(self.level)
         self.width_ = half_width(residuals, self.level) if enough else float(np.abs(residuals).max())
         self.support_ = Support.learn(np.array([list(v.statistics.values()) for v in views]), self.seed)
@@ -232,22 +240,23 @@ def _kernel(a: Matrix, b: Matrix, width: float) -> Matrix:
     return np.exp(-np.maximum(squared, 0.0) / a.shape[1] / (2.0 * width**2))
 
 
-def _ridge(kernel: Matrix, target: Matrix, penalty: float) -> tuple[Matrix, Matrix]:
-    """Dual weights and leave-one-out residuals."""
+def _ridge(kernel: Matrix, target: Matrix, penalty: float, groups: Sequence[str]) -> tuple[Matrix, Matrix]:
+    """Dual weights, and residuals of groups left out."""
     inverse = np.linalg.inv(kernel + penalty * np.eye(len(kernel)))
     weights = inverse @ target
-    return weights, weights / np.diag(inverse)
+    return weights, left_out(lambda rows: inverse[np.ix_(rows, rows)], weights, groups)
 
 
-def _regressed(kernel: Matrix, target: Matrix) -> tuple[Matrix, float, Matrix]:
-    """The ridge regression of least leave-one-out error: dual weights, offset, answers to labels it was not shown."""
-    dual, residuals = min((_ridge(kernel, target, p) for p in PENALTIES), key=lambda f: float(np.abs(f[1]).mean()))
+def _regressed(kernel: Matrix, target: Matrix, groups: Sequence[str]) -> tuple[Matrix, float, Matrix]:
+    """The ridge regression of least left-out error: dual weights, offset, answers to labels it was not shown."""
+    tried = (_ridge(kernel, target, p, groups) for p in PENALTIES)
+    dual, residuals = min(tried, key=lambda f: float(np.abs(f[1]).mean()))
     return dual, 0.0, target - residuals
 
 
-def _ranked(kernel: Matrix, target: Matrix, seed: int) -> tuple[Matrix, float, Matrix]:
+def _ranked(kernel: Matrix, target: Matrix, seed: int, groups: Sequence[str]) -> tuple[Matrix, float, Matrix]:
     """The same of a kernel machine that learns which of two networks is better, brought to the target's scale."""
-    folds = fold_numbers(len(target), FOLDS, seed)
+    folds = fold_numbers(len(target), FOLDS, seed, groups)
     best, kept, unseen = -2.0, RANKING_PENALTIES[0], np.zeros(len(target))
     for penalty in RANKING_PENALTIES:
         answers = np.zeros(len(target))

@@ -132,24 +132,28 @@ class Gennape(AbstractTunable):
         progress: Progress | None = None,
         unlabelled: Sequence[Any] = (),
         known: Matrix | None = None,
+        groups: Sequence[str] | None = None,
     ) -> Self:
         """Learn from labelled networks; a tenth of them calibrates the interval.
 
         Args:
-            items: Graphs, or what has a `graph()` method.
-            labels: One value per item; larger means better.
+            items: Graphs, or what has a `graph()` method; rows of one network are one network with the mean of their
+                labels.
+            labels: One value per item; larger means better. Those that are not finite are left out.
             progress: Called after each step of each stage with (steps done, steps in all, note).
             unlabelled: More networks, of any space, that pretraining sees.
             known: What is known of the unlabelled networks without training, such as zero-cost proxies: shape
                 (len(unlabelled), k), standardised, nan where unknown. Pretraining learns it beside the contrastive
                 loss.
+            groups: Name of each item's function, such as its `network_key`: what interval and weights are measured on
+                holds no function that was learnt. By default what the items themselves say.
 
         Returns:
             The predictor itself.
 
         Raises:
-            PredictorError: fewer than 40 labels, not one per item, an unknown member, or `known` of another length than
-                `unlabelled`.
+            PredictorError: fewer than 40 distinct networks with a finite label, labels not one per item or all equal,
+                an unknown member, or `known` of another length than `unlabelled`.
         """
         if not self.members or set(self.members) - set(MEMBERS):
             raise PredictorError(
@@ -160,16 +164,10 @@ class Gennape(AbstractTunable):
                 f"expected one row of known per unlabelled network, got {len(known)} and {len(unlabelled)}.\n"
                 "  Align them."
             )
-        views, y = self.views(items), np.asarray(labels, np.float64)
-        if len(views) != len(y) or len(y) < FEWEST:
-            raise PredictorError(
-                f"expected one label per network, at least {FEWEST}, got {len(views)} and {len(y)}.\n"
-                "  Label more, or fit trees."
-            )
+        distinct = self._lessons(items, labels, FEWEST, groups=groups)
+        views, y = distinct.views, distinct.labels
         rng = np.random.default_rng(self.seed)
-        order = rng.permutation(len(y))
-        held = order[: max(len(y) // 10, fewest(self.level))]
-        grown = order[len(held) :]
+        held, grown = distinct.hold_out(max(len(y) // 10, fewest(self.level)), rng)
         learnt = [views[i] for i in grown]
         target, scaled = self._targets(learnt, y[grown])
         place = torch.device(self.device)

@@ -23,6 +23,7 @@ from nasplat.features.view import View
 from nasplat.features.work import KINDS, TERMS
 from nasplat.learners.boosted import Boosted, BoostedSettings, grow_boosted
 from nasplat.learners.conformal import fewest, half_width
+from nasplat.learners.lessons import Lessons, numbers
 from nasplat.learners.packing import pack_lines, unpack_lines
 from nasplat.predict.finetuned import AbstractTunable
 from nasplat.tables.metrics import kendall_tau
@@ -62,38 +63,50 @@ class LatencyPredictor(AbstractTunable):
     seed: int = 0
     """Number that decides folds and trees."""
 
-    def fit(self, items: Sequence[Any], labels: Sequence[float], families: Sequence[str] | None = None) -> Self:
+    def fit(
+        self,
+        items: Sequence[Any],
+        labels: Sequence[float],
+        families: Sequence[str] | None = None,
+        groups: Sequence[str] | None = None,
+    ) -> Self:
         """Learn from timed networks.
 
         Args:
-            items: Graphs, views, or what has a `graph()` method.
-            labels: Milliseconds of each, positive.
+            items: Graphs, views, or what has a `graph()` method; rows of one network are one network with the mean of
+                their labels.
+            labels: Milliseconds of each, positive; those that are not finite are left out.
             families: Name of each network's family; folds leave whole families out, so that the interval holds for
                 another family. By default folds are random.
+            groups: Name of each item's function, such as its `network_key`, which no random fold parts. By default what
+                the items themselves say.
 
         Returns:
             The predictor itself.
 
         Raises:
-            PredictorError: fewer than 20 labels, not one per item, or one that is not positive.
+            PredictorError: fewer than 20 distinct networks with a finite label, labels not one per item or all equal,
+                or one that is not positive.
         """
-        seen = self.views(items)
-        y = np.asarray(labels, np.float64)
-        if len(seen) != len(y) or len(y) < max(20, fewest(self.level)) or not (y > 0).all():
+        given = numbers(labels)
+        if (given <= 0).any():
             raise PredictorError(
-                f"expected a positive latency per network, at least 20, got {len(seen)} networks and {len(y)} labels.\n"
-                "  Time more."
+                f"expected a positive latency per network, got {np.nanmin(given):g} ms.\n  Time it again."
             )
+        learnt = self._lessons(items, labels, max(20, fewest(self.level)), groups=groups)
+        seen, y = learnt.views, learnt.labels
+        if families is not None:
+            families = [families[mine[0]] for mine in learnt.rows]
         self.names_ = list(seen[0].statistics)
         s = np.array([list(v.statistics.values()) for v in seen])
-        folds = self._folds(len(y), families)
+        folds = self._folds(learnt, families)
         trials = [self._validate(self._terms(seen, prunes), s, y, folds) for prunes in (False, True)]
         best = min(trials, key=lambda t: t[0])
         self.prunes_ = best is trials[1]
         """Whether the device follows what a compiler keeps, instead of everything that is written down."""
         self.share_, answers = best[1:]
         self.left_out_ = answers
-        """Milliseconds of each network by a fit without its fold, shape (n,)."""
+        """Milliseconds of each distinct network by a fit without its fold, shape (n,)."""
         x = self._terms(seen, self.prunes_)
         self.validation_ = {
             "networks": len(y),
@@ -130,11 +143,16 @@ class LatencyPredictor(AbstractTunable):
         best = int(np.argmin(errors))
         return errors[best], SHARES[best], sums * np.exp(SHARES[best] * ratios)
 
-    def _folds(self, n: int, families: Sequence[str] | None) -> NDArray[np.int64]:
+    def _folds(self, learnt: Lessons, families: Sequence[str] | None) -> NDArray[np.int64]:
         """Number of each network's fold."""
         if families is not None and len(set(families)) > 1:
             return np.unique(np.asarray(families), return_inverse=True)[1]
-        return fold_numbers(n, FOLDS, self.seed)
+        if len(set(learnt.groups)) < 2:
+            raise PredictorError(
+                f"expected networks of at least two functions, got one in {len(learnt.groups)} networks.\n"
+                "  Time others."
+            )
+        return fold_numbers(len(learnt.labels), FOLDS, self.seed, learnt.groups)
 
     def _correction(self, x: Matrix, s: Matrix, y: Matrix, coefficients: Matrix) -> Boosted:
         """Boosted trees that learn what the sum over operations misses."""

@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from nasplat.errors import PredictorError
 from nasplat.features.view import View
 from nasplat.learners.boosted import Boosted, BoostedSettings, grow_boosted
 from nasplat.learners.conformal import fewest, half_width
@@ -54,31 +53,26 @@ class Trees(AbstractTunable):
     seed: int = 0
     """Number that decides resampling and the calibration split."""
 
-    def fit(self, items: Sequence[Any], labels: Sequence[float]) -> Self:
+    def fit(self, items: Sequence[Any], labels: Sequence[float], groups: Sequence[str] | None = None) -> Self:
         """Grow trees on 80 % of the networks, and calibrate the interval on the rest.
 
         Args:
-            items: As for `predict`.
-            labels: One value per item; larger means better.
+            items: As for `predict`; rows of one network are one network with the mean of their labels.
+            labels: One value per item; larger means better. Those that are not finite are left out.
+            groups: Name of each item's function, such as its `network_key`: what interval and weights are measured on
+                holds no function that was learnt. By default what the items themselves say.
 
         Returns:
             The predictor itself.
 
         Raises:
-            PredictorError: fewer than 20 labels, or not one per item.
+            PredictorError: fewer than 20 distinct networks with a finite label, labels not one per item, or all equal.
         """
-        rows = [v.statistics for v in self.views(items)]
-        y = np.asarray(labels, np.float64)
-        if len(rows) != len(y) or len(y) < 20:
-            raise PredictorError(
-                f"expected one label per network, at least 20, got {len(rows)} and {len(y)}.\n  Label more."
-            )
+        learnt = self._lessons(items, labels, 20, groups=groups)
+        rows, y = [v.statistics for v in learnt.views], learnt.labels
         self.names_ = list(rows[0])
         x = np.array([list(r.values()) for r in rows])
-        rng = np.random.default_rng(self.seed)
-        order = rng.permutation(len(y))
-        held = order[: max(len(y) // 5, fewest(self.level))]
-        grown = order[len(held) :]
+        held, grown = learnt.hold_out(max(len(y) // 5, fewest(self.level)), np.random.default_rng(self.seed))
         settings = BoostedSettings(self.members, self.trees, self.depth, self.lr)
         self.model_ = grow_boosted(x[grown], y[grown], settings, self.seed)
         means = self.model_.answers(x[held])

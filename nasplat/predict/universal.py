@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from nasplat.errors import PredictorError
+from nasplat.features.twins import structure_key
 from nasplat.features.view import View
 from nasplat.learners.conformal import fewest, half_width
 from nasplat.learners.contrastive import Pretraining, pretrain
@@ -43,6 +44,7 @@ from nasplat.learners.support import Support
 from nasplat.predict.contract import counted
 from nasplat.predict.finetuned import AbstractTunable
 from nasplat.predict.prediction import Prediction
+from nasplat.tables.splits import fold_numbers
 
 Matrix = NDArray[np.float64]
 Progress = Callable[[int, int, str], None]
@@ -77,6 +79,9 @@ class FamilyData:
     """Whether groups are left out, which costs a forest each; without it nothing is answered on new families."""
     wide: Sequence[str] = ()
     """Families that are learnt and never answered for, such as a zoo, near which almost everything lies."""
+    networks: Sequence[str] | None = None
+    """Name of each network's function, such as its `network_key`; networks of one function are left out together. By
+    default what the items themselves say."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,8 @@ class _Learnt:
     """Label as a normal score within its family."""
     shares: Matrix
     """Weight, so that families count equally."""
+    functions: list[list[str]]
+    """For each family the function of each of its networks."""
 
 
 @dataclass(eq=False, repr=False)
@@ -149,18 +156,21 @@ class Universal(AbstractTunable):
         """Learn from families of labelled networks.
 
         Args:
-            items: Graphs, or what has a `graph()` method.
-            labels: One value per item, compared inside a family only; larger means better.
+            items: Graphs, or what has a `graph()` method; rows of one network and family are one with the mean of their
+                labels.
+            labels: One value per item, compared inside a family only; larger means better. Those that are not finite
+                are left out.
             families: Name of each network's family; by default all are one.
             groups: Group of each network: families of one group are left out together. By default every family is one.
             progress: Called after each step of each stage with (steps done, steps in all, note).
-            data: Further fields of `FamilyData`: unlabelled, known, validate, wide.
+            data: Further fields of `FamilyData`: unlabelled, known, validate, wide, networks.
 
         Returns:
             The predictor itself.
 
         Raises:
-            PredictorError: a family of fewer than 40 networks, columns of unequal length, or an unknown field.
+            PredictorError: a family of fewer than 40 distinct networks with a finite label, or with equal labels,
+                columns of unequal length, or an unknown field.
         """
         asked = _family_data(families, groups, data)
         rng = np.random.default_rng(self.seed)
@@ -193,39 +203,44 @@ class Universal(AbstractTunable):
     ) -> _Learnt:
         """At most `most` networks of each family, family by family; sets `families_` and `rows_`."""
         views = self.views(items)
-        y = np.asarray(labels, np.float64)
         names = np.asarray(asked.families if asked.families is not None else ["family"] * len(views))
         belongs = np.asarray(asked.groups if asked.groups is not None else names)
-        if not len(views) == len(y) == len(names) == len(belongs) or (
+        if not len(views) == len(labels) == len(names) == len(belongs) or (
             asked.known is not None and len(asked.known) != len(asked.unlabelled)
         ):
             raise PredictorError(
                 "expected one label, family and group per network, and one row of known per unlabelled one.\n  Align."
             )
         self.families_ = list(dict.fromkeys(names.tolist()))
-        chosen = {f: rng.permutation(np.flatnonzero(names == f))[: self.most] for f in self.families_}
-        small = [f for f in self.families_ if len(chosen[f]) < LABELLED]
-        if small:
-            raise PredictorError(
-                f"expected at least {LABELLED} networks of each family, got {len(chosen[small[0]])} of {small[0]!r}.\n"
-                "  Leave it out."
-            )
-        self.rows_ = chosen
-        """Numbers of the items that were learnt, by family."""
-        rows = np.concatenate(list(chosen.values()))
-        return _Learnt(
-            [views[i] for i in rows],
-            names[rows],
-            belongs[rows],
-            np.concatenate([NormalScores.learn(y[mine]).forward(y[mine]) for mine in chosen.values()]),
-            np.concatenate([np.full(len(mine), len(rows) / len(mine) / len(chosen)) for mine in chosen.values()]),
-        )
+        self.rows_: dict[str, NDArray[np.int64]] = {}
+        """Numbers of the items that were learnt, by family; of several rows of a network the first."""
+        targets, functions = list[Matrix](), list[list[str]]()
+        for family in self.families_:
+            mine = np.flatnonzero(names == family).tolist()
+            named = None if asked.networks is None else [asked.networks[i] for i in mine]
+            try:
+                known = self._lessons([items[i] for i in mine], [labels[i] for i in mine], 1, groups=named)
+            except PredictorError as err:
+                raise PredictorError(f"family {family!r}: {err}") from err
+            order = rng.permutation(len(known.labels))[: self.most]
+            if len(order) < LABELLED:
+                raise PredictorError(
+                    f"expected at least {LABELLED} networks of each family, got {len(order)} of {family!r}.\n"
+                    "  Leave it out."
+                )
+            self.rows_[family] = np.array([mine[known.rows[i][0]] for i in order])
+            targets.append(NormalScores.learn(known.labels[order]).forward(known.labels[order]))
+            functions.append([known.groups[i] for i in order])
+        rows = np.concatenate(list(self.rows_.values()))
+        sizes = [len(t) for t in targets]
+        shares = np.concatenate([np.full(n, len(rows) / n / len(sizes)) for n in sizes])
+        return _Learnt([views[i] for i in rows], names[rows], belongs[rows], np.concatenate(targets), shares, functions)
 
     def _left_out(
         self, x: Matrix, embedded: Matrix, learnt: _Learnt, rng: np.random.Generator, progress: Progress | None
     ) -> Matrix:
         """Answers to each network by a fit without its fold, shape (n,)."""
-        folds = np.concatenate([rng.permutation(len(self.rows_[f])) % FOLDS for f in self.families_])
+        folds = np.concatenate([fold_numbers(len(of), FOLDS, rng, of) for of in learnt.functions])
         answers = np.empty(len(folds))
         for fold in range(FOLDS):
             held = folds == fold
@@ -319,7 +334,7 @@ class Universal(AbstractTunable):
         """Copy the predictor so that it tells where networks stand among given ones; no label is needed.
 
         Args:
-            items: At least 20 networks of the family, such as random samples of a search space.
+            items: At least 20 distinct networks of the family, such as random samples of a search space.
 
         Returns:
             A predictor of percentiles among these networks.
@@ -328,9 +343,10 @@ class Universal(AbstractTunable):
             PredictorError: fewer than 20, or the predictor was fitted without `validate`.
         """
         seen = self.views(items)
-        if len(seen) < FEWEST or not np.isfinite(self.doubt_):
+        different = len({structure_key(v) for v in seen})
+        if different < FEWEST or not np.isfinite(self.doubt_):
             raise PredictorError(
-                f"expected at least {FEWEST} networks and a predictor that has left families out, got {len(seen)}.\n"
+                f"expected at least {FEWEST} networks and a predictor that has left families out, got {different}.\n"
                 "  Sample more."
             )
         x = self._both(seen)
@@ -479,7 +495,7 @@ class Universal(AbstractTunable):
 
 def _family_data(families: Sequence[str] | None, groups: Sequence[str] | None, more: dict[str, Any]) -> FamilyData:
     """Gather what `fit` was told; an unknown name is refused with the known ones."""
-    known = ("unlabelled", "known", "validate", "wide")
+    known = ("unlabelled", "known", "validate", "wide", "networks")
     unknown = [name for name in more if name not in known]
     if unknown:
         raise PredictorError(f"fit does not take {unknown[0]!r}; it takes {', '.join(known)}.\n  Use one of these.")

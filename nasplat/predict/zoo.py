@@ -18,15 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasplat.errors import PredictorError
+from nasplat.features.twins import structure_key
 from nasplat.features.view import View
 from nasplat.learners.boosted import Boosted, BoostedSettings, grow_boosted
 from nasplat.learners.conformal import fewest, half_width
 from nasplat.learners.flat_trees import FlatTrees
 from nasplat.learners.forest import grow_forest
+from nasplat.learners.lessons import numbers, tell_left_out
 from nasplat.learners.packing import pack_lines, unpack_lines
 from nasplat.learners.support import Support
 from nasplat.predict.contract import counted
 from nasplat.predict.finetuned import AbstractTunable
+from nasplat.tables.splits import together
 
 Matrix = NDArray[np.float64]
 SOURCES = ("in1k", "in22k", "web")
@@ -116,9 +119,9 @@ class ModelZoo(AbstractTunable):
 
         Args:
             items: Graphs, or what has a `graph()` method.
-            labels: Top-1 of each checkpoint, in percent.
+            labels: Top-1 of each checkpoint, in percent; those that are not finite are left out.
             recipes: Tag of each checkpoint's recipe; by default all have the predictor's own.
-            groups: Architecture family of each checkpoint; families are left out whole. By default each is one.
+            groups: Architecture family of each checkpoint; families are left out whole. By default each network is one.
 
         Returns:
             The predictor itself.
@@ -126,10 +129,14 @@ class ModelZoo(AbstractTunable):
         Raises:
             PredictorError: fewer than 40 checkpoints, or columns of unequal length.
         """
-        views = self.views(items)
-        y = np.asarray(labels, np.float64)
+        views, y = self.views(items), numbers(labels)
         tags = list(recipes) if recipes is not None else [self.recipe] * len(views)
-        of = np.asarray(groups) if groups is not None else np.arange(len(views)).astype(str)
+        place = [str(i) for i in range(len(views))]
+        of = np.asarray(groups if groups is not None else together(place, [structure_key(v) for v in views]))
+        if len(views) == len(y) == len(tags) == len(of) and not np.isfinite(y).all():
+            rows = np.flatnonzero(np.isfinite(y)).tolist()
+            tell_left_out(len(y) - len(rows), len(y))
+            views, tags, y, of = [views[i] for i in rows], [tags[i] for i in rows], y[rows], of[rows]
         if not len(views) == len(y) == len(tags) == len(of) or len(y) < 40:
             raise PredictorError(
                 f"expected at least 40 checkpoints with a label, recipe and group each, got {len(views)}, {len(y)}, "

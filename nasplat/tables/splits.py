@@ -131,13 +131,15 @@ def hold_out(
     return order[:cut], order[cut:]
 
 
-def fold_numbers(rows: int, folds: int, seed: int = 0, groups: Sequence[Any] | None = None) -> NDArray[np.int64]:
+def fold_numbers(
+    rows: int, folds: int, seed: int | np.random.Generator = 0, groups: Sequence[Any] | None = None
+) -> NDArray[np.int64]:
     """Assign every row to a fold at random.
 
     Args:
         rows: Number of rows there are.
         folds: Number of folds; their sizes differ by at most one group.
-        seed: Seed of the assignment; equal seeds assign alike.
+        seed: Seed of the assignment, or where its random numbers come from; equal seeds assign alike.
         groups: Group of every row, whose rows are in one fold; None for rows that stand alone.
 
     Returns:

@@ -80,8 +80,9 @@ def fit_and_save(
         options = {"metric": made.metric or table.metric} | ({} if family == "count" else {"seed": seed})
         predictor = make(family, **options)
         more: Any = {"progress": progress} if family == "gennape" else {}
-        predictor.fit(train.views[: made.train_rows], train.labels[: made.train_rows], **more)
-        learnt = len(train.labels[: made.train_rows])
+        train = train.take(range(min(len(train.labels), made.train_rows or len(train.labels))))
+        learnt = len(train.labels)
+        predictor.fit(train.views, train.labels, groups=train.groups, **more)  # type: ignore[call-arg]
         rows.append({"seed": seed, "train": learnt} | asdict(evaluate(predictor, test)))
         saved = saved or predictor
     assert saved is not None

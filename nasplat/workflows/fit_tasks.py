@@ -136,7 +136,7 @@ def _judged(model: Aiop, task: str, parts: Mapping[str, _Parts]) -> dict[str, An
     own, some = parts[task], parts[task].decide.take(range(min(SHOWN, len(parts[task].decide.labels))))
 
     def calibrated(adapters: Sequence[str]) -> Aiop:
-        return model.only(adapters).calibrate(some.views, some.labels)
+        return model.only(adapters).calibrate(some.views, some.labels, groups=some.groups)
 
     row = {"task": task, "train": len(own.train.labels)} | asdict(evaluate(calibrated([task]), own.test))
     if others := [t for t in parts if t != task]:

@@ -101,7 +101,7 @@ def learn_quality(
         )
     graphs, values = [a.graph() for a, _ in done], [float(r["value"]) for _, r in done]
     about = {"metric": objective.name, "networks": len(done), "failed": len(rows) - len(done)}
-    about |= _figures(base, graphs, values, seed)
+    about |= _figures(base, graphs, values, [a.network_key for a, _ in done], seed)
     write_atomically(folder / "quality.json", json.dumps(about, indent=1) + "\n")
     kept = tuple(r for _, r in done)
     table = Table(kept, "value", "architecture", str(file.path), lambda text: Architecture.from_json(text, space))
@@ -130,10 +130,12 @@ def draw_pilots(
     return draw_distinct(space, n, rng, limits, key=lambda a: a.graph().key, draws=n * ATTEMPTS)
 
 
-def _figures(base: Finetunable, graphs: Sequence[Graph], values: Sequence[float], seed: int) -> dict[str, Any]:
-    """How well networks are predicted by fits that did not see them."""
+def _figures(
+    base: Finetunable, graphs: Sequence[Graph], values: Sequence[float], networks: Sequence[str], seed: int
+) -> dict[str, Any]:
+    """How well networks are predicted by fits that saw neither them nor others of their function."""
     answers = np.empty(len(values))
-    for seen, held in into_folds(len(values), FOLDS, seed):
+    for seen, held in into_folds(len(values), FOLDS, seed, networks):
         fitted = base.finetune([graphs[i] for i in seen], [values[i] for i in seen], seed)
         answers[held] = fitted.rank_scores([graphs[i] for i in held])
     errors = np.abs(answers - values)
