@@ -81,9 +81,6 @@ def lessons(
     Raises:
         PredictorError: not one label per row, a label that is no number, too few or too many networks with a finite
             label, or labels that are all equal.
-
-    Warns:
-        LabelWarning: some labels are not finite.
     """
     y = numbers(labels)
     finite = np.isfinite(y) if len(y) == len(views) else np.zeros(0, bool)
@@ -135,14 +132,11 @@ def numbers(labels: Sequence[Any]) -> Matrix:
 
 
 def tell_left_out(n: int, of: int) -> None:
-    """Warn that some labels are left out.
+    """Warn by a `LabelWarning` that some labels are left out.
 
     Args:
         n: Number of labels that are not finite.
         of: Number of all labels.
-
-    Warns:
-        LabelWarning: always.
     """
     warnings.warn(f"{n} of {of} labels are not finite numbers and were left out", LabelWarning, stacklevel=5)
 
