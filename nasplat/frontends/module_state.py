@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from nasplat.errors import CaptureError
 from nasplat.frontends.block import SHELL, walk
 
 
@@ -24,7 +25,7 @@ def evaluating(module: nn.Module) -> Iterator[Callable[[], None]]:
         A function that undoes at once what a forward pass cached.
     """
     parts = [m for _, m in walk(module)]
-    modes = [(m, m.training) for m in parts]
+    modes = [(m, m.training) for m in parts if hasattr(m, "training")]  # a frozen script has none
     before = [
         (m, _state(m)) for m in parts if SHELL not in m.__dict__ and not type(m).__module__.startswith("torch.nn.")
     ]
@@ -33,7 +34,15 @@ def evaluating(module: nn.Module) -> Iterator[Callable[[], None]]:
         for m in parts:
             m.training = False
     else:
-        module.eval()
+        try:
+            module.eval()
+        except NotImplementedError:  # exported programs are in the mode in which they were exported
+            pass
+        except RecursionError as err:
+            raise CaptureError(
+                f"expected a tree of modules, got {type(module).__name__} with a module that contains itself.\n"
+                "  Keep the reference out of the tree: in a list or tuple, or by object.__setattr__."
+            ) from err
     torch.backends.mha.set_fastpath_enabled(False)
 
     def undo() -> None:

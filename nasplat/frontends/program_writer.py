@@ -174,6 +174,9 @@ def write_program(recorder: Recorder, result: Any, other: Any, example: Any) -> 
     Returns:
         The program, or None where a call holds something that is no data (the recorder's notes then tell).
     """
+    if recorder.unkept:
+        recorder.tape.notes.setdefault(f"no program: {recorder.unkept}")
+        return None
     calls = recorder.calls or []
     tensors = [t for t in tree_flatten(example)[0] if isinstance(t, Tensor)]
     writer = _Writer(recorder, tensors[0].shape[0] if tensors and tensors[0].dim() else 1)

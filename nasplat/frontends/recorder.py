@@ -14,11 +14,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._ops import HigherOrderOperator
 from torch.nn.modules import module as torch_module
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
+from nasplat.frontends import higher_order
 from nasplat.frontends.bounded import NAMES as BOUNDED
-from nasplat.frontends.calls import CPU, META, Operator, gather, swap
+from nasplat.frontends.calls import CPU, META, Operator, gather, is_fake, swap
 from nasplat.frontends.origins import Origins
 from nasplat.frontends.outcomes import Outcome, Outcomes
 from nasplat.frontends.parts import Parts
@@ -46,6 +48,8 @@ _FREE_ORDER = frozenset((*ops.WEIGHTED, *ops.NORMALISATION, *ops.COMMUTATIVE))
 
 class Recorder(TorchDispatchMode):
     """Runs beneath one forward pass; `graph()` tells what it saw."""
+
+    supports_higher_order_operators = True
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -90,6 +94,8 @@ class Recorder(TorchDispatchMode):
         """Outputs of modules without an operation: what went in."""
         self.last = ""
         """Name of the last operator that torch dispatched."""
+        self.unkept = ""
+        """Why the calls are no program that could run on other data; '' where they are."""
         self._counts: list[int] = []
 
     # -- what the caller sees ------------------------------------------------------------------------------------------
@@ -160,15 +166,19 @@ class Recorder(TorchDispatchMode):
 
     def _enter(self, module: nn.Module, inputs: Any) -> None:
         self.parts.stack.append(self.parts.path_of(module))
-        self._counts.append(self._length())
+        self._counts.append(self.length())
 
-    def _length(self) -> int:
-        """Operations recorded so far."""
+    def length(self) -> int:
+        """Count the operations recorded so far.
+
+        Returns:
+            Number of nodes, or of calls where calls are kept.
+        """
         return len(self.tape.nodes) if self.calls is None else len(self.calls)
 
     def _leave(self, module: nn.Module, inputs: Any, output: Any) -> Any:
         """A module that gave its input back without an operation gives back an alias, made by a node of its own."""
-        is_silent = self._counts.pop() == self._length() and id(module) in self.parts.leaves
+        is_silent = self._counts.pop() == self.length() and id(module) in self.parts.leaves
         changed = None
         if is_silent and inputs and output is inputs[0] and isinstance(output, Tensor):
             if id(output) in self.origins.producer:
@@ -189,6 +199,21 @@ class Recorder(TorchDispatchMode):
             shadows[id(other)] = shadows[id(tensor)]
         return other
 
+    def outputs_of(self, like: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """Make a tensor without values for an operator that is not run.
+
+        Args:
+            like: Operand whose device and kind the result has.
+            shape: Shape of the result.
+            dtype: Type of its elements.
+
+        Returns:
+            A tensor on the operand's device; zeros where that holds values.
+        """
+        with _disable_current_modes():
+            holds = like.device.type != "meta" and not is_fake(like)
+            return like.new_zeros(shape, dtype=dtype) if holds else like.new_empty(shape, dtype=dtype)
+
     # -- one operator --------------------------------------------------------------------------------------------------
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -196,6 +221,8 @@ class Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         operator = _OPERATORS.get(func)
         if operator is None:
+            if isinstance(func, HigherOrderOperator):
+                return higher_order.answer(self, func, args, kwargs)
             if func.namespace == "prim":  # asks a fake tensor for its device
                 with _disable_current_modes():
                     return func(*args, **kwargs)

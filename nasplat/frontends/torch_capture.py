@@ -8,6 +8,7 @@ which rung it stands on.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import sys
@@ -181,13 +182,16 @@ def _forward(recorder: Recorder, module: nn.Module, example: Any, rung: str) -> 
         following = nothing if recorder.only_calls else recorder.following()
         outside = Escapes(recorder.values) if rung in {"escapes", "decomposed", "fake"} else nothing
         # what a network compiles inside runs as it is written, so that its operations are seen and nothing is compiled
-        eager = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nothing
+        # (the compiler is not loaded for that: it takes seconds, and without it nothing is compiled)
+        is_compiled = not {"torch._dynamo", "torch.nn.attention.flex_attention"}.isdisjoint(sys.modules)
+        eager = torch.compiler.set_stance("force_eager") if is_compiled else nothing
         with pasting, following, outside, eager, recorder:
             try:
                 result = module(**given) if isinstance(given, dict) else module(*given)
-            except CaptureError:
+            except (CaptureError, SharedInsides):
                 raise
-            except Exception as err:
+            # a forward pass that ends the program (sys.exit) ends its capture alone; Ctrl-C goes through
+            except (Exception, SystemExit, GeneratorExit, asyncio.CancelledError) as err:
                 shapes = ", ".join(str(tuple(t.shape)) for t in leaves if isinstance(t, Tensor))
                 path = recorder.parts.stack[-1] if recorder.parts.stack else ""
                 raise CaptureError(explain(err, path, recorder.last, shapes)) from err
