@@ -10,11 +10,13 @@ import difflib
 import importlib.util
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from nasplat.errors import ContentError
+from nasplat.errors import ContentError, NasplatError
 
 KINDS = ("search_spaces", "predictors", "benchmarks/tables")
 """Content folders, as paths from the root of a checkout."""
@@ -108,6 +110,34 @@ def load_module(path: Path) -> ModuleType:
     return _load_module(path, path.stat().st_mtime_ns)
 
 
+@contextmanager
+def staying(what: str, error: type[NasplatError]) -> Iterator[None]:
+    """Turn an end of the whole program, which a user's file must not decide, into an error.
+
+    Args:
+        what: What runs inside the block, for the message, such as 'mine.py:factory'.
+        error: Kind of error to raise.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        NasplatError: `sys.exit` was called inside the block.
+
+    Example:
+        >>> with staying("my code", ContentError):
+        ...     raise SystemExit(0)
+        Traceback (most recent call last):
+        ...
+        nasplat.errors.ContentError: my code ended the program by SystemExit(0).
+          Raise an error there, or return.
+    """
+    try:
+        yield
+    except SystemExit as err:
+        raise error(f"{what} ended the program by {err!r}.\n  Raise an error there, or return.") from err
+
+
 @cache
 def _load_module(path: Path, modified_ns: int) -> ModuleType:
     """Import a file once per time of its last change."""
@@ -118,10 +148,14 @@ def _load_module(path: Path, modified_ns: int) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        with staying(f"importing {path}", ContentError):
+            spec.loader.exec_module(module)
     except SyntaxError as err:
         del sys.modules[name]
         raise ContentError(f"{path}:{err.lineno}: syntax error: {err.msg}.\n  Mend that line.") from err
+    except ContentError:
+        del sys.modules[name]
+        raise
     except Exception as err:
         del sys.modules[name]
         line = next((f.lineno for f in reversed(traceback.extract_tb(err.__traceback__)) if f.filename == str(path)), 0)

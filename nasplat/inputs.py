@@ -89,6 +89,12 @@ def resolve(text: str) -> Architecture | nn.Module | OnnxFile | Graph:
         return load_space(reference).parse(encoding)
     if colon and head in list_spaces():
         return load_space(head).parse(rest)
+    if text.lower().endswith((".pt2", ".pt", ".pth", ".safetensors")):
+        raise InputError(
+            f"expected {GRAMMAR}; got {text!r}, a file of torch.\n"
+            "  Such files can run code when they are read, or hold weights alone: load it yourself, and pass the "
+            "module or the program of torch.export to nasplat.capture, or write a factory for file.py:factory."
+        )
     if text.endswith(".py"):
         raise InputError(f"expected file.py:factory, got {text!r}.\n  Name the function that returns the module.")
     if colon and head.isidentifier():
@@ -200,7 +206,8 @@ def _factory(file: Path, name: str) -> nn.Module | Architecture:
         )
     if not isinstance(made, nn.Module):
         try:
-            made = made()
+            with content.staying(f"{file}:{name}", ContentError):
+                made = made()
         except TypeError as err:
             raise InputError(
                 f"{file}:{name} expected to be callable without arguments: {err}.\n  Give defaults."
@@ -210,19 +217,22 @@ def _factory(file: Path, name: str) -> nn.Module | Architecture:
     return made
 
 
-def capture(x: Any, example_input: Any = None, program: bool | None = None) -> Graph:
+def capture(x: Any, example_input: Any = None, program: bool | None = None, *, seconds: float | None = None) -> Graph:
     """Record the computation graph of any network: operations, shapes, weights and costs.
 
     A module runs once on tensors that have shapes and no values, so that nothing is trained and no weight is read.
 
     Args:
-        x: Module, graph, architecture, path of an ONNX file, or a string that names a network, such as 'timm:resnet50'.
+        x: Module, program of `torch.export`, graph, architecture, path of an ONNX file, or a string that names a
+            network, such as 'timm:resnet50'.
         example_input: Shape of a batch, a tensor, or a tuple of these; nested tuples, lists and dicts of tensors may
             stand among them, and a dict at the top is passed by name. Only modules need it; without it their attribute
             `example_input` is taken, else (1, 3, 224, 224) is tried.
         program: Whether a module's calls are kept with the graph for `rebuild`. True records them at once, so that they
             survive a way through JSON; None records them when `rebuild` asks, and the graph holds the module until
             then; False never does.
+        seconds: Largest time that a module may run, on the wall clock; None takes that of the environment variable
+            `NASPLAT_CAPTURE_SECONDS`, and without it there is no limit.
 
     Returns:
         The graph of one forward pass in eval mode.
@@ -242,14 +252,50 @@ def capture(x: Any, example_input: Any = None, program: bool | None = None) -> G
         return x.graph(example_input)
     if isinstance(x, Graph):
         return x
+    if _is_exported(x):
+        x, example_input = x.module(), _exported_example(x) if example_input is None else example_input
     if isinstance(x, nn.Module):
         own = getattr(x, "example_input", None) if example_input is None else example_input
-        return capture_module(x, DEFAULT_INPUT if own is None else own, program)
-    if hasattr(x, "graph"):
+        return capture_module(x, DEFAULT_INPUT if own is None else own, program, seconds=seconds)
+    if callable(getattr(x, "graph", None)) and not isinstance(x, type):
         return x.graph()
     raise InputError(
-        f"expected a module, Graph, Architecture or string, got {type(x).__name__}.\n  Strings: {GRAMMAR}."
+        f"expected a module, Graph, Architecture or string, got {type(x).__name__}{_hint(x)}.\n  Strings: {GRAMMAR}."
     )
+
+
+def _is_exported(x: Any) -> bool:
+    """Whether an object is a program of torch.export, which is not imported for that."""
+    return type(x).__name__ == "ExportedProgram" and type(x).__module__.startswith("torch.export")
+
+
+def _exported_example(x: Any) -> Any:
+    """The example that a program was exported with, as positional arguments, or as named ones where it has those."""
+    if not x.example_inputs:
+        raise InputError(
+            "expected an exported program with the example it was exported from, got one without.\n"
+            "  Pass example_input."
+        )
+    args, named = x.example_inputs
+    if args and named:
+        raise InputError(
+            "expected an exported program with positional or with named arguments, got one with both.\n"
+            "  Pass example_input as a dict of all arguments by name."
+        )
+    return dict(named) if named else tuple(args)
+
+
+def _hint(x: Any) -> str:
+    """What to pass in place of an object that people take for a network."""
+    if isinstance(x, type) and issubclass(x, nn.Module):
+        return f" {x.__name__}, a class: pass an instance of it"
+    if type(x).__name__ == "ModelProto":
+        return ": pass the path of its file, which onnx.save writes"
+    if isinstance(x, Mapping):
+        return ": weights alone say nothing of what is computed, pass the module"
+    if callable(x):
+        return ": pass an nn.Module whose forward calls it"
+    return ""
 
 
 @overload

@@ -229,14 +229,12 @@ class _State:
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
         r = recorder
-        self.tables = [
-            (table, dict(table))
-            for table in (
-                *(r.origins.producer, r.origins.writer, r.origins.version, r.origins.twins),
-                *(r.parts.rows, r.parts.views, r.parts.buffers, r.values.shadows, r.tape.notes),
-            )
+        tables: list[dict[Any, Any]] = [r.origins.producer, r.origins.writer, r.origins.version, r.origins.twins]
+        tables += [r.parts.rows, r.parts.views, r.parts.buffers, r.values.shadows, r.tape.notes]
+        self.tables = [(table, dict(table)) for table in tables]
+        self.lists: list[tuple[list[Any], int]] = [
+            (made, len(made)) for made in (r.tape.nodes, r.tape.edges, r.parts.weights)
         ]
-        self.lists = [(made, len(made)) for made in (r.tape.nodes, r.tape.edges, r.parts.weights)]
         if r.calls is not None:
             self.lists.append((r.calls, len(r.calls)))
         self.causes = set(r.tape.causes)

@@ -14,7 +14,7 @@ def running_line() -> str:
     """
     frame = sys._getframe(1)
     while frame is not None:
-        if _is_own(frame.f_code.co_filename) and not frame.f_code.co_filename.startswith("<"):
+        if is_own(frame.f_code.co_filename) and not frame.f_code.co_filename.startswith("<"):
             return f"{frame.f_code.co_filename}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]
     return "unknown line"
@@ -32,7 +32,7 @@ def explain(err: BaseException, path: str, operator: str, shapes: str) -> str:
     Returns:
         Text of an error that names module, line and operator.
     """
-    own = [f for f in traceback.extract_tb(err.__traceback__) if _is_own(f.filename)]
+    own = [f for f in traceback.extract_tb(err.__traceback__) if is_own(f.filename)]
     where = f"{own[-1].filename}:{own[-1].lineno}" if own else "unknown line"
     return (
         f"the network raised {type(err).__name__} on input {shapes}, in module {path or '(root)'!r}, {where}, after "
@@ -41,5 +41,13 @@ def explain(err: BaseException, path: str, operator: str, shapes: str) -> str:
     )
 
 
-def _is_own(file: str) -> bool:
+def is_own(file: str) -> bool:
+    """Tell code of the network from that of torch and of this folder.
+
+    Args:
+        file: Path of a Python file, as frames hold it.
+
+    Returns:
+        True for any other file.
+    """
     return "/torch/" not in file and "/nasplat/frontends/" not in file

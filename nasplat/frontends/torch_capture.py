@@ -13,6 +13,7 @@ import contextlib
 import gc
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -29,10 +30,11 @@ from nasplat.frontends.examples import as_example, with_batch
 from nasplat.frontends.module_state import evaluating, with_values
 from nasplat.frontends.origins import SharedInsides
 from nasplat.frontends.pasting import StandIns
-from nasplat.frontends.places import explain
+from nasplat.frontends.places import explain, is_own
 from nasplat.frontends.program_writer import depends_on_batch, is_same_program, write_program
 from nasplat.frontends.python_exits import Escapes
 from nasplat.frontends.recorder import KEEP_VALUES, Recorder
+from nasplat.frontends.time_limit import VARIABLE, TimeIsUp, limited, seconds_allowed
 from nasplat.graph.graph import Graph
 
 _LOCK = threading.Lock()
@@ -52,7 +54,11 @@ RUNGS = ("meta", "escapes", "decomposed", "fake", "real")
 
 
 def capture_module(
-    module: nn.Module, example_input: Any, program: bool | None = None, rungs: Sequence[str] = RUNGS
+    module: nn.Module,
+    example_input: Any,
+    program: bool | None = None,
+    rungs: Sequence[str] = RUNGS,
+    seconds: float | None = None,
 ) -> Graph:
     """Record what a module computes at inference.
 
@@ -63,19 +69,36 @@ def capture_module(
         program: True keeps the calls, so that the graph can be rebuilt; None records them when `rebuild` asks (the
             graph holds the module until then), False never.
         rungs: Ways to try, in order.
+        seconds: Largest time for all ways together, on the wall clock; None takes that of the environment variable
+            `NASPLAT_CAPTURE_SECONDS`, and without it there is no limit.
 
     Returns:
         The graph, inputs and outputs included; `rung` says how it was captured, `notes` what was guessed.
 
     Raises:
-        CaptureError: no rung could run it; the message tells the first rung's operator, module and line.
+        CaptureError: no rung could run it; the message tells the first rung's operator, module and line. Or it ran
+            longer than it may.
 
     Example:
         >>> graph = capture_module(nn.Sequential(nn.Linear(4, 3), nn.ReLU()), (2, 4))
         >>> [node.op for node in graph.nodes], graph.macs, graph.rung
         (['input', 'linear', 'relu', 'output'], 24, 'meta')
     """
-    example = as_example(example_input)
+    example, allowed = as_example(example_input), seconds_allowed(seconds)
+    try:
+        with limited(allowed):
+            return _captured(module, example, program, rungs)
+    except TimeIsUp as err:
+        own = [f for f in traceback.extract_tb(err.__traceback__) if is_own(f.filename) and f.filename[0] != "<"]
+        where = f", in {own[-1].filename}:{own[-1].lineno}" if own else ""
+        raise CaptureError(
+            f"expected a forward pass within {allowed:g} seconds, got one that runs longer{where}.\n"
+            f"  Mend the loop there, or allow more: seconds=…, or {VARIABLE} in the environment."
+        ) from err
+
+
+def _captured(module: nn.Module, example: Any, program: bool | None, rungs: Sequence[str]) -> Graph:
+    """The graph of the first rung that can run a module."""
     first: CaptureError | None = None
     for rung in rungs:
         for answer in (False, True) if rung == "escapes" else (False,):
@@ -85,7 +108,7 @@ def capture_module(
                     reason = str(first).splitlines()[0]
                     graph = replace(graph, notes=(*graph.notes, f"rung {rungs[0]!r} failed: {reason}"))
                 if program is None:
-                    return replace(graph, again=lambda rung=rung: capture_module(module, example_input, True, (rung,)))
+                    return replace(graph, again=lambda rung=rung: _captured(module, example, True, (rung,)))
                 return graph
             except SharedInsides:
                 fill(module)
@@ -196,7 +219,11 @@ def _forward(recorder: Recorder, module: nn.Module, example: Any, rung: str) -> 
                 path = recorder.parts.stack[-1] if recorder.parts.stack else ""
                 raise CaptureError(explain(err, path, recorder.last, shapes)) from err
         if not recorder.only_calls:
-            recorder.add_outputs([t for t in tree_flatten(unpack(result))[0] if isinstance(t, Tensor)])
+            outputs = [t for t in tree_flatten(unpack(result))[0] if isinstance(t, Tensor)]
+            if not outputs:
+                kind = type(result).__name__
+                recorder.tape.notes.setdefault(f"the network returned no tensor that capture can find, but {kind}")
+            recorder.add_outputs(outputs)
     return result
 
 

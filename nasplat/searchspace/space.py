@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
+from nasplat import content
 from nasplat.errors import SpaceError
 from nasplat.searchspace import construction
 from nasplat.searchspace import pick as picks
@@ -219,7 +220,7 @@ class Space(AbstractShapedSpace):
             raise construction.Constructed
 
         try:
-            with construction.watching(stop):
+            with construction.watching(stop), content.staying(f"space {self.name!r}", SpaceError):
                 self.function(pick, **self.presets)
         except construction.Constructed:
             if not self.checked:  # stopping at the first module would hide a pick that comes later
@@ -260,7 +261,7 @@ class Space(AbstractShapedSpace):
         def close() -> None:
             pick.is_closed = True
 
-        with construction.watching(close):
+        with construction.watching(close), content.staying(f"space {self.name!r}", SpaceError):
             if initialised:
                 made = self.function(pick, **self.presets)
             else:

@@ -119,5 +119,5 @@ def test_an_operator_that_nobody_can_look_into_is_named() -> None:
             return super().__call__(*args)
 
     odd = Odd()
-    with pytest.raises(CaptureError, match="module '\\(root\\)'.*uses torch's higher-order operator 'odd_operator'"):
+    with pytest.raises(CaptureError, match=r"module '\(root\)'.*uses torch's higher-order operator 'odd_operator'"):
         nasplat.capture(Run(lambda net, x: odd(x)), (2, 8))
