@@ -8,7 +8,7 @@ tape as a cause of bounds. Source: torch/_higher_order_ops of PyTorch 2.13.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,9 +20,8 @@ from nasplat.graph.bounds import GUESSED, HIDDEN_WEIGHTS, LARGEST, UNSEEN
 from nasplat.graph.columns import Node
 from nasplat.graph.cost import node_macs
 
-if TYPE_CHECKING:
-    from nasplat.frontends.recorder import Recorder
-
+Recorder = Any
+"""The recorder of `recorder.py`, which imports this file."""
 MAX_UNROLLED = 20_000
 """Nodes to which one loop over the steps of a sequence may unfold."""
 MAX_TURNS = 100_000
@@ -173,7 +172,6 @@ def _flex_attention(
     value: Tensor,
     score_mod: Any,
     block_mask: Sequence[Any],
-    scale: float,
     *_: Any,
     **__: Any,
 ) -> Any:

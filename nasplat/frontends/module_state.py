@@ -23,6 +23,9 @@ def evaluating(module: nn.Module) -> Iterator[Callable[[], None]]:
 
     Yields:
         A function that undoes at once what a forward pass cached.
+
+    Raises:
+        CaptureError: a module contains itself.
     """
     parts = [m for _, m in walk(module)]
     modes = [(m, m.training) for m in parts if hasattr(m, "training")]  # a frozen script has none
