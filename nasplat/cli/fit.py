@@ -79,6 +79,7 @@ def _fit_one(o: dict[str, Any], as_json: bool) -> None:
 
     family, space, metric, out = o["family"], o["space"], o["metric"], o["out"]
     table = nasplat.load_table(o["table_path"], space=space, metric=metric, **words.pairs(o["preset"]))
+    show.left_out(table)
     command = (
         f"nasplat fit --family {family} --table {Path(o['table_path']).name} --space {space} --metric {metric} "
         f"--seeds {o['seeds']}"
@@ -105,6 +106,7 @@ def _fit_tasks(o: dict[str, Any], as_json: bool) -> None:
         file, colon, column = word.rpartition(":")
         path = file if colon else o["table_path"]
         tables[column] = nasplat.load_table(path, space=space, metric=column, **presets)
+        show.left_out(tables[column])
     command = (
         f"nasplat fit --family aiop --table {Path(o['table_path']).name} --space {space} --tasks {o['tasks']} "
         f"--encoder {encoder} --scaling {o['scaling']} --seeds {seed} --out {out}"
@@ -215,6 +217,7 @@ def evaluate_command(predictor: str, as_json: bool, **o: Any) -> None:
     from nasplat.workflows.labelled import distinct, few, split
 
     table = nasplat.load_table(o["table_path"], space=o["space"], metric=o["metric"], **words.pairs(o["preset"]))
+    show.left_out(table)
     if o["without"] is not None:
         table = table.take([i for i, row in enumerate(table.rows) if o["without"] not in row[table.key]])
     if o["rows"] is not None:

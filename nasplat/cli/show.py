@@ -15,6 +15,7 @@ from nasplat.tables.listing import Listing
 if TYPE_CHECKING:
     from nasplat.runs.forecast import Forecast
     from nasplat.runs.messages import Messages
+    from nasplat.tables.table import Table
 
 WIDTH = 140
 """Columns of a table that is not written to a terminal."""
@@ -98,6 +99,17 @@ def progress(what: str, quiet: bool = False) -> Iterator[Callable[..., None]]:
             bar.update(task, completed=done, total=total, note=note)
 
         yield update
+
+
+def left_out(table: Table) -> None:
+    """Tell on standard error how many rows of a table have no label, where there are such.
+
+    Args:
+        table: Table that was loaded.
+    """
+    if table.left_out:
+        rows = len(table) + table.left_out
+        click.echo(f"{table.source}: {table.left_out:,} of {rows:,} rows have no finite {table.metric!r}", err=True)
 
 
 def messages(quiet: bool) -> Messages:

@@ -8,9 +8,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from hashlib import sha256
+from math import isfinite
+from statistics import fmean
 from typing import Any, Protocol
 
-from nasplat.errors import NasplatError, SearchError
+from nasplat.errors import NasplatError, SearchError, TableError
 from nasplat.probes import LATENCY_MS, Conditions, measure
 from nasplat.searchspace import QUANTITIES, Architecture
 from nasplat.study.captured import quantity_of
@@ -345,7 +347,7 @@ class Measured(AbstractObjective):
 
 
 class Tabulated(AbstractObjective):
-    """Labels of a table; what the table lacks is outside the objective's support."""
+    """Labels of a table, the mean of several of one network; what it lacks is outside the objective's support."""
 
     is_cheap = False
 
@@ -355,10 +357,18 @@ class Tabulated(AbstractObjective):
         Args:
             table: Table loaded with the space that is searched.
             column: Column whose numbers are the values; None for the table's metric.
+
+        Raises:
+            TableError: the column holds what is no number, or no finite one.
         """
         self.name = column or table.metric
-        values = table.labels if column is None else [float(row[column]) for row in table.rows]
-        self._values = {a.canonical().identity[1]: v for a, v in zip(table.architectures, values, strict=True)}
+        found: dict[Any, list[float]] = {}
+        for architecture, value in zip(table.architectures, table.column(self.name), strict=True):
+            if isfinite(value):
+                found.setdefault(architecture.canonical().identity[1], []).append(value)
+        if not found:
+            raise TableError(f"expected finite values in {self.name!r} of {table!r}, got none.\n  Name another column.")
+        self._values = {key: fmean(values) if len(values) > 1 else values[0] for key, values in found.items()}
 
     @property
     def content(self) -> str | None:

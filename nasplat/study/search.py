@@ -7,6 +7,7 @@ import random
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import optuna
@@ -250,19 +251,22 @@ def _claim_search(study: optuna.Study, question: Question) -> None:
 
 
 def _add_known(study: optuna.Study, question: Question, known: Table) -> None:
-    """Add labelled rows as finished trials: the table gives the one expensive objective, the rest is counted."""
+    """Add labelled networks as finished trials: the table gives the one expensive objective, the rest is counted.
+
+    Of several rows of one network the labels are averaged; rows without a finite label are left out.
+    """
     expensive = [i for i, o in enumerate(question.objectives) if not o.is_cheap]
     if len(expensive) != 1:
         raise SearchError(
             f"known= expected exactly one objective that is not counted, got {len(expensive)}.\n  Leave it out."
         )
-    keys: set[str] = set()
+    found: dict[str, tuple[Architecture, list[float]]] = {}
+    known = known.labelled()
     for architecture, label in zip(known.architectures, known.labels, strict=True):
         member = question.space.architecture(architecture.choices)
-        key = facts_of(member).key
-        if key in keys:
-            continue
-        keys.add(key)
+        found.setdefault(facts_of(member).key, (member, []))[1].append(label)
+    for member, labels in found.values():
+        label = fmean(labels) if len(labels) > 1 else labels[0]
         values = [label if i in expensive else o(member) for i, o in enumerate(question.objectives)]
         options = {n: optuna.distributions.CategoricalDistribution(question.space.known[n]) for n in member.choices}
         study.add_trial(

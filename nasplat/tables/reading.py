@@ -39,7 +39,7 @@ def read_table(
     Args:
         path: File ending in .csv or .csv.gz with a header, or in .json or .json.gz with a list of rows or a mapping of
             architectures to rows.
-        metric: Column of the label; rows with an empty or non-finite cell are left out.
+        metric: Column of the label; rows with an empty or non-finite cell are left out, and counted.
         parse: Function that reads an architecture from its cell; None where no space is known.
         larger_is_better: Whether larger labels are the better ones, as for an accuracy but not for a loss.
         joins: Columns that together hold the architecture, with the functions that make one cell of a row.
@@ -50,7 +50,7 @@ def read_table(
         The labelled rows, with the file's name as their source.
 
     Raises:
-        TableError: the file is missing, broken, or lacks the column or an architecture column.
+        TableError: the file is missing, broken, or lacks the column or an architecture column; or no label is finite.
 
     Example:
         >>> import tempfile
@@ -81,7 +81,12 @@ def read_table(
         raise TableError(
             f"expected a column {' or '.join(KEYS)} in {path}, got {', '.join(columns)}.\n  Pass key=, or rename one."
         )
-    kept = _labelled(lines, columns, metric, where, path, found.delimiter)
+    kept, left_out = _labelled(lines, columns, metric, where, path, found.delimiter)
+    if left_out and not kept:
+        raise TableError(
+            f"expected finite labels in {metric!r}, got none in {left_out} rows of {path}.\n"
+            "  Name another column, or label some networks."
+        )
     rows = []
     for number, row in kept:
         row[held] = row[held].strip() if join is None else join(row)
@@ -90,7 +95,7 @@ def read_table(
                 f"{path}:{number}: expected an architecture in {held!r}, got an empty cell.\n  Mend the row."
             )
         rows.append(row)
-    return Table(tuple(rows), metric, held, path.name, parse, larger_is_better)
+    return Table(tuple(rows), metric, held, path.name, parse, larger_is_better, left_out)
 
 
 def _text(path: Path) -> str:
@@ -105,8 +110,8 @@ def _text(path: Path) -> str:
 
 def _labelled(
     lines: Iterable[Line], columns: Sequence[str], metric: str, where: Mapping[str, str], path: Path, delimiter: str
-) -> Iterator[tuple[int, dict[str, str]]]:
-    """Rows with a finite label and the wanted cells, and the numbers of their lines.
+) -> tuple[list[tuple[int, dict[str, str]]], int]:
+    """Rows with a finite label and the wanted cells, and the numbers of their lines; how many lack such a label.
 
     Raises:
         TableError: a row is too short or too long, its label is no number, or no row has the wanted cells.
@@ -122,11 +127,13 @@ def _labelled(
         raise TableError(f"expected rows with {asked} in {path}, got none.\n  Check the cells of these columns.")
     at = columns.index(metric)
     labels = numbers([(number, cells[at]) for number, cells in kept], metric, str(path), delimiter)
+    rows = []
     for (number, cells), value in zip(kept, labels, strict=True):
         if math.isfinite(value):
             row = dict(zip(columns, cells, strict=True))
             row[metric] = row[metric] if plain_number(row[metric]) == value else repr(value)
-            yield number, row
+            rows.append((number, row))
+    return rows, len(kept) - len(rows)
 
 
 @dataclass(frozen=True)

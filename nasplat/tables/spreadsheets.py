@@ -20,7 +20,7 @@ LEAST_LIMIT, RATIO = 2**28, 100
 """Bytes that a compressed file may always unpack to, and how many times its own size it may beyond that."""
 DELIMITERS = (",", ";", "\t")
 """Characters that may stand between cells; the first one that fits the header wins."""
-MISSING = ("", "na", "n/a", "#n/a", "null", "none")
+MISSING = ("", "na", "n/a", "#n/a", "null", "none", "-", "–", "—", "failed", "diverged", "oom", "timeout")
 """Cells, in small letters, that say that there is no number, beside those that Python reads as nan."""
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
           (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))  # fmt: skip

@@ -57,6 +57,8 @@ class Table:
     """Function that reads an architecture from its cell; None where no space is known."""
     larger_is_better: bool = True
     """Whether larger labels are the better ones."""
+    left_out: int = 0
+    """Number of rows of the source that are not here, since their label is missing or not finite."""
 
     @property
     def sign(self) -> float:
@@ -68,8 +70,9 @@ class Table:
         return len(self.rows)
 
     def __repr__(self) -> str:
-        """Name the number of rows, the label and the source, in one line."""
-        return f"Table({len(self)} rows, {self.metric}, {self.source})"
+        """Name the number of rows, the label and the source, in one line, and how many rows have no label."""
+        more = f", {self.left_out} more without a finite label" if self.left_out else ""
+        return f"Table({len(self)} rows, {self.metric}, {self.source}{more})"
 
     def __str__(self) -> str:
         """Print the first rows below the one line of `repr`."""
@@ -90,8 +93,12 @@ class Table:
 
     @cached_property
     def labels(self) -> list[float]:
-        """The metric of each row, in the unit of its column; nan where a training failed."""
-        return [float(row[self.metric] or "nan") for row in self.rows]
+        """The metric of each row, in the unit of its column; nan where a training failed.
+
+        Raises:
+            TableError: a cell is neither a number nor empty.
+        """
+        return self.column(self.metric)
 
     @cached_property
     def architectures(self) -> list[Any]:
@@ -121,6 +128,58 @@ class Table:
             return [a.network_key for a in self.architectures]
         return [row[self.key] for row in self.rows]
 
+    def column(self, name: str) -> list[float]:
+        """Read the numbers of a column.
+
+        Args:
+            name: Name of the column.
+
+        Returns:
+            The number in each row; nan where there is none.
+
+        Raises:
+            TableError: a row lacks the column, or its cell is neither a number nor empty.
+
+        Example:
+            >>> Table(({"arch": "a", "ms": "2.5"}, {"arch": "b", "ms": "n/a"}), "ms", "arch").column("ms")
+            [2.5, nan]
+        """
+        found = []
+        for i, row in enumerate(self.rows):
+            value = plain_number(row.get(name, "?"))
+            if value is None:
+                raise TableError(
+                    f"expected a number in {name!r} of row {i} of {self!r}, got {row.get(name)!r}.\n  Mend the cell."
+                )
+            found.append(value)
+        return found
+
+    def labelled(self) -> Table:
+        """Keep the rows whose label is a finite number; `left_out` counts the others.
+
+        Returns:
+            A table of at least one row.
+
+        Raises:
+            TableError: no label is finite.
+
+        Example:
+            >>> rows = ({"arch": "a", "loss": "1"}, {"arch": "b", "loss": "nan"}, {"arch": "c", "loss": ""})
+            >>> Table(rows, "loss", "arch", "mine.csv").labelled()
+            Table(1 rows, loss, mine.csv, 2 more without a finite label)
+        """
+        numbers = [i for i, value in enumerate(self.labels) if math.isfinite(value)]
+        if not numbers:
+            raise TableError(
+                f"expected finite labels in {self.metric!r}, got none in {len(self) + self.left_out} rows of "
+                f"{self.source or 'the table'}.\n  Name another column, or label some networks."
+            )
+        return (
+            self
+            if len(numbers) == len(self)
+            else replace(self.take(numbers), left_out=self.left_out + len(self) - len(numbers))
+        )
+
     def duplicates(self) -> list[list[int]]:
         """Find networks with several rows; isomorphic encodings are equal (see `keys`).
 
@@ -138,7 +197,7 @@ class Table:
         """Merge the rows of each network, such as those of several seeds or of isomorphic encodings.
 
         Returns:
-            A table with the first row of each network, whose label is the mean of all.
+            A table with the first row of each network, whose label is the mean of all that are finite.
 
         Example:
             >>> rows = ({"arch": "a", "loss": "1"}, {"arch": "b", "loss": "2"}, {"arch": "a", "loss": "4"})
@@ -147,7 +206,8 @@ class Table:
         """
         rows = []
         for numbers in self._networks():
-            mean = sum(self.labels[i] for i in numbers) / len(numbers)
+            known = [self.labels[i] for i in numbers if math.isfinite(self.labels[i])]
+            mean = sum(known) / len(known) if known else math.nan
             rows.append(self.rows[numbers[0]] | {self.metric: f"{mean:.6g}"})
         return replace(self, rows=tuple(rows))
 

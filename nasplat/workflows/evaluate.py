@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 
 from nasplat.errors import TableError
+from nasplat.learners.lessons import tell_left_out
 from nasplat.predict.contract import AbstractPredictor
 from nasplat.tables.metrics import interval_coverage, kendall_tau, mean_absolute_error, ndcg_at, spearman_rho
 from nasplat.workflows.labelled import Labelled
@@ -41,15 +43,19 @@ def evaluate(predictor: AbstractPredictor, data: Labelled, beyond: bool = False)
 
     Args:
         predictor: Fitted predictor to judge.
-        data: Labelled networks that it did not learn from.
+        data: Labelled networks that it did not learn from; those without a finite label are left out.
         beyond: Whether the rank scores of all networks are judged, inside the support or not.
 
     Returns:
         The figures, on networks inside the support unless `beyond`.
 
     Raises:
-        TableError: fewer than two networks lie inside the support.
+        TableError: fewer than two networks lie inside the support, or the labels of those judged are all equal.
     """
+    finite = [i for i, y in enumerate(data.labels) if isfinite(y)]
+    if len(finite) < len(data.labels):
+        tell_left_out(len(data.labels) - len(finite), len(data.labels))
+        data = data.take(finite)
     answers = predictor.predict(data.views)
     inside = [i for i, p in enumerate(answers) if p.in_support]
     chosen = list(range(len(answers))) if beyond else inside
@@ -60,6 +66,11 @@ def evaluate(predictor: AbstractPredictor, data: Labelled, beyond: bool = False)
             + ".\n  Fine-tune it on labels of this family, or judge its rank scores beyond the support."
         )
     y = [data.labels[i] for i in chosen]
+    if min(y) == max(y):
+        raise TableError(
+            f"expected labels that differ, got {y[0]:g} for all {len(y)} networks that are judged.\n"
+            "  Check the column: there is no order to agree with."
+        )
     scores = predictor.rank_scores(data.views) if beyond else [answers[i].mean or 0.0 for i in chosen]
     return Evaluation(
         n=len(answers),

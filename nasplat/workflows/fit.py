@@ -107,7 +107,8 @@ def provenance(table: Table, data: Labelled, seeds: Sequence[int], command: str)
         "table": table.source,
         "column": table.metric,
         "space": table.architectures[0].space.name,
-        "rows": len(table),
+        "rows": len(table.labelled()),
+        "left_out": data.left_out,
         "networks": len(data.labels),
         "functions": len(set(data.groups)),
         "table_hash": table.content_hash,
@@ -143,11 +144,17 @@ def card(name: str, predictor: AbstractPredictor, about: dict[str, Any], rows: l
     )
     text = (
         f"# {name}\n\nFamily `{predictor.family}`; predicts {predictor.metric}.\n"
-        f"Learnt from {about['table']} ({about['networks']} distinct networks of {about['rows']} rows), "
+        f"Learnt from {about['table']} ({_counts(about)}), "
         f"{about['split']}, seeds {about['seeds']}. Saved: seed {about['seeds'][0]}.\n\n{figures.markdown()}\n"
         "Outside its support (other operations, sizes far from those seen) it abstains and says why.\n"
     )
     return text + made_by(about.get("command"))
+
+
+def _counts(about: dict[str, Any]) -> str:
+    """How many computations and networks a table holds, and how many of its rows have no label."""
+    missing = f"; {about['left_out']} more rows without a finite label" if about["left_out"] else ""
+    return f"{about['networks']} computations of {about['functions']} networks in {about['rows']} rows{missing}"
 
 
 def made_by(command: str | None) -> str:

@@ -34,6 +34,8 @@ class Labelled:
     networks: list[str] | None = None
     """Name of the network of each: computations of one function, as the space's `network_key` tells them, share it, and
     no split parts them. None where every computation is a network of its own."""
+    left_out: int = 0
+    """Number of rows of the table that have no finite label."""
 
     @property
     def groups(self) -> list[str]:
@@ -50,7 +52,8 @@ class Labelled:
             Those rows.
         """
         columns = (self.views, self.labels, self.keys, self.architectures, self.networks)
-        return Labelled(*(c if c is None else [c[i] for i in numbers] for c in columns))  # type: ignore[arg-type]
+        taken = (c if c is None else [c[i] for i in numbers] for c in columns)
+        return Labelled(*taken, self.left_out)  # type: ignore[arg-type]
 
 
 def distinct(
@@ -59,7 +62,7 @@ def distinct(
     workers: int = 1,
     seen: dict[Architecture, tuple[str, View]] | None = None,
 ) -> Labelled:
-    """Capture every architecture of a table, and average rows whose graphs have equal keys.
+    """Capture every architecture of a table that has a finite label, and average rows whose graphs have equal keys.
 
     Args:
         table: Labelled architectures, loaded with a space.
@@ -69,7 +72,11 @@ def distinct(
 
     Returns:
         One row for each computation, in the order of the smallest text among its architectures.
+
+    Raises:
+        TableError: no label is finite, or the table was loaded without a space.
     """
+    table = table.labelled()
     members: dict[Architecture, list[float]] = {}
     text: dict[Architecture, str] = {}
     for architecture, row, value in zip(table.architectures, table.rows, table.labels, strict=True):
@@ -95,7 +102,9 @@ def distinct(
     pairs = [(k, network) for k in order for _, network in found[k][2]]
     networks = splits.together([texts[k] for k, _ in pairs], [network for _, network in pairs])
     named = {k: network for (k, _), network in zip(pairs, networks, strict=True)}
-    return Labelled([found[k][0] for k in order], means, order, list(texts.values()), [named[k] for k in order])
+    return Labelled(
+        [found[k][0] for k in order], means, order, list(texts.values()), [named[k] for k in order], table.left_out
+    )
 
 
 def split(data: Labelled, seed: int, shares: tuple[float, float] = (0.8, 0.1)) -> tuple[Labelled, Labelled, Labelled]:

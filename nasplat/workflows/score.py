@@ -91,7 +91,8 @@ def score(
                 f"expected a predictor with adapters beside labelled networks, got family {loaded.family!r}.\n"
                 "  Use family aiop."
             )
-        loaded = loaded.calibrate([a.canonical().graph() for a in known.architectures], known.labels)
+        labelled = known.labelled()
+        loaded = loaded.calibrate([a.canonical() for a in labelled.architectures], labelled.labels)
         loaded.metric = known.metric
     graphs = [capture(item, example_input) for item in items]
     answers = loaded.predict(graphs) if graphs else []

@@ -232,6 +232,22 @@ def test_tabulated_answers_and_prunes_what_it_lacks(vit: nasplat.Space) -> None:
         objective(vit.sample(seed=999))
 
 
+def test_rows_of_one_network_count_once_with_their_mean_and_failed_ones_not_at_all(vit: nasplat.Space) -> None:
+    members = list({a.graph().key: a for a in (vit.sample(seed=i) for i in range(4))}.values())
+    labels = ["1", "nan", "3", *(["5", ""] * len(members))[: len(members) - 1]]
+    texts = [members[0].to_json()] * 3 + [a.to_json() for a in members[1:]]
+    rows = tuple({"architecture": t, "acc": v} for t, v in zip(texts, labels, strict=True))
+    table = Table(rows, "acc", "architecture", "earlier", lambda s: nasplat.Architecture.from_json(s, vit))
+    assert nasplat.Tabulated(table)(members[0]) == 2.0
+    with pytest.raises(OutsideSupport, match="no row"):
+        nasplat.Tabulated(table)(members[2])
+    with pytest.raises(nasplat.TableError, match="finite values in 'acc' of Table"):
+        nasplat.Tabulated(table.take([1]))
+    study = nasplat.search(vit, maximize=[width], n_trials=1, known=table)
+    known = [t.values[0] for t in finished(study) if "known" in t.user_attrs]
+    assert known == [2.0, *[5.0] * len([v for v in labels[3:] if v])]
+
+
 def test_predicted_objective_prunes_outside_the_support(vit: nasplat.Space) -> None:
     predicted = nasplat.Predicted(nasplat.load_predictor("trees-nb201"))
     with pytest.raises(OutsideSupport, match="outside the predictor's support"):

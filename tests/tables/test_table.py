@@ -240,3 +240,30 @@ def test_a_table_prints_its_first_rows_and_escapes_them() -> None:
     assert "<b>" not in html
     assert "&lt;b…</td>" in html
     assert "Table(0 rows" in Table((), "acc", "arch")._repr_html_()
+
+
+def test_rows_without_a_finite_label_are_left_out_and_counted(tmp_path: Path) -> None:
+    file = tmp_path / "mine.csv"
+    cells = ["93.2", "", "nan", "inf", "-inf", "failed", "OOM", "91"]
+    file.write_text("arch,accuracy\n" + "".join(f"a{i},{c}\n" for i, c in enumerate(cells)), encoding="utf-8")
+    table = read_table(file, "accuracy")
+    assert (table.labels, table.left_out) == ([93.2, 91.0], 6)
+    assert repr(table) == "Table(2 rows, accuracy, mine.csv, 6 more without a finite label)"
+    assert table.labelled() is table
+    file.write_text("arch,accuracy\na,nan\nb,\n", encoding="utf-8")
+    with pytest.raises(TableError, match=r"finite labels in 'accuracy', got none in 2 rows of .*mine\.csv"):
+        read_table(file, "accuracy")
+
+
+def test_a_table_made_in_python_leaves_them_out_too() -> None:
+    rows = [{"arch": a, "acc": c} for a, c in zip("aabbc", ["1", "nan", "", "inf", "4"], strict=True)]
+    table = Table(tuple(rows), "acc", "arch", "made up")
+    kept = table.labelled()
+    assert (kept.labels, kept.left_out) == ([1.0, 4.0], 3)
+    assert [str(v) for v in table.averaged().labels] == ["1.0", "nan", "4.0"]
+    with pytest.raises(TableError, match="got none in 2 rows of made up"):
+        table.take([1, 2]).labelled()
+    with pytest.raises(TableError, match=r"number in 'acc' of row 0 .* got 'good'"):
+        _ = Table(({"arch": "a", "acc": "good"},), "acc", "arch").labels
+    with pytest.raises(TableError, match=r"number in 'ms' of row 0 .* got None"):
+        table.column("ms")

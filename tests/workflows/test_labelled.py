@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from itertools import combinations, product
+from math import isfinite
+from pathlib import Path
 
 import pytest
 
 import nasplat
+from nasplat.errors import LabelWarning, TableError
+from nasplat.predict import CountBaseline
 from nasplat.searchspace import Space
 from nasplat.tables.table import Table
+from nasplat.workflows.evaluate import evaluate
+from nasplat.workflows.fit import fit_and_save
 from nasplat.workflows.labelled import Labelled, distinct, few, split
 
 pytestmark = pytest.mark.fast
@@ -63,3 +71,38 @@ def test_a_key_cell_does_not_part_what_the_space_keeps_together(cells: Space, ta
     for one, other in combinations(parts, 2):
         assert not {a.network_key for a in one.architectures} & {a.network_key for a in other.architectures}
     assert sum(map(len, parts)) == len(table)
+
+
+def test_rows_without_a_finite_label_are_counted(table: Table) -> None:
+    some = table.take(range(12))
+    rows = [row | {"accuracy": label} for row, label in zip(some.rows, ["nan", "", "inf"] * 4, strict=True)]
+    mixed = Table((*rows, *table.rows[12:40]), "accuracy", "arch_str", "cells.csv", table.parse)
+    found = distinct(mixed)
+    assert found.left_out == 12
+    assert all(isfinite(y) for y in found.labels)
+    assert split(found, 0)[0].left_out == 12
+    with pytest.raises(TableError, match=r"got none in 12 rows of cells\.csv"):
+        distinct(mixed.take(range(12)))
+
+
+def test_labels_that_are_not_finite_are_not_judged_and_equal_ones_are_refused(data: Labelled) -> None:
+    macs = [float(v.macs) for v in data.views]
+    counts = CountBaseline().fit(data.views, macs)
+    broken = replace(data, labels=[math.nan, math.inf, *macs[2:]])
+    with pytest.warns(LabelWarning, match=f"2 of {len(macs)} labels"):
+        found = evaluate(counts, broken)
+    assert found == evaluate(counts, replace(data, labels=macs).take(range(2, len(macs))))
+    with pytest.raises(TableError, match=f"labels that differ, got 3 for all {len(macs)} networks"):
+        evaluate(counts, replace(data, labels=[3.0] * len(macs)))
+
+
+def test_the_card_says_how_many_computations_networks_and_rows(cells: Space, tmp_path: Path) -> None:
+    members = [cells.sample(seed=i) for i in range(90)]
+    rows = [{"arch_str": cells.format(a), "accuracy": str(a.graph().macs)} for a in members]
+    rows[0] |= {"accuracy": "nan"}
+    source = Table(tuple(rows), "accuracy", "arch_str", "cells.csv", cells.parse)
+    fit_and_save(source, "count", tmp_path / "count", seeds=(0,))
+    card = (tmp_path / "count" / "README.md").read_text(encoding="utf-8")
+    found = distinct(source)
+    counts = f"{len(found.keys)} computations of {len(set(found.groups))} networks in 89 rows"
+    assert f"{counts}; 1 more rows without a finite label), 80/10/10 by network" in card
