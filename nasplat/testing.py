@@ -15,7 +15,7 @@ from nasplat.predict.finetuned import Finetuned
 from nasplat.predict.prediction import Prediction
 from nasplat.predict.registry import load
 from nasplat.searchspace import Architecture, Space
-from nasplat.searchspace.shaping import AXES, fitting, presets_of, shaped_presets
+from nasplat.searchspace.shaping import AXES, fitting, presets_of, shape_of, shaped_presets
 
 
 def check_space(space: Space, samples: int = 20, seed: int = 0) -> None:
@@ -96,12 +96,11 @@ def _check_shaped(space: Space, member: Architecture) -> None:
     if not larger:
         return
     drawn = space.with_presets(**fitting(space, larger)).project(member.choices)
-    stated: Any = member.example_input
-    shape: Any = drawn.example_input
+    stated, shape = shape_of(member.example_input), shape_of(drawn.example_input)
     for word in AXES.keys() & declared:
         axes = AXES[word].get(len(shape), ())
         follows = bool(axes) and all(shape[a] == larger[word] for a in axes)
-        _check_follows(space, word, larger[word], follows, f"the input goes from {tuple(stated)} to {tuple(shape)}")
+        _check_follows(space, word, larger[word], follows, f"the input goes from {stated} to {shape}")
     before, after = member.graph(), drawn.graph()
     if "classes" in declared:
         outputs = before.nodes[-1].shape, after.nodes[-1].shape

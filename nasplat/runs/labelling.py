@@ -63,6 +63,8 @@ def run_labelling(run: LabelRun, folder: RunFolder, messages: Messages | None = 
     resolved["larger_is_better"] = task.larger_is_better
     messages = messages or Messages()
     with folder.described(run, resolved), messages.progress("label") as update:
+        for note in task.notes:
+            messages.say(f"task {task.name}: {note}")
         if space.from_task:
             messages.say(f"space {space.name}: {space.from_task}")
         settings = replace(settings, report=lambda p: update(p.done, p.total, str(p.trial.values)))

@@ -50,6 +50,8 @@ def run_whole_search(run: SearchRun, folder: RunFolder, messages: Messages | Non
     guide = choose_guide(run, space, folder)
     resolved = {"space": space.reference, "task": repr(task), "guide": guide.name}
     with folder.described(run, resolved):
+        for note in task.notes:
+            messages.say(f"task {task.name}: {note}")
         if space.from_task:
             messages.say(f"space {space.name}: {space.from_task}")
         if guide.why:

@@ -99,6 +99,8 @@ def run_training(run: TrainRun, folder: RunFolder, messages: Messages | None = N
     resolved = {"space": space.reference, "task": repr(task)}
     try:
         with folder.described(run, resolved) if processes.is_first else nullcontext():
+            for note in task.notes:
+                messages.say(f"task {task.name}: {note}")
             if space.from_task:
                 messages.say(f"space {space.name}: {space.from_task}")
             run = replace(run, device=device)

@@ -228,7 +228,7 @@ def advice(space: AbstractShapedSpace, task: Task) -> str:
 def _follows(space: AbstractShapedSpace, word: str) -> bool:
     """Whether the axes of `example_input` that belong to a word are what the preset of that name says."""
     try:
-        shape = _shape(space.default_input(**space.presets | {word: PROBE}))
+        shape = shape_of(space.default_input(**space.presets | {word: PROBE}))
     except Exception:  # whatever a function of the user's raises: it does not follow
         return False
     axes = AXES[word].get(len(shape), ())
@@ -238,11 +238,23 @@ def _follows(space: AbstractShapedSpace, word: str) -> bool:
 def _stated(space: AbstractShapedSpace) -> tuple[int, ...] | None:
     """Shape of an input batch where it is known without building a network."""
     shape: Any = space.default_input(**space.presets) if callable(space.default_input) else space.default_input
-    return None if shape is None else _shape(shape)
+    return None if shape is None else shape_of(shape)
 
 
-def _shape(example: Any) -> tuple[int, ...]:
-    """Shape of an example input, which is a shape itself or a tensor, as of tokens."""
+def shape_of(example: Any) -> tuple[int, ...]:
+    """Tell the shape of an example input.
+
+    Args:
+        example: Shape itself, or a tensor, as of tokens.
+
+    Returns:
+        The shape, with the axis of the batch.
+
+    Example:
+        >>> import torch
+        >>> shape_of((1, 3, 8, 8)), shape_of(torch.zeros(1, 12, dtype=torch.int64))
+        ((1, 3, 8, 8), (1, 12))
+    """
     return tuple(getattr(example, "shape", example))
 
 
@@ -253,7 +265,7 @@ def _check_runs(space: AbstractShapedSpace, task: Task) -> None:
     for member in (partial(space.extreme, False), *(partial(space.sample, seed) for seed in range(2))):
         try:
             module, stated = space.construct(member(), initialised=False)
-            shape = _shape(stated)
+            shape = shape_of(stated)
             if len(shape) != x.dim() or (x.dim() > 2 and shape[1] != x.shape[1]):
                 reason = f"its networks take {shape[1:]}."
                 continue

@@ -45,7 +45,7 @@ def appointed_teacher(
     """
     with_features = config.distill == "features"
     if strategy.remembers and config.distill_weight > 0 and given is None:
-        return FormerSelf(subnets, task.loss, with_features)
+        return FormerSelf(subnets, task.objective, with_features)
     if config.strategy in STRATEGIES and not strategy.distils:
         if given is not None:
             raise SupernetError(
@@ -54,15 +54,15 @@ def appointed_teacher(
         return None
     lecture = Lecture(config.joint, config.pick, config.draws, with_features)
     if config.teacher != "given":
-        return None if config.teacher == "none" else OwnTeacher(subnets, task.loss, config.teacher, lecture)
+        return None if config.teacher == "none" else OwnTeacher(subnets, task.objective, config.teacher, lecture)
     if given is None:
         raise SupernetError(
             "teacher 'given' expected a module or a supernet, got none.\n  Pass teacher=, or use largest or sampled."
         )
     if isinstance(given, nn.Module):
-        return NetworkTeacher(given.to(subnets.device), task.loss, config.weight_decay, lecture)
+        return NetworkTeacher(given.to(subnets.device), task.objective, config.weight_decay, lecture)
     if given.task.input_shape != task.input_shape:
         raise SupernetError(
             f"expected a teacher of inputs {task.input_shape}, got {given.task.input_shape}.\n  Train it on this task."
         )
-    return OtherSupernet(given.subnets, given.task.loss, subnets.store.space, config.weight_decay, lecture)
+    return OtherSupernet(given.subnets, given.task.objective, subnets.store.space, config.weight_decay, lecture)

@@ -17,7 +17,7 @@ from nasplat.supernet.ranks import Ranks
 from nasplat.supernet.store import Store
 from nasplat.supernet.subnet import Bound, Subnets
 from nasplat.supernet.teacher import Answer, Lecture, Teacher
-from nasplat.task.task import Loss
+from nasplat.task.judging import Loss
 
 
 class SampledTeacher(Teacher):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nasplat.errors import SupernetError
 from nasplat.searchspace import Architecture, Space
-from nasplat.searchspace.shaping import advice
+from nasplat.searchspace.shaping import advice, shape_of
 from nasplat.supernet.adoption import adopt_weights
 from nasplat.supernet.appointment import Guest, appointed_teacher
 from nasplat.supernet.checkpoint import FILE, fingerprint, history_of, load_weights, read_checkpoint
@@ -392,18 +392,30 @@ class Supernet:
 
 
 def check_input(space: Space, task: Task) -> None:
-    """Refuse a task whose examples have another shape than the inputs of a space.
+    """Refuse a task whose examples have another shape or kind than the inputs of a space.
 
     Args:
         space: Space whose members read the examples.
         task: Task that has them.
 
     Raises:
-        SupernetError: the shapes differ; the message names presets that fit.
+        SupernetError: the shapes differ, where the message names presets that fit; or one of the two has tokens.
     """
-    shape: Any = space.sample(seed=0).example_input
-    if tuple(shape)[1:] != task.input_shape:
+    example: Any = space.sample(seed=0).example_input
+    shape = shape_of(example)[1:]
+    if shape != task.input_shape:
         raise SupernetError(
-            f"space {space!r} expected inputs of shape {tuple(shape)[1:]}, task {task.name!r} has {task.input_shape}."
+            f"space {space!r} expected inputs of shape {shape}, task {task.name!r} has {task.input_shape}."
             f"\n  {advice(space, task)}"
         )
+    x = task.train.x
+    if isinstance(example, torch.Tensor) and example.is_floating_point() != x.is_floating_point():
+        raise SupernetError(
+            f"space {space!r} expected inputs of {example.dtype}, task {task.name!r} has {x.dtype}.\n"
+            "  Give tokens as int64 arrays of shape (n, length), and quantities as floats; or mend example_input."
+        )
+    if not x.is_floating_point():  # the largest token, before the whole supernet is made
+        parts = [split.x for split in (task.train, task.decide, task.test)]
+        rows = [part[part.flatten(1).amax(1).argmax()] if part.dim() > 1 else part.max() for part in parts]
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            task.answer(space.extreme(False).build().eval(), torch.stack(rows).cpu())

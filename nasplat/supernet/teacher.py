@@ -18,7 +18,7 @@ from nasplat.errors import SupernetError
 from nasplat.searchspace import Architecture
 from nasplat.supernet.distillation import final, forward_with_features
 from nasplat.supernet.optimiser import MaskedAdamW
-from nasplat.task.task import Loss
+from nasplat.task.judging import Loss
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ class Updates:
         """Loss of the targets, or of not answering as the step's first subnet did; of several maps, both."""
         if first is not None and isinstance(output, Tensor):
             return distillation_loss(output, first, "soft", self.config.temperature)
-        loss = self.task.loss(output, y)
+        loss = self.task.objective(output, y)
         if first is not None and self.config.distill_weight:
             return self._taught(loss, output, None, Answer(first, None))
         return loss

@@ -3,6 +3,8 @@
 task.py      data in three splits, loss, metric     settings.py  options checked by name, type and range
 digits.py    the embedded task of digits            files.py     IDX and npz files, folders of pictures
 derived.py   other questions about the same images  training.py  a network trained from its initial values
+arrays.py    whatever holds numbers as inputs       targets.py   labels as people keep them, as class numbers
+judging.py   losses and metrics, and what they refuse
 stereo.py    tasks of stereo pairs, with stereo_loss.py, stereo_pairs.py, stereo_scenes.py and stereo_pictures.py
 """
 

@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nasplat.errors import TaskError
-from nasplat.task.task import Split, Task, accuracy
+from nasplat.task.judging import accuracy
+from nasplat.task.task import Split, Task
 
 ORDERS = tuple(permutations(range(4)))
 """All orders of the four quarters of an image; the number of an order is its class."""
@@ -208,7 +209,9 @@ def derived(question: str, task: Task, seed: int = 0) -> Task:
         return ask(source, epoch)
 
     parts = {name: ask(task.split(name), seed + i) for i, name in enumerate(("train", "decide", "test"))}
-    return replace(task, name=f"{question}:{task.name}", renew=renew, augment=None, show=None, **parts, **measures)
+    return replace(
+        task, name=f"{question}:{task.name}", renew=renew, augment=None, show=None, class_names=(), **parts, **measures
+    )
 
 
 def _square(split: Split) -> None:

@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from nasplat.task.task import Split, Task, distance
+from nasplat.task.judging import distance
+from nasplat.task.task import Split, Task
 
 SIDE = 16
 """Height and width of a composite, in pixels."""

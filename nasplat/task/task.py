@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from html import escape
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasplat.errors import TaskError
+from nasplat.task import judging
+from nasplat.task.arrays import inputs_of, joined
+from nasplat.task.judging import Loss, accuracy
+from nasplat.task.settings import unknown
+from nasplat.task.targets import IGNORED, class_numbers, free_numbers
 
-Loss = Callable[[Any, Tensor], Tensor]
-"""Maps a network's output and the targets of a batch to a scalar that training makes small."""
 ELEMENTS = 2**22
 """Largest number of elements in a batch that is evaluated, so that large images fit into memory."""
+ANSWERS = 2**28
+"""Largest number of elements that the answers to a whole split may have, for a metric that is no mean of examples."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +36,9 @@ class Split:
     """
 
     x: Tensor
-    """Inputs of shape (n, …), floating-point."""
+    """Inputs of shape (n, …), floating-point; int64 where they are tokens."""
     y: Tensor
-    """Targets of shape (n, …); class numbers are int64."""
+    """Targets of shape (n, …); class numbers are int64, and -100 at places that do not count."""
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -48,36 +54,6 @@ class Split:
             A split with its tensors there; this one where they are there already.
         """
         return Split(self.x.to(device), self.y.to(device))
-
-
-def accuracy(output: Tensor, target: Tensor) -> Tensor:
-    """Measure how often the largest of a network's class scores names the right class.
-
-    Args:
-        output: Class scores of shape (n, classes, …); further axes are places, such as pixels.
-        target: Class numbers of shape (n, …).
-
-    Returns:
-        Accuracy of each example in percent, shape (n,): 0 or 100, or the share of its places.
-    """
-    return (
-        (output.argmax(1) == target).float().flatten(1).mean(1) * 100.0
-        if target.dim() > 1
-        else (output.argmax(1) == target) * 100.0
-    )
-
-
-def distance(output: Tensor, target: Tensor) -> Tensor:
-    """Measure how far each output lies from its target.
-
-    Args:
-        output: Predicted values of shape (n, …).
-        target: True values of the same shape.
-
-    Returns:
-        Euclidean distance of each example in the targets' unit, shape (n,).
-    """
-    return (output - target).flatten(1).norm(dim=1)
 
 
 @dataclass(frozen=True)
@@ -125,19 +101,17 @@ class Task:
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None
     """Changes a training batch at random; the generator is on the batch's device."""
     notes: tuple[str, ...] = ()
-    """What was left out of the data and why, a sentence each."""
+    """What was left out of the data, and how they were read where that was not plain, a sentence each."""
     show: Callable[[Tensor, Tensor, Tensor], list[Picture]] | None = None
     """Makes a report's pictures from one input, its target and what a network answers."""
+    class_names: tuple[str, ...] = ()
+    """Name of each class, or the number that it had, in the order of class numbers; empty where these say it all."""
 
     def __post_init__(self) -> None:
         """Refuse splits whose lengths or shapes do not fit together."""
         for name in ("train", "decide", "test"):
             split = getattr(self, name)
-            if len(split.x) != len(split.y) or not len(split.x):
-                raise TaskError(
-                    f"split {name!r} of task {self.name!r} expected as many targets as inputs, at least one; got "
-                    f"{len(split.x)} inputs and {len(split.y)} targets.\n  Check the arrays."
-                )
+            _check_lengths(name, self.name, len(split.x), len(split.y))
             if split.x.shape[1:] != self.train.x.shape[1:]:
                 raise TaskError(
                     f"split {name!r} of task {self.name!r} expected inputs of shape {tuple(self.train.x.shape[1:])}, "
@@ -167,6 +141,8 @@ class Task:
         }
         if target == () and self.train.y.is_floating_point():
             rows["target"] = "a number"
+        if self.notes:
+            rows["notes"] = "; ".join(self.notes)
         cells = "".join(f"<tr><th>{k}</th><td>{escape(v)}</td></tr>" for k, v in rows.items())
         return f"<table><caption>{escape(self.name)}</caption>{cells}</table>"
 
@@ -180,12 +156,14 @@ class Task:
         """Accuracy, in percent, of always naming the commonest class of the decide split; None for other metrics."""
         if self.metric is not accuracy:
             return None
-        return float(self.decide.y.flatten().bincount().max()) / self.decide.y.numel() * 100.0
+        y = self.decide.y.argmax(1) if self.decide.y.is_floating_point() else self.decide.y
+        counted = y[y != IGNORED]
+        return float(counted.bincount().max()) / counted.numel() * 100.0
 
-    @property
+    @cached_property
     def classes(self) -> int:
-        """Number of classes, where targets are class numbers."""
-        return int(self.train.y.max()) + 1
+        """Number of classes, where targets are class numbers: one more than the largest of any split."""
+        return len(self.class_names) or max(int(split.y.max()) for split in (self.train, self.decide, self.test)) + 1
 
     @property
     def outputs(self) -> int | None:
@@ -312,13 +290,104 @@ class Task:
             data = Split(data.x[rows], data.y[rows])
         was_training = module.training
         module.eval()
-        batch_size = max(1, min(batch_size, ELEMENTS // data.x[0].numel()))
+        try:
+            return self._mean(module, data, max(1, min(batch_size, ELEMENTS // max(1, data.x[0].numel()))))
+        finally:
+            module.train(was_training)
+
+    def _mean(self, module: nn.Module, data: Split, batch_size: int) -> float:
+        """Metric over a split: the mean of its examples; of a metric that gives one number, that of all at once."""
         total = torch.zeros((), dtype=torch.float64, device=data.x.device)
+        answers, elements = list[Tensor](), 0
         for start in range(0, len(data), batch_size):
-            output = module(data.x[start : start + batch_size])
-            total += self.metric(output, data.y[start : start + batch_size]).sum(dtype=torch.float64)
-        module.train(was_training)
-        return float(total) / len(data)
+            y = data.y[start : start + batch_size]
+            output = self.answer(module, data.x[start : start + batch_size])
+            values = None if answers else self.values(output, y)
+            if values is not None and len(y) == len(data) and not values.dim():
+                return float(values)
+            if values is not None and values.dim():
+                total += values.sum(dtype=torch.float64)
+                continue
+            if not isinstance(output, Tensor) or (elements := elements + output.numel()) > ANSWERS:
+                raise TaskError(
+                    f"metric {self.metric_name!r} of task {self.name!r} expected one value of each example, got one of "
+                    f"a batch, and the answers to {len(data)} examples are too many to be judged at once.\n"
+                    "  Return a tensor of shape (n,), such as (output.argmax(1) == target) * 100.0."
+                )
+            answers.append(output)
+        return float(self.values(torch.cat(answers), data.y)) if answers else float(total) / len(data)
+
+    def answer(self, module: nn.Module, x: Tensor) -> Any:
+        """Run a network on inputs of this task.
+
+        Args:
+            module: Network, in the mode that is wanted.
+            x: Inputs of shape (n, …).
+
+        Returns:
+            What the network answers.
+
+        Raises:
+            TaskError: the network cannot take these inputs; the message says what they are.
+        """
+        return judging.answer(module, x, self.name)
+
+    def objective(self, output: Any, y: Tensor) -> Tensor:
+        """Compute the loss, which training makes small.
+
+        Args:
+            output: What a network answers to a batch.
+            y: Targets of the batch.
+
+        Returns:
+            The loss, a scalar.
+
+        Raises:
+            TaskError: the network answers too few classes, or the loss cannot compare its answers with the targets, or
+                is no scalar.
+
+        Example:
+            >>> x, y = torch.zeros(4, 2), torch.tensor([0, 1, 2, 1])
+            >>> round(float(Task.from_arrays((x, y), (x, y)).objective(torch.zeros(4, 3), y)), 4)
+            1.0986
+        """
+        self._check_scores(output)
+        return judging.objective(self.loss, output, y, self.name)
+
+    def values(self, output: Any, y: Tensor) -> Tensor:
+        """Compute the metric.
+
+        Args:
+            output: What a network answers to a batch.
+            y: Targets of the batch.
+
+        Returns:
+            Value of each example, shape (n,); of a metric that gives one number for the batch, this number.
+
+        Raises:
+            TaskError: the metric cannot compare the answers with the targets, or gives neither.
+
+        Example:
+            >>> x, y = torch.eye(2), torch.tensor([0, 0])
+            >>> Task.from_arrays((x, y), (x, y)).values(torch.eye(2), y).tolist()
+            [100.0, 0.0]
+        """
+        self._check_scores(output)
+        return judging.values(self.metric, output, y, f"{self.metric_name!r} of task {self.name!r}")
+
+    def _check_scores(self, output: Any) -> None:
+        """Refuse scores of fewer classes than the task has: on a GPU torch would end the process.
+
+        Raises:
+            TaskError: the network answers too few.
+        """
+        if self.loss is not F.cross_entropy or not isinstance(output, Tensor) or output.dim() < 2:
+            return
+        if output.shape[1] < self.classes:
+            raise TaskError(
+                f"task {self.name!r} expected scores of {self.classes} classes, got {output.shape[1]} of a network.\n"
+                f"  Give the space its number of classes, such as classes={self.classes}, or check the labels."
+            )
 
     def to(self, device: torch.device | str) -> Task:
         """Copy the task's data to a device.
@@ -338,32 +407,64 @@ class Task:
         test: tuple[Any, Any] | None = None,
         *,
         name: str = "arrays",
+        classes: int | None = None,
         **options: Any,
     ) -> Task:
         """Make a task of your own arrays.
 
+        Targets are classes unless both a loss and a metric are passed: names, whole numbers, columns (n, 1), or rows
+        with a one for the class. Numbers 1 … K, and -1 and 1, become numbers from 0, and 255 behind these means no
+        class. What was decided stands in `notes` and `class_names`. A `Task` of `Split` objects takes tensors as they
+        are.
+
         Args:
-            train: Inputs of shape (n, …) and their targets, as arrays or tensors. Inputs of bytes are divided by 255;
-                whole numbers as targets are class numbers.
+            train: Inputs of shape (n, …) and their targets, as arrays, tensors or lists. Inputs of bytes are divided by
+                255; whole numbers of shape (n, length) are tokens and stay whole.
             decide: Inputs and targets that decisions rest on.
             test: Inputs and targets for the final report; None lets those of decide stand in.
             name: Name of the task in reports.
+            classes: Number of classes, where labels do not show all: class numbers are kept then. None reads it off.
             options: Further fields of `Task`, such as loss, metric, metric_name, larger_is_better and augment.
 
         Returns:
             The task, by default with cross-entropy as loss and accuracy in percent as metric.
 
         Raises:
-            TaskError: lengths or shapes do not fit together.
+            TaskError: lengths or shapes do not fit together, values are missing, labels can mean two things, or an
+                option is no field.
 
         Example:
             >>> import numpy as np
-            >>> x, y = np.zeros((6, 3, 8, 8)), np.arange(6) % 2
-            >>> Task.from_arrays((x[:4], y[:4]), (x[4:], y[4:])).input_shape
-            (3, 8, 8)
+            >>> x, y = np.zeros((6, 3, 8, 8)), np.array(["cat", "dog"] * 3)
+            >>> task = Task.from_arrays((x[:4], y[:4]), (x[4:], y[4:]))
+            >>> task.input_shape, task.class_names
+            ((3, 8, 8), ('cat', 'dog'))
         """
-        made = [Split(*_tensors(pair)) for pair in (train, decide, test or decide)]
-        return Task(name, made[0], made[1], made[2], **options)
+        known = [f.name for f in fields(Task) if f.name not in {"name", "train", "decide", "test"}]
+        for key in options:
+            if key not in known:
+                raise TaskError(unknown(key, known, "", repr(key)))
+        given = {"train": train, "decide": decide} | ({} if test is None else {"test": test})
+        pairs = {part: _pair(value, part, name) for part, value in given.items()}
+        x, notes = inputs_of({part: pair[0] for part, pair in pairs.items()}, name)
+        for part, pair in pairs.items():
+            _check_lengths(part, name, len(x[part]), len(pair[1]) if hasattr(pair[1], "__len__") else 0)
+        answers = {part: pair[1] for part, pair in pairs.items()}
+        if _are_classes(options):
+            labels = class_numbers(answers, {part: tuple(v.shape[1:]) for part, v in x.items()}, name, classes)
+            y = {part: torch.from_numpy(values) for part, values in labels.values.items()}
+            for part, empty in labels.unlabelled().items():
+                kept = torch.from_numpy(~empty)
+                x[part], y[part] = x[part][kept.to(x[part].device)], y[part][kept]
+            y = {p: v.to(torch.get_default_dtype()) if v.is_floating_point() else v for p, v in y.items()}
+            options = {"class_names": labels.names} | options
+            notes += labels.notes
+        else:
+            y, more = free_numbers(answers, name)
+            notes += more
+        made = {part: Split(x[part], y[part].to(x[part].device)) for part in x}
+        options["notes"] = (*options.get("notes", ()), *notes)
+        return Task(name, made["train"], made["decide"], made.get("test", made["decide"]), **options)
 
     @staticmethod
     def from_loader(
@@ -375,13 +476,14 @@ class Task:
             train: Batches of inputs and targets to train on.
             decide: Batches of inputs and targets that decisions rest on.
             test: Batches for the final report; None lets those of decide stand in.
-            options: Name and further fields, as for `from_arrays`.
+            options: Name, classes and further fields, as for `from_arrays`.
 
         Returns:
             The task with all its data in memory.
 
         Raises:
-            TaskError: a loader yields nothing, or something else than pairs of inputs and targets.
+            TaskError: a loader yields nothing, or something else than pairs of inputs and targets; or the data are
+                refused, as by `from_arrays`.
 
         Example:
             >>> import torch
@@ -390,19 +492,41 @@ class Task:
             4
         """
 
-        def read(loader: Iterable[Any]) -> tuple[Tensor, Tensor]:
+        def read(loader: Iterable[Any], part: str) -> tuple[Any, Any]:
             batches = list(loader)
             if not batches or not all(isinstance(b, tuple | list) and len(b) == 2 for b in batches):
                 raise TaskError("expected a loader of (x, y) batches, at least one.\n  Check what the loader yields.")
-            return torch.cat([torch.as_tensor(b[0]) for b in batches]), torch.cat(
-                [torch.as_tensor(b[1]) for b in batches]
+            return joined([b[0] for b in batches], f"inputs of loader {part!r}"), joined(
+                [b[1] for b in batches], f"targets of loader {part!r}"
             )
 
-        return Task.from_arrays(read(train), read(decide), read(test) if test is not None else None, **options)
+        last = None if test is None else read(test, "test")
+        return Task.from_arrays(read(train, "train"), read(decide, "decide"), last, **options)
 
 
-def _tensors(pair: tuple[Any, Any]) -> tuple[Tensor, Tensor]:
-    x, y = (torch.as_tensor(v) for v in pair)
-    if x.dtype == torch.uint8:
-        x = x.float() / 255.0
-    return x.float() if not x.is_floating_point() else x, y.long() if not y.is_floating_point() else y
+def _pair(value: Any, part: str, task: str) -> tuple[Any, Any]:
+    """Inputs and targets, also those of a `Split`."""
+    if isinstance(value, Split):
+        return value.x, value.y
+    if isinstance(value, tuple | list) and len(value) == 2:
+        return value[0], value[1]
+    raise TaskError(
+        f"split {part!r} of task {task!r} expected a pair of inputs and targets, got {type(value).__name__}"
+        f"{f' of {len(value)}' if isinstance(value, tuple | list) else ''}.\n"
+        "  Pass (x, y); a torch Dataset goes through a DataLoader to Task.from_loader."
+    )
+
+
+def _are_classes(options: dict[str, Any]) -> bool:
+    """Whether targets are classes: not where both the loss and the metric are the caller's own."""
+    loss = options.get("loss", F.cross_entropy)
+    named = loss is F.cross_entropy or isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss)
+    return named or options.get("metric", accuracy) is accuracy
+
+
+def _check_lengths(part: str, task: str, inputs: int, targets: int) -> None:
+    if inputs != targets or not inputs:
+        raise TaskError(
+            f"split {part!r} of task {task!r} expected as many targets as inputs, at least one; got "
+            f"{inputs} inputs and {targets} targets.\n  Check the arrays."
+        )

@@ -101,7 +101,7 @@ def train(
         The module in eval mode with its metrics.
 
     Raises:
-        TaskError: the loss became infinite or NaN.
+        TaskError: the loss became infinite or NaN, or the network does not fit the task's inputs or targets.
 
     Example:
         >>> _ = torch.manual_seed(0)
@@ -120,7 +120,7 @@ def train(
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(step, steps, budget.lr)
             optimiser.zero_grad(set_to_none=True)
-            loss = task.loss(module(x), y)
+            loss = task.objective(task.answer(module, x), y)
             loss.backward()
             nn.utils.clip_grad_norm_(module.parameters(), 1.0)
             optimiser.step()

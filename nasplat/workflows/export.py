@@ -265,8 +265,8 @@ def _compare(module: nn.Module, session: Any, shape: tuple[int, ...], tolerance:
 @torch.inference_mode()
 def _compare_metric(module: nn.Module, session: Any, task: Task, n: int = 1000) -> dict[str, Any]:
     x, y = task.decide.x[:n].cpu(), task.decide.y[:n].cpu()
-    ours = float(task.metric(module(x), y).double().mean())
-    theirs = float(task.metric(torch.from_numpy(_run(session, x)), y).double().mean())
+    ours = float(task.values(module(x), y).double().mean())
+    theirs = float(task.values(torch.from_numpy(_run(session, x)), y).double().mean())
     if abs(ours - theirs) > 1e-3 * max(1.0, abs(ours)) + 0.2:
         raise ExportError(
             f"{task.metric_name}: expected {ours:.4g} as in torch, the file reaches {theirs:.4g}.\n"

@@ -27,8 +27,8 @@ from nasplat.errors import SupernetError
 from nasplat.searchspace import Architecture
 from nasplat.supernet import Supernet
 from nasplat.task import Task
+from nasplat.task.judging import accuracy
 from nasplat.task.stereo_loss import epe
-from nasplat.task.task import accuracy
 from nasplat.task.training import Budget, train
 from nasplat.workflows.task_heads import Head, Joined, head_maps, padded
 
@@ -168,7 +168,7 @@ class SharedHead:
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, max(2, steps), pct_start=0.1)
         for epoch in range(epochs):
             for x, y in self.task.epoch(self.seed * 100_003 + epoch + 1, batch_size):
-                loss = self.task.loss(self.head(maps_of(x)), y)
+                loss = self.task.objective(self.head(maps_of(x)), y)
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 optimiser.step()

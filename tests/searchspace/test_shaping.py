@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import nasplat
 from nasplat.errors import SpaceError, SupernetError
 from nasplat.searchspace.shaping import shaped_presets
+from nasplat.task.judging import distance
 
 PRESETS = {"vit": {"size": "mini", "patch": 4}, "pit": {"patch": 4, "stride": 2}}
 """Presets without which small images have no two patches."""
+NUMBERS: dict[str, Any] = {"loss": F.mse_loss, "metric": distance}
+"""Fields of a task whose targets are no classes."""
 
 
 def made(channels: int, height: int, width: int, classes: int) -> nasplat.Task:
@@ -51,7 +56,7 @@ def test_shaped_networks_answer_real_images(name: str, digits: nasplat.Task) -> 
 
 def test_stereo_space_takes_pairs_of_any_size_and_no_single_images(digits: nasplat.Task) -> None:
     pairs = torch.zeros(2, 6, 32, 64)
-    stereo = nasplat.Task.from_arrays((pairs, pairs[:, 0]), (pairs, pairs[:, 0]))
+    stereo = nasplat.Task.from_arrays((pairs, pairs[:, 0]), (pairs, pairs[:, 0]), **NUMBERS)
     space = nasplat.load_space("easnet-small")
     assert space.for_task(stereo).from_task == "height=32, width=64 from the task"
     with pytest.raises(SpaceError, match=r"its networks take \(6, 16, 16\).*\n.*set another of its presets scales="):
@@ -98,11 +103,12 @@ def test_tasks_state_their_numbers() -> None:
     assert (square.image, square.channels, square.outputs) == (8, 3, 5)
     assert made(3, 8, 6, 5).image is None
     vectors, places = torch.zeros(4, 9), torch.zeros(4, 2)
-    assert nasplat.Task.from_arrays((vectors, places), (vectors, places)).shapes == {"features": 9, "classes": 2}
+    assert nasplat.Task.from_arrays(*[(vectors, places)] * 2, **NUMBERS).shapes == {"features": 9, "classes": 2}
     images, maps = torch.zeros(4, 1, 8, 8), torch.zeros(4, 1, 8, 8)
-    assert "classes" not in nasplat.Task.from_arrays((images, maps), (images, maps)).shapes
+    assert "classes" not in nasplat.Task.from_arrays((images, maps), (images, maps), **NUMBERS).shapes
     waves, one = torch.zeros(4, 2, 50), torch.zeros(4)
-    assert nasplat.Task.from_arrays((waves, one), (waves, one)).shapes == {"channels": 2, "length": 50, "classes": 1}
+    heights = nasplat.Task.from_arrays((waves, one), (waves, one), **NUMBERS)
+    assert heights.shapes == {"channels": 2, "length": 50, "classes": 1}
     tokens = nasplat.Split(torch.arange(12).reshape(4, 3), torch.arange(4))
     assert nasplat.Task("text", tokens, tokens, tokens).shapes == {"length": 3, "vocabulary": 12, "classes": 4}
 

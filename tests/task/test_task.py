@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import nasplat
 from nasplat.errors import TaskError
 from nasplat.task import digits
 from nasplat.task.files import flip_and_shift, unpredict
+from nasplat.task.judging import distance
 
 pytestmark = pytest.mark.fast
 
@@ -204,4 +206,5 @@ def test_a_task_prints_in_one_line_and_as_a_small_table() -> None:
     assert "&lt;mine&gt;" in shown
     assert "3 × 8 × 8" in shown
     assert "one of 2 classes" in shown
-    assert "a number" in nasplat.Task.from_arrays((x, np.zeros(6)), (x, np.zeros(6)))._repr_html_()
+    numbers = nasplat.Task.from_arrays((x, np.zeros(6)), (x, np.zeros(6)), loss=F.mse_loss, metric=distance)
+    assert "a number" in numbers._repr_html_()
