@@ -21,6 +21,9 @@ from nasplat.errors import ContentError, NasplatError
 KINDS = ("search_spaces", "predictors", "benchmarks/tables")
 """Content folders, as paths from the root of a checkout."""
 
+MODULE = "nasplat_content_"
+"""Beginning of the names of modules that were loaded by a path."""
+
 
 def folder(kind: str) -> Path:
     """Find the folder that holds content of a kind.
@@ -138,10 +141,26 @@ def staying(what: str, error: type[NasplatError]) -> Iterator[None]:
         raise error(f"{what} ended the program by {err!r}.\n  Raise an error there, or return.") from err
 
 
+def is_loaded(path: Path) -> bool:
+    """Tell whether a Python file was imported by `load_module`, so that importing it again runs nothing new.
+
+    Args:
+        path: Python file, such as that of a search space.
+
+    Returns:
+        True while the file is what was imported.
+    """
+    return path.is_file() and (path, path.stat().st_mtime_ns) in _LOADED
+
+
+_LOADED: set[tuple[Path, int]] = set()
+"""Files that were imported, with the time of their last change."""
+
+
 @cache
 def _load_module(path: Path, modified_ns: int) -> ModuleType:
     """Import a file once per time of its last change."""
-    name = f"nasplat_content_{path.stem}_{abs(hash((str(path), modified_ns))):x}"
+    name = f"{MODULE}{path.stem}_{abs(hash((str(path), modified_ns))):x}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ContentError(f"expected a Python file ending in .py, got {str(path)!r}.\n  Rename the file.")
@@ -161,4 +180,5 @@ def _load_module(path: Path, modified_ns: int) -> ModuleType:
         line = next((f.lineno for f in reversed(traceback.extract_tb(err.__traceback__)) if f.filename == str(path)), 0)
         message = f"{path}:{line}: importing this file raised {type(err).__name__}: {err}.\n  Mend the file."
         raise ContentError(message) from err
+    _LOADED.add((path, modified_ns))
     return module

@@ -39,6 +39,13 @@ class SpaceError(NasplatError, ValueError):
     """
 
 
+class TrustError(NasplatError, PermissionError):
+    """Raised when data, such as a table or a run folder, names a Python file that the caller neither loaded nor trusts.
+
+    Nothing of the file has run. It is a NasplatError and a PermissionError.
+    """
+
+
 class CaptureError(NasplatError, RuntimeError):
     """Raised when a module cannot be run on its example input, or an ONNX file cannot be read as a graph.
 

@@ -2,7 +2,8 @@
 
 Two blocks of one class, built from equal arguments and fed equal input shapes in the same mode, compute the same graph.
 That holds only if the block reads nothing but its arguments, its own parameters and its inputs; a block whose arguments
-cannot be hashed, or close over anything, is simply recorded each time.
+cannot be hashed, or close over anything, is simply recorded each time. Globals and helpers that the code of a class
+refers to are part of it: where a notebook's cell defines one anew, its blocks are recorded anew.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ import functools
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FunctionType
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
+
+from nasplat.frontends.definition import state_of
 
 M = TypeVar("M", bound=type[nn.Module])
 SIGNATURE = "_block_signature"
@@ -147,7 +151,12 @@ def _copy(part: nn.Module, memo: dict[int, nn.Parameter]) -> nn.Module:
 def _signature(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...] | None:
     """Class and arguments of a block, or None where an argument cannot be hashed."""
     try:
-        signature = (cls, tuple(map(_freeze, args)), tuple((k, _freeze(v)) for k, v in sorted(kwargs.items())))
+        signature = (
+            cls,
+            state_of(cls),
+            tuple(map(_freeze, args)),
+            tuple((k, _freeze(v)) for k, v in sorted(kwargs.items())),
+        )
         hash(signature)
     except TypeError:
         return None
@@ -161,8 +170,10 @@ def _freeze(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return tuple(map(_freeze, value))
     if isinstance(value, functools.partial):
-        return (value.func, _freeze(value.args), _freeze(value.keywords))
+        return (_freeze(value.func), _freeze(value.args), _freeze(value.keywords))
     if isinstance(value, nn.Module | torch.Tensor) or getattr(value, "__closure__", None):
         raise TypeError("a module, a tensor or a closure has no signature")
+    if isinstance(value, type | FunctionType):
+        return value, state_of(value)
     # True == 1 == 1.0: the type tells them apart
     return (type(value).__name__, value) if isinstance(value, bool | int | float) else value

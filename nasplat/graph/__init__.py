@@ -6,7 +6,7 @@ key.py      folding and canonical hash      store.py        JSON and npz files
 program.py  calls behind a captured graph   conversions.py  networkx and torch-geometric
 compare.py  two graphs side by side         published.py    the graphs that GENNAPE and AIO-P publish
 drawing.py  a graph as SVG                  summary.py      a graph in one line or one small table
-bounds.py   which totals are exact
+bounds.py   which totals are exact          checks.py       types of columns from outside
 """
 
 from nasplat.graph.columns import Node, Weight

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from nasplat.errors import GraphError
 from nasplat.graph import ops
+from nasplat.graph.checks import checked
 from nasplat.graph.columns import Columns, Node, Weight
 from nasplat.graph.store import as_tuples
 
@@ -77,7 +78,9 @@ def from_networkx(found: MultiDiGraph, kind: type[_C]) -> _C:
         )
         about = found.graph
         held = (about.get("weights", ()), about.get("notes", ()), about.get("rung", "meta"))
-        return kind(nodes, tuple(edges), *held, causes=tuple(about.get("causes", ())))
+        made = kind(nodes, tuple(edges), *held, causes=tuple(about.get("causes", ())))
+        checked(made)
+        return made
     except (KeyError, TypeError, ValueError, AttributeError) as err:
         raise _refused("a networkx multigraph", "to_networkx", err) from err
 
@@ -140,7 +143,9 @@ def from_pyg(data: Data, kind: type[_C]) -> _C:
         (sources, targets), ends = held["edge_index"].tolist(), held["edge_attr"].tolist()
         edges = tuple((s, slot, t, place) for s, t, (slot, place) in zip(sources, targets, ends, strict=True))
         weights = tuple(Weight(*map(as_tuples, row)) for row in held["weight_table"])
-        return kind(nodes, edges, weights, tuple(held["notes"]), held["rung"], causes=tuple(held.get("causes", ())))
+        made = kind(nodes, edges, weights, tuple(held["notes"]), held["rung"], causes=tuple(held.get("causes", ())))
+        checked(made)
+        return made
     except (KeyError, TypeError, ValueError, AttributeError) as err:
         raise _refused("one torch-geometric Data", "to_pyg", err) from err
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 from typing import Any, TypeVar
+from zipfile import BadZipFile
 
 import numpy as np
 
 from nasplat.errors import GraphError
+from nasplat.graph.checks import checked
 from nasplat.graph.columns import Columns, Node, Weight
 from nasplat.graph.ops import OPS_VERSION
 from nasplat.graph.program import from_plain, to_plain
@@ -67,23 +70,28 @@ def from_json(text: str, kind: type[_C]) -> _C:
         The graph that was written, with its program where it had one.
 
     Raises:
-        GraphError: not JSON, another format, or another version of the op vocabulary.
+        GraphError: not JSON, another format, another version of the op vocabulary, or a part of the wrong type.
     """
     try:
         data = json.loads(text)
         version = data["nasplat_graph"]
-        if version != OPS_VERSION:
+        if version != OPS_VERSION or isinstance(version, bool | float):
             raise GraphError(f"expected op vocabulary {OPS_VERSION}, got {version!r}.\n  Capture the network again.")
         columns = [as_tuples(row) for row in data["nodes"]]
         nodes = tuple(Node(*row[:-1], bool(row[-1])) for row in columns)  # type: ignore[call-issue]
-        weights = tuple(Weight(name, tuple(shape), dtype) for name, shape, dtype in data["weights"])
+        weights = tuple(Weight(name, as_tuples(shape), dtype) for name, shape, dtype in data["weights"])
         program = from_plain(data["program"]) if "program" in data else None
-        edges, causes = tuple(map(tuple, data["edges"])), tuple(data.get("causes", ()))
-        return kind(nodes, edges, weights, tuple(data["notes"]), data["rung"], program, causes)
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError, IndexError) as err:
+        edges, notes, causes = map(as_tuples, (data["edges"], data["notes"], data.get("causes", ())))
+        found = kind(nodes, edges, weights, notes, data["rung"], program, causes)
+        checked(found)
+        return found
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError) as err:
         if isinstance(err, GraphError):
             raise
-        raise GraphError(f"expected the JSON of a graph, got {text[:60]!r} ({err}).\n  Write it with to_json.") from err
+        reason = f"{type(err).__name__}: {err}"
+        raise GraphError(
+            f"expected the JSON of a graph, got {text[:60]!r} ({reason}).\n  Write it with to_json."
+        ) from err
 
 
 def save_npz(graph: Columns, path: str | Path) -> None:
@@ -115,7 +123,7 @@ def load_npz(path: str | Path, kind: type[_C]) -> _C:
         with np.load(path, allow_pickle=False) as data:
             rest = json.loads(data["columns"].tobytes().decode())
             rest["edges"] = data["edges"].tolist()
-    except (OSError, KeyError, ValueError, EOFError) as err:
+    except (OSError, KeyError, TypeError, ValueError, EOFError, RecursionError, BadZipFile, zlib.error) as err:
         raise GraphError(
             f"expected a graph written by save_npz, got {str(path)!r} ({err}).\n  Check the file."
         ) from err

@@ -9,6 +9,7 @@ expressions.py     what a cell of summed edges computes
 feasible.py        draws within limits, which are:
 tabulated_draws.py … uniform, by counting            fitted_draws.py  … by a fitted sum, checked
 shaping.py         presets that a task decides       trials.py        a space of what an Optuna trial is asked
+defined.py         what a space is, as a hash
 space.py           Space, load_space                 declaration.py   @space makes a Space of a function
 """
 

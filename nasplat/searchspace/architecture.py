@@ -11,12 +11,12 @@ from typing import Any, Self, TypeVar
 
 from torch import nn
 
-from nasplat.errors import SpaceError
+from nasplat.errors import NasplatError, SpaceError
 from nasplat.frontends import capture_module
 from nasplat.frontends.block import templates
 from nasplat.graph import Graph
 from nasplat.searchspace.pick import Decide, Option
-from nasplat.searchspace.registry import find_space
+from nasplat.searchspace.registry import check_same, is_trusting, told_space, trusting
 from nasplat.tables.listing import Listing
 
 T = TypeVar("T")
@@ -37,7 +37,17 @@ class AbstractSpace(ABC):
     @property
     @abstractmethod
     def reference(self) -> str:
-        """Name and presets in one string; spaces of equal reference and function are equal."""
+        """Name and presets in one string; spaces of equal reference and fingerprint are equal."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Hash of the source of the build function, a dot, and a hash of the presets."""
+
+    @property
+    @abstractmethod
+    def is_shipped(self) -> bool:
+        """Whether the space comes with nasplat."""
 
     @abstractmethod
     def choices(self, decide: Decide) -> dict[str, Option]:
@@ -239,12 +249,16 @@ class Architecture:
     """The choices that were reached, in the order in which they were made."""
 
     @cached_property
-    def identity(self) -> tuple[str, tuple[tuple[str, str], ...]]:
-        """The space's reference and the sorted choices, on which equality, order and hash rest."""
-        return self.space.reference, tuple(sorted((k, json.dumps(v)) for k, v in self.choices.items()))
+    def identity(self) -> tuple[str, tuple[tuple[str, str], ...], str]:
+        """The space's reference, the sorted choices, and the space's fingerprint: equality, order and hash rest on it.
+
+        So an architecture of a space that was edited, or of another space of the same name, is another architecture.
+        """
+        choices = tuple(sorted((k, json.dumps(v)) for k, v in self.choices.items()))
+        return self.space.reference, choices, self.space.fingerprint
 
     def __eq__(self, other: object) -> bool:
-        """Two architectures are equal when their spaces' references and their choices are."""
+        """Two architectures are equal when their spaces are, and their choices."""
         return isinstance(other, Architecture) and self.identity == other.identity
 
     def __lt__(self, other: Architecture) -> bool:
@@ -311,31 +325,73 @@ class Architecture:
         """Write the architecture as one line of JSON that `from_json` reads.
 
         Returns:
-            `{"space": …, "presets": {…}, "choices": {…}}` without spaces or line breaks.
+            `{"space": …, "presets": {…}, "choices": {…}}` without spaces or line breaks; of a space of your own also
+            its `fingerprint`, by which a line is told from one of other code under the same name.
         """
-        line = {"space": self.space.name, "presets": self.space.presets, "choices": self.choices}
+        line = {"space": str(self.space.name), "presets": self.space.presets, "choices": self.choices}
+        if not self.space.is_shipped:
+            line["fingerprint"] = self.space.fingerprint
         return json.dumps(line, separators=(",", ":"))
 
     @staticmethod
-    def from_json(text: str, space: AbstractSpace | None = None) -> Architecture:
+    def from_json(text: str, space: AbstractSpace | None = None, trust: bool = False) -> Architecture:
         """Read what `to_json` wrote.
 
         Args:
             text: One line of JSON that names the space, its presets and the choices.
-            space: Space to read the choices in; by default it is loaded by the name or path that the line states.
+            space: Space to read the choices in; by default it is found by what the line states.
+            trust: Whether a Python file that the line names may be run. Without it such a line is read only where its
+                space was loaded in this process: a line may come from somebody else.
 
         Returns:
             The architecture.
 
         Raises:
-            SpaceError: the text is not such JSON, or the choices do not belong to the space.
+            SpaceError: the text is not such JSON, the choices do not belong to the space, or the space has changed
+                since the line was written.
+            TrustError: the line names a Python file that was not loaded here, and `trust` is False.
             ContentError: there is no space of that name.
         """
+        name, presets, choices, fingerprint = _read(text)
         try:
-            data = json.loads(text)
-            name, presets, choices = data["space"], data.get("presets", {}), data["choices"]
-        except (json.JSONDecodeError, KeyError, TypeError) as err:
+            if space is None:
+                with trusting(trust or is_trusting()):
+                    space = told_space(name, presets, fingerprint)
+            else:
+                check_same(space, name, presets, fingerprint)  # type: ignore[arg-type]
+            return space.architecture(choices)  # type: ignore[union-attr]
+        except NasplatError:
+            raise
+        except Exception as err:  # whatever a build function raises at presets that it did not expect
             raise SpaceError(
-                f'expected one line {{"space": …, "choices": {{…}}}}, got {text[:60]!r}.\n  Write it with to_json.'
+                f"space {name!r} does not take the presets {presets} of a line ({type(err).__name__}: {err}).\n"
+                "  Mend the presets of the line."
             ) from err
-        return (space or find_space(name, **presets)).architecture(choices)
+
+
+def _read(text: str) -> tuple[str, dict[str, Any], dict[str, Any], str | None]:
+    """Name, presets, choices and fingerprint of a line, each of the right type."""
+    expected = 'expected one line {"space": "…", "presets": {…}, "choices": {…}}'
+    try:
+        data: Any = json.loads(text)
+    except (ValueError, TypeError, RecursionError) as err:
+        raise SpaceError(f"{expected}, got {str(text)[:60]!r}.\n  Write it with to_json.") from err
+    if not isinstance(data, dict):
+        raise SpaceError(f"{expected}, got {type(data).__name__}.\n  Write it with to_json.")
+    name: Any = data.get("space")
+    presets: Any = data.get("presets", {})
+    choices: Any = data.get("choices")
+    fingerprint: Any = data.get("fingerprint")
+    kinds = (("space", name, str), ("presets", presets, dict), ("choices", choices, dict))
+    for field_name, value, kind in kinds if fingerprint is None else (*kinds, ("fingerprint", fingerprint, str)):
+        if not isinstance(value, kind):
+            raise SpaceError(
+                f"{expected}, got {value!r:.60} as {field_name} of {str(text)[:60]!r}.\n  Write it with to_json."
+            )
+    for choice, option in choices.items():
+        if not isinstance(option, str | int | float):
+            raise SpaceError(
+                f"{expected}, whose choices are texts, numbers or truth values, got {option!r:.60} for {choice!r}.\n"
+                "  Write it with to_json."
+            )
+    return name, presets, choices, fingerprint

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from nasplat.errors import SpaceError
+from nasplat.searchspace.registry import declare
 from nasplat.searchspace.space import Space
 
 SIZES = {4: ("height", "width"), 3: ("length",)}
@@ -54,7 +55,9 @@ def space(
     def decorate(function: Callable[..., Any]) -> Space:
         name = function.__name__
         build, example = _sized(function, example_input) if any_size else (function, example_input)
-        return Space(build, name, example, shaped=shaped)
+        made = Space(build, name, example, shaped=shaped)
+        declare(made)
+        return made
 
     return decorate
 

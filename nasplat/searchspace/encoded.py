@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from nasplat.errors import SpaceError
-from nasplat.searchspace.architecture import AbstractSpace, Architecture
+from nasplat.searchspace.architecture import Architecture
+from nasplat.searchspace.defined import AbstractDefinedSpace
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class AbstractEncodedSpace(AbstractSpace):
+class AbstractEncodedSpace(AbstractDefinedSpace):
     """The part of a space that knows encodings of the literature; its decorators mark the functions of a space's file.
 
     Example:
@@ -170,11 +171,17 @@ class AbstractEncodedSpace(AbstractSpace):
                 return self.architecture(found)
         try:
             choices = json.loads(text)
-        except json.JSONDecodeError as err:
+        except (ValueError, RecursionError) as err:
             raise SpaceError(
                 f"expected an architecture of {self.name!r} as JSON choices, got {text[:60]!r}.\n"
                 f"  See `nasplat sample {self.name}`."
             ) from err
+        if not isinstance(choices, dict):
+            raise SpaceError(
+                f"expected an architecture of {self.name!r} as JSON choices, got {text[:60]!r}.\n  Write an object."
+            )
+        if isinstance(choices.get("choices"), dict) and "space" in choices:
+            return Architecture.from_json(text, self)
         return self.architecture(choices.get("choices", choices))
 
     def format(self, architecture: Architecture) -> str:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import json
 import random
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
+from typing import Any
 
 from torch import nn
 
@@ -29,16 +27,13 @@ from nasplat.searchspace.structure import Structure, structure_of
 from nasplat.searchspace.variation import child, first_accepted, mutant, uniform_member
 from nasplat.tables.listing import Listing
 
-T = TypeVar("T")
 MET = 16
 """Random walks by which a notebook's table of choices learns which choices there are."""
 WIDEST_CELL = 80
 """Characters of a choice's options that the table shows at most."""
-_SHARED: WeakKeyDictionary[Callable[..., Any], dict[str, dict[Hashable, Any]]] = WeakKeyDictionary()
-"""What is remembered everywhere, by build function and by its presets as JSON; it goes when the function goes."""
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Space(AbstractShapedSpace):
     """A search space: a build function with its presets bound; `@nasplat.space` and `load_space` make one.
 
@@ -66,8 +61,8 @@ class Space(AbstractShapedSpace):
     """What the space's file adds, such as the parser of its literature's encoding, by what it is for."""
     known: dict[str, tuple[Option, ...]] = field(default_factory=dict)
     """Options of every choice met so far, by the name of the choice."""
-    checked: list[bool] = field(default_factory=list)
-    """One entry once a member was built to see that no pick comes after its first module; else empty."""
+    checked: list[str] = field(default_factory=list)
+    """The fingerprint at which a member was built to see that no pick comes after its first module; else empty."""
     row_readers: dict[tuple[str, ...], Callable[[Mapping[str, str]], str]] = field(default_factory=dict)
     """Functions from a table's row to an encoding, by the columns that together hold it."""
     shaped: Mapping[str, str] | None = None
@@ -75,7 +70,7 @@ class Space(AbstractShapedSpace):
     from_task: str = ""
     """Sentence that says which presets a task decided; empty where none did."""
     _memory: dict[Hashable, Any] = field(default_factory=dict)
-    """What `remembered` keeps; spaces that differ in nothing but their name share it."""
+    """What `remembered` keeps, by fingerprint; spaces that differ in nothing but their name share it."""
 
     def __repr__(self) -> str:
         """One line with name, presets and, where it is known without counting, the number of encodings."""
@@ -100,61 +95,14 @@ class Space(AbstractShapedSpace):
         """Return the number of encodings where a formula or the structure, already learned, gives it."""
         if "encodings" in self.hooks:
             return self._presented("encodings")
-        structure = self._memory.get("structure")
+        structure = self._memory.get(self.fingerprint, {}).get("structure")
         return structure.count if isinstance(structure, Structure) and not structure.refuses_late else None
-
-    def __hash__(self) -> int:
-        """Equal spaces have equal hashes."""
-        return hash(self.reference)
-
-    def __eq__(self, other: object) -> bool:
-        """Two spaces are equal when their build functions, names and presets are."""
-        return isinstance(other, Space) and self.reference == other.reference and self.function is other.function
-
-    @cached_property
-    def reference(self) -> str:
-        """Name and presets in one string."""
-        return f"{self.name}{json.dumps(self.presets, sort_keys=True, default=str)}"
 
     @property
     def doc(self) -> str:
         """The build function's docstring, or that of its module."""
         module = inspect.getmodule(self.function)
         return inspect.getdoc(self.function) or (inspect.getdoc(module) if module else "") or ""
-
-    def remembered(self, what: Hashable, make: Callable[[], T], everywhere: bool = False) -> T:
-        """Return a value that belongs to this space, made when it is first asked for.
-
-        It is the one place for what is learned of a space and takes long, such as its structure and costs.
-
-        Args:
-            what: Key of the value, unique among all that is remembered of a space.
-            make: Function that makes the value.
-            everywhere: True shares the value with all spaces of this process that have the same build function and
-                presets, such as those that `load_space` gives later. Such a value holds no space and no architecture,
-                and nobody changes it.
-
-        Returns:
-            The value; the same object from then on.
-
-        Example:
-            >>> import nasplat
-            >>> cells = nasplat.load_space("nasbench201", width=8)
-            >>> cells.remembered("a list", list) is cells.remembered("a list", list)
-            True
-        """
-        memory = self._memory_of_equals() if everywhere else self._memory
-        if what not in memory:
-            memory[what] = make()
-        return memory[what]
-
-    def _memory_of_equals(self) -> dict[Hashable, Any]:
-        """What all spaces with this build function and these presets share; only its own where presets are no JSON."""
-        try:
-            presets = json.dumps(self.presets, sort_keys=True)
-            return _SHARED.setdefault(self.function, {}).setdefault(presets, {})
-        except TypeError:  # of two presets with one text nobody knows whether they are equal
-            return self._memory
 
     # -- presets -------------------------------------------------------------------------------------------------------
 
@@ -224,9 +172,13 @@ class Space(AbstractShapedSpace):
                 self.function(pick, **self.presets)
         except construction.Constructed:
             if not self.checked:  # stopping at the first module would hide a pick that comes later
-                self.checked.append(True)
+                self.checked.append(self.fingerprint)
                 self._check_late_picks(pick.choices)
             return pick.choices
+        except SpaceError:
+            if not self.forgets_edited():
+                raise
+            return self.choices(decide)
         raise SpaceError(
             f"space {self.name!r} constructed no module.\n  Return an nn.Module built inside the function."
         )
@@ -261,12 +213,14 @@ class Space(AbstractShapedSpace):
         def close() -> None:
             pick.is_closed = True
 
-        with construction.watching(close), content.staying(f"space {self.name!r}", SpaceError):
-            if initialised:
+        quietly = nullcontext() if initialised else construction.uninitialised()
+        try:
+            with construction.watching(close), quietly, content.staying(f"space {self.name!r}", SpaceError):
                 made = self.function(pick, **self.presets)
-            else:
-                with construction.uninitialised():
-                    made = self.function(pick, **self.presets)
+        except SpaceError:
+            if not self.forgets_edited():
+                raise
+            return self.construct(architecture, initialised)
         module, example_input = made if isinstance(made, tuple) else (made, self.default_input)
         if not isinstance(module, nn.Module):
             raise SpaceError(

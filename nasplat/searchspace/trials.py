@@ -10,6 +10,7 @@ from torch import nn
 
 from nasplat.searchspace import construction
 from nasplat.searchspace.pick import Option, Pick
+from nasplat.searchspace.registry import declare
 from nasplat.searchspace.space import Space
 
 STEPS = 16
@@ -46,7 +47,9 @@ def space_of_trial(build: Callable[[Any], Any], example_input: Any = None) -> Sp
             build(asked)  # questions may come between modules
         return build(_Trial(lambda name, options: asked.params[name]))
 
-    return Space(function, getattr(build, "__name__", "trial"), example_input)
+    made = Space(function, getattr(build, "__name__", "trial"), example_input)
+    declare(made)
+    return made
 
 
 class _Trial:

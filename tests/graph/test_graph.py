@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -98,6 +102,65 @@ def test_another_vocabulary_is_refused() -> None:
     text = nasplat.capture(nn.Linear(2, 2), (1, 2)).to_json().replace('"nasplat_graph":2', '"nasplat_graph":99')
     with pytest.raises(GraphError, match="expected op vocabulary 2, got 99"):
         Graph.from_json(text)
+
+
+def _node(place: int, value: object) -> Callable[[dict[str, Any]], None]:
+    return lambda data: data["nodes"][1].__setitem__(place, value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_node(0, 5), "node 1 of a graph: expected the name of an operation, got 5"),
+        (_node(0, None), "name of an operation"),
+        (_node(1, 5), "attributes as pairs"),
+        (_node(1, [["kernel", "3"]]), "kernel of whole numbers"),
+        (_node(1, [["kernel", [3, 2.0]]]), "kernel of whole numbers"),
+        (_node(1, [["groups", "a"]]), "groups as a whole number"),
+        (_node(1, [["groups", -1]]), "groups as a whole number"),
+        (_node(1, [["odd", {"a": 1}]]), "odd as numbers and texts"),
+        (_node(2, []), "one shape per output"),
+        (_node(2, [["a"]]), "whole numbers that are not negative"),
+        (_node(2, [[1.5, 8]]), "got \\(1.5, 8\\)"),
+        (_node(2, [[8.0]]), "a shape of whole numbers"),
+        (_node(2, [[True]]), "a shape of whole numbers"),
+        (_node(2, [[float("nan")]]), "a shape of whole numbers"),
+        (_node(2, [[1, -8]]), "a shape of whole numbers"),
+        (_node(2, [[2**63]]), "a shape of whole numbers"),
+        (_node(3, "4"), "bytes per element"),
+        (_node(4, [0.0]), "rows of the table"),
+        (_node(5, 7), "a path"),
+        (lambda data: data["weights"][0].__setitem__(0, 1), "weight 0 of a graph: expected a name"),
+        (lambda data: data["weights"][0].__setitem__(1, ["a"]), "weight 0 of a graph"),
+        (lambda data: data["weights"][0].__setitem__(2, 5), "name of an element type"),
+        (lambda data: data.update(nodes=[], edges=[]), "at least one node"),
+        (lambda data: data["edges"].append(data["edges"][-1]), "one edge per operand"),
+        (lambda data: data["edges"].reverse(), "order of targets"),
+        (lambda data: data["edges"].__setitem__(0, [0, 0, 1]), "JSON of a graph"),
+        (lambda data: data["edges"].__setitem__(0, [0, 0, 1, 0.0]), "four whole numbers"),
+        (lambda data: data["edges"].__setitem__(0, [0, 0, 99, 0]), "earlier to a later"),
+        (lambda data: data["edges"].__setitem__(0, [1, 0, 0, 0]), "earlier to a later"),
+        (lambda data: data["edges"].__setitem__(0, ["0", 0, 1, 0]), "JSON of a graph"),
+        (lambda data: data.update(notes=[5]), "notes of a graph"),
+        (lambda data: data.update(rung=5), "rung of a graph"),
+        (lambda data: data.update(nasplat_graph=2.0), "expected op vocabulary"),
+        (lambda data: data.update(program={"calls": 5}), "JSON of a graph"),
+    ],
+)
+def test_a_part_of_the_wrong_type_is_refused_by_its_place(change: Callable[..., None], message: str) -> None:
+    data = json.loads(nasplat.capture(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), (1, 3, 8, 8)).to_json())
+    change(data)
+    with pytest.raises(GraphError, match=message):
+        Graph.from_json(json.dumps(data))
+
+
+def test_json_of_endless_depth_is_refused(tmp_path: Path) -> None:
+    deep = '{"nasplat_graph":2,"nodes":' + "[" * 50_000 + "]" * 50_000 + "}"
+    with pytest.raises(GraphError, match="RecursionError"):
+        Graph.from_json(deep)
+    np.savez(tmp_path / "g.npz", edges=np.zeros((0, 4)), columns=np.frombuffer(deep.encode(), np.uint8))
+    with pytest.raises(GraphError, match="written by save_npz"):
+        Graph.from_npz(tmp_path / "g.npz")
 
 
 def test_broken_npz_is_refused(tmp_path: Path) -> None:

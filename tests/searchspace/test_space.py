@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import optuna
@@ -8,8 +9,9 @@ import torch
 from torch import nn
 
 import nasplat
-from nasplat.errors import SpaceError
+from nasplat.errors import SpaceError, TrustError
 from nasplat.searchspace.pick import Rejected
+from nasplat.study.captured import facts_of
 
 
 @nasplat.space(example_input=(1, 4))
@@ -228,6 +230,134 @@ def test_no_module_and_no_input_are_refused() -> None:
 def test_foreign_json_is_refused() -> None:
     with pytest.raises(SpaceError, match="expected one line"):
         nasplat.Architecture.from_json("[1, 2]")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"space": 5}, "got 5 as space"),
+        ({"space": None}, "got None as space"),
+        ({"presets": [1]}, r"got \[1\] as presets"),
+        ({"presets": None}, "got None as presets"),
+        ({"choices": None}, "got None as choices"),
+        ({"choices": {"0->1": ["none"]}}, r"got \['none'\] for '0->1'"),
+        ({"choices": {}}, "'0->1' allows"),
+        ({"fingerprint": 5}, "got 5 as fingerprint"),
+        ({"space": "stairs", "presets": {"steps": "a"}}, "does not take the presets"),
+        ({"presets": {"wide": 3}}, "got 'wide'"),
+    ],
+)
+def test_a_line_with_a_part_of_the_wrong_type_is_refused(change: dict[str, object], message: str) -> None:
+    line = json.loads(nasplat.load_space("nasbench201", width=4, cells=1).sample(seed=0).to_json())
+    with pytest.raises(SpaceError, match=message):
+        nasplat.Architecture.from_json(json.dumps(line | change)).graph()
+
+
+def test_a_line_of_endless_depth_is_refused() -> None:
+    deep = '{"space":' + "[" * 20_000 + "]" * 20_000 + ',"choices":{}}'
+    with pytest.raises(SpaceError, match="expected one line"):
+        nasplat.Architecture.from_json(deep)
+    with pytest.raises(SpaceError, match="JSON choices"):
+        stairs.parse(deep)
+    with pytest.raises(SpaceError, match="Write an object"):
+        stairs.parse("[1, 2]") if "parse" in stairs.hooks else stairs.parse(" 5")
+
+
+def widths(options: tuple[int, ...] = (4, 8), kernel: int = 3) -> nasplat.Space:
+    """Space called `mine`, of closures."""
+
+    @nasplat.space(example_input=(1, 3, 8, 8))
+    def mine(pick: nasplat.Pick, groups: int = 1) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, pick("w", options), kernel))
+
+    return mine
+
+
+def test_a_space_is_what_its_code_is() -> None:
+    first, same, other, wider = widths(), widths(), widths(kernel=5), widths((4, 8, 16))
+    assert first == same != other
+    assert first.fingerprint == same.fingerprint
+    assert len({first.fingerprint, other.fingerprint, wider.fingerprint, first.with_presets(groups=1).fingerprint}) == 4
+    members = [s.architecture({"w": 4}) for s in (first, same, other, wider)]
+    assert members[0] == members[1]
+    assert hash(members[0]) == hash(members[1])
+    assert len(set(members)) == 3
+    assert facts_of(members[0]).macs * 25 * 16 == facts_of(members[2]).macs * 9 * 36
+
+
+def test_two_lambdas_are_two_spaces() -> None:
+    made = nasplat.space(example_input=(1, 4))
+    small, large = (
+        made(lambda pick: nn.Linear(4, pick("w", (4, 8)))),
+        made(lambda pick: nn.Linear(4, 2 * pick("w", (4, 8)))),
+    )
+    assert small.name == large.name
+    assert small.architecture({"w": 4}) != large.architecture({"w": 4})
+
+
+def test_helpers_and_options_that_a_notebook_defines_anew_are_taken_up() -> None:
+    scope: dict[str, object] = {"nasplat": nasplat, "nn": nn}
+    exec(
+        "OPTIONS = (4, 8)\n@nasplat.block\nclass Part(nn.Conv2d):\n    def forward(self, x): return act(super().forward(x))",
+        scope,
+    )
+    exec("def act(x): return x.relu()\ndef build(pick): return nn.Sequential(Part(3, pick('w', OPTIONS), 3))", scope)
+    space = nasplat.space(example_input=(1, 3, 8, 8))(scope["build"])  # type: ignore[arg-type]
+    before = space.architecture({"w": 4})
+    assert facts_of(before).macs == 4 * 27 * 36
+    assert "relu" in [n.op for n in before.graph().nodes]
+    assert space.count().value == 2
+    exec("def act(x): return x.tanh()\nOPTIONS = (4, 8, 16)", scope)
+    after = space.architecture({"w": 4})
+    assert "tanh" in [n.op for n in after.graph().nodes]
+    assert space.count().value == 3
+    assert before != after
+    assert facts_of(space.architecture({"w": 16})).macs == 16 * 27 * 36
+
+
+def test_a_line_of_an_edited_space_is_refused_with_what_changed() -> None:
+    first, edited = widths(), widths(kernel=5)
+    line = first.architecture({"w": 4}).to_json()
+    assert nasplat.Architecture.from_json(line) == nasplat.Architecture.from_json(line, first) == first.parse(line)
+    for read in (edited.parse, lambda text: nasplat.Architecture.from_json(text, edited)):
+        with pytest.raises(SpaceError, match="Space\\(mine\\) with other code"):
+            read(line)
+    with pytest.raises(SpaceError, match=r"other presets, which were \{\}"):
+        first.with_presets(groups=1).parse(line)
+    assert edited.architecture(json.loads(line)["choices"]).choices == {"w": 4}
+
+
+def test_a_line_of_another_process_asks_for_its_space() -> None:
+    line = json.loads(widths().architecture({"w": 4}).to_json()) | {"space": "elsewhere"}
+    with pytest.raises(SpaceError, match="one space called 'elsewhere' in this process, got 0"):
+        nasplat.Architecture.from_json(json.dumps(line | {"fingerprint": "0." + line["fingerprint"]}))
+    assert nasplat.Architecture.from_json(json.dumps(line)).space.name == "elsewhere"  # the very code is here
+
+
+def test_a_line_that_names_a_file_runs_it_for_who_loaded_or_trusts_it(tmp_path: Path) -> None:
+    file, mark = tmp_path / "mine.py", tmp_path / "ran"
+    file.write_text(
+        f"open({str(mark)!r}, 'w').close()\nimport nasplat\nfrom torch import nn\n"
+        "@nasplat.space(example_input=(1, 4))\ndef mine(pick):\n    return nn.Linear(4, pick('w', (4, 8)))\n"
+    )
+    line = json.dumps({"space": str(file), "presets": {}, "choices": {"w": 4}})
+    with pytest.raises(TrustError, match="trust=True"):
+        nasplat.Architecture.from_json(line)
+    assert not mark.exists()
+    trusted = nasplat.Architecture.from_json(line, trust=True)
+    assert mark.exists()
+    assert nasplat.Architecture.from_json(line) == trusted  # the file has run already
+    moved = tmp_path / "elsewhere" / "mine.py"
+    moved.parent.mkdir()
+    moved.write_bytes(file.read_bytes())
+    here = nasplat.load_space(str(moved)).architecture({"w": 4})
+    there = nasplat.Architecture.from_json(here.to_json().replace(str(moved), "/of/another/machine/mine.py"))
+    assert there.space.fingerprint == here.space.fingerprint
+    file.write_text(file.read_text().replace("Linear(4", "Linear(8"))
+    with pytest.raises(TrustError):  # it would run again
+        nasplat.Architecture.from_json(line)
+    with pytest.raises(SpaceError, match="with other code"):
+        nasplat.Architecture.from_json(trusted.to_json().replace(trusted.space.fingerprint, "00.00"), trust=True)
 
 
 def test_nasbench201_encoding_is_checked() -> None:

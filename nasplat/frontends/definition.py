@@ -1,0 +1,606 @@
+"""What functions and classes compute, as a hash: their source, and everything of the user's own that they refer to.
+
+The hash stands for behaviour, not for place: comments, docstrings, annotations, line numbers, paths and the process do
+not enter it. Defaults, closures, the globals that are read, helper functions, classes and their attributes do. What is
+installed (Python itself, torch, nasplat, everything in site-packages) enters by its name alone, so that an update of a
+library changes no hash. Source is taken where it compiles to the very code that runs; else the byte code stands in.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import dis
+import enum
+import functools
+import hashlib
+import importlib.util
+import linecache
+import sys
+import sysconfig
+import types
+from collections.abc import Iterator, Mapping, Set
+from contextlib import suppress
+from dataclasses import is_dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from nasplat.content import MODULE
+
+DIGITS = 16
+"""Hexadecimal digits of a hash."""
+_MISSING = object()
+_WRAPPERS = (
+    *(classmethod, staticmethod, property, functools.cached_property, functools.partialmethod),
+    type(functools.lru_cache(abs)),
+)
+_WRAPPED = ("__func__", "__wrapped__", "fget", "fset", "fdel", "func", "args", "keywords")
+"""Attributes by which these hold what they wrap."""
+_OPERATORS = (torch._ops.OpOverload, torch._ops.OpOverloadPacket)
+_NAMESPACES = (types.SimpleNamespace, argparse.Namespace)
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), types.EllipsisType, range, slice)
+_CODE_LIKE = (*_PLAIN, Mapping, list, tuple, types.FunctionType, types.MethodType, type, functools.partial, *_WRAPPERS)
+"""What is followed out of the closures of installed functions, such as decorators."""
+_PRINTED = (torch.dtype, torch.device, torch.memory_format, torch.layout, np.dtype, np.generic)
+_PLACES = {"__file__", "__name__", "__doc__", "__package__", "__spec__", "__loader__", "__builtins__", "__path__"}
+"""Globals that say where a module lies."""
+_LOOKS_AROUND = {"globals", "eval", "exec", "vars", "locals", "__import__", "import_module"}
+"""Names whose use may read any global of a file."""
+_CHANGING = {
+    "append",
+    "extend",
+    "insert",
+    "setdefault",
+    "update",
+    "add",
+    "pop",
+    "popitem",
+    "clear",
+    "remove",
+    "discard",
+}
+"""Methods that change a list, a dict or a set."""
+_BOOKKEEPING = {
+    *("__module__", "__doc__", "__dict__", "__weakref__", "__qualname__", "__annotations__", "__firstlineno__"),
+    *("__static_attributes__", "__annotate__", "__annotate_func__", "__annotations_cache__", "__parameters__"),
+    *("__orig_bases__", "__abstractmethods__", "_abc_impl", "__dataclass_params__", "__classcell__"),
+}
+"""Attributes of a class that say nothing of what it computes."""
+_KEPT = "_nasplat_definition"
+"""Attribute of a function or class that keeps its definition, so that both go together."""
+_UNREAD = {"annotation", "returns", "type_comment", "type_params", "kind", "ctx"}
+"""Fields of syntax trees that say nothing of what is computed."""
+_HEAP = 1 << 9
+"""Bit of the flags of classes that a program made."""
+_FUTURE = 0x1FF0000
+"""Bits of a code object's flags that `from __future__ import …` sets."""
+
+
+class Definition:
+    """What some functions, classes or values are, followed as far as the user's own code goes.
+
+    Example:
+        >>> def scaled(kernel):
+        ...     return lambda x: x * kernel
+        >>> Definition(scaled(3)).digest == Definition(scaled(3)).digest, Definition(scaled(3)) == Definition(scaled(7))
+        (True, False)
+    """
+
+    def __init__(self, *roots: Any) -> None:
+        """Note what is to be described; nothing is read yet.
+
+        Args:
+            roots: Functions, classes and plain values.
+        """
+        self.roots = roots
+        self._digest = ""
+        self._reads: list[tuple[Mapping[str, Any], str, Any]] = []
+        """Variables that were followed: where they stand, name, and value."""
+        self._lists: list[tuple[Any, Any]] = []
+        """Lists and dicts that were followed, with a copy of what they held."""
+
+    def __eq__(self, other: object) -> bool:
+        """Two definitions are equal when their digests are."""
+        return isinstance(other, Definition) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        """Equal definitions have equal hashes."""
+        return hash(self.digest)
+
+    @property
+    def digest(self) -> str:
+        """Hash of `DIGITS` hexadecimal digits, equal in every process and on every machine where the code is equal.
+
+        It is found anew where a variable that was followed has another value, as after a notebook's cell ran again.
+        """
+        if not self._digest or not self._holds():
+            walk = _Walk()
+            for root in self.roots:
+                walk.value(root)
+            self._digest, self._reads, self._lists = walk.hash.hexdigest()[:DIGITS], walk.reads, walk.lists
+        return self._digest
+
+    def _holds(self) -> bool:
+        """Whether every variable still has the value that was followed."""
+        for scope, name, value in self._reads:
+            if scope.get(name, _MISSING) is not value:
+                return False
+        return all(now == before for now, before in self._lists)
+
+
+def definition_of(function: Any, *others: Any) -> Definition:
+    """Return the definition of a function or class; it is followed once as long as nothing changes.
+
+    Args:
+        function: Function or class, which keeps its definition.
+        others: Values that belong to it.
+
+    Returns:
+        Definition of all of them.
+    """
+    found = getattr(function, "__dict__", {}).get(_KEPT)
+    if isinstance(found, Definition) and found.roots[0] is function and len(found.roots) == 1 + len(others):
+        if all(a is b for a, b in zip(found.roots[1:], others, strict=True)):
+            return found
+    found = Definition(function, *others)
+    with suppress(AttributeError, TypeError):  # what takes no attributes is followed every time
+        setattr(function, _KEPT, found)
+    return found
+
+
+def state_of(thing: Any) -> str:
+    """Say what a function or class of the user's own is at this moment; what is installed does not change.
+
+    Args:
+        thing: Function, class or any other value.
+
+    Returns:
+        Digest of its definition; the empty text for installed code and for values that are no code.
+    """
+    if isinstance(thing, types.FunctionType):
+        return "" if _is_installed_file(thing.__code__.co_filename) else definition_of(thing).digest
+    return "" if not isinstance(thing, type) or _is_installed(thing) else definition_of(thing).digest
+
+
+class _Walk:
+    """Feeds a hash with what is reachable from some values, each definition once."""
+
+    def __init__(self) -> None:
+        self.hash = hashlib.sha256()
+        self.reads: list[tuple[Mapping[str, Any], str, Any]] = []
+        self.lists: list[tuple[Any, Any]] = []
+        self.met: dict[int, int] = {}
+        """Numbers of the definitions met so far, by identity."""
+        self.held: list[Any] = []
+        """Keeps alive what `met` knows by its identity."""
+        self.inside: set[int] = set()
+        """Containers that are being followed."""
+        self.written: set[tuple[int, str]] = set()
+        """Globals that the code itself changes, by the identity of their scope: they are state, and no definition."""
+
+    def feed(self, kind: str, text: str = "") -> None:
+        """Add one fact, so that no two sequences of facts are one text."""
+        self.hash.update(f"{kind} {len(text)} {text};".encode("utf-8", "surrogatepass"))
+
+    def is_known(self, value: Any) -> bool:
+        """Number a definition that is met for the first time; of one met before, its number stands for it."""
+        if id(value) in self.met:
+            self.feed("again", str(self.met[id(value)]))
+            return True
+        self.met[id(value)] = len(self.met)
+        self.held.append(value)
+        return False
+
+    def _read(self, scope: Mapping[str, Any], name: str, value: Any) -> None:
+        """Note a variable that may get another value; a file that was loaded by its path gets a new module instead."""
+        if not str(scope.get("__name__", scope.get("__module__", ""))).startswith(MODULE):
+            self.reads.append((scope, name, value))
+
+    # -- values --------------------------------------------------------------------------------------------------------
+
+    def value(self, value: Any) -> None:
+        """Follow any value; of one that cannot be looked at, its type stands for it."""
+        try:
+            self._follow(value)
+        except RecursionError:
+            raise
+        except Exception:  # whatever an object of the user's raises when it is asked for its attributes
+            self.feed("opaque", type(value).__name__)
+
+    def _follow(self, value: Any) -> None:
+        if isinstance(value, enum.Enum):
+            self.value(type(value))
+            self.feed("member", value.name)
+        elif type(value) in _PLAIN:
+            self.feed(type(value).__name__, repr(value))
+        elif isinstance(value, _PRINTED):
+            self.feed(type(value).__name__, str(value))
+        elif isinstance(value, list | tuple | Mapping | Set):
+            self._container(value)
+        elif isinstance(value, types.FunctionType):
+            self._function(value)
+        elif isinstance(value, type):
+            self._class(value)
+        elif isinstance(value, types.ModuleType):
+            self._module(value)
+        elif isinstance(value, torch.Tensor):
+            self._tensor(value)
+        elif isinstance(value, np.ndarray):
+            self.feed("array", f"{value.dtype} {value.shape}")
+            self.hash.update(repr(value.tolist()).encode() if value.dtype.hasobject else value.tobytes())
+        else:
+            self._instance(value)
+
+    def _container(self, value: Any) -> None:
+        if id(value) in self.inside:
+            self.feed("inside")
+            return
+        self.inside.add(id(value))
+        if isinstance(value, list | dict | set):
+            self.lists.append((value, value.copy()))
+        if isinstance(value, Set):  # without an order
+            self.feed("set", str(len(value)))
+            for digest in sorted(Definition(v).digest for v in value):
+                self.feed("one", digest)
+        elif isinstance(value, Mapping):
+            self.feed("mapping", str(len(value)))
+            for k, v in list(value.items()):
+                self.value(k)
+                self.value(v)
+        else:  # JSON makes lists of tuples
+            self.feed("sequence", str(len(value)))
+            for v in value:
+                self.value(v)
+        self.inside.discard(id(value))
+
+    def _tensor(self, tensor: torch.Tensor) -> None:
+        self.feed("tensor", f"{tensor.dtype} {tuple(tensor.shape)}")
+        if not tensor.requires_grad and tensor.device.type == "cpu" and tensor.layout == torch.strided:
+            with torch.no_grad():  # what is trained has other values every time
+                self.hash.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+
+    def _instance(self, value: Any) -> None:
+        """Follow an object: its class, and of the user's own classes all that it holds."""
+        if isinstance(value, functools.partial):
+            self.feed("partial")
+            self.value((value.func, value.args, value.keywords))
+        elif isinstance(value, types.MethodType):
+            self.feed("method")
+            self.value((value.__func__, value.__self__))
+        elif isinstance(value, nn.Module) and _is_installed(type(value)):
+            self.feed("module", repr(value))
+        elif isinstance(value, PurePath):
+            self.feed("path")
+        elif not self.is_known(value):
+            self.value(type(value))
+            if isinstance(getattr(type(value), "defining", None), property):
+                self.value(value.defining)
+            elif isinstance(value, _WRAPPERS):
+                self.value([getattr(value, name, None) for name in _WRAPPED])
+            elif not _is_installed(type(value)) or is_dataclass(value) or isinstance(value, _NAMESPACES):
+                self._held(value)
+            elif isinstance(value, _OPERATORS):
+                self.feed("operator", str(value))
+            else:
+                self.feed("named", str(getattr(value, "__name__", "")))
+
+    def _held(self, value: Any) -> None:
+        """Follow the attributes of an object."""
+        held = getattr(value, "__dict__", {})
+        slots = [s for c in type(value).__mro__ for s in _listed(vars(c).get("__slots__", ()))]
+        for name in sorted(held):
+            self.feed("attribute", name)
+            if isinstance(name, str) and name != _KEPT:
+                self.reads.append((held, name, held[name]))
+                self.value(held[name])
+        for name in sorted(set(slots) - {"__dict__", "__weakref__"}):
+            self.feed("slot", name)
+            self.value(getattr(value, name, None))
+
+    # -- definitions ---------------------------------------------------------------------------------------------------
+
+    def _function(self, function: types.FunctionType) -> None:
+        if self.is_known(function):
+            return
+        code = function.__code__
+        cells = sorted(zip(code.co_freevars, function.__closure__ or (), strict=False))
+        if _is_installed_file(code.co_filename):
+            self.feed("installed", f"{function.__globals__.get('__name__')}.{code.co_qualname}")
+            for name, cell in cells:
+                self._cell(name, cell, is_own=False)
+            return
+        tree = source_of(function)
+        if tree is None:
+            self._code(code)
+        else:
+            self.feed("source", _text_of(tree))
+            self.written |= _written(tree, function.__globals__)
+        self.value((function.__defaults__, function.__kwdefaults__))
+        for name, cell in cells:
+            self._cell(name, cell, is_own=True)
+        self._globals(function)
+
+    def _cell(self, name: str, cell: types.CellType, is_own: bool) -> None:
+        """Follow a variable of a closure; of an installed function only what may be code of the user's."""
+        self.feed("cell", name)
+        try:
+            value = cell.cell_contents
+        except ValueError:  # not bound yet
+            self.feed("empty")
+            return
+        if name == "__class__":
+            return
+        if is_own or isinstance(value, _CODE_LIKE) or hasattr(type(value), "defining"):
+            self.value(value)
+        else:
+            self.feed("held", type(value).__name__)
+
+    def _globals(self, function: types.FunctionType) -> None:
+        """Follow the globals that a function reads, and the modules that it imports when it runs."""
+        scope = function.__globals__
+        read, imported, named = _names_of(function.__code__)
+        for name in read:
+            value = scope.get(name, _MISSING)
+            self.feed("global", name)
+            if name in _PLACES or (id(scope), name) in self.written:
+                continue
+            if value is _MISSING:
+                self._read(scope, name, value)  # a builtin, or not defined yet
+                continue
+            self._read(scope, name, value)
+            self.value(value)
+            if isinstance(value, types.ModuleType) and not _is_installed_file(getattr(value, "__file__", None) or ""):
+                for attribute in sorted(n for n in named if n in vars(value)):
+                    self.feed("of", attribute)
+                    self.reads.append((vars(value), attribute, vars(value)[attribute]))
+                    self.value(vars(value)[attribute])
+        for name, level in imported:
+            self._import("." * level + name, scope.get("__package__") or None)
+        if _LOOKS_AROUND & {*read, *named}:
+            self.feed("file", _text_of_file(function.__code__.co_filename, scope))
+
+    def _import(self, name: str, package: str | None) -> None:
+        """Follow an import inside a function: the whole file where it is the user's own."""
+        self.feed("import", name)
+        with suppress(ImportError, AttributeError, ValueError):
+            spec = importlib.util.find_spec(name, package)
+            if spec is not None and spec.origin and not _is_installed_file(spec.origin):
+                self.feed("file", _text_of_file(spec.origin, {}))
+
+    def _class(self, cls: type) -> None:
+        if self.is_known(cls):
+            return
+        if _is_installed(cls):
+            self.feed("installed", f"{cls.__module__}.{cls.__qualname__}")
+            return
+        self.feed("class", str(len(cls.__bases__)))
+        for base in cls.__bases__:
+            self.value(base)
+        held: Mapping[str, Any] = vars(cls)
+        if issubclass(cls, enum.Enum):
+            self.value([(m.name, m.value) for m in cls])
+            held = {k: v for k, v in held.items() if isinstance(v, types.FunctionType) and not k.startswith("_")}
+        elif issubclass(cls, tuple) and "_fields" in held:
+            self.value((held["_fields"], held.get("_field_defaults")))
+            held = {k: v for k, v in held.items() if isinstance(v, (types.FunctionType, *_WRAPPERS)) and k[0] != "_"}
+        is_generated = "__dataclass_fields__" in held
+        for name in sorted(held):
+            value = held[name]
+            if name in _BOOKKEEPING or name == _KEPT:
+                continue
+            if is_generated and name.startswith("__") and isinstance(value, types.FunctionType):
+                file = value.__code__.co_filename
+                if _is_installed_file(file) or (file.startswith("<") and source_of(value) is None):
+                    continue  # made of the fields, which are followed
+            self.feed("attribute", name)
+            if name == "__dataclass_fields__":
+                for field in value.values():
+                    self.value((field.name, field.init, _default(field.default), _default(field.default_factory)))
+                continue
+            self._read(held, name, value)
+            self.value(value)
+
+    def _module(self, module: types.ModuleType) -> None:
+        if self.is_known(module):
+            return
+        file = getattr(module, "__file__", None)
+        if file is None or _is_installed_file(file):
+            self.feed("module", module.__name__)
+        else:
+            self.feed("own module")
+
+    def _code(self, code: types.CodeType) -> None:
+        """Take byte code where there is no source; it differs between versions of Python."""
+        self.feed("code", code.co_code.hex())
+        self.feed("arguments", f"{code.co_argcount} {code.co_posonlyargcount} {code.co_kwonlyargcount}")
+        self.value((code.co_names, code.co_varnames, code.co_freevars))
+        for constant in code.co_consts:
+            self._code(constant) if isinstance(constant, types.CodeType) else self.value(constant)
+
+
+# -- source ------------------------------------------------------------------------------------------------------------
+
+
+def source_of(function: types.FunctionType) -> ast.AST | None:
+    """Find the syntax tree of a function where its file, or cell, still holds the code that runs.
+
+    Args:
+        function: Function or lambda.
+
+    Returns:
+        Its node; None where there is no source, or the source compiles to other code, as after an edit.
+    """
+    code = function.__code__
+    parsed = _parsed(_source(code.co_filename, function.__globals__), code.co_flags & _FUTURE)
+    if parsed is None or not any(code == other for other in parsed[1].get((code.co_name, code.co_firstlineno), ())):
+        return None
+    found = [n for n in parsed[0].get(code.co_firstlineno, ()) if getattr(n, "name", "<lambda>") == code.co_name]
+    if len(found) > 1:  # several lambdas in one line: the smallest one that holds all places of the code
+        places = [(r, c) for r, _, c, d in code.co_positions() if r is not None and c is not None and (c, d) != (0, 0)]
+        found = [n for n in found if all(_start(n) <= p <= (n.end_lineno, n.end_col_offset) for p in places)]
+        found.sort(key=lambda n: (n.end_lineno - n.lineno, n.end_col_offset - n.col_offset))
+        if len(found) > 1 and [_start(n) for n in found[1:]].count(_start(found[0])):
+            return None
+    return found[0] if found else None
+
+
+def _start(node: Any) -> tuple[int, int]:
+    return node.lineno, node.col_offset
+
+
+def _source(file: str, scope: Mapping[str, Any]) -> str:
+    linecache.checkcache(file)
+    return "".join(linecache.getlines(file, dict(scope)))
+
+
+@functools.lru_cache(maxsize=64)
+def _parsed(text: str, flags: int) -> tuple[dict[int, list[Any]], dict[tuple[str, int], list[types.CodeType]]] | None:
+    """Functions of a text by their first line, and the code that they compile to by name and first line."""
+    try:
+        tree = ast.parse(text)
+        whole = compile(text, "<source>", "exec", flags=flags, dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError):
+        return None
+    nodes: dict[int, list[Any]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
+            nodes.setdefault(first, []).append(node)
+    codes: dict[tuple[str, int], list[types.CodeType]] = {}
+    for code in _inside(whole):
+        codes.setdefault((code.co_name, code.co_firstlineno), []).append(code)
+    return nodes, codes
+
+
+def _inside(code: types.CodeType) -> Iterator[types.CodeType]:
+    """A code object and all that it holds."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _inside(constant)
+
+
+def _written(tree: ast.AST, scope: Mapping[str, Any]) -> set[tuple[int, str]]:
+    """Names that a function assigns to, fills or empties, such as a dict in which it remembers results."""
+    found = set[str]()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load) and isinstance(node.value, ast.Name):
+            found.add(node.value.id)
+        elif isinstance(node, ast.Attribute) and node.attr in _CHANGING and isinstance(node.value, ast.Name):
+            found.add(node.value.id)
+        elif isinstance(node, ast.Global):
+            found.update(node.names)
+    return {(id(scope), name) for name in found}
+
+
+@functools.lru_cache(maxsize=4096)
+def _names_of(code: types.CodeType) -> tuple[list[str], list[tuple[str, int]], set[str]]:
+    """Globals that code reads, modules that it imports with the level of the import, and attributes that it names."""
+    read, imported, named = set[str](), set[tuple[str, int]](), set[str]()
+    for part in _inside(code):
+        before: list[Any] = [None, None]
+        for step in dis.get_instructions(part):
+            if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+                read.add(step.argval)
+            elif step.opname == "IMPORT_NAME":
+                imported.add((step.argval, before[-2] if isinstance(before[-2], int) else 0))
+            elif step.opname in ("LOAD_ATTR", "LOAD_METHOD"):
+                named.add(step.argval)
+            before = [before[-1], step.argval]
+    return sorted(read), sorted(imported), named
+
+
+def _text_of(tree: ast.AST) -> str:
+    """Write a function's syntax tree without its name, decorators, defaults, docstrings and annotations."""
+    parts: list[str] = []
+    arguments = getattr(tree, "args", None)
+    hidden = {"name", "decorator_list"}
+
+    def write(node: Any) -> None:
+        if isinstance(node, ast.AST):
+            parts.append(f"({type(node).__name__}")
+            for name, value in ast.iter_fields(node):
+                if name in _UNREAD and not (name == "annotation" and isinstance(node, ast.AnnAssign)):
+                    continue
+                if node is tree and name in hidden:
+                    continue
+                if node is arguments and name in ("defaults", "kw_defaults"):
+                    continue  # they are followed as values
+                if name == "body" and isinstance(value, list):
+                    value = _without_docstring(node, value)
+                if value is not None and value != []:
+                    parts.append(f" {name}=")
+                    write(value)
+            parts.append(")")
+        elif isinstance(node, list):
+            parts.append("[")
+            for one in node:
+                write(one)
+                parts.append(",")
+            parts.append("]")
+        else:
+            parts.append(f"{type(node).__name__}:{node!r}")
+
+    write(tree)
+    return "".join(parts)
+
+
+def _without_docstring(node: ast.AST, body: list[Any]) -> list[Any]:
+    """A body without the text that documents it."""
+    documented = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module)
+    if documented and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+        return body[1:] if isinstance(body[0].value.value, str) else body
+    return body
+
+
+def _text_of_file(file: str, scope: Mapping[str, Any]) -> str:
+    """Write the syntax tree of a whole file or cell; nothing where there is none."""
+    try:
+        return _text_of(ast.parse(_source(file, scope)))
+    except (SyntaxError, ValueError, RecursionError):
+        return ""
+
+
+# -- what is installed -------------------------------------------------------------------------------------------------
+
+_STANDARD = tuple({str(Path(sysconfig.get_path(k)).resolve()) for k in ("stdlib", "platstdlib")})
+_HERE = Path(__file__).resolve().parent.parent
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_installed_file(file: str) -> bool:
+    """Whether a file belongs to Python, to nasplat's own code or to an installed package."""
+    if file.startswith("<"):
+        return file.startswith("<frozen")
+    path = Path(file).resolve() if file else Path()
+    if path.is_relative_to(_HERE):
+        return not path.is_relative_to(_HERE / "_content")
+    return bool({"site-packages", "dist-packages"} & {*path.parts, *Path(file).parts}) or str(path).startswith(
+        _STANDARD
+    )
+
+
+def _is_installed(cls: type) -> bool:
+    """Whether a class belongs to Python, to nasplat's own code or to an installed package."""
+    if cls.__module__ == "__main__":
+        return False
+    if cls.__module__ == "builtins":  # also the module of classes that are made in a scope without a name
+        return not cls.__flags__ & _HEAP
+    module = sys.modules.get(cls.__module__)
+    if module is None:
+        return False
+    file = getattr(module, "__file__", None)
+    return cls.__module__ in sys.builtin_module_names if file is None else _is_installed_file(file)
+
+
+def _default(value: Any) -> Any:
+    """A default of a dataclass's field, or a word where there is none."""
+    return "no default" if type(value).__name__ == "_MISSING_TYPE" else value
+
+
+def _listed(slots: Any) -> list[str]:
+    return [slots] if isinstance(slots, str) else list(slots)
