@@ -20,6 +20,7 @@ from .errors import SupernetError as SupernetError
 from .errors import SupernetWarning as SupernetWarning
 from .errors import TableError as TableError
 from .errors import TaskError as TaskError
+from .errors import TrustError as TrustError
 from .features.arrays import arrays as arrays
 from .features.arrays import spectrum as spectrum
 from .features.view import with_proxies as with_proxies

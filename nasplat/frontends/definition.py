@@ -9,20 +9,15 @@ library changes no hash. Source is taken where it compiles to the very code that
 from __future__ import annotations
 
 import argparse
-import ast
-import dis
 import enum
 import functools
 import hashlib
 import importlib.util
-import linecache
-import sys
-import sysconfig
 import types
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Mapping, Set
 from contextlib import suppress
 from dataclasses import is_dataclass
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -30,6 +25,15 @@ import torch
 from torch import nn
 
 from nasplat.content import MODULE
+from nasplat.frontends.source import (
+    is_installed,
+    is_installed_file,
+    names_of,
+    source_of,
+    text_of,
+    text_of_file,
+    written_in,
+)
 
 DIGITS = 16
 """Hexadecimal digits of a hash."""
@@ -50,20 +54,6 @@ _PLACES = {"__file__", "__name__", "__doc__", "__package__", "__spec__", "__load
 """Globals that say where a module lies."""
 _LOOKS_AROUND = {"globals", "eval", "exec", "vars", "locals", "__import__", "import_module"}
 """Names whose use may read any global of a file."""
-_CHANGING = {
-    "append",
-    "extend",
-    "insert",
-    "setdefault",
-    "update",
-    "add",
-    "pop",
-    "popitem",
-    "clear",
-    "remove",
-    "discard",
-}
-"""Methods that change a list, a dict or a set."""
 _BOOKKEEPING = {
     *("__module__", "__doc__", "__dict__", "__weakref__", "__qualname__", "__annotations__", "__firstlineno__"),
     *("__static_attributes__", "__annotate__", "__annotate_func__", "__annotations_cache__", "__parameters__"),
@@ -72,12 +62,6 @@ _BOOKKEEPING = {
 """Attributes of a class that say nothing of what it computes."""
 _KEPT = "_nasplat_definition"
 """Attribute of a function or class that keeps its definition, so that both go together."""
-_UNREAD = {"annotation", "returns", "type_comment", "type_params", "kind", "ctx"}
-"""Fields of syntax trees that say nothing of what is computed."""
-_HEAP = 1 << 9
-"""Bit of the flags of classes that a program made."""
-_FUTURE = 0x1FF0000
-"""Bits of a code object's flags that `from __future__ import …` sets."""
 
 
 class Definition:
@@ -162,8 +146,8 @@ def state_of(thing: Any) -> str:
         Digest of its definition; the empty text for installed code and for values that are no code.
     """
     if isinstance(thing, types.FunctionType):
-        return "" if _is_installed_file(thing.__code__.co_filename) else definition_of(thing).digest
-    return "" if not isinstance(thing, type) or _is_installed(thing) else definition_of(thing).digest
+        return "" if is_installed_file(thing.__code__.co_filename) else definition_of(thing).digest
+    return "" if not isinstance(thing, type) or is_installed(thing) else definition_of(thing).digest
 
 
 class _Walk:
@@ -271,7 +255,7 @@ class _Walk:
         elif isinstance(value, types.MethodType):
             self.feed("method")
             self.value((value.__func__, value.__self__))
-        elif isinstance(value, nn.Module) and _is_installed(type(value)):
+        elif isinstance(value, nn.Module) and is_installed(type(value)):
             self.feed("module", repr(value))
         elif isinstance(value, PurePath):
             self.feed("path")
@@ -281,7 +265,7 @@ class _Walk:
                 self.value(value.defining)
             elif isinstance(value, _WRAPPERS):
                 self.value([getattr(value, name, None) for name in _WRAPPED])
-            elif not _is_installed(type(value)) or is_dataclass(value) or isinstance(value, _NAMESPACES):
+            elif not is_installed(type(value)) or is_dataclass(value) or isinstance(value, _NAMESPACES):
                 self._held(value)
             elif isinstance(value, _OPERATORS):
                 self.feed("operator", str(value))
@@ -308,7 +292,7 @@ class _Walk:
             return
         code = function.__code__
         cells = sorted(zip(code.co_freevars, function.__closure__ or (), strict=False))
-        if _is_installed_file(code.co_filename):
+        if is_installed_file(code.co_filename):
             self.feed("installed", f"{function.__globals__.get('__name__')}.{code.co_qualname}")
             for name, cell in cells:
                 self._cell(name, cell, is_own=False)
@@ -317,8 +301,8 @@ class _Walk:
         if tree is None:
             self._code(code)
         else:
-            self.feed("source", _text_of(tree))
-            self.written |= _written(tree, function.__globals__)
+            self.feed("source", text_of(tree))
+            self.written |= written_in(tree, function.__globals__)
         self.value((function.__defaults__, function.__kwdefaults__))
         for name, cell in cells:
             self._cell(name, cell, is_own=True)
@@ -342,7 +326,7 @@ class _Walk:
     def _globals(self, function: types.FunctionType) -> None:
         """Follow the globals that a function reads, and the modules that it imports when it runs."""
         scope = function.__globals__
-        read, imported, named = _names_of(function.__code__)
+        read, imported, named = names_of(function.__code__)
         for name in read:
             value = scope.get(name, _MISSING)
             self.feed("global", name)
@@ -353,7 +337,7 @@ class _Walk:
                 continue
             self._read(scope, name, value)
             self.value(value)
-            if isinstance(value, types.ModuleType) and not _is_installed_file(getattr(value, "__file__", None) or ""):
+            if isinstance(value, types.ModuleType) and not is_installed_file(getattr(value, "__file__", None) or ""):
                 for attribute in sorted(n for n in named if n in vars(value)):
                     self.feed("of", attribute)
                     self.reads.append((vars(value), attribute, vars(value)[attribute]))
@@ -361,20 +345,20 @@ class _Walk:
         for name, level in imported:
             self._import("." * level + name, scope.get("__package__") or None)
         if _LOOKS_AROUND & {*read, *named}:
-            self.feed("file", _text_of_file(function.__code__.co_filename, scope))
+            self.feed("file", text_of_file(function.__code__.co_filename, scope))
 
     def _import(self, name: str, package: str | None) -> None:
         """Follow an import inside a function: the whole file where it is the user's own."""
         self.feed("import", name)
         with suppress(ImportError, AttributeError, ValueError):
             spec = importlib.util.find_spec(name, package)
-            if spec is not None and spec.origin and not _is_installed_file(spec.origin):
-                self.feed("file", _text_of_file(spec.origin, {}))
+            if spec is not None and spec.origin and not is_installed_file(spec.origin):
+                self.feed("file", text_of_file(spec.origin, {}))
 
     def _class(self, cls: type) -> None:
         if self.is_known(cls):
             return
-        if _is_installed(cls):
+        if is_installed(cls):
             self.feed("installed", f"{cls.__module__}.{cls.__qualname__}")
             return
         self.feed("class", str(len(cls.__bases__)))
@@ -394,7 +378,7 @@ class _Walk:
                 continue
             if is_generated and name.startswith("__") and isinstance(value, types.FunctionType):
                 file = value.__code__.co_filename
-                if _is_installed_file(file) or (file.startswith("<") and source_of(value) is None):
+                if is_installed_file(file) or (file.startswith("<") and source_of(value) is None):
                     continue  # made of the fields, which are followed
             self.feed("attribute", name)
             if name == "__dataclass_fields__":
@@ -408,7 +392,7 @@ class _Walk:
         if self.is_known(module):
             return
         file = getattr(module, "__file__", None)
-        if file is None or _is_installed_file(file):
+        if file is None or is_installed_file(file):
             self.feed("module", module.__name__)
         else:
             self.feed("own module")
@@ -420,181 +404,6 @@ class _Walk:
         self.value((code.co_names, code.co_varnames, code.co_freevars))
         for constant in code.co_consts:
             self._code(constant) if isinstance(constant, types.CodeType) else self.value(constant)
-
-
-# -- source ------------------------------------------------------------------------------------------------------------
-
-
-def source_of(function: types.FunctionType) -> ast.AST | None:
-    """Find the syntax tree of a function where its file, or cell, still holds the code that runs.
-
-    Args:
-        function: Function or lambda.
-
-    Returns:
-        Its node; None where there is no source, or the source compiles to other code, as after an edit.
-    """
-    code = function.__code__
-    parsed = _parsed(_source(code.co_filename, function.__globals__), code.co_flags & _FUTURE)
-    if parsed is None or not any(code == other for other in parsed[1].get((code.co_name, code.co_firstlineno), ())):
-        return None
-    found = [n for n in parsed[0].get(code.co_firstlineno, ()) if getattr(n, "name", "<lambda>") == code.co_name]
-    if len(found) > 1:  # several lambdas in one line: the smallest one that holds all places of the code
-        places = [(r, c) for r, _, c, d in code.co_positions() if r is not None and c is not None and (c, d) != (0, 0)]
-        found = [n for n in found if all(_start(n) <= p <= (n.end_lineno, n.end_col_offset) for p in places)]
-        found.sort(key=lambda n: (n.end_lineno - n.lineno, n.end_col_offset - n.col_offset))
-        if len(found) > 1 and [_start(n) for n in found[1:]].count(_start(found[0])):
-            return None
-    return found[0] if found else None
-
-
-def _start(node: Any) -> tuple[int, int]:
-    return node.lineno, node.col_offset
-
-
-def _source(file: str, scope: Mapping[str, Any]) -> str:
-    linecache.checkcache(file)
-    return "".join(linecache.getlines(file, dict(scope)))
-
-
-@functools.lru_cache(maxsize=64)
-def _parsed(text: str, flags: int) -> tuple[dict[int, list[Any]], dict[tuple[str, int], list[types.CodeType]]] | None:
-    """Functions of a text by their first line, and the code that they compile to by name and first line."""
-    try:
-        tree = ast.parse(text)
-        whole = compile(text, "<source>", "exec", flags=flags, dont_inherit=True)
-    except (SyntaxError, ValueError, RecursionError):
-        return None
-    nodes: dict[int, list[Any]] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
-            nodes.setdefault(first, []).append(node)
-    codes: dict[tuple[str, int], list[types.CodeType]] = {}
-    for code in _inside(whole):
-        codes.setdefault((code.co_name, code.co_firstlineno), []).append(code)
-    return nodes, codes
-
-
-def _inside(code: types.CodeType) -> Iterator[types.CodeType]:
-    """A code object and all that it holds."""
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _inside(constant)
-
-
-def _written(tree: ast.AST, scope: Mapping[str, Any]) -> set[tuple[int, str]]:
-    """Names that a function assigns to, fills or empties, such as a dict in which it remembers results."""
-    found = set[str]()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load) and isinstance(node.value, ast.Name):
-            found.add(node.value.id)
-        elif isinstance(node, ast.Attribute) and node.attr in _CHANGING and isinstance(node.value, ast.Name):
-            found.add(node.value.id)
-        elif isinstance(node, ast.Global):
-            found.update(node.names)
-    return {(id(scope), name) for name in found}
-
-
-@functools.lru_cache(maxsize=4096)
-def _names_of(code: types.CodeType) -> tuple[list[str], list[tuple[str, int]], set[str]]:
-    """Globals that code reads, modules that it imports with the level of the import, and attributes that it names."""
-    read, imported, named = set[str](), set[tuple[str, int]](), set[str]()
-    for part in _inside(code):
-        before: list[Any] = [None, None]
-        for step in dis.get_instructions(part):
-            if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
-                read.add(step.argval)
-            elif step.opname == "IMPORT_NAME":
-                imported.add((step.argval, before[-2] if isinstance(before[-2], int) else 0))
-            elif step.opname in ("LOAD_ATTR", "LOAD_METHOD"):
-                named.add(step.argval)
-            before = [before[-1], step.argval]
-    return sorted(read), sorted(imported), named
-
-
-def _text_of(tree: ast.AST) -> str:
-    """Write a function's syntax tree without its name, decorators, defaults, docstrings and annotations."""
-    parts: list[str] = []
-    arguments = getattr(tree, "args", None)
-    hidden = {"name", "decorator_list"}
-
-    def write(node: Any) -> None:
-        if isinstance(node, ast.AST):
-            parts.append(f"({type(node).__name__}")
-            for name, value in ast.iter_fields(node):
-                if name in _UNREAD and not (name == "annotation" and isinstance(node, ast.AnnAssign)):
-                    continue
-                if node is tree and name in hidden:
-                    continue
-                if node is arguments and name in ("defaults", "kw_defaults"):
-                    continue  # they are followed as values
-                if name == "body" and isinstance(value, list):
-                    value = _without_docstring(node, value)
-                if value is not None and value != []:
-                    parts.append(f" {name}=")
-                    write(value)
-            parts.append(")")
-        elif isinstance(node, list):
-            parts.append("[")
-            for one in node:
-                write(one)
-                parts.append(",")
-            parts.append("]")
-        else:
-            parts.append(f"{type(node).__name__}:{node!r}")
-
-    write(tree)
-    return "".join(parts)
-
-
-def _without_docstring(node: ast.AST, body: list[Any]) -> list[Any]:
-    """A body without the text that documents it."""
-    documented = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module)
-    if documented and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
-        return body[1:] if isinstance(body[0].value.value, str) else body
-    return body
-
-
-def _text_of_file(file: str, scope: Mapping[str, Any]) -> str:
-    """Write the syntax tree of a whole file or cell; nothing where there is none."""
-    try:
-        return _text_of(ast.parse(_source(file, scope)))
-    except (SyntaxError, ValueError, RecursionError):
-        return ""
-
-
-# -- what is installed -------------------------------------------------------------------------------------------------
-
-_STANDARD = tuple({str(Path(sysconfig.get_path(k)).resolve()) for k in ("stdlib", "platstdlib")})
-_HERE = Path(__file__).resolve().parent.parent
-
-
-@functools.lru_cache(maxsize=4096)
-def _is_installed_file(file: str) -> bool:
-    """Whether a file belongs to Python, to nasplat's own code or to an installed package."""
-    if file.startswith("<"):
-        return file.startswith("<frozen")
-    path = Path(file).resolve() if file else Path()
-    if path.is_relative_to(_HERE):
-        return not path.is_relative_to(_HERE / "_content")
-    return bool({"site-packages", "dist-packages"} & {*path.parts, *Path(file).parts}) or str(path).startswith(
-        _STANDARD
-    )
-
-
-def _is_installed(cls: type) -> bool:
-    """Whether a class belongs to Python, to nasplat's own code or to an installed package."""
-    if cls.__module__ == "__main__":
-        return False
-    if cls.__module__ == "builtins":  # also the module of classes that are made in a scope without a name
-        return not cls.__flags__ & _HEAP
-    module = sys.modules.get(cls.__module__)
-    if module is None:
-        return False
-    file = getattr(module, "__file__", None)
-    return cls.__module__ in sys.builtin_module_names if file is None else _is_installed_file(file)
 
 
 def _default(value: Any) -> Any:

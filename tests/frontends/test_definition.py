@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from nasplat.frontends.definition import Definition, definition_of, source_of, state_of
+from nasplat.frontends.definition import Definition, definition_of, state_of
+from nasplat.frontends.source import source_of
 
 pytestmark = pytest.mark.fast
 
