@@ -120,13 +120,13 @@ def written_in(tree: ast.AST, scope: Mapping[str, Any]) -> set[tuple[int, str]]:
 
 @functools.lru_cache(maxsize=4096)
 def names_of(code: types.CodeType) -> tuple[list[str], list[tuple[str, int]], set[str]]:
-    """Find the globals that code reads, the modules that it imports with the level of the import, and attributes that it names.
+    """Find the globals that code reads, the modules that it imports, and the attributes that it names.
 
     Args:
         code: Code of a function, with that of the functions inside it.
 
     Returns:
-        Names of globals and of modules in alphabetical order, and names of attributes.
+        Names of globals, modules with the level of their import, both in order, and names of attributes.
     """
     read, imported, named = set[str](), set[tuple[str, int]](), set[str]()
     for part in _inside(code):
