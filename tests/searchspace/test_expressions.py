@@ -162,3 +162,23 @@ def test_the_sides_of_a_nasnet_block_are_no_other_network() -> None:
     other = space.architecture(choices)
     assert one != other
     assert (one.network_key, one.graph().key) == (other.network_key, other.graph().key)
+
+
+@pytest.mark.parametrize(
+    ("name", "presets"),
+    [
+        ("nasbench201", {"width": 4, "cells": 1, "image": 8}),
+        ("transnas_micro", {"width": 4, "modules": (4,), "cells": 1, "image": 16}),
+        ("nasbench101", {"width": 8, "cells": 1, "image": 8, "vertices": 4}),
+        ("nasbench_macro", {"base": 0.25, "layers": (1, 3, 1)}),
+    ],
+)
+def test_what_has_one_graph_has_one_network_key(name: str, presets: dict[str, Any]) -> None:
+    space = nasplat.load_space(name, **presets)
+    keys: dict[str, set[str]] = {}
+    members = {space.sample(seed=i) for i in range(80)}
+    for architecture in members:
+        keys.setdefault(architecture.graph().key, set()).add(architecture.network_key)
+        assert architecture.canonical().network_key == architecture.network_key
+    assert all(len(found) == 1 for found in keys.values())
+    assert len(keys) < len(members)

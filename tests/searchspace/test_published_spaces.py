@@ -354,3 +354,24 @@ def renumberings(row: dict[str, str]) -> set[str]:
             named = [op for _, op in sorted(zip(order, ops, strict=True))]
             found.add(f"{upper}:{'|'.join(named)}")
     return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FOLDER, reason="set NASPLAT_NAS to a folder of labelled architectures")
+@pytest.mark.parametrize(
+    ("file", "space", "presets", "column", "networks"),
+    [
+        ("nb201", "nasbench201", {}, "arch_str", 3_960),
+        ("tnb101_micro", "transnas_micro", {}, "arch_str", 990),
+        ("nb_macro", "nasbench_macro", {}, "arch", 3_166),
+        ("accel_nasbench", "mnasnet", {}, "arch", 4_081),
+        ("darts_oncenas_545", "darts", {"none": True}, "genotype", 418),
+        ("darts_9x_199", "darts", {}, "genotype", 164),
+        ("darts_nb301_surrogate_725", "darts", {}, "genotype", 570),
+    ],
+)
+def test_shared_rows_have_as_many_networks_as_their_table_states(
+    file: str, space: str, presets: dict[str, Any], column: str, networks: int
+) -> None:
+    loaded = nasplat.load_space(space, **presets)
+    assert len({loaded.parse(row[column]).network_key for row in rows(file)}) == networks
