@@ -1,10 +1,10 @@
 """What a network is trained and judged on: data, a loss and a metric.
 
 task.py      data in three splits, loss, metric     settings.py  options checked by name, type and range
-digits.py    the embedded task of digits            files.py     IDX and npz files, folders of pictures
+digits.py    the embedded task of digits            files.py     IDX and npz files, and folders of these
 derived.py   other questions about the same images  training.py  a network trained from its initial values
 arrays.py    whatever holds numbers as inputs       targets.py   labels as people keep them, as class numbers
-judging.py   losses and metrics, and what they refuse
+judging.py   losses, metrics, what they refuse      pictures.py  folders of pictures
 stereo.py    tasks of stereo pairs, with stereo_loss.py, stereo_pairs.py, stereo_scenes.py and stereo_pictures.py
 """
 
