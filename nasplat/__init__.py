@@ -14,10 +14,10 @@ each other, however deeply; `tests/test_floors.py` reads this block.
 4  searchspace/  a function of choices as a space: sample, mutate, count, draw within limits
 4  blocks/       the parts of networks that files of spaces share: nasplat.blocks
 4  editing/      edits of a captured network, and the module they give
+4  probes/       what a network costs on a device, in which runtime; proxies without training; files in ONNX
 4  learners/     what families of predictors are made of: encoder, trees, clusters, intervals
 3  frontends/    torch modules, ONNX files and published files become graphs; graphs become modules again
 3  features/     graphs become numbers
-3  probes/       what a network costs on a device, in which runtime; proxies without training
 2  graph/        the computation graph: columns, cost, key, storage, comparison, drawing
 2  tables/       labelled rows, metrics, splits, files of resumable rows, listings
 2  task/         data, loss and metric, stereo pairs among them; settings; a short training

@@ -16,6 +16,12 @@ from nasplat.cli import options, show, words
 @click.argument("path", type=options.FOLDER)
 @options.input_shape
 @click.option("--check", is_flag=True, help="An existing file is compared with the network, and none is written.")
+@click.option(
+    "--batch",
+    type=options.POSITIVE,
+    default=None,
+    help="The file takes this many examples.  [default: any number, where the network allows it]",
+)
 @click.option("--seed", default=0, show_default=True, help="This number decides the initial values of an architecture.")
 @options.as_json
 def export_command(network: str, path: Path, check: bool, as_json: bool, **o: Any) -> None:
@@ -38,9 +44,10 @@ def export_command(network: str, path: Path, check: bool, as_json: bool, **o: An
         text = f"{path} agrees: largest relative error {error:.2e}"
         show.answer({"max_relative_error": error}, as_json, lambda: text)
         return
-    made = nasplat.export(module, path, given)
+    made = nasplat.export(module, path, given, batch=o["batch"])
+    size = "batches of any size" if made.batch is None else f"a batch of {made.batch}"
     text = (
-        f"{path}: {made.size_bytes:,} bytes, largest relative error {made.max_relative_error:.2e}, "
-        f"sha256 {made.sha256[:16]}…"
+        f"{path}: {made.size_bytes:,} bytes, takes {size}, largest relative error {made.max_relative_error:.2e}, "
+        f"sha256 {made.sha256[:16]}…" + "".join(f"\n  {note}" for note in made.notes)
     )
     show.answer(dataclasses.asdict(made), as_json, lambda: text)

@@ -19,7 +19,9 @@ import torch
 from torch import nn
 
 from nasplat.errors import InputError
+from nasplat.frontends.examples import Inputs
 from nasplat.probes.conditions import Conditions, device_name
+from nasplat.probes.onnx_writer import reason_of
 from nasplat.probes.runtimes import runner
 from nasplat.task.settings import overridden
 
@@ -150,11 +152,12 @@ def measure(
 
     Args:
         module: Any module with real weights; it is left as it was.
-        example_input: Shape of one input batch, or a tensor; its first axis is replaced by the batch of the conditions.
+        example_input: Shape of one input batch, a tensor, or a tuple or dict of these; the batch, which is the first
+            axis of the first tensor and of those that are as long there, gets the size that the conditions say.
         conditions: Device, batch, runtime, precision and threads; by default one example on the CPU in eager torch.
         repeats: Number of timed passes; 50 give an interval of some percent on a quiet machine.
         warmup: Number of passes before them; None to go on until passes no longer get faster.
-        seed: Number that decides the random input.
+        seed: Number that decides the random input, where the example has no values.
         seconds: Time after which no further pass is timed, once there are five; None for no such limit.
         **changes: Fields of `Conditions` to change: device, batch, runtime, precision, threads.
 
@@ -162,8 +165,8 @@ def measure(
         Median and interval in milliseconds, with the conditions and what is wrong with the number.
 
     Raises:
-        InputError: there are fewer than 5 repeats, a change has another name, or device, runtime or precision do not
-            exist here.
+        InputError: there are fewer than 5 repeats, a change has another name, device, runtime or precision do not
+            exist here, or the network does not run on the example input.
 
     Example:
         >>> import nasplat
@@ -190,14 +193,15 @@ def measure_together(
         conditions: Device, batch, runtime, precision and threads; by default one example on the CPU in eager torch.
         repeats: Number of timed passes of each network.
         warmup: Number of passes before them; None to go on until passes no longer get faster.
-        seed: Number that decides the random input.
+        seed: Number that decides the random input, where the example has no values.
         seconds: Time for each network after which no further pass is timed, once there are five; None for no limit.
 
     Returns:
         One latency for each network, in order.
 
     Raises:
-        InputError: there are fewer than 5 repeats, or device, runtime or precision do not exist here.
+        InputError: there are fewer than 5 repeats, device, runtime or precision do not exist here, or a network does
+            not run on its example input.
 
     Example:
         >>> small, large = torch.nn.Linear(8, 8), torch.nn.Linear(2048, 2048)
@@ -208,17 +212,17 @@ def measure_together(
     if repeats < FEWEST:
         raise InputError(f"expected at least {FEWEST} repeats, got {repeats}.\n  An interval needs them.")
     c = conditions or Conditions()
-    where = torch.device(c.device)
-    if where.type == "cuda" and not torch.cuda.is_available():
-        raise InputError("expected a CUDA device, torch sees none.\n  Use device='cpu'.")
+    where = _device(c.device)
+    for module, _ in networks:
+        if not isinstance(module, nn.Module):
+            raise InputError(f"expected a torch module, got {type(module).__name__}.\n  Wrap it in an nn.Module.")
     modes = [(m, m.training) for module, _ in networks for m in module.modules()]
     try:
         with _threads(c.threads), torch.inference_mode():
             threads, passes, runtime = torch.get_num_threads(), [], ""
             for module, example in networks:
-                shape = tuple(example.shape) if isinstance(example, torch.Tensor) else tuple(example)
-                x = torch.randn(c.batch, *shape[1:], generator=torch.Generator().manual_seed(seed))
-                one, runtime = runner(module.eval(), x, c.runtime, c.precision, where, threads)
+                arguments = _batch(example, c.batch, seed)
+                one, runtime = runner(module.eval(), arguments, c.runtime, c.precision, where, threads)
                 passes.append(one)
             about = {
                 "batch": c.batch,
@@ -231,6 +235,33 @@ def measure_together(
     finally:
         for m, was_training in modes:
             m.training = was_training
+
+
+def _device(name: str) -> torch.device:
+    """The torch device of a name, which must exist here."""
+    try:
+        device = torch.device(name)
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise InputError("expected a CUDA device, torch sees none.\n  Use device='cpu'.")
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as err:
+        raise InputError(
+            f"expected a device of this machine, got {name!r} ({reason_of(err)}).\n  Use device='cpu'."
+        ) from err
+    if device.type == "meta":
+        raise InputError("expected a device that computes, got 'meta'.\n  Use device='cpu'.")
+    return device
+
+
+def _batch(example: Any, size: int, seed: int) -> Any:
+    """Arguments of one forward pass: a batch of so many examples."""
+    inputs = Inputs.of(example)
+    if size < 1 or (inputs.batch is None and size != 1):
+        raise InputError(
+            f"expected a batch of at least 1, for inputs with a batch axis, got {size}.\n"
+            "  A tensor without axes is one example."
+        )
+    return inputs.repeated(size, seed)
 
 
 def time_passes(

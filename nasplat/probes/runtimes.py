@@ -2,38 +2,41 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
-import logging
-import tempfile
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from nasplat.errors import ExportError, InputError
+from nasplat.frontends.examples import Inputs, call
+from nasplat.probes.onnx_writer import on_cpu, reason_of, to_onnx
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+PRECISIONS = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float64": torch.float64,
+}
 """Number formats of weights and input, by name."""
 OPSET = 18
 """Version of the ONNX operator set that timed files use."""
 
 
 def runner(
-    module: nn.Module, x: Tensor, runtime: str, precision: str, device: torch.device, threads: int
+    module: nn.Module, arguments: Any, runtime: str, precision: str, device: torch.device, threads: int
 ) -> tuple[Callable[[], Any], str]:
     """Prepare the forward pass of a module.
 
     Args:
         module: Module in eval mode; it is copied where device or precision change it.
-        x: Input batch in float32 on the CPU.
+        arguments: Arguments of one forward pass on the CPU: a tuple by position, or a dict by name.
         runtime: Name of the program that runs the module, one of `RUNTIMES`.
-        precision: Number format to which weights and input are converted, one of `PRECISIONS`.
+        precision: Number format to which weights and floating-point inputs are converted, one of `PRECISIONS`;
+            integers and booleans stay what they are.
         device: Torch device that runs the module.
         threads: Threads within one operator of ONNX Runtime; those of torch are set for the whole process.
 
@@ -41,7 +44,7 @@ def runner(
         A function that runs one forward pass, and the runtime's name with its version.
 
     Raises:
-        InputError: the runtime or the precision does not exist, or cannot run this module here.
+        InputError: the runtime or the precision does not exist, or cannot run this module on these arguments here.
         ExportError: the module cannot be written as ONNX.
     """
     if runtime not in RUNTIMES or precision not in PRECISIONS:
@@ -49,7 +52,22 @@ def runner(
             f"expected a runtime among {', '.join(RUNTIMES)} and a precision among {', '.join(PRECISIONS)}, "
             f"got {runtime!r} and {precision!r}.\n  Use one of these."
         )
-    return RUNTIMES[runtime](Setting(module, x, precision, device, threads))
+    setting = Setting(module, arguments, precision, device, threads)
+    try:
+        one, name = RUNTIMES[runtime](setting)
+    except (InputError, ExportError):
+        raise
+    except (Exception, SystemExit) as err:
+        raise _failed(setting, err) from err
+
+    def told() -> Any:
+        """Run one forward pass; what it raises becomes an error that tells it."""
+        try:
+            return one()
+        except (Exception, SystemExit) as err:
+            raise _failed(setting, err) from err
+
+    return told, name
 
 
 @dataclass(frozen=True)
@@ -58,8 +76,8 @@ class Setting:
 
     module: nn.Module
     """Module in eval mode, wherever its parameters are."""
-    x: Tensor
-    """Input batch in float32 on the CPU."""
+    arguments: Any
+    """Arguments of one forward pass on the CPU: a tuple by position, or a dict by name."""
     precision: str
     """Number format asked for, a name in `PRECISIONS`."""
     device: torch.device
@@ -67,17 +85,32 @@ class Setting:
     threads: int
     """Threads within one operator, for runtimes that have threads of their own."""
 
-    def placed(self) -> tuple[nn.Module, Tensor]:
-        """Put module and input on the device and in the number format asked for.
+    def placed(self) -> tuple[nn.Module, Any]:
+        """Put module and arguments on the device and in the number format asked for.
 
         Returns:
-            The module, copied where its device or format differ, and the input batch.
+            The module, copied where its device or format differ, and the arguments.
         """
         dtype, module = PRECISIONS[self.precision], self.module
-        here = next((p for p in module.parameters()), self.x)
-        if here.device != self.device or here.dtype != dtype:
+        held = [*module.parameters(), *module.buffers()]
+        if any(t.device != self.device or (t.is_floating_point() and t.dtype != dtype) for t in held):
             module = copy.deepcopy(module).to(self.device, dtype)
-        return module, self.x.to(self.device, dtype)
+
+        def place(t: Tensor) -> Tensor:
+            """The tensor on the device, floating-point numbers in the format asked for."""
+            return t.to(self.device, dtype) if t.is_floating_point() else t.to(self.device)
+
+        return module, tree_map_only(Tensor, place, self.arguments)
+
+
+def _failed(setting: Setting, err: BaseException) -> InputError:
+    """The error that tells what a network, or a device, raised."""
+    shapes = ", ".join(f"{t.dtype} {tuple(t.shape)}" for t in Inputs.tensors(setting.arguments))
+    return InputError(
+        f"expected a network that runs on {shapes.replace('torch.', '')} in {setting.precision} on {setting.device}, "
+        f"it raised {reason_of(err)}.\n  Check example_input: a shape stands for float32, a tensor for its own type, a "
+        "tuple for several arguments, a dict for named ones."
+    )
 
 
 Running = tuple[Callable[[], Any], str]
@@ -85,37 +118,38 @@ Running = tuple[Callable[[], Any], str]
 
 
 def _eager(setting: Setting) -> Running:
-    module, x = setting.placed()
-    return lambda: module(x), f"torch {torch.__version__} eager"
+    module, given = setting.placed()
+    return lambda: call(module, given), f"torch {torch.__version__} eager"
 
 
 def _compiled(setting: Setting) -> Running:
-    module, x = setting.placed()
+    module, given = setting.placed()
+    call(module, given)  # what the network itself raises is not the compiler's
     compiled = torch.compile(module, dynamic=False)
     try:
-        compiled(x)
+        call(compiled, given)
     except Exception as err:  # whatever the compiler's many parts raise
         raise InputError(
-            f"torch.compile failed with {type(err).__name__}: {str(err).splitlines()[0][:200]}\n"
+            f"torch.compile failed with {reason_of(err)}\n"
             "  On a CPU it needs a C++ compiler; runtime='eager' needs none."
         ) from err
-    return lambda: compiled(x), f"torch {torch.__version__} compiled"
+    return lambda: call(compiled, given), f"torch {torch.__version__} compiled"
 
 
 def _cuda_graph(setting: Setting) -> Running:
     """One forward pass recorded as a CUDA graph, and what replays it."""
     if setting.device.type != "cuda":
         raise InputError("runtime cuda-graph expected device='cuda', got the CPU.\n  Use runtime='eager'.")
-    module, x = setting.placed()
+    module, given = setting.placed()
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(3):
-            module(x)
+            call(module, given)
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        module(x)
+        call(module, given)
     return graph.replay, f"torch {torch.__version__} CUDA graph"
 
 
@@ -130,9 +164,10 @@ def _onnxruntime(setting: Setting) -> Running:
     provider = "CUDAExecutionProvider" if setting.device.type == "cuda" else "CPUExecutionProvider"
     if provider not in onnxruntime.get_available_providers():
         raise InputError(f"this ONNX Runtime has no {provider}.\n  Install onnxruntime-gpu, or use device='cpu'.")
-    data = to_onnx(_on_cpu(setting.module), tuple(setting.x.shape), OPSET)
-    made = open_session(data, setting.threads, provider)
-    given = {made.get_inputs()[0].name: setting.x.numpy()}
+    written = to_onnx(on_cpu(setting.module), setting.arguments, OPSET)
+    made = open_session(written.data, setting.threads, provider)
+    tensors = zip(written.names, Inputs.tensors(setting.arguments), strict=True)
+    given = {name: t.numpy() for name, t in tensors}
     return lambda: made.run(None, given), f"ONNX Runtime {onnxruntime.__version__}"
 
 
@@ -145,57 +180,6 @@ RUNTIMES: dict[str, Callable[[Setting], Running]] = {
 """Programs that can run a network, by name; a new one is a function above and a line here."""
 
 
-def _on_cpu(module: nn.Module) -> nn.Module:
-    """Return the module, or a copy on the CPU where it stands elsewhere."""
-    return copy.deepcopy(module).cpu() if any(p.device.type != "cpu" for p in module.parameters()) else module
-
-
-def to_onnx(module: nn.Module, shape: tuple[int, ...], opset: int) -> bytes:
-    """Export a module to ONNX with a batch of any size, without checking the result.
-
-    Args:
-        module: Module in eval mode on the CPU.
-        shape: Shape of one input batch; the first axis becomes symbolic.
-        opset: Version of the ONNX operator set.
-
-    Returns:
-        Bytes of the file, with one input called 'input' and one output called 'output'.
-
-    Raises:
-        ExportError: torch's exporter failed.
-    """
-    example = torch.randn(2, *shape[1:], generator=torch.Generator().manual_seed(0))
-    quiet = logging.getLogger("torch.onnx"), logging.getLogger("onnxscript")
-    levels = [q.level for q in quiet]
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as folder:
-        warnings.simplefilter("ignore")  # the exporter warns of its own internals
-        for q in quiet:
-            q.setLevel(logging.ERROR)
-        file = Path(folder) / "net.onnx"
-        try:
-            torch.onnx.export(
-                module,
-                (example,),
-                file,
-                opset_version=opset,
-                input_names=["input"],
-                output_names=["output"],
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-                dynamo=True,
-                external_data=False,
-                verbose=False,
-            )
-        except Exception as err:
-            raise ExportError(
-                f"torch's ONNX exporter failed with {type(err).__name__}: {str(err).splitlines()[0]}\n"
-                "  The module uses something ONNX cannot say; `nasplat inspect` lists its operators."
-            ) from err
-        finally:
-            for q, level in zip(quiet, levels, strict=True):
-                q.setLevel(level)
-        return file.read_bytes()
-
-
 def open_session(data: bytes, threads: int | None = None, provider: str = "CPUExecutionProvider") -> Any:
     """Load an ONNX file into ONNX Runtime.
 
@@ -205,7 +189,7 @@ def open_session(data: bytes, threads: int | None = None, provider: str = "CPUEx
         provider: ONNX Runtime's name of what executes operators, such as 'CUDAExecutionProvider'.
 
     Returns:
-        The session, whose `run(None, {"input": array})` gives the outputs.
+        The session, whose `run(None, arrays)` gives the outputs for arrays by the names of its inputs.
 
     Raises:
         ExportError: ONNX Runtime refuses the file.

@@ -219,7 +219,7 @@ def _exported(prepared: Prepared, result: dict[str, Any], scale: Scale, messages
     certificate = export(module, file, example, task=prepared.task)
     messages.say(
         f"\n5. Exported {file} ({certificate.size_bytes:,} bytes): ONNX Runtime and torch differ by at most "
-        f"{certificate.max_relative_error:.1e} of the largest output; {certificate.torch_latency_ms:.2f} ms in torch, "
+        f"{certificate.max_relative_error:.1e} of the output's spread; {certificate.torch_latency_ms:.2f} ms in torch, "
         f"{certificate.onnx_latency_ms:.2f} ms in ONNX Runtime"
     )
     return {k: v for k, v in asdict(certificate).items() if k != "checks"}

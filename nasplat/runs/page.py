@@ -231,7 +231,7 @@ def _neighbours(members: Sequence[FrozenTrial], names: Sequence[str]) -> list[di
 def _certificate(certificate: dict[str, Any]) -> dict[str, Any]:
     signs = {"macs": certificate.get("bound", ""), "params": certificate.get("params_bound", "")}
     rows = [
-        (k, signed(json.dumps(v) if isinstance(v, dict) else str(v), signs.get(k, "")))
+        (k, signed(json.dumps(v) if isinstance(v, dict | list) else str(v), signs.get(k, "")))
         for k, v in certificate.items()
         if k not in {"checks", "bound", "params_bound"}
     ]

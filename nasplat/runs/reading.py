@@ -28,7 +28,7 @@ def certificate_in(file: Path) -> Certificate | None:
     if row is None:
         return None
     known = [f.name for f in fields(Certificate)]
-    missing = [f.name for f in fields(Certificate) if f.name not in row and f.default is MISSING]
+    missing = [f.name for f in fields(Certificate) if f.name not in row and f.default is f.default_factory is MISSING]
     if missing or not isinstance(row["checks"], list):
         raise SearchError(
             f"expected a certificate in {str(file)!r}, got one without {', '.join(missing) or 'checks'}.\n"

@@ -5,11 +5,12 @@ The file needs nothing of ours. Beside it lies a certificate: versions, errors, 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import platform
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +18,34 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
 from nasplat import __version__
 from nasplat.errors import ExportError
 from nasplat.frontends import capture_module
-from nasplat.probes import measure, time_passes
-from nasplat.probes.runtimes import open_session, to_onnx
+from nasplat.frontends.calls import unpack
+from nasplat.frontends.examples import Inputs, call
+from nasplat.frontends.module_state import evaluating
+from nasplat.probes import time_passes
+from nasplat.probes.agreement import Difference, difference, ratio, scale, tolerance_of
+from nasplat.probes.onnx_writer import Written, answer, name_of, on_cpu, reason_of, to_onnx
+from nasplat.probes.runtimes import open_session
 from nasplat.tables.rows import write_together
 from nasplat.task import Task
 
-TOLERANCE, TOLERANCE_OF_MAPS = 1e-4, 1e-3
-"""Allowed ratio of the largest difference to the largest output; the second for networks that answer maps, one of
-whose many
-pixels may round to another sampling place."""
-BATCHES = (1, 2, 7)
-"""Batch sizes on which a file is compared with its module."""
+LARGE = 33
+"""Batch that is compared besides small ones: networks may treat batches above 8, 16 or 32 differently."""
+BATCHES = (2, 7, LARGE, 1)
+"""Batch sizes on which a file is compared with its module; one example last, since torch.export promises nothing of it.
+"""
 SEEDS = (0, 1, 2)
-"""Seeds of the random inputs of each batch size."""
+"""Seeds of the inputs of each batch size; of the large batch, the second alone."""
+MOST_NUMBERS = 2**24
+"""Numbers among the inputs of a batch above which the large batch becomes smaller."""
+
+
+_NOTHING = "Nothing was written: the file would not compute what the module computes."
 
 
 @dataclass(frozen=True)
@@ -50,23 +61,23 @@ class Certificate:
     opset: int
     """Version of the ONNX operator set."""
     tolerance: float
-    """Allowed ratio of the largest difference to the largest output."""
+    """Allowed ratio of the largest difference to the spread of an output; the largest of all outputs'."""
     max_relative_error: float
     """Largest such ratio that was found over all checks."""
     checks: list[dict[str, Any]]
-    """One row for each batch size and seed: largest difference, largest output, relative error."""
+    """One row for each batch size and seed: largest difference, largest output, largest relative error of an output."""
     task_metric: dict[str, Any] | None
     """Metric of module and file on the same examples; None where no task was at hand."""
     macs: int
-    """Multiply-accumulates of one example."""
+    """Multiply-accumulates of one example, or of the batch that the file is fixed to."""
     params: int
     """Number of parameters of the module."""
     graph_key: str
     """Key of the module's computation graph."""
     torch_latency_ms: float
-    """Median latency of one example in torch on this machine, in milliseconds."""
+    """Median latency of the same in torch on this machine, in milliseconds."""
     onnx_latency_ms: float
-    """Median latency of one example in ONNX Runtime on this machine with default threads, in milliseconds."""
+    """Median latency of the same in ONNX Runtime on this machine with default threads, in milliseconds."""
     versions: dict[str, str]
     """Versions of nasplat, torch, onnx, onnxruntime and Python."""
     machine: str
@@ -75,6 +86,14 @@ class Certificate:
     """What MACs are: '' exact, '≥' a lower bound, '≤' an upper bound, '≈' neither of the two."""
     params_bound: str = ""
     """The same of parameters."""
+    batch: int | None = None
+    """Number of examples that the file takes; None where it takes any number."""
+    inputs: list[dict[str, Any]] = field(default_factory=list)
+    """Name, type and shape of each input, 'batch' standing for an axis of any size."""
+    outputs: list[dict[str, Any]] = field(default_factory=list)
+    """Name, type, shape, tolerance, spread, largest difference and relative error of each output."""
+    notes: list[str] = field(default_factory=list)
+    """Sentences on what the file does not do, and why."""
 
     def to_json(self) -> str:
         """Write all fields as text.
@@ -86,46 +105,67 @@ class Certificate:
 
 
 @dataclass(frozen=True)
-class _Checked:
-    """An exported network that agrees with its module, before it is written."""
+class _Compared:
+    """A file that agrees with its module."""
 
-    module: nn.Module
-    shape: tuple[int, ...]
-    """Shape of a batch that it was exported for."""
-    data: bytes
-    """Content of the file."""
-    session: Any
-    """ONNX Runtime's session that runs it."""
-    opset: int
     tolerance: float
     checks: list[dict[str, Any]]
-    task_metric: dict[str, Any] | None
+    outputs: list[dict[str, Any]]
+    notes: tuple[str, ...]
+
+    @property
+    def error(self) -> float:
+        """Largest relative error."""
+        return max(row["relative_error"] for row in self.checks)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One batch that was compared."""
+
+    batch: int
+    seed: int
+    found: list[Difference]
+    """One for each output."""
+
+
+class _OneExample(ExportError):
+    """A file that agrees on several examples, and not on one."""
 
 
 def export(
     module: nn.Module,
     path: str | Path,
-    example_input: Sequence[int] | torch.Tensor,
+    example_input: Any,
     task: Task | None = None,
     tolerance: float | None = None,
     opset: int = 18,
+    batch: int | None = None,
 ) -> Certificate:
-    """Write an ONNX file with a symbolic batch and its certificate, if ONNX Runtime agrees with torch.
+    """Write an ONNX file and its certificate, if ONNX Runtime agrees with torch.
+
+    The file takes batches of any size where torch.export proves that the network does. A network that needs the very
+    batch it was given gets a file for that batch alone, and the certificate says so.
 
     Args:
-        module: Network with trained weights; exported in eval mode.
+        module: Network with trained weights; exported in eval mode, and left as it was.
         path: ONNX file to write; the certificate gets the same name with the ending .certificate.json.
-        example_input: Shape of one batch, or a tensor of it.
+        example_input: Shape of one batch (float32), a tensor, whose type is kept, a tuple of these for several
+            arguments, or a dict of them for named ones.
         task: Task whose metric, on its decide split, the file must reach too; None compares outputs alone.
-        tolerance: Allowed ratio of the largest difference to the largest output; by default 1e-4, and 1e-3 for networks
-            that answer maps.
+        tolerance: Allowed ratio of the largest difference to the spread of an output; by default 1e-4, 1e-3 for maps,
+            which are outputs with more than two axes, 1e-2 in float16 and 8e-2 in bfloat16. Integers and booleans must
+            be equal.
         opset: Version of the ONNX operator set.
+        batch: Number of examples that the file takes; None for any number.
 
     Returns:
         The certificate that lies beside the file.
 
     Raises:
-        ExportError: the exporter failed, or the file does not agree; nothing is written then.
+        ExportError: the exporter failed, the network computes different things for different batches or answers
+            differently from call to call, or the file does not agree; nothing is written then.
+        CaptureError: the example input is none.
 
     Example:
         >>> import torch, tempfile
@@ -136,164 +176,369 @@ def export(
     path = Path(path)
     if path.suffix != ".onnx":
         raise ExportError(f"expected a path ending in .onnx, got {str(path)!r}.\n  Rename it.")
-    shape = tuple(example_input.shape) if isinstance(example_input, torch.Tensor) else tuple(example_input)
-    training = module.training
-    module.eval()
-    try:
-        tolerance = _tolerance(module, shape) if tolerance is None else tolerance
-        data = to_onnx(module, shape, opset)
-        session = open_session(data)
-        checks = _compare(module, session, shape, tolerance)
-        metric = _compare_metric(module, session, task) if task is not None else None
-        certificate = _certify(_Checked(module, shape, data, session, opset, tolerance, checks, metric), path.name)
-    finally:
-        module.train(training)
-    write_together({path: data, path.with_suffix(".certificate.json"): certificate.to_json() + "\n"})
+    with _undisturbed(module) as network:
+        inputs = _indexing(network, Inputs.of(example_input))
+        written = to_onnx(network, inputs, opset, batch)
+        try:
+            file = OnnxNetwork(written.data)
+            compared = _compare(network, file, written, tolerance)
+        except _OneExample as err:  # torch.export takes a batch of one for another program, and promises nothing of it
+            note = f"the file takes a batch of {inputs.batch} alone: {str(err).splitlines()[0]}"
+            written = to_onnx(network, inputs, opset, inputs.batch)
+            file = OnnxNetwork(written.data)
+            compared = _compare(network, file, written, tolerance, note)
+        metric = _compare_metric(network, file, task) if task is not None else None
+        certificate = _certify(network, file, written, compared, opset, metric, path.name)
+    write_together({path: written.data, path.with_suffix(".certificate.json"): certificate.to_json() + "\n"})
     return certificate
 
 
-def check_export(
-    module: nn.Module, path: str | Path, example_input: Sequence[int], tolerance: float | None = None
-) -> float:
+def check_export(module: nn.Module, path: str | Path, example_input: Any, tolerance: float | None = None) -> float:
     """Compare an existing ONNX file with a module on several batch sizes and inputs.
 
     Args:
         module: Network that the file should compute; compared in eval mode.
         path: ONNX file to check.
-        example_input: Shape of one batch.
-        tolerance: Allowed ratio of the largest difference to the largest output; None for the default of `export`.
+        example_input: Shape of one batch, a tensor, or a tuple or dict of these, as for `export`.
+        tolerance: Allowed ratio of the largest difference to the spread of an output; None for the default of `export`.
 
     Returns:
-        Largest ratio that was found.
+        Largest ratio that was found. A file that is fixed to one batch is compared on that batch.
 
     Raises:
-        ExportError: the file is missing or broken, or disagrees.
+        ExportError: the file is missing or broken, takes or gives something else, or disagrees.
+        CaptureError: the example input is none.
 
     Example:
         >>> check_export(module, "net.onnx", (1, 3, 32, 32))  # doctest: +SKIP
         3.1e-07
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as err:
-        raise ExportError(f"expected an ONNX file, got {str(path)!r} ({err}).\n  Check the path.") from err
-    training = module.training
-    module.eval()
-    try:
-        shape = tuple(example_input)
-        rows = _compare(
-            module, open_session(data), shape, _tolerance(module, shape) if tolerance is None else tolerance
-        )
-    finally:
-        module.train(training)
-    return max(r["relative_error"] for r in rows)
+    file = OnnxNetwork(path)
+    with _undisturbed(module) as network:
+        inputs = file.fitted(_indexing(network, Inputs.of(example_input)), network)
+        names = tuple(file.names)
+        return _compare(network, file, Written(b"", inputs, names, tuple(file.answers), file.batch), tolerance).error
 
 
 class OnnxNetwork(nn.Module):
     """A file that answers like a module, so that two files can be compared."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, file: str | Path | bytes) -> None:
         """Open a file in ONNX Runtime.
 
         Args:
-            path: ONNX file with one input.
+            file: Path of the ONNX file, or its bytes.
+
+        Raises:
+            ExportError: there is no such file, or ONNX Runtime refuses it.
         """
         super().__init__()
-        self.session = open_session(Path(path).read_bytes())
+        if not isinstance(file, bytes):
+            try:
+                file = Path(file).read_bytes()
+            except OSError as err:
+                raise ExportError(f"expected an ONNX file, got {str(file)!r} ({err}).\n  Check the path.") from err
+        self.session = open_session(file)
+        given = self.session.get_inputs()
+        self.names: list[str] = [i.name for i in given]
+        self.shapes: list[list[Any]] = [list(i.shape) for i in given]
+        self.answers: list[str] = [o.name for o in self.session.get_outputs()]
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Answer as the file does.
+    @property
+    def batch(self) -> int | None:
+        """Number of examples that the file takes; None where it takes any number, or has no batch axis."""
+        first = self.shapes[0][0] if self.shapes and self.shapes[0] else None
+        return first if isinstance(first, int) else None
+
+    def forward(self, *tensors: Tensor, **named: Tensor) -> Any:
+        """Answer as the file does; a file that takes one batch size alone is run on one such batch after another.
 
         Args:
-            x: Batch of inputs, on the CPU.
+            tensors: Inputs in the order of the file's, on the CPU.
+            named: Inputs by name.
 
         Returns:
-            The file's first output.
+            The file's output; a tuple where it has several.
+
+        Raises:
+            ExportError: ONNX Runtime cannot take the inputs.
         """
-        return torch.from_numpy(_run(self.session, x))
-
-
-def _run(session: Any, x: torch.Tensor) -> np.ndarray:
-    return session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]
-
-
-@torch.inference_mode()
-def _tolerance(module: nn.Module, shape: tuple[int, ...]) -> float:
-    """The tolerance for what a network answers: classes or values, or maps."""
-    found = module(torch.zeros(1, *shape[1:]))
-    return TOLERANCE_OF_MAPS if isinstance(found, torch.Tensor) and found.dim() > 2 else TOLERANCE
-
-
-@torch.inference_mode()
-def _compare(module: nn.Module, session: Any, shape: tuple[int, ...], tolerance: float) -> list[dict[str, Any]]:
-    rows = []
-    for batch in BATCHES:
-        for seed in SEEDS:
-            x = torch.randn(batch, *shape[1:], generator=torch.Generator().manual_seed(seed * 100 + batch))
-            wanted = module(x).numpy()
-            try:
-                got = _run(session, x)
-            except Exception as err:  # as above
-                raise ExportError(
-                    f"ONNX Runtime failed on batch {batch}: {str(err).splitlines()[0]}\n  Nothing was written."
-                ) from err
-            if got.shape != wanted.shape:
-                raise ExportError(
-                    f"batch {batch}: expected output {wanted.shape}, the file gives {got.shape}.\n"
-                    "  Nothing was written."
-                )
-            difference, largest = float(np.abs(got - wanted).max()), float(np.abs(wanted).max())
-            relative = difference / max(largest, 1e-12)
-            rows.append(
-                {
-                    "batch": batch,
-                    "seed": seed,
-                    "max_difference": difference,
-                    "max_output": largest,
-                    "relative_error": relative,
-                }
+        given = {**dict(zip(self.names, Inputs.tensors(tensors), strict=False)), **named}
+        first = given.get(self.names[0]) if self.names else None
+        size, fixed = (len(first) if first is not None and first.dim() else 1), self.batch
+        if fixed is None or size == fixed:
+            found = self.run(given)
+        elif size % fixed:
+            raise ExportError(
+                f"expected batches of {fixed} examples, which is all that the file takes, got {size}.\n"
+                f"  Give a multiple of {fixed}."
             )
-            if not relative <= tolerance:
-                raise ExportError(
-                    f"batch {batch}, seed {seed}: expected max |difference| <= {tolerance:g} · max |output|, "
-                    f"got {relative:.3g}.\n"
-                    "  Nothing was written: the file would not compute what the module computes."
-                )
-    return rows
+        else:
+            parts = [
+                self.run({k: v[i : i + fixed] if v.dim() and len(v) == size else v for k, v in given.items()})
+                for i in range(0, size, fixed)
+            ]
+            found = [np.concatenate(part) for part in zip(*parts, strict=True)]
+        answers = tuple(torch.from_numpy(np.array(a)) for a in found)
+        return answers[0] if len(answers) == 1 else answers
+
+    def run(self, given: dict[str, Tensor]) -> list[np.ndarray]:
+        """Answer one batch.
+
+        Args:
+            given: Inputs by name.
+
+        Returns:
+            All outputs, in order.
+
+        Raises:
+            ExportError: ONNX Runtime cannot take the inputs.
+        """
+        try:
+            return self.session.run(None, {k: v.detach().numpy() for k, v in given.items()})
+        except Exception as err:  # onnxruntime's errors have no common public base
+            shapes = ", ".join(f"{k}: {name_of(v.dtype)} {tuple(v.shape)}" for k, v in given.items())
+            raise ExportError(
+                f"ONNX Runtime failed on {shapes}: {reason_of(err)}.\n  The file takes other inputs, or an operator of "
+                "it does not run here."
+            ) from err
+
+    def fitted(self, inputs: Inputs, module: nn.Module) -> Inputs:
+        """Fit inputs of a module to those of the file.
+
+        Args:
+            inputs: Inputs of the module.
+            module: Module, whose arguments may be named as the file's inputs are.
+
+        Returns:
+            The inputs, the batch being where the file's inputs have an axis of any size.
+
+        Raises:
+            ExportError: the file has another number of inputs.
+        """
+        given = inputs.names(module)
+        if len(given) != len(self.names):
+            raise ExportError(
+                f"expected a file with {len(given)} inputs, got one with {len(self.names)}: {', '.join(self.names)}.\n"
+                "  Check example_input: a tuple gives several arguments, a dict gives named ones."
+            )
+        if set(given) == set(self.names):
+            order = [self.names.index(name) for name in given]
+            self.names, self.shapes = [self.names[i] for i in order], [self.shapes[i] for i in order]
+        if self.batch is not None:
+            return inputs
+        free = [[a for a, size in enumerate(shape) if not isinstance(size, int)] for shape in self.shapes]
+        return Inputs(inputs.arguments, tuple(axes[0] if axes else None for axes in free), inputs.limits)
 
 
-@torch.inference_mode()
-def _compare_metric(module: nn.Module, session: Any, task: Task, n: int = 1000) -> dict[str, Any]:
-    x, y = task.decide.x[:n].cpu(), task.decide.y[:n].cpu()
-    ours = float(task.values(module(x), y).double().mean())
-    theirs = float(task.values(torch.from_numpy(_run(session, x)), y).double().mean())
-    if abs(ours - theirs) > 1e-3 * max(1.0, abs(ours)) + 0.2:
+@contextlib.contextmanager
+def _undisturbed(module: nn.Module) -> Iterator[nn.Module]:
+    """The module on the CPU in eval mode; modes, caches, buffers and torch's random numbers are put back afterwards."""
+    if not isinstance(module, nn.Module):
+        raise ExportError(f"expected a torch module, got {type(module).__name__}.\n  Wrap it in an nn.Module.")
+    before = [(b, b.detach().clone()) for b in module.buffers() if b.device.type != "meta"]
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), evaluating(module):
+        try:
+            yield on_cpu(module)
+        finally:
+            for buffer, value in before:
+                if not torch.equal(buffer, value):
+                    buffer.copy_(value)
+
+
+def _indexing(module: nn.Module, inputs: Inputs) -> Inputs:
+    """The inputs, integers that index embeddings being known."""
+    answer(module, inputs.repeated())  # whatever is wrong with the example is told in its words
+    return inputs.indexing(module)
+
+
+def _batches(written: Written) -> Iterator[tuple[int | None, int]]:
+    """Batch sizes and seeds of the inputs that are compared; a size of None stands for the example as it is."""
+    if written.batch is not None or written.inputs.batch is None:
+        yield from ((written.batch, seed) for seed in SEEDS)
+        return
+    numbers = sum(t.numel() for t in written.inputs.tensors(written.inputs.drawn(1)))
+    large = max(9, min(LARGE, MOST_NUMBERS // max(numbers, 1)))
+    for size in BATCHES:
+        yield from ((large, seed) for seed in (SEEDS[1:2])) if size == LARGE else ((size, seed) for seed in SEEDS)
+
+
+def _drawn(module: nn.Module, inputs: Inputs, size: int | None, seed: int) -> tuple[Any, list[np.ndarray], str]:
+    """Arguments for module and file, what the module answers, and why they are none but the example's own values."""
+    number, note = seed * 100 + (size or 1), ""
+    if seed != SEEDS[0]:
+        arguments = inputs.drawn(size, torch.Generator().manual_seed(number))
+        try:
+            return arguments, _arrays(answer(module, arguments)), ""
+        except ExportError as err:
+            note = f"compared on the example's own values alone; on others the network raises {reason_of(err)}"
+    arguments = inputs.repeated(size, number)
+    return arguments, _arrays(answer(module, arguments)), note
+
+
+def _arrays(result: Any) -> list[np.ndarray]:
+    """The tensors that a network answers, as arrays; bfloat16, which numpy lacks, as float32."""
+    found = [t.detach() for t in tree_flatten(unpack(result))[0] if isinstance(t, Tensor)]
+    try:
+        return [(t.float() if t.dtype == torch.bfloat16 else t).resolve_conj().resolve_neg().numpy() for t in found]
+    except (TypeError, RuntimeError) as err:
         raise ExportError(
-            f"{task.metric_name}: expected {ours:.4g} as in torch, the file reaches {theirs:.4g}.\n"
-            "  Nothing was written."
+            f"expected answers that are dense tensors, got others: {reason_of(err)}.\n  Let forward return .to_dense()."
+        ) from err
+
+
+def _precision(module: nn.Module, inputs: Inputs) -> str:
+    """Coarsest number format among weights and inputs."""
+    held = [*module.parameters(), *module.buffers(), *inputs.tensors(inputs.arguments)]
+    found = {name_of(t.dtype) for t in held if t.is_floating_point()}
+    return next((p for p in ("bfloat16", "float16", "float32", "float64") if p in found), "float32")
+
+
+def _compare(
+    module: nn.Module, file: OnnxNetwork, written: Written, tolerance: float | None, note: str = ""
+) -> _Compared:
+    """Compare a file with its module on all batches; raise where they disagree."""
+    rows, notes, precision = list[_Row](), [note], _precision(module, written.inputs)
+    limits: list[float] = []
+    for size, seed in _batches(written):
+        arguments, wanted, told = _drawn(module, written.inputs, size, seed)
+        notes.append(told)
+        if not rows:
+            limits = [tolerance or tolerance_of(w.ndim, precision) for w in wanted]
+            _check_repeatable(wanted, _arrays(answer(module, arguments)), limits, precision)
+        got = file.run(dict(zip(written.names, written.inputs.tensors(arguments), strict=True)))
+        where = f"batch {size or written.inputs.batch or 1}, seed {seed}"
+        if len(wanted) != len(got):
+            raise ExportError(f"{where}: expected {len(wanted)} outputs, the file gives {len(got)}.\n  {_NOTHING}")
+        try:
+            found = [
+                difference(w, g, f"{where}, {name}") for w, g, name in zip(wanted, got, written.answers, strict=True)
+            ]
+        except ExportError as err:
+            if size == 1 and written.batch is None:
+                raise _OneExample(str(err)) from err
+            raise
+        rows.append(_Row(size or written.inputs.batch or 1, seed, found))
+    return _judged(rows, limits, precision, written, tuple(dict.fromkeys(n for n in notes if n)))
+
+
+def _check_repeatable(wanted: list[np.ndarray], again: list[np.ndarray], limits: list[float], precision: str) -> None:
+    """Refuse a network that answers the same input differently in a second call."""
+    try:
+        found = [difference(w, a, "its second answer") for w, a in zip(wanted, again, strict=True)]
+        same = all(ratio(d, scale([d], limit, precision)) <= limit for d, limit in zip(found, limits, strict=True))
+    except (ExportError, ValueError):
+        same = False
+    if not same:
+        raise ExportError(
+            "expected a network that answers the same input alike in every call, got one that does not: it draws "
+            "random numbers or changes a buffer in eval mode.\n  Nothing was written: agreement cannot be judged. "
+            "Switch that off in eval mode."
         )
-    return {"metric": task.metric_name, "examples": len(x), "torch": ours, "onnx": theirs}
 
 
-def _certify(found: _Checked, name: str) -> Certificate:
+def _judged(
+    rows: list[_Row], limits: list[float], precision: str, written: Written, notes: tuple[str, ...]
+) -> _Compared:
+    """Measure all differences by the spread of their output; raise where one is too large."""
+    scales = [scale([r.found[i] for r in rows], limit, precision) for i, limit in enumerate(limits)]
+    checks, outputs = [], [dict[str, Any]() for _ in limits]
+    for row in rows:
+        ratios = [ratio(d, s) for d, s in zip(row.found, scales, strict=True)]
+        for name, got, limit in zip(written.answers, ratios, limits, strict=True):
+            if not got <= limit:
+                kind = _OneExample if row.batch == 1 and written.batch is None else ExportError
+                raise kind(
+                    f"batch {row.batch}, seed {row.seed}, {name}: expected max |difference| <= {limit:g} · spread of "
+                    f"the output, got {got:.3g}.\n  {_NOTHING}"
+                )
+        worst = int(np.argmax([r / limit for r, limit in zip(ratios, limits, strict=True)]))
+        checks.append(
+            {
+                "batch": row.batch,
+                "seed": row.seed,
+                "max_difference": max(d.difference for d in row.found),
+                "max_output": max(d.largest for d in row.found),
+                "relative_error": max(ratios),
+                "output": written.answers[worst],
+            }
+        )
+        for about, d, got in zip(outputs, row.found, ratios, strict=True):
+            about["max_difference"] = max(d.difference, about.get("max_difference", 0.0))
+            about["relative_error"] = max(got, about.get("relative_error", 0.0))
+    for about, name, limit, measure in zip(outputs, written.answers, limits, scales, strict=True):
+        about |= {"name": name, "tolerance": limit, "scale": measure}
+    still = [name for name, measure in zip(written.answers, scales, strict=True) if not measure]
+    told = (f"{', '.join(still)}: did not vary over the inputs that were compared",) if still else ()
+    return _Compared(max(limits), checks, outputs, (*notes, *told))
+
+
+@torch.no_grad()
+def _compare_metric(module: nn.Module, file: OnnxNetwork, task: Task, n: int = 1000) -> dict[str, Any]:
+    """The task's metric of module and file on the same examples, which must be equal but for rounding."""
+    n = min(n, len(task.decide.x))
+    n -= n % (file.batch or 1)
+    if not n:
+        raise ExportError(
+            f"expected at least {file.batch} examples in the decide split, got {len(task.decide.x)}.\n"
+            "  Export without the task, or for another batch."
+        )
+    x, y = task.decide.x[:n].cpu(), task.decide.y[:n].cpu()
+    size = file.batch or n
+    try:
+        parts = [module(x[i : i + size]) for i in range(0, n, size)]
+        spec = tree_flatten(parts[0])[1]
+        whole = [torch.cat(p) for p in zip(*(tree_flatten(part)[0] for part in parts), strict=True)]
+        theirs = file(x)
+        theirs = tree_unflatten([theirs] if isinstance(theirs, Tensor) else list(theirs), spec)
+        metric = [float(task.values(v, y).double().mean()) for v in (tree_unflatten(whole, spec), theirs)]
+    except ExportError:
+        raise
+    except Exception as err:
+        raise ExportError(
+            f"the task's {task.metric_name} cannot be computed of this network: {reason_of(err)}.\n"
+            "  Export without the task, or wrap the network so that it takes and answers what the task does."
+        ) from err
+    ours, got = metric
+    if abs(ours - got) > 1e-3 * max(1.0, abs(ours)) + 0.2:
+        raise ExportError(
+            f"{task.metric_name}: expected {ours:.4g} as in torch, the file reaches {got:.4g}.\n  {_NOTHING}"
+        )
+    return {"metric": task.metric_name, "examples": len(x), "torch": ours, "onnx": got}
+
+
+def _certify(
+    module: nn.Module,
+    file: OnnxNetwork,
+    written: Written,
+    compared: _Compared,
+    opset: int,
+    metric: dict[str, Any] | None,
+    name: str,
+) -> Certificate:
     """The certificate of a checked network; torch and ONNX Runtime are timed for it."""
-    graph = capture_module(found.module, (1, *found.shape[1:]))
-    latency = measure(found.module, found.shape, repeats=20)
-    x = torch.randn(1, *found.shape[1:], generator=torch.Generator().manual_seed(0))
-    in_onnx = time_passes(lambda: _run(found.session, x), repeats=20)
+    size = written.batch or (None if written.inputs.batch is None else 1)
+    arguments = written.inputs.repeated(size)
+    given = dict(zip(written.names, written.inputs.tensors(arguments), strict=True))
+    with torch.inference_mode():
+        in_torch = time_passes(lambda: call(module, arguments), repeats=20)
+    in_onnx = time_passes(lambda: file.run(given), repeats=20)
+    shapes = tree_map_only(Tensor, lambda t: t.to("meta") if t.is_floating_point() else t, arguments)
+    graph = capture_module(module, shapes)
+    about = file.session.get_outputs()
     return Certificate(
         file=name,
-        sha256=hashlib.sha256(found.data).hexdigest(),
-        size_bytes=len(found.data),
-        opset=found.opset,
-        tolerance=found.tolerance,
-        max_relative_error=max(r["relative_error"] for r in found.checks),
-        checks=found.checks,
-        task_metric=found.task_metric,
+        sha256=hashlib.sha256(written.data).hexdigest(),
+        size_bytes=len(written.data),
+        opset=opset,
+        tolerance=compared.tolerance,
+        max_relative_error=compared.error,
+        checks=compared.checks,
+        task_metric=metric,
         macs=graph.macs,
         params=graph.params,
         graph_key=graph.key,
-        torch_latency_ms=latency.median_ms,
+        torch_latency_ms=in_torch.median_ms,
         onnx_latency_ms=in_onnx.median_ms,
         versions={
             "nasplat": __version__,
@@ -302,7 +547,17 @@ def _certify(found: _Checked, name: str) -> Certificate:
             "onnxruntime": onnxruntime.__version__,
             "python": platform.python_version(),
         },
-        machine=f"{latency.device}, {latency.threads} threads",
+        machine=f"{in_torch.device}, {in_torch.threads} threads",
         bound=graph.cost.bound,
         params_bound=graph.cost.params_bound,
+        batch=written.batch,
+        inputs=[_described(i) for i in file.session.get_inputs()],
+        outputs=[_described(o) | row for o, row in zip(about, compared.outputs, strict=True)],
+        notes=[*written.notes, *compared.notes],
     )
+
+
+def _described(value: Any) -> dict[str, Any]:
+    """Name, type and shape of an input or output of a file."""
+    kind = value.type.removeprefix("tensor(").removesuffix(")")
+    return {"name": value.name, "dtype": kind, "shape": list(value.shape)}

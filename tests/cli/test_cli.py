@@ -128,8 +128,9 @@ def test_measure_and_export(tmp_path: Path) -> None:
     line = run("sample", "vit", *presets(VIT)).strip()
     (row,) = json.loads(run("measure", line, "--repeats", "5", "--json"))
     assert row["low_ms"] <= row["median_ms"] <= row["high_ms"]
-    certificate = json.loads(run("export", line, str(tmp_path / "n.onnx"), "--json"))
+    certificate = json.loads(run("export", line, str(tmp_path / "n.onnx"), "--batch", "3", "--json"))
     assert certificate["max_relative_error"] < 1e-4
+    assert certificate["batch"] == certificate["inputs"][0]["shape"][0] == 3
     assert "agrees" in run("export", line, str(tmp_path / "n.onnx"), "--check")
 
 

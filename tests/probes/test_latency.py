@@ -71,6 +71,48 @@ def test_missing_devices_are_refused() -> None:
         nasplat.measure(nn.Linear(2, 2), (1, 2), device="cuda")
 
 
+class Kinds(nn.Module):
+    """Takes tokens and numbers, answers two tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows, self.layer = nn.Embedding(9, 4), nn.Linear(3, 4)
+        self.sizes: list[tuple[int, ...]] = []
+
+    def forward(self, ids: torch.Tensor, x: torch.Tensor, table: torch.Tensor | None = None) -> Any:
+        self.sizes.append(tuple(ids.shape))
+        return self.rows(ids).sum(1) + self.layer(x), ids
+
+
+@pytest.mark.parametrize(("precision", "runtime"), [
+    ("float32", "eager"), ("float16", "eager"), ("float64", "eager"), ("float32", "onnxruntime")
+])  # fmt: skip
+@pytest.mark.parametrize("named", [True, False])
+def test_networks_of_several_inputs_and_outputs_are_timed(precision: str, runtime: str, named: bool) -> None:
+    if runtime == "onnxruntime" and named:
+        pytest.skip("one file is enough")
+    module, ids = Kinds(), torch.tensor([[1, 8]])
+    example: Any = {"x": (1, 3), "ids": ids, "table": None} if named else (ids, (1, 3))
+    found = nasplat.measure(module, example, batch=5, repeats=5, warmup=0, precision=precision, runtime=runtime)
+    assert (found.batch, found.dtype) == (5, precision)
+    if precision == "float32" and runtime == "eager":
+        assert set(module.sizes) == {(5, 2)}
+
+
+@pytest.mark.parametrize(("module", "example", "settings", "message"), [
+    (nn.Linear(2, 2), (1, 3), {}, r"runs on float32 \(4, 3\) in float32 on cpu, it raised RuntimeError: mat1 and mat2"),
+    (nn.Embedding(9, 4), (1, 3), {}, "it raised RuntimeError: Expected tensor for argument #1 'indices'"),
+    (nn.Linear(2, 2), torch.tensor(1.0), {}, "for inputs with a batch axis, got 4"),
+    (nn.Linear(2, 2), (1, 2), {"batch": 0}, "expected a batch of at least 1"),
+    (lambda x: x, (1, 2), {}, "expected a torch module, got function"),
+    (nn.Linear(2, 2), (1, 2), {"device": "tpu"}, "expected a device of this machine, got 'tpu'"),
+    (nn.Linear(2, 2), (1, 2), {"device": "meta"}, "expected a device that computes"),
+])  # fmt: skip
+def test_networks_that_do_not_run_say_why(module: Any, example: Any, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        nasplat.measure(module, example, **({"batch": 4} | settings))
+
+
 @pytest.mark.parametrize(("runtime", "precision"), [("eager", "bfloat16"), ("onnxruntime", "float32")])
 def test_other_runtimes_and_precisions_run_a_copy(runtime: str, precision: str) -> None:
     module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))

@@ -4,6 +4,7 @@ import csv
 import gzip
 import math
 import os
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,66 @@ def test_what_reaches_no_input_is_nan_and_bad_calls_are_refused() -> None:
         proxies(net(), (1, 1, 8, 8), ["oracle"])
     with pytest.raises(InputError, match="answers logits"):
         proxies(nn.Conv2d(1, 2, 3), (1, 1, 8, 8))
+
+
+TOKENS = torch.tensor([[3, 1, 4, 1]])
+
+
+class Reads(nn.Module):
+    """Sums the rows of tokens, adds numbers where there are some, and classifies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows, self.head, self.seen = nn.Embedding(9, 6), nn.Linear(6, 3), list[int]()
+
+    def forward(self, ids: torch.Tensor, x: torch.Tensor | None = None) -> torch.Tensor:
+        self.seen += ids.flatten().tolist()
+        h = self.rows(ids).sum(1)
+        return self.head(nn.functional.gelu(h if x is None else h + x))
+
+
+def test_proxies_of_tokens_are_those_that_need_no_numbers() -> None:
+    module = Reads()
+    found = proxies(module, TOKENS, batch_size=4)
+    assert list(found) == ["nwot", "snip", "grad_norm"]
+    assert all(math.isfinite(found[n]) for n in ("snip", "grad_norm"))
+    loss = nn.functional.cross_entropy(module(TOKENS), torch.tensor([2]))
+    loss.backward()
+    by_hand = math.log(sum(float((p.detach() * p.grad).abs().sum()) for p in (module.rows.weight, module.head.weight)))
+    assert proxies(module, TOKENS, ["snip"], batch=(TOKENS, torch.tensor([2])))["snip"] == pytest.approx(by_hand)
+    with pytest.raises(InputError, match="floating-point inputs for synflow, zen, got integers or booleans alone"):
+        proxies(module, TOKENS, ["synflow", "nwot", "zen"])
+
+
+def test_tokens_are_drawn_among_all_rows_and_numbers_beside_them_are_what_proxies_change() -> None:
+    module = Reads()
+    module.__deepcopy__ = lambda _: module  # type: ignore[attr-defined]
+    found = proxies(module, {"ids": TOKENS, "x": (1, 6)}, ["jacov", "nwot"], batch_size=64)
+    assert set(module.seen) == set(range(9))
+    assert math.isfinite(found["jacov"])
+    del module.__deepcopy__
+    assert set(proxies(module, {"ids": TOKENS, "x": (1, 6)}, batch_size=8)) == set(PROXIES)
+
+
+def test_half_precision_is_computed_in_float32() -> None:
+    module = net().half()
+    assert proxies(module, (1, 1, 8, 8), batch_size=8) == proxies(net_of(module), (1, 1, 8, 8), batch_size=8)
+    double = proxies(net_of(module).double(), torch.zeros(1, 1, 8, 8).double(), ["snip", "synflow"], batch_size=8)
+    assert all(math.isfinite(v) for v in double.values())
+
+
+def net_of(module: nn.Sequential) -> nn.Sequential:
+    """The same network in float32."""
+    return deepcopy(module).float()
+
+
+def test_networks_that_do_not_run_say_why() -> None:
+    with pytest.raises(InputError, match="it raised RuntimeError: mat1 and mat2"):
+        proxies(nn.Linear(4, 2), (1, 5))
+    with pytest.raises(InputError, match="Expected tensor for argument #1 'indices'"):
+        proxies(Reads(), (1, 4))
+    with pytest.raises(InputError, match="answers logits"):
+        proxies(nn.LSTM(4, 4), (1, 2, 4))
 
 
 @pytest.mark.slow
