@@ -1,6 +1,6 @@
 """Broken ONNX files give a graph or one typed error: within 5 s and 1 GiB, and nothing outside the file's folder is opened.
 
-Seven files of different kinds are mutated: cut short, bits flipped, bytes overwritten or inserted, nodes wired in circles, absurd
+Nine files of different kinds are mutated: cut short, bits flipped, bytes overwritten or inserted, nodes wired in circles, absurd
 shapes and attributes, external data that points elsewhere, tensors that declare 10 GB, operators exchanged, functions that call
 themselves. Every file is read in a process of its own, whose peak memory is measured and whose `open` calls are audited.
 
@@ -147,6 +147,48 @@ def seeds() -> dict[str, Any]:
         "functions": model(functions, 17, functions=[function]),
         "recurrent": model(recurrent, 14),
         "external": external,
+        **_fused(),
+    }
+
+
+def _fused() -> dict[str, Any]:
+    """Files of fused operators, and of weights behind constant operators."""
+    node, ms = helper.make_node, "com.microsoft"
+    zeros = lambda name, *dims: numpy_helper.from_array(np.zeros(dims, np.float32), name)  # noqa: E731
+    value = helper.make_tensor_value_info
+
+    def model(nodes: list[Any], inputs: list[Any], weights: list[Any], version: int = 17) -> Any:
+        graph = helper.make_graph(nodes, "net", inputs, [value("y", 1, None)], weights)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", version), helper.make_opsetid(ms, 1)])
+
+    block = [
+        node("Attention", ["x", "w", "b"], ["a"], domain=ms, num_heads=2),
+        node("SkipLayerNormalization", ["a", "x", "g", "g"], ["n"], domain=ms),
+        node("MatMulNBits", ["n", "q", "s"], ["m"], domain=ms, K=8, N=8, bits=4, block_size=16),
+        node("FastGelu", ["m", "g"], ["f"], domain=ms),
+        node("MultiHeadAttention", ["f", "f", "f"], ["h"], domain=ms, num_heads=2),
+        node("GroupQueryAttention", ["h", "h", "h", "", "", "i", "i"], ["y"], domain=ms, num_heads=2, kv_num_heads=2),
+    ]
+    packed = numpy_helper.from_array(np.zeros((8, 1, 8), np.uint8), "q")
+    ints = numpy_helper.from_array(np.ones(1, np.int32), "i")
+    weights = [zeros("w", 8, 24), zeros("b", 24), zeros("g", 8), zeros("s", 8), packed, ints]
+    scaled = [
+        node("ConstantOfShape", ["n"], ["filled"]),
+        node("Mul", ["w", "s"], ["scaled"]),
+        node("DequantizeLinear", ["k", "s"], ["d"], axis=0),
+        node("Conv", ["x", "d"], ["c"]),
+        node("GroupNormalization", ["c", "g", "g"], ["h"], num_groups=2),
+        node("Einsum", ["h", "filled"], ["e"], equation="nchw,wk->nchk"),
+        node("Attention", ["e", "e", "e"], ["a", "pk", "pv", "qk"]),
+        node("Add", ["a", "scaled"], ["y"]),
+    ]
+    kernel = numpy_helper.from_array(np.zeros((4, 4, 3, 3), np.int8), "k")
+    sizes = numpy_helper.from_array(np.array([6, 6]), "n")
+    return {
+        "fused": model(block, [value("x", 1, ["n", 4, 8])], weights),
+        "quantised": model(
+            scaled, [value("x", 1, [1, 4, 8, "?"])], [kernel, sizes, zeros("s", 4), zeros("g", 4), zeros("w", 6, 4)], 23
+        ),
     }
 
 

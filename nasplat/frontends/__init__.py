@@ -15,6 +15,9 @@ Programs        program_writer.py  calls -> Program                      rebuild
 ONNX            onnx_file.py       ONNX files -> Graph                   onnx_reader.py    its nodes, one by one
                 onnx_tensors.py    shapes and values of tensors          onnx_patterns.py  several nodes that are one
                 onnx_ops.py        ONNX operators -> vocabulary          onnx_names.py     its table of names
+                onnx_inputs.py     sizes of the inputs                   onnx_shapes.py    shapes that onnx leaves out
+                onnx_lowering.py   ONNX Runtime's operators -> ONNX's    onnx_attention.py its attention
+                onnx_writer.py     writes the nodes for them
 Publications    published_files.py published computation graphs -> Graph
 """
 

@@ -5,9 +5,11 @@ Only the file itself is read, never its weights: their shapes are enough. Extern
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ from nasplat.graph.graph import Graph
 
 MAX_BYTES = 2**31
 """Bytes up to which a protocol buffer can be read."""
+MAX_ENTRIES = 100_000
+"""Files of a folder that are looked at for further names of a file."""
 OLDEST = 7
 """First operator set whose broadcasting and shapes are those of today's."""
 
@@ -118,6 +122,16 @@ def parse(path: Path) -> Any:
             f"{path}: expected operator set {OLDEST} to {onnx.defs.onnx_opset_version()}, got {version}.\n"
             "  Convert the file with onnx.version_converter."
         )
+    if any(
+        not isinstance(text, str) for text in _texts(model)
+    ):  # protobuf hands out bytes that are no text as they are
+        raise InputError(f"expected an ONNX file, got {str(path)!r}: a name in it is no text.\n  It is damaged.")
+    try:
+        total = sum(1 for _ in islice(_nodes(model.graph.node), MAX_NODES + 1))
+    except RecursionError as err:
+        raise CaptureError(f"{path}: subgraphs are nested too deep.\n  Run onnx.checker on the file.") from err
+    if total > MAX_NODES:
+        raise CaptureError(f"{path}: expected at most {MAX_NODES} nodes, got more.\n  Capture a part of the network.")
     check_external(model, path)
     return _inlined(model, path) if model.functions else model
 
@@ -154,23 +168,59 @@ def _nodes(nodes: Any) -> Iterator[Any]:
     """Nodes, those of subgraphs included."""
     for node in nodes:
         yield node
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _nodes(attribute.g.node)
+        for graph in _subgraphs(node):
+            yield from _nodes(graph.node)
 
 
 def _graphs(graph: Any) -> Iterator[Any]:
     """The graph and those inside its nodes."""
     yield graph
     for node in _nodes(graph.node):
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield attribute.g
+        yield from _subgraphs(node)
+
+
+def _subgraphs(node: Any) -> Iterator[Any]:
+    """The graphs that a node holds."""
+    for a in node.attribute:
+        if a.HasField("g"):
+            yield a.g
 
 
 def _first(err: BaseException) -> str:
     """First line of an error's message."""
     return str(err).splitlines()[0] if str(err) else type(err).__name__
+
+
+def _tensors(model: Any) -> Iterator[Any]:
+    """All tensors with values in a model, those of subgraphs and functions included."""
+    graphs = [*_graphs(model.graph), *(g for f in model.functions for n in _nodes(f.node) for g in _subgraphs(n))]
+    for graph in graphs:
+        yield from graph.initializer
+        for sparse in graph.sparse_initializer:
+            yield from (sparse.values, sparse.indices)
+    for node in (n for nodes in (model.graph.node, *(f.node for f in model.functions)) for n in _nodes(nodes)):
+        for a in node.attribute:
+            yield from ([a.t] if a.HasField("t") else [])
+            yield from a.tensors
+            for sparse in [*([a.sparse_tensor] if a.HasField("sparse_tensor") else []), *a.sparse_tensors]:
+                yield from (sparse.values, sparse.indices)
+
+
+def _texts(model: Any) -> Iterator[Any]:
+    """Every name in a model."""
+    for function in model.functions:
+        yield from (function.name, function.domain, *function.input, *function.output)
+    yield from (o.domain for o in model.opset_import)
+    for graph in _graphs(model.graph):
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            yield value.name
+            yield from (d.dim_param for d in value.type.tensor_type.shape.dim)
+    for node in (n for nodes in (model.graph.node, *(f.node for f in model.functions)) for n in _nodes(nodes)):
+        yield from (node.op_type, node.domain, node.name, *node.input, *node.output)
+        yield from (a.name for a in node.attribute)
+    for tensor in _tensors(model):
+        yield tensor.name
+        yield from (text for e in tensor.external_data for text in (e.key, e.value))
 
 
 def check_external(model: Any, path: Path) -> None:
@@ -181,31 +231,52 @@ def check_external(model: Any, path: Path) -> None:
         path: Path of its file.
 
     Raises:
-        InputError: a tensor's file is outside the folder, or missing.
+        InputError: a tensor's file is outside the folder, by its path or by a link, or missing.
     """
     folder = path.resolve().parent
-    for graph in _graphs(model.graph):
-        tensors = [*graph.initializer, *(a.t for n in graph.node for a in n.attribute if a.HasField("t"))]
-        for tensor in tensors:
-            entries = {e.key: e.value for e in tensor.external_data}
-            if tensor.data_location != 1:
-                continue
-            location = entries.get("location", "")
-            try:
-                there = (folder / location).resolve()
-                inside = bool(location) and "\0" not in location and there.is_relative_to(folder)
-                exists = inside and there.is_file()
-            except (OSError, ValueError, RuntimeError):
-                inside = exists = False
-            if not inside:
-                raise InputError(
-                    f"{path}: external data of {tensor.name!r} expected inside {str(folder)!r}, "
-                    f"got {location[:120]!r}.\n"
-                    "  Put the data file beside the ONNX file."
-                )
-            if not exists:
-                raise InputError(
-                    f"{path}: external data of {tensor.name!r} expected at {str(folder / location)!r}, "
-                    "which does not exist.\n"
-                    "  Copy the data file too."
-                )
+    seen: set[str] = set()
+    for tensor in _tensors(model):
+        if tensor.data_location != 1:
+            continue
+        location = {e.key: e.value for e in tensor.external_data}.get("location", "")
+        if location in seen:
+            continue
+        seen.add(location)
+        try:
+            there = (folder / location).resolve()
+            inside = bool(location) and "\0" not in location and there.is_relative_to(folder)
+            exists = inside and there.is_file()
+        except (OSError, ValueError, RuntimeError):
+            inside = exists = False
+        if not inside:
+            raise InputError(
+                f"{path}: external data of {tensor.name!r} expected inside {str(folder)!r}, "
+                f"got {location[:120]!r}.\n"
+                "  Put the data file itself, no link to it, beside the ONNX file."
+            )
+        if not exists:
+            raise InputError(
+                f"{path}: external data of {tensor.name!r} expected at {str(folder / location)!r}, "
+                "which does not exist.\n"
+                "  Copy the data file too."
+            )
+        if not _is_only_here(there, folder):
+            raise InputError(
+                f"{path}: external data of {tensor.name!r} expected in a file of {str(folder)!r} alone, got "
+                f"{location[:120]!r}, a hard link to a file that has another name elsewhere.\n"
+                "  Copy the data file instead of linking it."
+            )
+
+
+def _is_only_here(file: Path, folder: Path) -> bool:
+    """Whether all names of a file lie in a folder; a hard link could show a file that its reader may not see."""
+    about = file.stat()
+    if about.st_nlink <= 1:
+        return True
+    names = 0
+    for place in {folder, file.parent}:
+        with os.scandir(place) as entries:
+            for entry in islice(entries, MAX_ENTRIES):
+                found = entry.stat(follow_symlinks=False)
+                names += (found.st_dev, found.st_ino) == (about.st_dev, about.st_ino)
+    return names >= about.st_nlink

@@ -153,7 +153,10 @@ def _named(
 
 
 def _filled(own: list[int | str], shape: Sequence[int | None] | None, sizes: dict[str, int]) -> tuple[Shape, list[str]]:
-    """Every size of an input, and names of those that are assumed; a first axis that counts examples is one."""
+    """Every size of an input, and names of those that are assumed; a first axis that counts examples is one.
+
+    Names that are assumed to be 1 are added to `sizes`.
+    """
     filled, free = [], []
     for axis, size in enumerate(own):
         asked = shape[axis] if shape is not None else None
@@ -165,6 +168,8 @@ def _filled(own: list[int | str], shape: Sequence[int | None] | None, sizes: dic
             filled.append(sizes[size])
         else:
             filled.append(1)
+            if size:
+                sizes[size] = 1
             if not (axis == 0 and len(own) > 1 and (not size or _BATCH.fullmatch(size))):
                 free.append(repr(size) if size else f"of axis {axis}")
     return tuple(filled), free

@@ -220,7 +220,9 @@ def _windowed(kind: str, is_last: bool | None, fused: bool = False) -> Callable[
         rank = len(w.shape(0))
         last = bool(w.a.get("channels_last", 0)) if is_last is None else is_last
         x = w.moved(w.input(0), _last_to_second(rank)) if last else w.input(0)
-        weights = [w.input(1), *([w.input(2)] if w.input(2) else [])] if kind == "Conv" else []
+        weights = [n for n in w.node.input[1:3] if n] if kind == "Conv" else []
+        if weights and last and _is_turned(w):
+            weights[0] = w.moved(weights[0], _last_to_second(rank))
         rest = fused and bool(w.input(3) or w.a.get("activation"))
         made = w.add(kind, [x, *weights], "" if last or rest else w.output(0), **w.kept(*_WINDOW))
         if last:
@@ -231,6 +233,15 @@ def _windowed(kind: str, is_last: bool | None, fused: bool = False) -> Callable[
             w.activated(made, w.output(0))
 
     return rule
+
+
+def _is_turned(w: Writer) -> bool:
+    """Whether the weight of a convolution has its channels last too, which runtimes do without saying so."""
+    shape, kernel = w.shape(1), tuple(w.a.get("kernel_shape", ()))
+    if kernel and shape[1:-1] != shape[2:]:
+        return shape[1:-1] == kernel
+    channels = w.shape(0)[-1] // int(w.a.get("group", 1))
+    return shape[1] != channels and shape[-1] == channels
 
 
 def _quantised_convolution(w: Writer) -> None:

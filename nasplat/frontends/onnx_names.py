@@ -12,6 +12,7 @@ argmax        ArgMax ArgMin
 mean          ReduceMean Mean
 sum           ReduceSum
 add           Add Sum
+reduce        NegativeLogLikelihoodLoss SoftmaxCrossEntropyLoss
 reduce        ReduceProd ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceSumSquare
 compare       Equal Less Greater LessOrEqual GreaterOrEqual And Or Not Xor IsNaN IsInf BitwiseAnd BitwiseOr BitwiseNot
 unary         Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh Erf Floor Ceil Round Sign Reciprocal Trilu Shrink
@@ -35,6 +36,7 @@ scatter       Scatter ScatterND ScatterElements TensorScatter
 sort          TopK
 select        NonZero Compress Unique NonMaxSuppression
 patches       Col2Im
+pad           CenterCropPad
 unpool        MaxUnpool
 roi           RoiAlign MaxRoiPool
 gridsample    GridSample AffineGrid
@@ -43,6 +45,8 @@ algebra       Det
 random        RandomNormal RandomUniform RandomNormalLike RandomUniformLike Bernoulli Multinomial
 constant      Constant ConstantOfShape EyeLike OneHot Range HannWindow HammingWindow BlackmanWindow
 identity      Dropout Identity
+cast          BitCast
+glu           SwiGLU
 = relu        Relu
 = gelu        Gelu
 = sigmoid     Sigmoid
@@ -87,6 +91,7 @@ WEIGHT_SLOTS: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(("PRelu", "RMSNormalization"), (1,)),
     **dict.fromkeys(("LSTM", "GRU", "RNN"), (1, 2, 3, 7)),
     "DeformConv": (1, 3),
+    "CausalConvWithState": (1, 2),
     "MatMul": (0, 1),
     "Einsum": (0, 1),
     "Gather": (0,),

@@ -133,6 +133,15 @@ def _convolution(
     return op, _pack(**values)
 
 
+def _causal_convolution(
+    node: Any, a: dict[str, Any], tensors: Tensors, weights: list[str], bias: Any
+) -> tuple[str, Attributes]:
+    """Every channel alone, over its own past."""
+    weight, channels = tensors.shape.get(node.input[1], ()), tensors.shape.get(node.input[0], (1, 1))[1]
+    has_bias = int(len(node.input) > 2 and bool(node.input[2]))
+    return "depthwise", _pack(kernel=tuple(weight[2:]), groups=channels, channels_per_group=1, bias=has_bias)
+
+
 def _product(node: Any, a: dict[str, Any], tensors: Tensors, weights: list[str], bias: Any) -> tuple[str, Attributes]:
     right = node.input[{"QLinearMatMul": 3}.get(node.op_type, 1)] if len(node.input) > 1 else ""
     shape = tensors.shape.get(right, ())
@@ -303,6 +312,7 @@ _Special = Callable[[Any, dict[str, Any], Tensors, list[str], Any], tuple[str, A
 _SPECIAL: dict[str, _Special] = {
     **dict.fromkeys(("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "DeformConv"), _convolution),
     **dict.fromkeys(("Gemm", "MatMul", "MatMulInteger", "QLinearMatMul"), _product),
+    "CausalConvWithState": _causal_convolution,
     "Einsum": _einsum,
     "Clip": _clip,
     **dict.fromkeys(("MaxPool", "AveragePool", "LpPool"), _pool),
@@ -312,7 +322,7 @@ _SPECIAL: dict[str, _Special] = {
     **dict.fromkeys(("Softmax", "LogSoftmax"), _softmax),
     **dict.fromkeys(("LayerNormalization", "RMSNormalization", "GroupNormalization"), _norm),
     **dict.fromkeys(("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin"), _mean),
-    **dict.fromkeys((k for k, v in NAMES.items() if v == "reduce"), _mean),
+    **dict.fromkeys((k for k, v in NAMES.items() if v == "reduce" and k.startswith("Reduce")), _mean),
     **dict.fromkeys(("Resize", "Upsample"), _resize),
     "Pad": _pad,
     "Swish": lambda node, a, tensors, weights, bias: (

@@ -395,6 +395,11 @@ class Reader:
                 self.tensors.set_shape(outer, (0, *declared[1:]))
 
     def _scan(self, node: Any, body: Any, what: str, scope: str) -> None:
+        if self.tensors.version.get("", LATEST) < 9:
+            raise CaptureError(
+                f"{self.path}: {what!r} is a Scan of operator set 8, whose batches are not read.\n"
+                "  Convert the file with onnx.version_converter."
+            )
         a = attributes_of(node)
         scanned = int(a.get("num_scan_inputs", 1))
         states = list(node.input[: len(node.input) - scanned])

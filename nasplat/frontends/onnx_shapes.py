@@ -42,10 +42,13 @@ def own_shapes(node: Any, shape: Mapping[str, Shape], kind: Mapping[str, int], a
     first = node.input[0]
     own = kind.get(first, 1)
     if node.op_type in _SAME and first in shape:
-        return {node.output[0]: (shape[first], a.get("to", own))}
+        found: Found = {node.output[0]: (shape[first], a.get("to", own))}
+        if node.op_type == "Dropout" and len(node.output) > 1:
+            found[node.output[1]] = (shape[first], 9)
+        return found
     if node.op_type in _BROADCAST and all(n in shape for n in node.input):
-        found = _broadcast([shape[n] for n in node.input])
-        return {} if found is None else {node.output[0]: (found, kind.get(node.input[-1], 1))}
+        common = _broadcast([shape[n] for n in node.input])
+        return {} if common is None else {node.output[0]: (common, kind.get(node.input[-1], 1))}
     rule = _RULES.get(node.op_type)
     return rule(node, shape, a, own) if rule is not None else {}
 
