@@ -103,7 +103,7 @@ class Reader:
             return Graph(*columns, causes=tuple(sorted(self.causes)))
         except RecursionError as err:
             raise CaptureError(f"{self.path}: subgraphs are nested too deep.\n  Run onnx.checker on the file.") from err
-        except (ValueError, TypeError, IndexError, KeyError, OverflowError, ArithmeticError, UnicodeError) as err:
+        except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as err:
             if isinstance(err, CaptureError):
                 raise
             first = str(err).splitlines()[0] if str(err) else type(err).__name__
