@@ -2,6 +2,7 @@
 
 from .editing import Network as Network
 from .editing import edits as edits
+from .errors import BuildError as BuildError
 from .errors import CaptureError as CaptureError
 from .errors import ContentError as ContentError
 from .errors import EditError as EditError

@@ -46,6 +46,14 @@ class TrustError(NasplatError, PermissionError):
     """
 
 
+class BuildError(SpaceError):
+    """Raised when the build function of a space raises by itself, before it has constructed a module.
+
+    A preset that it cannot use is the usual cause. A search takes a network whose choices cause it for a failed one.
+    It is a SpaceError.
+    """
+
+
 class CaptureError(NasplatError, RuntimeError):
     """Raised when a module cannot be run on its example input, or an ONNX file cannot be read as a graph.
 

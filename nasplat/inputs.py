@@ -141,6 +141,8 @@ def usable_device(text: str) -> str:
         if device.type == "cuda":  # asked without touching it: the processes of torchrun each take their own
             if not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count():
                 raise RuntimeError(f"there are {torch.cuda.device_count()} CUDA devices")
+        elif device.type == "meta":
+            raise RuntimeError("it computes nothing")
         elif device.type != "cpu":
             torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as err:

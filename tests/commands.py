@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
 from click.testing import CliRunner
 
-from nasplat.cli import cli
+from nasplat.cli import cli, main
 
 TINY = "digits-clutter?train=64&decide=32&test=32"
 """Task of runs whose accuracy nobody looks at."""
@@ -29,3 +31,17 @@ def run(*words: str) -> str:
         result = CliRunner().invoke(cli, words, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.stdout
+
+
+def refused(*words: str, code: int = 2) -> str:
+    """Run a command that ends with one paragraph on standard error; returns the paragraph."""
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stderr(said), redirect_stdout(io.StringIO()):
+        patch.setattr(sys, "argv", ["nasplat", *words])
+        with pytest.raises(SystemExit) as stop:
+            main()
+    text = said.getvalue()
+    assert stop.value.code == code, text
+    assert "Traceback" not in text
+    assert "\n\n" not in text
+    return text

@@ -13,7 +13,7 @@ from nasplat.cli import options, show, words
 
 @click.command("export")
 @click.argument("network")
-@click.argument("path", type=options.FOLDER)
+@click.argument("path", type=options.FILE)
 @options.input_shape
 @click.option("--check", is_flag=True, help="An existing file is compared with the network, and none is written.")
 @click.option(

@@ -92,7 +92,7 @@ def _fit_one(o: dict[str, Any], as_json: bool) -> None:
         _, rows = fit_and_save(table, family, out, seeds=_seeds(o["seeds"]), metric=o["unit"], **more)
     show.answer(rows, as_json, lambda: _quality(rows))
     if not as_json:
-        click.echo(f"saved {out}")
+        show.say(f"saved {out}")
 
 
 def _fit_tasks(o: dict[str, Any], as_json: bool) -> None:
@@ -116,7 +116,7 @@ def _fit_tasks(o: dict[str, Any], as_json: bool) -> None:
         _, rows = fit_tasks(tables, nasplat.load_predictor(encoder), out, seed=seed, scaling=o["scaling"], **more)
     show.answer(rows, as_json, lambda: _quality_of_tasks(rows))
     if not as_json:
-        click.echo(
+        show.say(
             f"saved {out}; next: nasplat score … --predictor {out} --calibrate TABLE --task COLUMN --space {space}"
         )
 

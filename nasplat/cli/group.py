@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 
 import click
 
 from nasplat import __version__
 from nasplat.cli.export import export_command
+from nasplat.cli.failures import ended
 from nasplat.cli.fit import evaluate_command, fit_command
 from nasplat.cli.improve import improve_command
 from nasplat.cli.inspect import inspect_command
@@ -19,8 +19,9 @@ from nasplat.cli.score import score_command
 from nasplat.cli.search import search_command
 from nasplat.cli.spaces import sample_command, spaces_command
 from nasplat.cli.train import train_command
-from nasplat.errors import NasplatError
 
+DEBUG = "--debug"
+"""Word that asks for tracebacks, wherever it stands."""
 EPILOG = """\b
 Start here:
   nasplat demo                                    the whole way, on embedded data
@@ -33,11 +34,9 @@ architecture's JSON line."""
 
 @click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="nasplat")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@click.pass_context
-def cli(context: click.Context, debug: bool) -> None:
+@click.option(DEBUG, is_flag=True, help="Show the traceback of an error.")
+def cli(debug: bool) -> None:
     """Know how good and how fast a neural network will be before you train it; then find a better one."""
-    context.obj = debug
 
 
 for verb in (
@@ -49,21 +48,6 @@ for verb in (
 
 
 def main() -> None:
-    """Run the command line: errors of ours and of the system become one paragraph and exit code 2."""
-    debug = "--debug" in sys.argv
-    try:
-        status = cli.main(standalone_mode=False)
-    except click.ClickException as err:
-        err.show()
-        sys.exit(2)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo(
-            f"stopped; what was finished is kept. To go on:\n  {shlex.join(['nasplat', *sys.argv[1:]])}", err=True
-        )
-        sys.exit(130)
-    except (NasplatError, OSError) as err:  # such as a full disk, or a folder where a file is expected
-        if debug:
-            raise
-        click.echo(f"{type(err).__name__}: {err}", err=True)
-        sys.exit(2)
-    sys.exit(status if isinstance(status, int) else 0)
+    """Run the command line; whatever goes wrong becomes one paragraph and an exit code, see `failures`."""
+    words = [word for word in sys.argv[1:] if word != DEBUG]
+    sys.exit(ended(lambda: cli.main(words, standalone_mode=False), words, debug=DEBUG in sys.argv[1:]))

@@ -35,7 +35,7 @@ def improve_command(context: click.Context, out: Path, as_json: bool, **_: Any) 
     metric = None if run.task is None or as_json else load_task(run.task).metric_name
     show.answer(data, as_json, lambda: _listing(found.rows, metric))
     if not as_json:
-        click.echo(f"{found.judged} networks judged; drawings, ONNX files and weights in {out}")
+        show.say(f"{found.judged} networks judged; drawings, ONNX files and weights in {out}")
 
 
 def _listing(rows: list[dict[str, Any]], metric: str | None) -> Listing:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     help="The table shows what changes from the first network to this second one.",
 )
 @click.option(
-    "--drawing", default=None, type=options.FOLDER, help="A drawing, folded by module, is written to this SVG file."
+    "--drawing", default=None, type=options.FILE, help="A drawing, folded by module, is written to this SVG file."
 )
 @options.as_json
 def inspect_command(network: str, as_json: bool, **o: Any) -> None:
@@ -150,14 +150,14 @@ def _show_totals(graph: Graph, about: Mapping[str, Any]) -> None:
     peak = signed(f"{cost.activation_bytes / 2**20:.2f} MiB", cost.bytes_bound)
     # no share of known operations beside a bound: it would read as if the totals were exact
     known = about["inexact_because"] or f"{about['known_share']:.1%} of the operations known"
-    click.echo(
+    show.say(
         f"{signed(f'{cost.macs:,}', cost.bound)} MACs (1 MAC = 2 FLOP) and "
         f"{signed(f'{cost.other_flops:,}', cost.bound)} other FLOP, "
         f"{signed(f'{cost.params:,}', cost.params_bound)} parameters ({weights}), peak activations {peak}\n"
         f"{graph.num_nodes} nodes, {graph.num_edges} edges, {known}, captured by {graph.rung!r}\nkey {graph.key}"
     )
     for note in graph.notes:
-        click.echo(f"note: {note}")
+        show.say(f"note: {note}")
 
 
 def _show_difference(first: tuple[str, Graph], second: tuple[str, Graph], drawing: Path | None, as_json: bool) -> None:
@@ -190,11 +190,11 @@ def _show_difference(first: tuple[str, Graph], second: tuple[str, Graph], drawin
     show.answer(data, as_json, lambda: _changes(before, after, found))
     if not as_json:
         if before.key == after.key:
-            click.echo("the same computation" + (" in another order or under other names" if found else ""))
+            show.say("the same computation" + (" in another order or under other names" if found else ""))
         for name, (a, b) in totals.items():
             first_sign, second_sign = signs.get(name, ("", ""))
             share = signed(f"{(b - a) / max(1, a):+.1%}", "≈" if first_sign or second_sign else "")
-            click.echo(f"{name}: {signed(f'{a:,}', first_sign)} → {signed(f'{b:,}', second_sign)} ({share})")
+            show.say(f"{name}: {signed(f'{a:,}', first_sign)} → {signed(f'{b:,}', second_sign)} ({share})")
 
 
 def _changes(before: Graph, after: Graph, found: list[Any]) -> Listing:

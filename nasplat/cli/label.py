@@ -9,6 +9,7 @@ from typing import Any, TextIO
 import click
 
 from nasplat.cli import options, show
+from nasplat.errors import InputError
 
 
 @click.command("label", cls=options.RunCommand)
@@ -39,10 +40,26 @@ def label_command(context: click.Context, out: Path, architectures: TextIO | Non
     run = options.asked(context, "LabelRun")
     assert isinstance(run, LabelRun)
     if architectures is not None:
-        run = replace(run, architectures=tuple(line.strip() for line in architectures if line.strip()))
+        run = replace(run, architectures=_lines(architectures))
     found = execute(run, out, show.messages(as_json))
     answer: dict[str, Any] = {"rows": len(found.table), "failed": found.failed, "file": str(out)}
     if run.seeds > 1:
         agreement, both = found.table.ceiling()
         answer |= {"seed_to_seed_kendall_tau": agreement, "networks_with_two_seeds": both}
     show.answer(answer, as_json, lambda: ", ".join(f"{k.replace('_', ' ')} {cell(v)}" for k, v in answer.items()))
+
+
+def _lines(file: TextIO) -> tuple[str, ...]:
+    """Lines of a file that hold something."""
+    try:
+        found = tuple(line.strip() for line in file if line.strip())
+    except UnicodeDecodeError as err:
+        raise InputError(
+            f"--architectures expected a text file, got {file.name!r} ({err}).\n  Check the path."
+        ) from err
+    if not found:
+        raise InputError(
+            f"--architectures expected a line for each network, got none in {file.name!r}.\n"
+            "  Leave the option out to draw networks at random."
+        )
+    return found

@@ -94,4 +94,4 @@ def _calibrate(spaces: tuple[str, ...], n: int, conditions: Any, as_json: bool) 
         predictor = calibrate(spaces, n, conditions, report=update)
     folder = conditions.folder
     card = (folder / "README.md").read_text(encoding="utf-8")
-    click.echo(json.dumps(predictor.validation_ | {"folder": str(folder)}) if as_json else f"{card}\n{folder}")
+    show.say(json.dumps(predictor.validation_ | {"folder": str(folder)}) if as_json else f"{card}\n{folder}")

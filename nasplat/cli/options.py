@@ -17,8 +17,21 @@ if TYPE_CHECKING:
 
 POSITIVE = click.IntRange(min=1)
 """Type of an option that counts something."""
-FOLDER = click.Path(path_type=Path)
+
+
+class _Place(click.Path):
+    """A path, which no operating system lets hold a null byte."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not str(value) or "\0" in str(value):
+            self.fail(f"expected a path, got {value!r}", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FOLDER = _Place(path_type=Path)
 """Type of an option that is a path."""
+FILE = _Place(dir_okay=False, path_type=Path)
+"""Type of an option that is a file to write."""
 METAVARS = {"int": "INTEGER", "float": "NUMBER", "Path": "FOLDER", "tuple[str": "A,B,…", "tuple[int": "1,3,224,224"}
 """What stands for a value in the help, by the beginning of the field's type."""
 Verb = TypeVar("Verb", bound=Callable[..., Any])

@@ -41,7 +41,7 @@ def replay_command(run: Path, out: Path | None, as_json: bool) -> None:
 
     first = RunFolder(run)
     again, second = repeating(first), RunFolder(out or first.replay)
-    click.echo(shlex.join(["nasplat", *again.to_words(), "--out", str(second)]), err=True)
+    show.say(shlex.join(["nasplat", *again.to_words(), "--out", str(second)]), err=True)
     with redirect_stdout(sys.stderr):
         execute(again, second, show.messages(quiet=False))
     found = count_equal(first, second)
@@ -52,7 +52,8 @@ def replay_command(run: Path, out: Path | None, as_json: bool) -> None:
 
 @click.command("doctor")
 @options.as_json
-def doctor_command(as_json: bool) -> None:
+@click.pass_context
+def doctor_command(context: click.Context, as_json: bool) -> None:
     """Check the installation: versions, content, and one capture, prediction and rebuild."""
     from nasplat.runs.doctor import diagnose
 
@@ -60,7 +61,7 @@ def doctor_command(as_json: bool) -> None:
     cells = [[r["check"], ("ok " if r["ok"] else "FAILED ") + r["result"]] for r in rows]
     show.answer(rows, as_json, lambda: Listing(["check", "result"], cells))
     if not all(r["ok"] for r in rows):
-        sys.exit(1)
+        context.exit(1)
 
 
 @click.command("demo", cls=options.RunCommand)

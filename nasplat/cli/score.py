@@ -65,4 +65,4 @@ def score_command(networks: tuple[str, ...], as_json: bool, **o: Any) -> None:
     if not as_json:
         for r in rows:
             if r.prediction.reason:
-                click.echo(f"{r.name}: outside the support: {r.prediction.reason}")
+                show.say(f"{r.name}: outside the support: {r.prediction.reason}")

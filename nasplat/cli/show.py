@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,8 +18,36 @@ if TYPE_CHECKING:
     from nasplat.runs.messages import Messages
     from nasplat.tables.table import Table
 
+STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that steer a terminal, or that it cannot show."""
 WIDTH = 140
 """Columns of a table that is not written to a terminal."""
+
+
+def say(text: str, err: bool = False) -> None:
+    """Print text: what steers a terminal, such as an escape sequence in the name of a file, is shown and not obeyed.
+
+    Args:
+        text: Lines to print.
+        err: Whether they go to standard error.
+    """
+    click.echo(plain(text), err=err)
+
+
+def plain(text: str) -> str:
+    r"""Write out the characters that steer a terminal.
+
+    Args:
+        text: Any text; line feeds and tabs stay.
+
+    Returns:
+        The text with control characters, and those that turn the direction of writing, as escapes.
+
+    Example:
+        >>> plain("\x1b[31mred\x07")
+        '\\x1b[31mred\\x07'
+    """
+    return STEERING.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def answer(data: Any, as_json: bool, listing: Callable[[], Listing | str]) -> None:
@@ -34,7 +63,7 @@ def answer(data: Any, as_json: bool, listing: Callable[[], Listing | str]) -> No
         return
     shown = listing()
     if isinstance(shown, str):
-        click.echo(shown)
+        say(shown)
     else:
         table(shown)
 
@@ -58,11 +87,17 @@ def table(listing: Listing) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(title=listing.title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    made = Table(
+        title=Text(plain(listing.title)) if listing.title else None,
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+    )
     for column, is_number in zip(listing.columns, listing.is_number, strict=True):
-        made.add_column(column, overflow="fold", justify="right" if is_number else "left")
+        made.add_column(Text(plain(column)), overflow="fold", justify="right" if is_number else "left")
     for row in listing.rows:
-        made.add_row(*(Text(cell) for cell in row))
+        made.add_row(*(Text(plain(cell)) for cell in row))
     Console(width=None if sys.stdout.isatty() else WIDTH).print(made)
 
 
@@ -89,14 +124,14 @@ def progress(what: str, quiet: bool = False) -> Iterator[Callable[..., None]]:
 
     console = Console(stderr=True, quiet=quiet)
     columns = (
-        *(TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn()),
-        *(TextColumn("ETA"), TimeRemainingColumn(), TextColumn("{task.fields[note]}")),
+        *(TextColumn("{task.description}", markup=False), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn()),
+        *(TextColumn("ETA"), TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False)),
     )
     with Progress(*columns, console=console, transient=False) as bar:
         task = bar.add_task(what, total=None, note="")
 
         def update(done: int, total: int | None, note: str = "") -> None:
-            bar.update(task, completed=done, total=total, note=note)
+            bar.update(task, completed=done, total=total, note=plain(note))
 
         yield update
 
@@ -124,11 +159,11 @@ def messages(quiet: bool) -> Messages:
     from nasplat.runs.messages import Messages
 
     def warn(text: str) -> None:
-        click.echo(text, err=True)
+        say(text, err=True)
 
     if quiet:
         return Messages(warn=warn)
-    return Messages(click.echo, table, warn, progress)
+    return Messages(say, table, warn, progress)
 
 
 def duration(seconds: float) -> str:
@@ -169,7 +204,7 @@ def forecast(found: Forecast, as_json: bool) -> None:
         low, high = found.interval
         memory = "unknown" if found.peak_bytes is None else f"about {found.peak_bytes / 2**30:.2f} GiB"
         shared = f", shared by {found.workers} processes" if found.workers > 1 else ""
-        click.echo(
+        say(
             f"about {duration(found.seconds)} ({duration(low)} to {duration(high)}){shared}; peak "
             f"memory of a process {memory} on {found.device}\nWithout export and report. Nothing was written."
         )

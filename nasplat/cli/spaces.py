@@ -56,7 +56,7 @@ def sample_command(space: str, n: int, seed: int, uniform: Any, as_json: bool, *
     loaded, limits = load_space(space, **words.pairs(o["preset"])), words.numbers(o["limit"])
     if limits:
         feasible = loaded.feasible(limits)
-        click.echo(f"{feasible.method}, prepared in {feasible.setup_seconds:.1f} s", err=True)
+        show.say(f"{feasible.method}, prepared in {feasible.setup_seconds:.1f} s", err=True)
     for i in range(n):
         architecture = loaded.sample(seed=seed + i, uniform=uniform, limits=limits)
-        click.echo(architecture.to_json() if as_json or loaded.presets else str(architecture))
+        show.say(architecture.to_json() if as_json or loaded.presets else str(architecture))

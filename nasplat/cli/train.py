@@ -39,7 +39,7 @@ def train_command(context: click.Context, out: Path, dry_run: bool, as_json: boo
         return
     show.answer(rows[0] if run.source is not None else rows, as_json, lambda: _listing(rows))
     if run.source is None and not as_json:
-        click.echo(
+        show.say(
             f"saved {out}; next: nasplat report {out}, or nasplat search {run.space} --task "
             f"{shlex.quote(str(run.task))} --supernet {out} …"
         )

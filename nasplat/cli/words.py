@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from nasplat.errors import InputError
+
+MOST = 10**15
+"""Elements of an input, at most; counts of larger ones would overflow."""
 
 
 def pairs(texts: Sequence[str]) -> dict[str, Any]:
@@ -63,8 +67,14 @@ def shape(text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
     try:
-        return tuple(int(v) for v in text.split(","))
+        sizes = tuple(int(v) for v in text.split(","))
     except ValueError as err:
         raise InputError(
             f"expected --input as numbers with commas, got {text!r}.\n  Write for instance 1,3,224,224."
         ) from err
+    if min(sizes) < 1 or math.prod(sizes) > MOST:
+        raise InputError(
+            f"expected --input of sizes from 1 on with at most {MOST:.0e} elements, got {text!r}.\n"
+            "  Write for instance 1,3,224,224."
+        )
+    return sizes

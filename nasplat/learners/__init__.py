@@ -7,4 +7,5 @@ flat_trees.py    trees as arrays that answer        forest.py         extremely 
 boosted.py       gradient-boosted trees             conformal.py      intervals
 support.py       what was learnt from               normal_scores.py  labels as normal scores
 spread.py        which networks to label            lessons.py        labelled rows as distinct networks
+schedule.py      learning rates
 """

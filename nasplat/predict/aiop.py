@@ -31,6 +31,7 @@ from nasplat.learners.encoder import Batch, Encoder, collate
 from nasplat.learners.lessons import Lessons
 from nasplat.learners.packing import pack_lines, pack_modules, unpack_lines, unpack_modules
 from nasplat.learners.process import Process
+from nasplat.learners.schedule import one_cycle
 from nasplat.learners.support import Support
 from nasplat.predict.finetuned import AbstractTunable
 from nasplat.predict.gennape import divisor
@@ -350,7 +351,7 @@ class Aiop(AbstractTunable):
         per_epoch = len(views) // size
         steps = self.epochs * per_epoch
         optimiser = torch.optim.AdamW(path.parameters(), lr=self.lr, weight_decay=1e-3)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, self.lr, max(2, steps), pct_start=0.1)
+        schedule = one_cycle(optimiser, self.lr, max(2, steps))
         for epoch in range(self.epochs):
             order = rng.permutation(len(views))
             for step in range(per_epoch):

@@ -34,6 +34,7 @@ from nasplat.learners.fuzzy import fuzzy_centroids, memberships
 from nasplat.learners.heads import HEAD, Heads, pairwise_loss, regression_loss, train_heads
 from nasplat.learners.normal_scores import NormalScores
 from nasplat.learners.packing import pack_lines, pack_modules, unpack_lines, unpack_modules
+from nasplat.learners.schedule import one_cycle
 from nasplat.learners.support import Support
 from nasplat.predict.contract import counted
 from nasplat.predict.finetuned import AbstractTunable
@@ -269,7 +270,7 @@ class Gennape(AbstractTunable):
         y = torch.from_numpy(target).float().to(device)
         per_epoch = max(1, len(views) // self.batch_size)
         optimiser = torch.optim.AdamW(parameters, lr=self.lr, weight_decay=1e-4)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, self.lr, self.tune_epochs * per_epoch, pct_start=0.1)
+        schedule = one_cycle(optimiser, self.lr, self.tune_epochs * per_epoch)
         self.encoder_.train()
         for epoch in range(self.tune_epochs):
             order = rng.permutation(len(views))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import random
+import traceback
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from nasplat import content
-from nasplat.errors import SpaceError
+from nasplat.errors import BuildError, NasplatError, SpaceError
 from nasplat.searchspace import construction
 from nasplat.searchspace import pick as picks
 from nasplat.searchspace.architecture import SHOWN, Architecture
@@ -24,7 +25,7 @@ from nasplat.searchspace.registry import find_space
 from nasplat.searchspace.rules import Intractable
 from nasplat.searchspace.shaping import AbstractShapedSpace
 from nasplat.searchspace.structure import Structure, structure_of
-from nasplat.searchspace.variation import child, first_accepted, mutant, uniform_member
+from nasplat.searchspace.variation import child, first_accepted, mutant, outermost_member, uniform_member
 from nasplat.tables.listing import Listing
 
 MET = 16
@@ -155,6 +156,7 @@ class Space(AbstractShapedSpace):
 
         Raises:
             Rejected: the space refuses the combination.
+            BuildError: the build function raises by itself.
             SpaceError: the build function picks wrongly, or constructs no module.
 
         Example:
@@ -179,6 +181,14 @@ class Space(AbstractShapedSpace):
             if not self.forgets_edited():
                 raise
             return self.choices(decide)
+        except (NasplatError, MemoryError):
+            raise
+        except Exception as err:
+            line = traceback.extract_tb(err.__traceback__)[-1]
+            raise BuildError(
+                f"the build function of {self!r} raised {type(err).__name__}: {err} ({line.filename}:{line.lineno}).\n"
+                "  Check the values of its presets, or mend that line."
+            ) from err
         raise SpaceError(
             f"space {self.name!r} constructed no module.\n  Return an nn.Module built inside the function."
         )
@@ -394,12 +404,13 @@ class Space(AbstractShapedSpace):
             largest: Whether every number takes its largest option; otherwise it takes its smallest.
 
         Returns:
-            The member; choices among strings take their first option.
+            The member; choices among strings take their first option. Where the space refuses that combination, a
+            member in which no further number can be moved to its end, one after another.
 
         Raises:
-            SpaceError: the space refuses that combination.
+            SpaceError: the space refused every combination that was tried.
         """
-        return first_accepted(self, lambda rng: picks.extreme(largest), 0)
+        return outermost_member(self, largest)
 
     def suggest(self, trial: Any) -> Architecture:
         """Let an Optuna trial choose.

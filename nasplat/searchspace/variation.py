@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from nasplat.errors import SpaceError
 from nasplat.searchspace.architecture import AbstractSpace, Architecture
-from nasplat.searchspace.pick import Decide, Option, Rejected, at_random, exactly, preferring
+from nasplat.searchspace.pick import Decide, Option, Rejected, at_random, exactly, extreme, preferring
 from nasplat.searchspace.rules import END
 from nasplat.searchspace.structure import Structure, structure_of
 
@@ -40,6 +40,41 @@ def first_accepted(space: AbstractSpace, make: Callable[[random.Random], Decide]
     raise SpaceError(
         f"space {space.name!r} refused {ATTEMPTS} combinations, the last: {reason}.\n  Loosen pick.reject."
     )
+
+
+def outermost_member(space: AbstractSpace, largest: bool) -> Architecture:
+    """Return the member in which every number is at its end, or where the space refuses that, as many as may be.
+
+    Args:
+        space: Space to look in.
+        largest: Whether numbers take their largest option; otherwise they take their smallest.
+
+    Returns:
+        The end itself; else what a random member becomes whose choices go to their ends one after another, in their
+        order, as far as the space allows beside the others. Choices among strings take their first option alike.
+
+    Raises:
+        SpaceError: the space refused every combination that was tried.
+    """
+    found = space.walk(extreme(largest))
+    if found is not None:
+        return found
+    found, done = first_accepted(space, at_random, 0), set[str]()
+    while left := [name for name in found.choices if name not in done]:
+        name = left[0]
+        done.add(name)
+        options = _options(space, name, found)
+        if not any(isinstance(o, str) for o in options):
+            options = tuple(sorted(options, reverse=largest))  # type: ignore[type-var]
+        for option in options[: options.index(found.choices[name])]:
+            # what this makes necessary takes the same end, or where that is too much, the other one
+            wanted = found.choices | {name: option}
+            tried = (space.walk(preferring(wanted, extreme(end))) for end in (largest, not largest))
+            better = next((a for a in tried if a is not None and a.choices.get(name) == option), None)
+            if better is not None:
+                found = better
+                break
+    return found
 
 
 def uniform_member(space: AbstractSpace, seed: int) -> Architecture:

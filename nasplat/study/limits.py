@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from nasplat.errors import NasplatError, SearchError, SpaceError
+from nasplat.errors import BuildError, SearchError, SpaceError
 from nasplat.graph.bounds import ABOUT, AT_LEAST, in_words
 from nasplat.searchspace import QUANTITIES, Architecture, Space
 from nasplat.study.captured import bound_of, facts_of, name_of, quantity_of
@@ -142,6 +142,8 @@ class Limits:
         try:
             found = make()
             return None if self.broken(found) else found
+        except BuildError:
+            return None
         except (SpaceError, SearchError, Warning):
             raise
         except Exception:  # a user's code: whatever it raises
@@ -156,12 +158,12 @@ class Limits:
         try:
             best = space.extreme(largest=False)
             reason = self.broken(best)
-        except NasplatError:
+        except SearchError:
             raise
         except Exception as err:
             raise SearchError(
                 f"expected a network of {space!r} that can be built, got none in {ATTEMPTS} draws, and of the smallest "
-                f"one {type(err).__name__}: {err}.\n  Check the space with nasplat.check_space."
+                f"one {type(err).__name__}: {err}\n  Check the space with nasplat.check_space."
             ) from err
         for _ in range(8 * ATTEMPTS):
             if not reason:

@@ -20,7 +20,7 @@ import torch
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from nasplat.errors import SearchError, SpaceError
+from nasplat.errors import BuildError, SearchError, SpaceError
 from nasplat.searchspace import QUANTITIES, Architecture, Space
 from nasplat.searchspace.pick import Rejected
 from nasplat.study.captured import facts_of
@@ -169,9 +169,9 @@ class Loop:
             reason = self.question.limits.broken(architecture) or self._claim(trial, architecture)
         except Rejected as err:
             architecture, reason = None, f"refused by the space: {err}"
-        except (*NO_FAULT, SpaceError, SearchError):
-            raise
-        except Exception:  # a network that cannot be built, or run on meta tensors
+        except Exception as err:  # a network that cannot be built, or run on meta tensors
+            if isinstance(err, (*NO_FAULT, SpaceError, SearchError)) and not isinstance(err, BuildError):
+                raise
             self._fail(trial)
             return self._counted(trial)
         if architecture is not None and not reason:

@@ -38,12 +38,12 @@ def outermost(space: Space, largest: bool) -> Architecture:
     """
 
     def find() -> Architecture:
-        try:
-            return space.extreme(largest)
-        except SpaceError:
-            members = [space.sample(seed=i) for i in range(RANDOM_ARCHITECTURES)]
-            sizes = [sum(p.numel() for p in space.construct(a, initialised=False)[0].parameters()) for a in members]
-            return members[sizes.index(max(sizes) if largest else min(sizes))]
+        found = space.walk(picks.extreme(largest))
+        if found is not None:
+            return found
+        members = [space.sample(seed=i) for i in range(RANDOM_ARCHITECTURES)]
+        sizes = [sum(p.numel() for p in space.construct(a, initialised=False)[0].parameters()) for a in members]
+        return members[sizes.index(max(sizes) if largest else min(sizes))]
 
     return space.remembered(f"outermost {largest}", find)
 

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from nasplat.errors import TaskError
 from nasplat.task.judging import distance
 from nasplat.task.task import Split, Task
 
@@ -101,9 +102,18 @@ def digits(target: str = "digit", train: int = 4096, decide: int = 2048, test: i
         test: Composites that are reported on.
         seed: Seed of all composites.
 
+    Raises:
+        TaskError: a number is no whole one, or too small.
+
     Returns:
         The task, called digits-clutter, digits-mask or digits-place.
     """
+    for name, value, least in (("train", train, 1), ("decide", decide, 1), ("test", test, 1), ("seed", seed, 0)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise TaskError(
+                f"digits expected {name} as a whole number from {least}, got {value!r}.\n"
+                f"  Write for instance ?{name}=64."
+            )
     return Task(
         "digits-clutter" if target == "digit" else f"digits-{target}",
         compose("train", train, seed, target=target),

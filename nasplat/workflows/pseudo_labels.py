@@ -24,6 +24,7 @@ from torch import Tensor
 from nasplat.editing.body import Body, common_sizes
 from nasplat.editing.network import Network
 from nasplat.errors import SupernetError
+from nasplat.learners.schedule import one_cycle
 from nasplat.searchspace import Architecture
 from nasplat.supernet import Supernet
 from nasplat.task import Task
@@ -165,7 +166,7 @@ class SharedHead:
         maps_of = self._sampling(population, draw) if way == "latent" else self._swapping(draw)
         optimiser = torch.optim.AdamW(self.head.parameters(), lr, weight_decay=0.01)
         steps = epochs * self.task.batches_per_epoch(batch_size)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, max(2, steps), pct_start=0.1)
+        schedule = one_cycle(optimiser, lr, max(2, steps))
         for epoch in range(epochs):
             for x, y in self.task.epoch(self.seed * 100_003 + epoch + 1, batch_size):
                 loss = self.task.objective(self.head(maps_of(x)), y)

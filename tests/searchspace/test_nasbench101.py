@@ -102,3 +102,13 @@ def test_published_configuration_of_once_for_all_is_read() -> None:
     with pytest.raises(SpaceError, match=r"resolution among the preset's \(224,\), got 192"):
         space.parse(text.replace("224", "192"))
     assert nasplat.load_space("ofa_mobilenetv3", resolutions=[192, 224]).parse(text).choices["resolution"] == 224
+
+
+def test_the_ends_of_a_space_that_refuses_its_ends_go_as_far_as_it_allows() -> None:
+    space = nasplat.load_space("nasbench101", width=8, cells=1)
+    small, large = space.extreme(largest=False), space.extreme(largest=True)
+    assert (small.choices["vertices"], large.choices["vertices"]) == (3, 7)
+    edges = [name for name, value in large.choices.items() if value is True]
+    assert len(edges) == 9  # one more is refused
+    assert small.graph().params < large.graph().params
+    assert space.extreme() == large
