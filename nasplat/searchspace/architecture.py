@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 
 from torch import nn
 
-from nasplat.errors import NasplatError, SpaceError
+from nasplat.errors import SpaceError
 from nasplat.frontends import capture_module
 from nasplat.frontends.block import templates
 from nasplat.graph import Graph
@@ -353,20 +353,12 @@ class Architecture:
             ContentError: there is no space of that name.
         """
         name, presets, choices, fingerprint = _read(text)
-        try:
-            if space is None:
-                with trusting(trust or is_trusting()):
-                    space = told_space(name, presets, fingerprint)
-            else:
-                check_same(space, name, presets, fingerprint)  # type: ignore[arg-type]
-            return space.architecture(choices)  # type: ignore[union-attr]
-        except NasplatError:
-            raise
-        except Exception as err:  # whatever a build function raises at presets that it did not expect
-            raise SpaceError(
-                f"space {name!r} does not take the presets {presets} of a line ({type(err).__name__}: {err}).\n"
-                "  Mend the presets of the line."
-            ) from err
+        if space is None:
+            with trusting(trust or is_trusting()):
+                space = told_space(name, presets, fingerprint)
+        else:
+            check_same(space, name, presets, fingerprint)  # type: ignore[arg-type]
+        return space.architecture(choices)  # type: ignore[union-attr]
 
 
 def _read(text: str) -> tuple[str, dict[str, Any], dict[str, Any], str | None]:
