@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nasplat.frontends.sparse import FROM_DATA, refused
+
 NAMES = frozenset(
     "nonzero nonzero_numpy nonzero_static masked_select unique_dim unique_consecutive _unique _unique2 index index_put "
     "_index_put_impl repeat_interleave bincount nms argwhere masked_scatter where".split()
-)
+) | set(FROM_DATA)
 """Operators whose output size may depend on data."""
 RULED = frozenset({"_grouped_mm", "lstm", "gru", "rnn_tanh", "rnn_relu", "roi_align", "roi_pool", "deform_conv2d"})
 """Operators with a shape rule of our own."""
@@ -29,6 +31,9 @@ def bounded(name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -
         args: Positional arguments, tensors on meta.
         kwargs: Keyword arguments, tensors on meta.
 
+    Raises:
+        CaptureError: the structure of a sparse result depends on values.
+
     Returns:
         (outputs, True) or, where the size does not depend on data after all, (the operator's own outputs, False).
     """
@@ -37,6 +42,11 @@ def bounded(name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -
     def fresh(*shape: int, dtype: torch.dtype | None = None) -> Tensor:
         return torch.empty(shape, dtype=dtype or data.dtype, device=data.device)
 
+    if name in FROM_DATA:
+        if name not in {"to_sparse", "_to_sparse"} or len(args) > 1 or kwargs:
+            raise refused(name)  # other layouts: their structure lies in more than one tensor
+        places, entries = fresh(data.dim(), data.numel(), dtype=torch.int64), fresh(data.numel())
+        return torch.sparse_coo_tensor(places, entries, tuple(data.shape)), True
     if name in {"nonzero", "argwhere", "nonzero_static"}:
         return fresh(data.numel(), data.dim(), dtype=torch.int64), True
     if name == "where" and len(args) > 1:
@@ -79,6 +89,32 @@ def bounded(name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -
     if name != "index" and is_masked:
         return torch.empty_like(data), False
     return func(*args, **kwargs), False
+
+
+_BY_DATA = frozenset("nonzero nonzero_numpy argwhere masked_select _unique _unique2 unique_consecutive nms".split())
+
+
+def depends_on_data(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+    """Tell whether the size of what an operator returns depends on values.
+
+    Args:
+        name: ATen name of the operator.
+        args: Positional arguments of the call.
+        kwargs: Keyword arguments of the call.
+
+    Returns:
+        True for operators such as 'nonzero', and for those that take masks as indices.
+    """
+    if name == "repeat_interleave":
+        return len(args) == 1 and kwargs.get("output_size") is None
+    if name == "index":
+        return any(isinstance(i, Tensor) and i.dtype in {torch.bool, torch.uint8} for i in args[1])
+    return (
+        name in _BY_DATA
+        or name in {"unique_dim", "bincount"}
+        or name in FROM_DATA
+        or (name == "where" and len(args) == 1)
+    )
 
 
 def ruled(name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:

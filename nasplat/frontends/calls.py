@@ -17,7 +17,18 @@ _MISSING = object()
 class Operator:
     """What the schema of an operator's overload says, read once per process."""
 
-    __slots__ = ("arguments", "composite", "creates", "device_at", "in_place", "name", "packet", "scalar", "writes")
+    __slots__ = (
+        "arguments",
+        "composite",
+        "creates",
+        "device_at",
+        "in_place",
+        "name",
+        "packet",
+        "scalar",
+        "takes_objects",
+        "writes",
+    )
 
     def __init__(self, func: Any) -> None:
         """Read the schema of an overload.
@@ -41,6 +52,7 @@ class Operator:
         self.scalar = self.packet in {"_local_scalar_dense", "item", "is_nonzero", "equal", "allclose", "is_same_size"}
         self.composite = bool(torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"))
         self.creates = self.name.startswith(("empty", "new_empty"))
+        self.takes_objects = any("__torch__" in str(a.type) for a in schema.arguments)
         names = [name for name, _, _ in self.arguments]
         self.device_at = names.index("device") if "device" in names else None
 

@@ -96,9 +96,17 @@ def with_batch(example: Any) -> Any:
     if not tensors or not tensors[0].dim():
         return None
     batch = tensors[0].shape[0]
+    if any(t.is_nested or t.layout is not torch.strided for t in tensors):
+        return None
 
     def longer(t: Any) -> Any:
-        if isinstance(t, Tensor) and t.dim() and t.shape[0] == batch:
+        if (
+            isinstance(t, Tensor)
+            and type(t) is Tensor
+            and t.layout is torch.strided
+            and t.dim()
+            and t.shape[0] == batch
+        ):
             if t.device.type != "meta":
                 return torch.cat([t, t[:1]])
             return torch.empty((batch + 1, *t.shape[1:]), dtype=t.dtype, device=META)

@@ -83,11 +83,11 @@ def _cond(recorder: Recorder, pred: Any, true_fn: Any, false_fn: Any, operands: 
             result = true_fn(*operands)
     else:
         result = found[1][2]
-    recorder.tape.notes.setdefault(
+    recorder.tape.doubt(
         f"{line}: the data decides between two branches of {_macs(found[0])} and {_macs(found[1])} MACs; the larger "
-        "one is counted"
+        "one is counted",
+        LARGEST,
     )
-    recorder.tape.causes.add(LARGEST)
     if found[1 - taken][1] - found[taken][1]:
         recorder.tape.causes.add(HIDDEN_WEIGHTS)
     recorder.unkept = f"{line}: the data decides between two branches"
@@ -110,8 +110,7 @@ def _while_loop(recorder: Recorder, cond_fn: Any, body_fn: Any, carried: Any, ad
         with recorder:
             state = tuple(body_fn(*state, *additional))
         if known is None:
-            recorder.tape.notes.setdefault(f"{line}: the data decides how often a loop turns; one turn counts")
-            recorder.tape.causes.add(GUESSED)
+            recorder.tape.doubt(f"{line}: the data decides how often a loop turns; one turn counts", GUESSED)
             recorder.unkept = f"{line}: the data decides how often a loop turns"
             return state
     raise CaptureError(
@@ -150,8 +149,7 @@ def _slices(recorder: Recorder, xs: Any) -> Any:
     start = recorder.length()
     for step in range(steps):
         if step and (recorder.length() - start) // step * (step + 1) > MAX_UNROLLED:
-            recorder.tape.notes.setdefault(f"{line}: {step} of {steps} steps of a loop are counted")
-            recorder.tape.causes.add(UNSEEN)
+            recorder.tape.doubt(f"{line}: {step} of {steps} steps of a loop are counted", UNSEEN)
             recorder.unkept = f"{line}: a loop of {steps} steps was not unfolded"
             return
         with recorder:
@@ -182,8 +180,7 @@ def _flex_attention(
     recorder.unkept = "flex_attention takes functions"
     line = running_line()
     if not any(isinstance(v, int) and v >= _WHOLE for v in block_mask):
-        recorder.tape.notes.setdefault(f"{line}: flex_attention with a block mask is counted without it")
-        recorder.tape.causes.add(LARGEST)
+        recorder.tape.doubt(f"{line}: flex_attention with a block mask is counted without it", LARGEST)
     path = recorder.parts.stack[-1] if recorder.parts.stack else ""
     attributes = (("causal", 0), ("function", "flex"), ("keys", key.shape[-2]), ("width", query.shape[-1]))
     sources = [recorder.origins.source(t) for t in (query, key, value)]

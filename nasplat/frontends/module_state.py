@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedTensorMixin
+from torch.utils._pytree import tree_map_only
 
 from nasplat.errors import CaptureError
 from nasplat.frontends.block import SHELL, walk
@@ -81,6 +83,58 @@ def with_values(module: nn.Module) -> nn.Module:
             else:
                 t.zero_()
     return made
+
+
+def is_lazy(module: nn.Module) -> bool:
+    """Tell whether layers of a network still wait for a first batch, which gives them their sizes.
+
+    Args:
+        module: Any module.
+
+    Returns:
+        True where a parameter or buffer has no shape yet.
+    """
+    return any(isinstance(t, UninitializedTensorMixin) for t in [*module.parameters(), *module.buffers()])
+
+
+def sized(module: nn.Module, example: Any) -> nn.Module:
+    """Run a copy of a network once, so that its lazy layers get their sizes.
+
+    Args:
+        module: Network with lazy layers; it is left as it is.
+        example: Arguments of the network, as `as_example` gives them.
+
+    Returns:
+        The copy.
+
+    Raises:
+        CaptureError: the copy cannot be run on the example.
+    """
+    reason: Exception | None = None
+
+    def waiting() -> dict[int, Any]:  # torch copies parameters without a shape, and no such buffers
+        return {
+            id(t): UninitializedBuffer(device=t.device, dtype=t.dtype)
+            for t in module.buffers()
+            if isinstance(t, UninitializedBuffer)
+        }
+
+    for device in ("meta", "cpu"):  # without values first: nothing is computed
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            try:
+                made = copy.deepcopy(module, waiting()).to(device).eval()
+                given = tree_map_only(torch.Tensor, lambda t, d=device: torch.zeros_like(t, device=d), example)
+                made(**given) if isinstance(given, dict) else made(*given)
+            except Exception as err:  # whatever the network raises
+                reason = reason or err
+                continue
+        if not is_lazy(made):
+            return made
+    told = f" ({type(reason).__name__}: {str(reason).partition(chr(10))[0]})" if reason is not None else ""
+    raise CaptureError(
+        f"the network has Lazy layers that get their sizes from a first batch, and a copy could not be run{told}.\n"
+        "  Run it once on a batch, or check example_input."
+    ) from reason
 
 
 def _state(module: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:

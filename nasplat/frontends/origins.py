@@ -16,6 +16,7 @@ from nasplat.frontends.block import SHELL
 from nasplat.frontends.calls import empty, is_fake
 from nasplat.frontends.digest import digest
 from nasplat.frontends.parts import Parts
+from nasplat.frontends.sparse import shape_of
 from nasplat.frontends.tape import Source, Tape
 from nasplat.graph.columns import Attributes, Node
 
@@ -63,8 +64,7 @@ class Origins:
             and i not in self.names
             and i not in self.twins
             and i not in self.producer
-            and tensor.numel() <= self.keep
-            and tensor.layout == torch.strided
+            and (tensor.layout is not torch.strided or tensor.numel() <= self.keep)
         )
 
     def is_data(self, tensor: Tensor) -> bool:
@@ -93,6 +93,8 @@ class Origins:
             return tensor
         twin = self.twins.get(id(tensor))
         if twin is None:
+            if tensor.layout is not torch.strided:
+                return tensor  # products are answered without a twin, everything else is refused or really runs
             if self.make_twin is not None:
                 twin = tensor if id(tensor) in self.producer else self.make_twin(tensor)
             else:
@@ -109,7 +111,7 @@ class Origins:
             node: Index of the node.
             slot: Which of the node's outputs it is.
         """
-        storage = self.twin(tensor).untyped_storage()._cdata
+        storage = self._storage(tensor)
         self.producer[id(tensor)] = (node, slot, self.version.get(storage, 0))
         self.writer.setdefault(storage, (node, slot))
         self.alive.append(tensor)
@@ -127,6 +129,12 @@ class Origins:
         self.writer[storage] = (node, 0)
         self.twins.setdefault(id(tensor), target)  # its values are known no longer
         self.produced(tensor, node, 0)
+
+    def _storage(self, tensor: Tensor) -> int:
+        """What stands for the memory of a tensor; a sparse one, which is several pieces, stands for itself."""
+        if tensor.layout is not torch.strided:
+            return -id(tensor)
+        return self.twin(tensor).untyped_storage()._cdata
 
     def met(self, tensor: Tensor) -> None:
         """Remember a tensor of a run that makes no nodes.
@@ -149,7 +157,7 @@ class Origins:
         Raises:
             SharedInsides: the tensor is a parameter inside a block that shares its insides with others.
         """
-        storage = self.twin(tensor).untyped_storage()._cdata
+        storage = self._storage(tensor)
         found = self.producer.get(id(tensor))
         if found is not None and found[2] == self.version.get(storage, 0):
             return found[0], found[1]
@@ -167,8 +175,11 @@ class Origins:
         value: Attributes = ()
         if not rows and _is_dense(tensor) and tensor.numel() <= self.keep:
             value = (("value", digest(tensor)),)
-        here = self.tape.append(Node("constant", value, (tuple(tensor.shape),), tensor.element_size(), rows), [])
-        if rows or value:
+        here = self.tape.append(Node("constant", value, (shape_of(tensor),), tensor.element_size(), rows), [])
+        if tensor.layout is not torch.strided:
+            self.writer[storage] = (here, 0)  # made by no node, so that it stays a constant
+            self.alive.append(tensor)
+        elif rows or value:
             self.producer[id(tensor)] = (here, 0, self.version.get(storage, 0))
             self.alive.append(tensor)
         else:

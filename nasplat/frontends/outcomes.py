@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nasplat.frontends.bounded import NAMES as BOUNDED
-from nasplat.frontends.bounded import RULED, bounded, ruled
+from nasplat.frontends.bounded import RULED, bounded, depends_on_data, ruled
 from nasplat.frontends.calls import (
     META,
     Operator,
@@ -20,15 +20,18 @@ from nasplat.frontends.calls import (
     dtype_name,
     frozen,
     gather,
+    is_fake,
     map_tensors,
     tensors_of,
 )
 from nasplat.frontends.origins import Origins
 from nasplat.frontends.places import running_line
+from nasplat.frontends.sparse import FROM_DATA, is_sparse, refused, shape_of
 from nasplat.frontends.torch_names import CASTS
 from nasplat.frontends.torch_ops import translate_call
 from nasplat.graph.bounds import GUESSED, LARGEST
 from nasplat.graph.columns import Attributes, Shape
+from nasplat.graph.cost import MULTIPLIES
 
 
 class Outcome:
@@ -50,7 +53,7 @@ class Outcome:
             single: The call returns one tensor, no tuple.
         """
         self.op, self.attributes, self.is_alias, self.layouts, self.single = op, attributes, is_alias, layouts, single
-        self.shapes: tuple[Shape, ...] = tuple(tuple(t.shape) for t in outputs)
+        self.shapes: tuple[Shape, ...] = tuple(map(shape_of, outputs))
         self.itemsize = outputs[0].element_size() if outputs else 4
 
 
@@ -78,8 +81,7 @@ class Outcomes:
             origins: Twins of the tensors, and the weights among them.
             only_calls: The run makes no nodes, so that outcomes need neither op nor attributes.
         """
-        self.origins, self.parts = origins, origins.parts
-        self.notes, self.causes = origins.tape.notes, origins.tape.causes
+        self.origins, self.parts, self.tape = origins, origins.parts, origins.tape
         self.only_calls = only_calls
         self.is_meta = origins.make_twin is None
         self.of_data_size: set[int] = set()
@@ -118,10 +120,9 @@ class Outcomes:
             if known is not None and operator.in_place and self.is_meta:
                 return known, flat[0], flat[:1]
         if self._is_loop_over_data(operator, args, kwargs, flat):
-            self.notes.setdefault(
-                f"{running_line()}: a loop over as many items as the data decides; its body counts once"
+            self.tape.doubt(
+                f"{running_line()}: a loop over as many items as the data decides; its body counts once", GUESSED
             )
-            self.causes.add(GUESSED)
             key = known = None
             result, is_guess = [args[0].select(0, 0)], False
         else:
@@ -131,10 +132,10 @@ class Outcomes:
         if is_guess:
             self.of_data_size.update(map(id, outputs))
             self.origins.alive.append(outputs)
-            self.notes.setdefault(
-                f"{running_line()}: {operator.name!r} has as many elements as the data decides; counted with the most"
+            self.tape.doubt(
+                f"{running_line()}: {operator.name!r} has as many elements as the data decides; counted with the most",
+                LARGEST,
             )
-            self.causes.add(LARGEST)
         if known is None:
             known = self._learn(key, operator, args, kwargs, flat, result, outputs, is_guess)
         return known, result, outputs
@@ -155,7 +156,14 @@ class Outcomes:
         """(What the call returns, whether its size is a guess)."""
         name = operator.name
         if not self.is_meta:
+            if name in FROM_DATA and is_fake(flat[0]):
+                raise refused(name)  # fake tensors answer that nothing is stored
             result = func(*args, **kwargs)
+            if depends_on_data(name, args, kwargs) and not is_fake(flat[0]):
+                self.tape.doubt(
+                    f"{running_line()}: {name!r} has as many elements as the data decides; those of one run count",
+                    GUESSED,
+                )
             return flat[0] if operator.in_place and flat else result, False
         if operator.in_place:
             return flat[0], False
@@ -189,6 +197,7 @@ class Outcomes:
         is_new = self.is_meta and not is_alias and not is_guess and not operator.writes and bool(outputs)
         if self.only_calls:
             is_new = is_new and single and key is not None
+        is_new = is_new and not any(map(is_sparse, outputs))
         is_new = is_new and (single or (type(result) is tuple and all(isinstance(t, Tensor) for t in result)))
         layouts = [(tuple(t.shape), t.stride(), t.dtype) for t in outputs] if is_new else None
         if self.only_calls:
@@ -215,6 +224,9 @@ class Outcomes:
             if before != after:
                 return "cast", (("dtype", dtype_name(after)),)
             return ("cast", ()) if is_alias else ("copy", ())
+        if outputs and outputs[0].is_complex() and op in MULTIPLIES:
+            # four real products make a complex one; torch convolves with three real convolutions
+            attributes = tuple(sorted((*attributes, ("complex", 3 if "channels_per_group" in dict(attributes) else 4))))
         if op == "mul" and dict(attributes).get("other") == 0:
             return "zeros", ()
         return op, attributes

@@ -6,12 +6,15 @@ because tensors compare elementwise.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from nasplat.frontends.block import SHELL, SIGNATURE, walk
 from nasplat.frontends.calls import dtype_name
+from nasplat.frontends.sparse import shape_of
 from nasplat.graph.columns import Weight
 
 
@@ -44,6 +47,8 @@ class Parts:
         self.rows: dict[Any, int] = {}
         """Row in `weights` of every parameter that was used; one inside a shell goes by (id of the shell, name)."""
         self.weights: list[Weight] = []
+        self.hides = False
+        """A part is a frozen script, whose weights are constants of its program."""
         self.meet(module, "")
 
     def meet(self, module: nn.Module, prefix: str) -> None:
@@ -56,6 +61,7 @@ class Parts:
         for inner, part in walk(module):
             name = f"{prefix}.{inner}" if prefix and inner else prefix or inner
             self.paths[id(part)] = name
+            self.hides = self.hides or not hasattr(part, "training")
             if part.__dict__.get(SIGNATURE) is not None:
                 self.blocks.append(part)
             if SHELL in part.__dict__:
@@ -66,11 +72,21 @@ class Parts:
                 if parameter is not None and id(parameter) not in self.names:
                     self.names[id(parameter)] = f"{name}.{key}" if name else key
                     self.parameters[id(parameter)] = parameter
+                    if type(parameter) is not nn.Parameter and is_traceable_wrapper_subclass(parameter):
+                        self._meet_inside(parameter, self.names[id(parameter)])
             for key, buffer in part._buffers.items():
                 if buffer is not None and id(buffer) not in self.buffers:
                     self.buffers[id(buffer)] = f"{name}.{key}" if name else key
                     if key in part._non_persistent_buffers_set:
                         self.unsaved.add(self.buffers[id(buffer)])
+
+    def _meet_inside(self, parameter: Any, name: str) -> None:
+        """Learn the names of the tensors inside a parameter of a subclass, which are what operators see."""
+        for key in parameter.__tensor_flatten__()[0]:
+            inner = getattr(parameter, key)
+            if inner.is_floating_point() or inner.numel() >= parameter.numel() // 16:  # not its settings
+                self.names[id(inner)] = f"{name}.{key}"
+                self.parameters[id(inner)] = inner
 
     def path_of(self, module: nn.Module) -> str:
         """Find the path of a module.
@@ -94,6 +110,24 @@ class Parts:
         """
         return id(tensor) in self.names or id(tensor) in self.views
 
+    def rows_of_packed(self, packed: Any, held: Mapping[str, Tensor]) -> tuple[int, ...]:
+        """Find the rows of the weights that a quantised layer holds packed, out of reach of `parameters()`.
+
+        Args:
+            packed: The object that operators take in their place.
+            held: What it holds by name, 'weight' and 'bias'.
+
+        Returns:
+            Indices in `weights`, which grows where they are new.
+        """
+        path = self.stack[-1] if self.stack else ""
+        for name, tensor in held.items():
+            if (id(packed), name) not in self.rows:
+                self.rows[id(packed), name] = len(self.weights)
+                kind = dtype_name(tensor.dtype).removeprefix("q")
+                self.weights.append(Weight(f"{path}.{name}" if path else name, tuple(tensor.shape), kind))
+        return tuple(self.rows[id(packed), name] for name in held)
+
     def row_of(self, tensor: Tensor) -> int:
         """Find the row of a parameter in the table of weights, which grows by one where it is new.
 
@@ -107,6 +141,6 @@ class Parts:
         if parameter not in self.rows:
             self.rows[parameter] = len(self.weights)
             self.weights.append(
-                Weight(self.names[parameter], tuple(self.parameters[parameter].shape), dtype_name(tensor.dtype))
+                Weight(self.names[parameter], shape_of(self.parameters[parameter]), dtype_name(tensor.dtype))
             )
         return self.rows[parameter]

@@ -92,13 +92,13 @@ class StandIns:
         if segment is not None:
             return _paste(r, part, inputs, segment, path)
         self._fill(part)
-        start, edges, notes = len(r.tape.nodes), len(r.tape.edges), len(r.tape.notes)
+        start, edges, doubts = len(r.tape.nodes), len(r.tape.edges), r.tape.doubts
         entry = [r.origins.source(t) for t in inputs]
         version = r.origins.version
         before = dict(version)
         result = own(part, *inputs)
         untouched = all(before.get(s, 0) == version.get(s, 0) for s in (t.untyped_storage()._cdata for t in inputs))
-        if untouched and len(r.tape.notes) == notes:
+        if untouched and r.tape.doubts == doubts:
             segment = _cut(r, (start, edges), entry, inputs, result, path)
             if segment is not None:
                 if len(SEGMENTS) >= LIMIT:

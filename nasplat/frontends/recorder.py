@@ -15,18 +15,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._ops import HigherOrderOperator
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.modules import module as torch_module
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from nasplat.frontends import higher_order
+from nasplat.frontends import higher_order, sparse
 from nasplat.frontends.bounded import NAMES as BOUNDED
-from nasplat.frontends.calls import CPU, META, Operator, gather, is_fake, swap
+from nasplat.frontends.calls import CPU, META, Operator, arguments_by_name, gather, is_fake, swap
 from nasplat.frontends.origins import Origins
 from nasplat.frontends.outcomes import Outcome, Outcomes
 from nasplat.frontends.parts import Parts
 from nasplat.frontends.places import running_line
 from nasplat.frontends.tape import Source, Tape
 from nasplat.frontends.torch_names import NOTHING, RANDOM, TRANSPARENT
+from nasplat.frontends.torch_ops import objects, translate_call, unpacked
 from nasplat.frontends.values import Values
 from nasplat.graph import ops
 from nasplat.graph.bounds import GUESSED, HIDDEN_WEIGHTS
@@ -42,6 +44,9 @@ _OPENED = frozenset(
     {"einsum", "tensordot", "bilinear", "linalg_multi_dot", "_transformer_encoder_layer_fwd", "cross_entropy_loss"}
 )
 """Composites that hide several operations of the vocabulary."""
+_OWN = frozenset({Tensor, nn.Parameter, nn.Buffer, FakeTensor})
+"""Kinds of tensors on which operators are recorded."""
+_STRIDED = torch.strided
 _FREE_ORDER = frozenset((*ops.WEIGHTED, *ops.NORMALISATION, *ops.COMMUTATIVE))
 """Operations to which it makes no difference whether the weight is their first operand."""
 
@@ -94,6 +99,8 @@ class Recorder(TorchDispatchMode):
         """Outputs of modules without an operation: what went in."""
         self.last = ""
         """Name of the last operator that torch dispatched."""
+        self.has_values = False
+        """The network really runs, on tensors with values."""
         self.unkept = ""
         """Why the calls are no program that could run on other data; '' where they are."""
         self._counts: list[int] = []
@@ -107,13 +114,14 @@ class Recorder(TorchDispatchMode):
             tensor: Stand-in that the network is given.
             value: The input as the caller passed it; small integers keep their values.
         """
-        node = Node("input", (), (tuple(tensor.shape),), tensor.element_size())
+        node = Node("input", (), (sparse.shape_of(tensor),), tensor.element_size())
         self.tape.nodes.append(node)
         self.origins.produced(tensor, len(self.tape.nodes) - 1, 0)
         self.inputs.append(tensor)
         if (
             value is not None
             and value.device.type != "meta"
+            and not sparse.is_sparse(value)
             and value.numel() <= self.origins.keep
             and not value.is_floating_point()
         ):
@@ -127,7 +135,7 @@ class Recorder(TorchDispatchMode):
         """
         for tensor in tensors:
             source = self.origins.source(tensor)
-            self.tape.nodes.append(Node("output", (), (tuple(tensor.shape),), tensor.element_size()))
+            self.tape.nodes.append(Node("output", (), (sparse.shape_of(tensor),), tensor.element_size()))
             self.tape.edges.append((*source, len(self.tape.nodes) - 1, 0))
 
     def graph(self, rung: str) -> Graph:
@@ -142,6 +150,8 @@ class Recorder(TorchDispatchMode):
         tape, parts = self.tape, self.parts
         if GUESSED in tape.causes and len(parts.weights) < len(parts.parameters):
             tape.causes.add(HIDDEN_WEIGHTS)  # those of what was not run
+        if parts.hides:
+            tape.doubt("the weights of frozen scripts are constants of their programs", HIDDEN_WEIGHTS)
         return Graph(
             *(tuple(tape.nodes), tuple(tape.edges), tuple(parts.weights), tuple(tape.notes), rung),
             causes=tuple(sorted(tape.causes)),
@@ -228,10 +238,16 @@ class Recorder(TorchDispatchMode):
                     return func(*args, **kwargs)
             operator = _OPERATORS[func] = Operator(func)
         self.last = operator.packet
+        for kind in types:
+            if kind not in _OWN:
+                return NotImplemented  # a subclass of tensors answers in terms of those inside, which come here again
         flat: list[Tensor] = []
         gather(args, flat)
         if kwargs:
             gather(kwargs.values(), flat)
+        for t in flat:
+            if t.layout is not _STRIDED:
+                return self._by_stored(func, operator, flat, args, kwargs)
         if operator.scalar:
             return self.values.scalar(func, flat, args, kwargs)
         if operator.name in NOTHING:
@@ -269,6 +285,38 @@ class Recorder(TorchDispatchMode):
                 result.zero_()  # memory nobody has written would differ from run to run
         return result
 
+    def _by_stored(self, func: Any, operator: Operator, flat: list[Tensor], args: Any, kwargs: Any) -> Any:
+        """Answer an operator on sparse tensors, whose entries are counted as they are stored."""
+        origins, name = self.origins, operator.name
+        if all(map(origins.is_constant, flat)):
+            return func(*args, **kwargs)
+        arguments = arguments_by_name(operator, args, kwargs)
+        if operator.scalar:
+            return self.values.scalar(func, flat, args, kwargs)
+        if operator.writes or not (self.has_values or name in sparse.PRODUCTS):
+            raise sparse.refused(name)
+        sources = [origins.source(t) for t in flat if origins.is_data(t)]
+        self.unkept = "sparse tensors are no part of programs"
+        if self.has_values:
+            result = func(*args, **kwargs)
+        else:
+            made = sparse.product(name, arguments)
+            dense = sparse.without_sparse(flat)
+            result = made if self.is_meta else self.outputs_of(dense[0], tuple(made.shape), made.dtype)
+        outputs: list[Tensor] = []
+        gather(result if isinstance(result, list | tuple) else (result,), outputs)
+        if not outputs:
+            return result
+        if name in sparse.PRODUCTS:
+            is_layer = self.parts.is_weight(sparse.factors(name, arguments)[1]) or name == "linear"
+            op, attributes = "linear" if is_layer else "matmul", (("macs", sparse.product_macs(name, arguments)),)
+        else:
+            op, attributes = translate_call(name, arguments, outputs, self.parts.is_weight)
+        here = self._add(Outcome(op, attributes, outputs, False, None, isinstance(result, Tensor)), flat, sources)
+        for slot, tensor in enumerate(outputs):
+            origins.produced(tensor, here, slot)
+        return result
+
     def _by_shape(self, func: Any, operator: Operator, flat: list[Tensor], args: Any, kwargs: Any) -> Any:
         """Answer an operator that depends on the input by its outcome on tensors without values, and record it."""
         origins = self.origins
@@ -304,7 +352,8 @@ class Recorder(TorchDispatchMode):
             for tensor in outputs:
                 origins.produced(tensor, *sources[0])
             return result
-        here = self._add(outcome, flat, sources)
+        packed = objects(args) if operator.takes_objects else ()
+        here = self._add(outcome, flat, sources, packed)
         if operator.writes:
             self._wrote(operator, args, kwargs, here, shadow)
         if not operator.in_place:
@@ -344,18 +393,25 @@ class Recorder(TorchDispatchMode):
         self.origins.alive.append(outputs[0])
         return True
 
-    def _add(self, outcome: Outcome, flat: list[Tensor], sources: list[Source]) -> int:
+    def _add(
+        self, outcome: Outcome, flat: list[Tensor], sources: list[Source], packed: Sequence[torch.ScriptObject] = ()
+    ) -> int:
         """The node of a call."""
         parts = self.parts
         is_weight = parts.is_weight
-        rows = tuple(dict.fromkeys(parts.row_of(t) for t in flat if is_weight(t)))
         path = parts.stack[-1] if parts.stack else ""
+        rows = tuple(dict.fromkeys(parts.row_of(t) for t in flat if is_weight(t)))
+        for held in packed:
+            weights = unpacked(held)
+            if not weights:
+                self.tape.doubt(f"the weights that {path or '(root)'!r} holds packed cannot be seen", HIDDEN_WEIGHTS)
+            else:
+                rows = (*rows, *parts.rows_of_packed(held, weights))
+                self.origins.alive.append(held)
         op, attributes = outcome.op, outcome.attributes
         if op.startswith("other:"):
             name = op.removeprefix("other:")
-            self.tape.notes.setdefault(
-                f"unknown operation {name!r} in module {path or '(root)'!r}, {running_line()}: not counted"
-            )
+            self.tape.doubt(f"unknown operation {name!r} in module {path or '(root)'!r}, {running_line()}: not counted")
         if rows and sources and op not in _FREE_ORDER:
             if is_weight(next(t for t in flat if is_weight(t) or self.origins.is_data(t))):
                 attributes = tuple(sorted((*attributes, ("first", "weight"))))

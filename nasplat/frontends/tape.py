@@ -26,6 +26,20 @@ class Tape:
         """Sentences about what was guessed, each once, in the order of their first occurrence."""
         self.causes: set[str] = set()
         """Why totals are not exact, names of `nasplat.graph.bounds.CAUSES`."""
+        self.doubts = 0
+        """How often something was told or guessed, repetitions among them."""
+
+    def doubt(self, note: str, cause: str = "") -> None:
+        """Remember that something was guessed, or is not known.
+
+        Args:
+            note: Sentence to show; the same sentence is shown once.
+            cause: Why totals are no exact counts then, a name of `nasplat.graph.bounds.CAUSES`; '' where they are.
+        """
+        self.notes.setdefault(note)
+        if cause:
+            self.causes.add(cause)
+        self.doubts += 1
 
     def append(self, node: Node, sources: Sequence[Source]) -> int:
         """Record one operation.

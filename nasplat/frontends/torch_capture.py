@@ -21,13 +21,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.utils.rnn import PackedSequence
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from nasplat.errors import CaptureError
 from nasplat.frontends.block import fill
 from nasplat.frontends.calls import META, is_fake, unpack
 from nasplat.frontends.examples import as_example, with_batch
-from nasplat.frontends.module_state import evaluating, with_values
+from nasplat.frontends.module_state import evaluating, is_lazy, sized, with_values
 from nasplat.frontends.origins import SharedInsides
 from nasplat.frontends.pasting import StandIns
 from nasplat.frontends.places import explain, is_own
@@ -39,6 +41,9 @@ from nasplat.graph.graph import Graph
 
 _LOCK = threading.Lock()
 """The forward hooks that tell module paths are global in torch: one capture at a time."""
+
+_COMPILER = "torch._dynamo"
+"""Module of torch's compiler, which takes seconds to load."""
 
 
 def collect_rarely() -> None:
@@ -100,25 +105,31 @@ def capture_module(
 def _captured(module: nn.Module, example: Any, program: bool | None, rungs: Sequence[str]) -> Graph:
     """The graph of the first rung that can run a module."""
     first: CaptureError | None = None
-    for rung in rungs:
-        for answer in (False, True) if rung == "escapes" else (False,):
-            try:
-                graph = _record(module, example, rung, answer, bool(program))
-                if first is not None:  # never silently: a lower rung can hide a fault of the network, or of ours
-                    reason = str(first).splitlines()[0]
-                    graph = replace(graph, notes=(*graph.notes, f"rung {rungs[0]!r} failed: {reason}"))
-                if program is None:
-                    return replace(graph, again=lambda rung=rung: _captured(module, example, True, (rung,)))
-                return graph
-            except SharedInsides:
-                fill(module)
-                for part in list(module.modules()):
-                    fill(part)
-                return _record(module, example, rung, answer, bool(program))
-            except CaptureError as err:
-                first = first or err
-                if "expected at most" in str(err):
-                    raise
+    tries = [(rung, answer) for rung in rungs for answer in ((False, True) if rung == "escapes" else (False,))]
+    while tries:
+        (rung, answer), had_compiler = tries.pop(0), _COMPILER in sys.modules
+        try:
+            graph = _record(module, example, rung, answer, bool(program))
+            if first is not None:  # never silently: a lower rung can hide a fault of the network, or of ours
+                reason = str(first).splitlines()[0]
+                graph = replace(graph, notes=(*graph.notes, f"rung {rungs[0]!r} failed: {reason}"))
+            if program is None:
+                return replace(graph, again=lambda rung=rung: _captured(module, example, True, (rung,)))
+            return graph
+        except SharedInsides:
+            fill(module)
+            for part in list(module.modules()):
+                fill(part)
+            return _record(module, example, rung, answer, bool(program))
+        except CaptureError as err:
+            if first is None and is_lazy(module):
+                return _captured(sized(module, example), example, program, rungs)
+            if not had_compiler and _COMPILER in sys.modules:
+                tries.insert(0, (rung, answer))  # the network itself loaded the compiler: now it is kept away
+                continue
+            first = first or err
+            if "expected at most" in str(err):
+                raise
     assert first is not None
     raise first
 
@@ -187,6 +198,7 @@ def _run(
     elif rung == "real":
         twin = lambda t: t  # noqa: E731
     recorder = Recorder(module, twin, program, answer, rung == "decomposed", keep, only_calls)
+    recorder.has_values = rung == "real"
     return recorder, _forward(recorder, module, example, rung)
 
 
@@ -194,11 +206,22 @@ def _forward(recorder: Recorder, module: nn.Module, example: Any, rung: str) -> 
     """What the module returns on stand-ins of the example, recorded."""
     leaves, spec = tree_flatten(example)
     make_twin = recorder.origins.make_twin
-    twins = [_stand_in(leaf, rung, make_twin) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+    lengths = _lengths(example)
+    try:
+        twins = [
+            _stand_in(leaf, rung, make_twin) if isinstance(leaf, Tensor) and id(leaf) not in lengths else leaf
+            for leaf in leaves
+        ]
+    except (RuntimeError, NotImplementedError) as err:
+        raise CaptureError(
+            f"an input of kind {_kinds(leaves)} has no stand-in without values: {str(err).partition(chr(10))[0]}\n"
+            "  Pass dense tensors, or for sequences of different lengths nested tensors with layout=torch.jagged."
+        ) from err
     with torch.inference_mode() if rung in {"meta", "escapes"} else torch.no_grad():
         for stand, leaf in zip(twins, leaves, strict=True):
-            if isinstance(stand, Tensor):
-                recorder.add_input(stand, leaf)
+            if isinstance(stand, Tensor) and id(leaf) not in lengths:
+                for inner, value in zip(_inside(stand), _inside(leaf), strict=True):
+                    recorder.add_input(inner, value)
         given = tree_unflatten(twins, spec)
         nothing = contextlib.nullcontext()
         pasting = StandIns(recorder) if recorder.calls is None else nothing
@@ -206,7 +229,7 @@ def _forward(recorder: Recorder, module: nn.Module, example: Any, rung: str) -> 
         outside = Escapes(recorder.values) if rung in {"escapes", "decomposed", "fake"} else nothing
         # what a network compiles inside runs as it is written, so that its operations are seen and nothing is compiled
         # (the compiler is not loaded for that: it takes seconds, and without it nothing is compiled)
-        is_compiled = not {"torch._dynamo", "torch.nn.attention.flex_attention"}.isdisjoint(sys.modules)
+        is_compiled = not {_COMPILER, "torch.nn.attention.flex_attention"}.isdisjoint(sys.modules)
         eager = torch.compiler.set_stance("force_eager") if is_compiled else nothing
         with pasting, following, outside, eager, recorder:
             try:
@@ -219,7 +242,7 @@ def _forward(recorder: Recorder, module: nn.Module, example: Any, rung: str) -> 
                 path = recorder.parts.stack[-1] if recorder.parts.stack else ""
                 raise CaptureError(explain(err, path, recorder.last, shapes)) from err
         if not recorder.only_calls:
-            outputs = [t for t in tree_flatten(unpack(result))[0] if isinstance(t, Tensor)]
+            outputs = [t for leaf in tree_flatten(unpack(result))[0] if isinstance(leaf, Tensor) for t in _inside(leaf)]
             if not outputs:
                 kind = type(result).__name__
                 recorder.tape.notes.setdefault(f"the network returned no tensor that capture can find, but {kind}")
@@ -227,8 +250,41 @@ def _forward(recorder: Recorder, module: nn.Module, example: Any, rung: str) -> 
     return result
 
 
+def _lengths(example: Any) -> set[int]:
+    """The tensors of packed sequences that say how many go on at every step: their values are part of the structure."""
+    found = tree_flatten(example, is_leaf=lambda v: isinstance(v, PackedSequence))[0]
+    return {
+        id(t)
+        for p in found
+        if isinstance(p, PackedSequence)
+        for t in (p.batch_sizes, p.sorted_indices, p.unsorted_indices)
+        if t is not None
+    }
+
+
+def _inside(tensor: Tensor) -> list[Tensor]:
+    """The tensors that operators see: those inside of a subclass, such as a jagged one, else the tensor itself."""
+    if type(tensor) in {Tensor, nn.Parameter} or not is_traceable_wrapper_subclass(tensor):
+        return [tensor]
+    return [t for key in tensor.__tensor_flatten__()[0] for t in _inside(getattr(tensor, key))]
+
+
+def _kinds(leaves: Sequence[Any]) -> str:
+    """The kinds and layouts of tensors, for a message."""
+    kinds = {f"{type(t).__name__} ({'nested' if t.is_nested else t.layout})" for t in leaves if isinstance(t, Tensor)}
+    return ", ".join(sorted(kinds))
+
+
 def _stand_in(tensor: Tensor, rung: str, twin: Any) -> Tensor:
     """The tensor that the network is given in place of an input."""
+    if type(tensor) is not Tensor and is_traceable_wrapper_subclass(tensor):
+        keys, context = tensor.__tensor_flatten__()
+        inner = {key: _stand_in(getattr(tensor, key), rung, twin) for key in keys}
+        return type(tensor).__tensor_unflatten__(inner, context, tensor.shape, tensor.stride())  # type: ignore[attr-defined]
+    if tensor.is_nested:
+        raise NotImplementedError("nested tensors of layout torch.strided")
+    if tensor.layout is not torch.strided:
+        return tensor  # its structure lies in values
     if rung == "real":
         if tensor.device.type != "meta":
             return tensor.clone()

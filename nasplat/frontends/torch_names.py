@@ -37,10 +37,11 @@ sqrt          sqrt rsqrt
 clamp         clamp hardtanh clamp_min clamp_max clip threshold
 where         where masked_fill masked_fill_scalar
 pad           pad constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d
-pad           replication_pad3d _pad_circular
+pad           replication_pad3d _pad_circular _jagged_to_padded_dense_forward _nested_to_padded_tensor
 max           max amax amin min maximum minimum fmax fmin
 argmax        argmax argmin
 gather        gather index index_select take_along_dim take _unsafe_index _unsafe_masked_index
+gather        _padded_dense_to_jagged_forward
 leakyrelu     leaky_relu prelu _prelu_kernel rrelu rrelu_with_noise
 compare       eq ne lt le gt ge logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_not
 compare       isnan isinf
@@ -51,6 +52,11 @@ unary         sin cos tan asin acos atan sinh cosh asinh acosh atanh erf erfc er
 unary         sgn
 unary         reciprocal lgamma digamma nan_to_num tril triu logit i0 special_i0 sinc softshrink hardshrink angle conj
 unary         _conj
+unary         fused_moving_avg_obs_fake_quant _fused_moving_avg_obs_fq_helper quantize_per_channel
+unary         fake_quantize_per_tensor_affine_cachemask fake_quantize_per_channel_affine_cachemask
+unary         quantize_per_token dequantize_per_tensor dequantize_per_channel dequantize_per_token
+unary         fake_quant_per_channel quantize_per_channel_group dequantize_per_channel_group
+unary         _fake_quantize_per_tensor_affine_cachemask_tensor_qparams quantize_per_tensor_dynamic
 unary         _conj_physical conj_physical fill cummax cummin deg2rad positive fake_quantize_per_tensor_affine
 unary         fake_quantize_per_channel_affine quantize_per_tensor dequantize logical_shift
 binary        atan2 remainder fmod copysign hypot logaddexp logaddexp2 lerp addcmul addcdiv bitwise_xor
@@ -58,7 +64,7 @@ binary        bitwise_left_shift
 binary        bitwise_right_shift __lshift__ __rshift__ xlogy complex polar nextafter floor_remainder mse_loss heaviside
 binary        bitwise_and_scalar ldexp gcd lcm _weight_norm _weight_norm_interface
 reduce        prod any all var std var_mean std_mean norm linalg_vector_norm linalg_norm logsumexp median nanmedian mode
-reduce        count_nonzero nansum aminmax histc bincount quantile _unique_count dist
+reduce        _sparse_sum count_nonzero nansum aminmax histc bincount quantile _unique_count dist
 batchnorm     batch_norm native_batch_norm _native_batch_norm_legit_no_training cudnn_batch_norm _batch_norm_no_update
 batchnorm     _native_batch_norm_legit _batch_norm_impl_index
 layernorm     layer_norm native_layer_norm
@@ -70,7 +76,8 @@ avgpool       avg_pool1d avg_pool2d avg_pool3d
 adaptivepool  adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d
 adaptivepool  adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d fractional_max_pool2d
 matmul        matmul mm bmm addmm baddbmm addbmm mv addmv dot vdot inner outer ger addr linalg_multi_dot chain_matmul
-matmul        _sparse_mm _int_mm _grouped_mm _scaled_mm
+matmul        _sparse_mm _sparse_sparse_matmul _sparse_addmm hspmm smm sspaddmm sparse_sampled_addmm
+matmul        _int_mm _grouped_mm _scaled_mm _scaled_grouped_mm
 attention     scaled_dot_product_attention _scaled_dot_product_flash_attention_for_cpu
 attention     _scaled_dot_product_attention_math
 attention     _scaled_dot_product_efficient_attention _scaled_dot_product_flash_attention
@@ -88,11 +95,14 @@ shift         roll flip rot90 fliplr flipud
 scatter       scatter scatter_add scatter_reduce index_add index_put _index_put_impl _unsafe_index_put index_copy
 scatter       index_fill
 scatter       index_reduce masked_scatter put slice_scatter select_scatter diagonal_scatter segment_reduce
-scatter       as_strided_scatter
+scatter       as_strided_scatter sparse_coo_tensor _sparse_coo_tensor_unsafe _sparse_coo_tensor_with_dims_and_tensors
+scatter       sparse_csr_tensor sparse_csc_tensor sparse_compressed_tensor _sparse_compressed_tensor_unsafe to_dense
+scatter       _to_dense _sparse_csr_tensor_unsafe _sparse_compressed_tensor_with_dims
 scatter       _unsafe_masked_index_put_accumulate
-sort          sort topk argsort kthvalue msort searchsorted bucketize
+sort          coalesce _coalesce sort topk argsort kthvalue msort searchsorted bucketize
 select        nonzero masked_select _unique2 _unique unique_dim unique_consecutive nms repeat_interleave nonzero_static
-select        nonzero_numpy
+select        nonzero_numpy to_sparse _to_sparse _to_sparse_csr _to_sparse_csc _to_sparse_bsr _to_sparse_bsc
+select        sparse_mask _sparse_mask_projection to_sparse_csr to_sparse_csc to_sparse_coo
 patches       im2col col2im
 unpool        max_unpool2d max_unpool3d
 roi           roi_align roi_pool ps_roi_align ps_roi_pool
@@ -110,7 +120,7 @@ constant      triu_indices hann_window hamming_window meshgrid
 identity      dropout feature_dropout alpha_dropout feature_alpha_dropout rename_
 view          view reshape _unsafe_view _reshape_alias flatten unflatten squeeze unsqueeze view_as view_as_real
 view          view_as_complex as_strided reshape_as ravel real imag view_copy squeeze_copy unsqueeze_copy atleast_1d
-view          atleast_2d atleast_3d
+view          atleast_2d atleast_3d values indices _values _indices crow_indices col_indices ccol_indices row_indices
 permute       permute transpose movedim t numpy_T swapaxes swapdims adjoint mT mH moveaxis swapaxes_ permute_copy
 slice         slice select narrow split split_with_sizes tensor_split chunk unbind unfold diagonal hsplit vsplit
 slice         unsafe_split

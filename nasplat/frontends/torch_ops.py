@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from nasplat.frontends.torch_names import DIMS, DROPPED, NAMES, PLAIN
@@ -32,6 +33,9 @@ def translate_call(
     Returns:
         (op, attributes); the op of an operator that the vocabulary lacks is `other:<name>`.
     """
+    held = objects(list(arguments.values()))
+    if held:
+        return _quantised(name, arguments, held[0])
     if name.startswith(
         ("conv", "_convolution", "slow_conv", "thnn_conv", "mkldnn_convolution", "_slow_conv", "_conv_depthwise")
     ):
@@ -49,6 +53,73 @@ def translate_call(
     if special is not None:
         return special(name, arguments, outputs, is_weight)
     return op, _rest(name, arguments)
+
+
+def objects(values: Sequence[Any]) -> list[Any]:
+    """Collect what a call takes besides tensors and plain values, such as the packed weights of quantised layers.
+
+    Args:
+        values: Positional arguments of the call.
+
+    Returns:
+        The objects, those in lists among them.
+    """
+    return [
+        v for a in values for v in (a if isinstance(a, list | tuple) else (a,)) if isinstance(v, torch.ScriptObject)
+    ]
+
+
+def unpacked(held: Any) -> dict[str, Tensor]:
+    """Read the weights of a quantised layer out of the object that holds them.
+
+    Args:
+        held: Object that a quantised operator takes in place of weight and bias.
+
+    Returns:
+        'weight', as integers with their scale, and 'bias' where there is one; nothing where the object does not tell.
+    """
+    try:
+        found = held.unpack()
+    except Exception:  # an object of another kind: it has no such method, or one of other arguments
+        return {}
+    values = found if isinstance(found, tuple | list) else ()
+    return {name: t for name, t in zip(("weight", "bias"), values, strict=False) if isinstance(t, Tensor)}
+
+
+def _quantised(name: str, arguments: Arguments, held: Any) -> tuple[str, Attributes]:
+    """Translate an operator of quantised layers, which holds its weights packed."""
+    weight = unpacked(held).get("weight")
+    if weight is not None and name.startswith("linear"):
+        return "linear", _pack(in_features=weight.shape[-1], bias=1)
+    if weight is not None and name.startswith("conv"):
+        data = next(v for v in arguments.values() if isinstance(v, Tensor))
+        transposed = "transpose" in name
+        n = weight.dim() - 2
+        groups = data.shape[-n - 1] // weight.shape[0 if transposed else 1] or 1
+        values: dict[str, object] = {"kernel": tuple(weight.shape[2:]), "channels_per_group": weight.shape[1]}
+        for key in ("stride", "padding", "dilation"):
+            setting = getattr(held, key, None)
+            if setting is not None:
+                values[key] = tuple(setting())[:n]
+        values |= {"groups": groups, "bias": 1} | ({"transposed": 1} if transposed else {})
+        return ("depthwise" if groups == data.shape[-n - 1] and groups > 1 else "conv"), _pack(**values)
+    if name in {"quantized_lstm", "quantized_gru"} and isinstance(arguments.get("hx"), Tensor | list | tuple):
+        return "recurrent", _pack(function=name, macs=_recurrent_macs(name, arguments))
+    return f"other:{name}", ()
+
+
+def _recurrent_macs(name: str, arguments: Arguments) -> int:
+    """Multiply-accumulates of a recurrent layer by its sizes, where its weights are packed."""
+    data, hidden = arguments["input"], arguments["hx"]
+    state = hidden if isinstance(hidden, Tensor) else hidden[0]
+    directions = 1 + int(bool(arguments.get("bidirectional", False)))
+    layers, width = int(arguments.get("num_layers", state.shape[0] // directions)), state.shape[-1]
+    gates = 4 if "lstm" in name else 3
+    per_step = sum(
+        directions * gates * width * ((data.shape[-1] if layer == 0 else directions * width) + width)
+        for layer in range(layers)
+    )
+    return prod(data.shape[:-1]) * per_step
 
 
 def _rest(name: str, arguments: Arguments, **more: object) -> Attributes:

@@ -28,7 +28,7 @@ class Values:
             first_answer: What a branch on unknown data is told at first.
         """
         self.origins, self.first_answer = origins, first_answer
-        self.notes, self.causes = origins.tape.notes, origins.tape.causes
+        self.tape = origins.tape
         self.shadows: dict[int, Tensor] = {}
         """Real values of tensors that stand for an input or were computed from one."""
         self.answers: dict[str, int] = {}
@@ -103,6 +103,7 @@ class Values:
             with _disable_current_modes():
                 return func(*swap(args, lambda t: found[id(t)]), **kwargs)
         if self.origins.make_twin is not None and not is_fake(self.origins.twin(flat[0])):
+            self.tape.doubt(f"{running_line()}: a value of the data decides here; that of one run was taken", GUESSED)
             with _disable_current_modes():
                 return func(*args, **kwargs)
         return self.guess(flat[0].dtype, func._overloadpacket.__name__ not in {"_local_scalar_dense", "item"})
@@ -121,8 +122,7 @@ class Values:
         """
         where = running_line()
         visits = self.answers[where] = self.answers.get(where, 0) + 1
-        self.notes[f"{where}: a value of the data decides here; capture answered a guess"] = None
-        self.causes.add(GUESSED)
+        self.tape.doubt(f"{where}: a value of the data decides here; capture answered a guess", GUESSED)
         truth = (visits % 8 == 0) != self.first_answer
         if is_claim or dtype == torch.bool:
             return truth

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log2, prod
 
 from nasplat.graph import bounds, ops
@@ -105,6 +105,11 @@ def node_macs(node: Node, inputs: list[Shape]) -> int:
     if node.op not in MULTIPLIES:
         return 0
     a = dict(node.attributes)
+    if "macs" in a:
+        return int(a["macs"])  # type: ignore[call-overload]
+    if "complex" in a:
+        real = tuple(pair for pair in node.attributes if pair[0] != "complex")
+        return int(a["complex"]) * node_macs(replace(node, attributes=real), inputs)  # type: ignore[call-overload]
     if node.op in {"conv", "depthwise", "deform"}:
         # C_in / groups × kernel volume per output element; a transposed convolution does it per input element
         per_element = int(a.get("channels_per_group", 1)) * prod(a.get("kernel", (1,)))  # type: ignore[call-overload, arg-type]
@@ -115,7 +120,7 @@ def node_macs(node: Node, inputs: list[Shape]) -> int:
         return prod(node.shape) * (int(inner) if inner is not None else inputs[0][-1] if inputs and inputs[0] else 1)  # type: ignore[call-overload]
     if node.op == "attention":
         return prod(node.shape[:-1]) * int(a.get("keys", 1)) * (int(a.get("width", 1)) + (node.shape or (1,))[-1])  # type: ignore[call-overload]
-    return int(a.get("macs", 0))  # type: ignore[call-overload]
+    return 0
 
 
 def node_flops(node: Node, inputs: list[Shape]) -> int:
