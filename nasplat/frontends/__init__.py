@@ -11,6 +11,7 @@ Torch modules   torch_capture.py   any module -> Graph, rung by rung     recorde
                 python_exits.py    Python's ways out of a tensor         digest.py        hashes of constants
                 higher_order.py    operators that take functions         time_limit.py    an end of endless passes
                 definition.py      what code computes, as a hash         source.py        the source of functions
+                sparse.py          products with sparse tensors
 Programs        program_writer.py  calls -> Program                      rebuild.py       Program + weights -> module
 ONNX            onnx_file.py       ONNX files -> Graph                   onnx_reader.py    its nodes, one by one
                 onnx_tensors.py    shapes and values of tensors          onnx_patterns.py  several nodes that are one

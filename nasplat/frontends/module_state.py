@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parameter import UninitializedBuffer, UninitializedTensorMixin
+from torch.nn.parameter import UninitializedBuffer
+from torch.nn.parameter import is_lazy as waits
 from torch.utils._pytree import tree_map_only
 
 from nasplat.errors import CaptureError
@@ -94,7 +95,7 @@ def is_lazy(module: nn.Module) -> bool:
     Returns:
         True where a parameter or buffer has no shape yet.
     """
-    return any(isinstance(t, UninitializedTensorMixin) for t in [*module.parameters(), *module.buffers()])
+    return any(waits(t) for t in [*module.parameters(), *module.buffers()])
 
 
 def sized(module: nn.Module, example: Any) -> nn.Module:
@@ -114,7 +115,7 @@ def sized(module: nn.Module, example: Any) -> nn.Module:
 
     def waiting() -> dict[int, Any]:  # torch copies parameters without a shape, and no such buffers
         return {
-            id(t): UninitializedBuffer(device=t.device, dtype=t.dtype)
+            id(t): UninitializedBuffer(device=t.device, dtype=t.dtype)  # type: ignore[call-arg]
             for t in module.buffers()
             if isinstance(t, UninitializedBuffer)
         }

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
@@ -61,7 +62,8 @@ class Parts:
         for inner, part in walk(module):
             name = f"{prefix}.{inner}" if prefix and inner else prefix or inner
             self.paths[id(part)] = name
-            self.hides = self.hides or not hasattr(part, "training")
+            if isinstance(part, torch.jit.ScriptModule):
+                self.hides = self.hides or not part._c.hasattr("training")
             if part.__dict__.get(SIGNATURE) is not None:
                 self.blocks.append(part)
             if SHELL in part.__dict__:

@@ -229,6 +229,9 @@ class Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Answer one operator call of the network, and record it."""
         kwargs = kwargs or {}
+        for kind in types:
+            if kind not in _OWN:
+                return NotImplemented  # a subclass of tensors answers in terms of those inside, which come here again
         operator = _OPERATORS.get(func)
         if operator is None:
             if isinstance(func, HigherOrderOperator):
@@ -238,9 +241,6 @@ class Recorder(TorchDispatchMode):
                     return func(*args, **kwargs)
             operator = _OPERATORS[func] = Operator(func)
         self.last = operator.packet
-        for kind in types:
-            if kind not in _OWN:
-                return NotImplemented  # a subclass of tensors answers in terms of those inside, which come here again
         flat: list[Tensor] = []
         gather(args, flat)
         if kwargs:
