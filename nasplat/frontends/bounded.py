@@ -79,7 +79,7 @@ def bounded(name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -
             return fresh(data.shape[0] if size is None else int(size), dtype=torch.int64), size is None
         return func(*args, **kwargs), False
     if name == "masked_scatter":
-        return torch.empty_like(data), False
+        return fresh(*torch.broadcast_shapes(data.shape, args[1].shape)), False
     indices = [
         _positions(i) if isinstance(i, Tensor) and i.dtype in {torch.bool, torch.uint8} else [i] for i in args[1]
     ]

@@ -8,10 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nasplat.frontends.torch_names import CASTS, NAMES, NOTHING, TRANSPARENT
+
 META = torch.device("meta")
 CPU = torch.device("cpu")
 
 _MISSING = object()
+_NAMED = frozenset({*NAMES, *CASTS, *TRANSPARENT, *NOTHING, "linear"})
 
 
 class Operator:
@@ -23,8 +26,10 @@ class Operator:
         "creates",
         "device_at",
         "in_place",
+        "is_strange",
         "name",
         "packet",
+        "reshapes",
         "scalar",
         "takes_objects",
         "writes",
@@ -40,6 +45,8 @@ class Operator:
         self.packet = func._overloadpacket.__name__
         self.writes = bool(schema.is_mutable)
         self.in_place = self.writes and self.packet.endswith("_") and not self.packet.endswith("__")
+        self.reshapes = torch.Tag.inplace_view in func.tags
+        """The call gives the tensor itself another shape."""
         self.name = self.packet.rstrip("_") if self.in_place else self.packet
         self.arguments = [
             (
@@ -51,6 +58,12 @@ class Operator:
         ]
         self.scalar = self.packet in {"_local_scalar_dense", "item", "is_nonzero", "equal", "allclose", "is_same_size"}
         self.composite = bool(torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"))
+        self.is_strange = (
+            self.name not in _NAMED
+            and not self.name.startswith(("conv", "empty", "new_empty"))
+            and any("Tensor" in str(r.type) for r in schema.returns)
+        )
+        """The vocabulary has no name for it; it may consist of operators that have one."""
         self.creates = self.name.startswith(("empty", "new_empty"))
         self.takes_objects = any("__torch__" in str(a.type) for a in schema.arguments)
         names = [name for name, _, _ in self.arguments]

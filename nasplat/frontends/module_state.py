@@ -90,7 +90,7 @@ def is_lazy(module: nn.Module) -> bool:
     """Tell whether layers of a network still wait for a first batch, which gives them their sizes.
 
     Args:
-        module: Any module.
+        module: The network, as its author built it.
 
     Returns:
         True where a parameter or buffer has no shape yet.

@@ -117,7 +117,7 @@ class Outcomes:
                     for shape, stride, dtype in known.layouts
                 ]
                 return known, tensors[0] if known.single else tuple(tensors), tensors
-            if known is not None and operator.in_place and self.is_meta:
+            if known is not None and operator.in_place and self.is_meta and not operator.reshapes:
                 return known, flat[0], flat[:1]
         if self._is_loop_over_data(operator, args, kwargs, flat):
             self.tape.doubt(
@@ -166,6 +166,8 @@ class Outcomes:
                 )
             return flat[0] if operator.in_place and flat else result, False
         if operator.in_place:
+            if operator.reshapes:
+                func(*args, **kwargs)
             return flat[0], False
         if name in BOUNDED:
             if shadow is None:

@@ -258,7 +258,7 @@ class Recorder(TorchDispatchMode):
             result = self._by_value(func, operator, flat, args, kwargs)
             if result is not NotImplemented:
                 return result
-        if operator.composite and (self.decomposes or operator.name in _OPENED):
+        if operator.composite and (self.decomposes or operator.is_strange or operator.name in _OPENED):
             with self:
                 found = func.decompose(*args, **kwargs)
             if found is not NotImplemented:

@@ -55,7 +55,7 @@ def shape_of(tensor: Tensor) -> tuple[int, ...]:
     """Find the shape that a tensor has in a graph.
 
     Args:
-        tensor: Any tensor.
+        tensor: A tensor of any layout.
 
     Returns:
         Its shape; (stored entries,) where it is sparse.
@@ -141,7 +141,7 @@ def without_sparse(values: Sequence[Tensor]) -> list[Tensor]:
     """Leave out sparse tensors.
 
     Args:
-        values: Tensors.
+        values: Tensors among the arguments of a call.
 
     Returns:
         The strided ones, in order.

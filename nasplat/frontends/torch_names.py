@@ -27,6 +27,7 @@ elu           elu selu celu
 softplus      softplus log_sigmoid log_sigmoid_forward
 softmax       softmax _softmax log_softmax _log_softmax _safe_softmax softmin
 add           add _fused_add
+cumsum        cumprod logcumsumexp
 sub           sub rsub subtract
 mul           mul multiply
 div           div divide true_divide floor_divide
@@ -52,6 +53,8 @@ unary         sin cos tan asin acos atan sinh cosh asinh acosh atanh erf erfc er
 unary         sgn
 unary         reciprocal lgamma digamma nan_to_num tril triu logit i0 special_i0 sinc softshrink hardshrink angle conj
 unary         _conj
+unary         polygamma mvlgamma frexp chalf rad2deg special_polygamma special_erfcx special_ndtr special_ndtri
+unary         special_log_ndtr special_entr special_i0e special_i1 special_i1e
 unary         fused_moving_avg_obs_fake_quant _fused_moving_avg_obs_fq_helper quantize_per_channel
 unary         fake_quantize_per_tensor_affine_cachemask fake_quantize_per_channel_affine_cachemask
 unary         quantize_per_token dequantize_per_tensor dequantize_per_channel dequantize_per_token
@@ -62,11 +65,15 @@ unary         fake_quantize_per_channel_affine quantize_per_tensor dequantize lo
 binary        atan2 remainder fmod copysign hypot logaddexp logaddexp2 lerp addcmul addcdiv bitwise_xor
 binary        bitwise_left_shift
 binary        bitwise_right_shift __lshift__ __rshift__ xlogy complex polar nextafter floor_remainder mse_loss heaviside
+binary        igamma igammac cross linalg_cross special_xlog1py special_zeta renorm smooth_l1_loss huber_loss
+binary        binary_cross_entropy binary_cross_entropy_with_logits soft_margin_loss multi_margin_loss
+binary        multilabel_margin_loss poisson_nll_loss
 binary        bitwise_and_scalar ldexp gcd lcm _weight_norm _weight_norm_interface
 reduce        prod any all var std var_mean std_mean norm linalg_vector_norm linalg_norm logsumexp median nanmedian mode
-reduce        _sparse_sum count_nonzero nansum aminmax histc bincount quantile _unique_count dist
+reduce        histogram nanquantile linalg_matrix_norm _sparse_sum count_nonzero nansum aminmax histc bincount
+reduce        quantile _unique_count dist
 batchnorm     batch_norm native_batch_norm _native_batch_norm_legit_no_training cudnn_batch_norm _batch_norm_no_update
-batchnorm     _native_batch_norm_legit _batch_norm_impl_index
+batchnorm     _batch_norm_with_update _native_batch_norm_legit _batch_norm_impl_index
 layernorm     layer_norm native_layer_norm
 groupnorm     group_norm native_group_norm
 instancenorm  instance_norm
@@ -74,10 +81,10 @@ rmsnorm       rms_norm _fused_rms_norm
 maxpool       max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices
 avgpool       avg_pool1d avg_pool2d avg_pool3d
 adaptivepool  adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d
-adaptivepool  adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d fractional_max_pool2d
+adaptivepool  adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d fractional_max_pool2d fractional_max_pool3d
 matmul        matmul mm bmm addmm baddbmm addbmm mv addmv dot vdot inner outer ger addr linalg_multi_dot chain_matmul
 matmul        _sparse_mm _sparse_sparse_matmul _sparse_addmm hspmm smm sspaddmm sparse_sampled_addmm
-matmul        _int_mm _grouped_mm _scaled_mm _scaled_grouped_mm
+matmul        _int_mm _grouped_mm _scaled_mm _scaled_mm_v2 _scaled_grouped_mm _scaled_grouped_mm_v2 linalg_vecdot
 attention     scaled_dot_product_attention _scaled_dot_product_flash_attention_for_cpu
 attention     _scaled_dot_product_attention_math
 attention     _scaled_dot_product_efficient_attention _scaled_dot_product_flash_attention
@@ -101,7 +108,7 @@ scatter       _to_dense _sparse_csr_tensor_unsafe _sparse_compressed_tensor_with
 scatter       _unsafe_masked_index_put_accumulate
 sort          coalesce _coalesce sort topk argsort kthvalue msort searchsorted bucketize
 select        nonzero masked_select _unique2 _unique unique_dim unique_consecutive nms repeat_interleave nonzero_static
-select        nonzero_numpy to_sparse _to_sparse _to_sparse_csr _to_sparse_csc _to_sparse_bsr _to_sparse_bsc
+select        argwhere nonzero_numpy to_sparse _to_sparse _to_sparse_csr _to_sparse_csc _to_sparse_bsr _to_sparse_bsc
 select        sparse_mask _sparse_mask_projection to_sparse_csr to_sparse_csc to_sparse_coo
 patches       im2col col2im
 unpool        max_unpool2d max_unpool3d
@@ -112,15 +119,21 @@ fft           fft_irfftn _fft_r2c _fft_c2r _fft_c2c stft istft fft_hfft fft_ihff
 algebra       linalg_inv linalg_inv_ex inverse linalg_solve _linalg_solve_ex linalg_cholesky linalg_cholesky_ex cholesky
 algebra       linalg_qr _linalg_svd linalg_svd linalg_eigh _linalg_eigh linalg_eig linalg_det _linalg_det slogdet
 algebra       _linalg_slogdet linalg_matrix_exp matrix_exp linalg_lu_factor_ex linalg_lu_solve triangular_solve
+algebra       ormqr geqrf lu_unpack lu_solve _lu_with_info cholesky_inverse linalg_householder_product linalg_lu
+algebra       linalg_lu_factor linalg_ldl_factor linalg_ldl_factor_ex linalg_ldl_solve linalg_eigvals linalg_eigvalsh
+algebra       _linalg_eigvals linalg_svdvals
 algebra       linalg_solve_triangular cholesky_solve linalg_pinv pinverse linalg_lstsq logdet
+copy          alias_copy as_strided_copy diagonal_copy narrow_copy split_with_sizes_copy t_copy transpose_copy
+copy          unbind_copy unfold_copy _chunk_cat
 copy          copy view_as_complex_copy view_as_real_copy
 zeros         zeros zeros_like new_zeros zero
 constant      ones ones_like new_ones full full_like new_full arange linspace eye scalar_tensor one_hot tril_indices
-constant      triu_indices hann_window hamming_window meshgrid
+constant      logspace triu_indices hann_window hamming_window meshgrid
 identity      dropout feature_dropout alpha_dropout feature_alpha_dropout rename_
 view          view reshape _unsafe_view _reshape_alias flatten unflatten squeeze unsqueeze view_as view_as_real
 view          view_as_complex as_strided reshape_as ravel real imag view_copy squeeze_copy unsqueeze_copy atleast_1d
-view          atleast_2d atleast_3d values indices _values _indices crow_indices col_indices ccol_indices row_indices
+view          resize resize_as set atleast_2d atleast_3d values indices _values _indices crow_indices col_indices
+view          ccol_indices row_indices
 permute       permute transpose movedim t numpy_T swapaxes swapdims adjoint mT mH moveaxis swapaxes_ permute_copy
 slice         slice select narrow split split_with_sizes tensor_split chunk unbind unfold diagonal hsplit vsplit
 slice         unsafe_split

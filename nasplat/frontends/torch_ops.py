@@ -230,7 +230,11 @@ def _matmul(
     if is_weight(right) and right.dim() == 2 and not is_weight(left):
         bias = name == "addmm" and is_weight(tensors[0])
         return "linear", _pack(in_features=right.shape[0], bias=int(bias))
-    inner = 1 if name in {"outer", "ger", "addr"} else left.shape[-1] if left.dim() else 1
+    inner = 1 if name in {"outer", "ger", "addr"} or not left.dim() else left.shape[-1]
+    if name == "addbmm":  # the products of all samples are added
+        inner *= left.shape[0]
+    elif name == "linalg_vecdot":
+        inner = left.shape[int(arguments.get("dim", -1))]
     return "matmul", _pack(inner=inner, **({"function": "grouped"} if name == "_grouped_mm" else {}))
 
 
