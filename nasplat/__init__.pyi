@@ -16,6 +16,7 @@ from .errors import PredictorError as PredictorError
 from .errors import SearchError as SearchError
 from .errors import ShapeError as ShapeError
 from .errors import SpaceError as SpaceError
+from .errors import SpaceWarning as SpaceWarning
 from .errors import StorageError as StorageError
 from .errors import SupernetError as SupernetError
 from .errors import SupernetWarning as SupernetWarning

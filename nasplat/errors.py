@@ -110,6 +110,13 @@ class LabelWarning(UserWarning):
     """
 
 
+class SpaceWarning(UserWarning):
+    """Warned when the code of a space has changed and its networks have not, so that a study or a supernet goes on.
+
+    Its base is UserWarning, so that `warnings.filterwarnings` can silence it or turn it into an error.
+    """
+
+
 class SupernetWarning(UserWarning):
     """Warned when a supernet's training looks wrong but can go on.
 

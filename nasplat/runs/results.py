@@ -20,6 +20,7 @@ from nasplat.runs.page import write_report
 from nasplat.runs.preparation import Prepared
 from nasplat.searchspace import Architecture, Space
 from nasplat.study.allocation import Plan
+from nasplat.study.claims import members_of
 from nasplat.study.directions import signs
 from nasplat.study.search import architectures
 from nasplat.supernet import Supernet
@@ -180,7 +181,7 @@ def top(study: optuna.Study, space: Space, n: int) -> list[Architecture]:
     sign = signs(study)[0]
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     ranked = sorted(done, key=lambda t: -sign * t.values[0])
-    return [Architecture.from_json(t.user_attrs["architecture"], space) for t in ranked[:n]]
+    return members_of(study, ranked[:n], space)
 
 
 def unanswered(prepared: Prepared, study: optuna.Study) -> str:

@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 from nasplat.errors import SearchError
 from nasplat.searchspace import Architecture, Space, load_space
 from nasplat.study.captured import facts_of
+from nasplat.study.claims import claim, claim_space, members_of
 from nasplat.study.directions import signs
 from nasplat.study.front_pruner import FrontPruner
 from nasplat.study.limits import Limits
@@ -208,32 +209,12 @@ def _opened(question: Question, asked: SearchSettings) -> optuna.Study:
     return study
 
 
-def claim(study: optuna.Study, mine: Mapping[str, str]) -> None:
-    """Write down what the study is of, or check that it is of the same.
-
-    Args:
-        study: Study that may have been started earlier, or by another process.
-        mine: User attributes of the study by name, such as {"space": "vit"}, which runs that share it must agree on.
-
-    Raises:
-        SearchError: the study was started with another value.
-    """
-    for key, value in mine.items():
-        there = study.user_attrs.get(key)
-        if there is None:
-            study.set_user_attr(key, value)
-        elif there != value:
-            raise SearchError(
-                f"study {study.study_name!r} in this storage has {key} {there!r}, got {value!r}.\n"
-                "  Choose another name or storage."
-            )
-
-
 def _claim_search(study: optuna.Study, question: Question) -> None:
     """Write down space, objectives, limits and what values come from, or refuse a study of others."""
     limits = dict(question.limits.counted) | {n: v for n, _, v in question.limits.others}
     names = json.dumps([o.name for o in question.objectives])
-    claim(study, {"space": question.space.reference, "objectives": names, "limits": json.dumps(limits)})
+    claim_space(study, question.space)
+    claim(study, {"objectives": names, "limits": json.dumps(limits)})
     contents = json.dumps([o.content for o in question.objectives])
     if study.user_attrs.get(CONTENTS, contents) != contents:
         raise SearchError(
@@ -295,7 +276,7 @@ def architectures(study: optuna.Study, space: Space | None = None) -> list[tuple
         (sign,) = signs(study)
         trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         trials = sorted(trials, key=lambda t: -sign * t.values[0])
-    return [(Architecture.from_json(t.user_attrs["architecture"], space), list(t.values)) for t in trials]
+    return [(a, list(t.values)) for a, t in zip(members_of(study, trials, space), trials, strict=True)]
 
 
 def table_of(study: optuna.Study, space: Space | None = None) -> Table:
@@ -310,8 +291,11 @@ def table_of(study: optuna.Study, space: Space | None = None) -> Table:
     """
     names = study.metric_names or [f"value{i}" for i in range(len(study.directions))]
     rows = []
-    for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    members = None if space is None else members_of(study, done, space)
+    for i, t in enumerate(done):
         row = {k: str(t.user_attrs[k]) for k in ("architecture", "key", "macs", "params")}
+        row |= {} if members is None else {"architecture": members[i].to_json()}
         rows.append(row | {n: f"{v:.6g}" for n, v in zip(names, t.values, strict=True)})
     return Table(
         tuple(rows),

@@ -22,6 +22,7 @@ from nasplat.errors import SearchError
 from nasplat.searchspace import Architecture, Space, load_space
 from nasplat.study.allocation import Plan, allocate, promote
 from nasplat.study.captured import facts_of, name_of
+from nasplat.study.claims import members_of
 from nasplat.study.directions import signs
 from nasplat.study.front_pruner import FrontPruner
 from nasplat.study.ledger import is_counted
@@ -195,7 +196,7 @@ class _Earlier:
 
     def __init__(self, study: optuna.Study, space: Space, seed: int) -> None:
         trials = sorted(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)), key=lambda t: t.number)
-        members = [Architecture.from_json(t.user_attrs["architecture"], space) for t in trials]
+        members = members_of(study, trials, space)
         self._known = {t.user_attrs["key"]: t.values[0] for t in trials}
         x, y = np.array([facts_of(a).statistics for a in members], np.float64), np.array([t.values[0] for t in trials])
         self._model = Surrogate().fit(x, y, None, seed)
@@ -354,4 +355,4 @@ def _best(study: optuna.Study, space: Space, count: int) -> list[Architecture]:
     trials = sorted(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)), key=lambda t: t.number)
     factors = signs(study)
     values: NDArray[np.float64] = np.array([t.values for t in trials]).reshape(len(trials), len(factors)) * factors
-    return [Architecture.from_json(trials[i].user_attrs["architecture"], space) for i in promote(values, count)]
+    return members_of(study, [trials[i] for i in promote(values, count)], space)

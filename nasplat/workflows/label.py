@@ -26,10 +26,11 @@ from nasplat.inputs import load_task
 from nasplat.searchspace import Architecture, Space, load_space
 from nasplat.searchspace.pick import Rejected
 from nasplat.study.captured import facts_of
+from nasplat.study.claims import FINGERPRINT, SPACE, claim, claim_space, members_of
 from nasplat.study.limits import draw_distinct
 from nasplat.study.liveness import Heart, Watch
 from nasplat.study.pool import one_thread
-from nasplat.study.search import Progress, claim
+from nasplat.study.search import Progress
 from nasplat.study.storage import NO_FAULT, clean_stop, open_storage
 from nasplat.tables.table import Table
 from nasplat.task import Task
@@ -126,7 +127,8 @@ def label(
         sampler=optuna.samplers.RandomSampler(seed=chosen.seed),
         load_if_exists=True,
     )
-    claim(study, {"space": loaded.reference, "task": repr(data), "budget": _words(budget), "metric": data.metric_name})
+    claim_space(study, loaded)
+    claim(study, {"task": repr(data), "budget": _words(budget), "metric": data.metric_name})
     if chosen.known is not None:
         _adopt(study, jobs, chosen.known, data.metric_name)
     if chosen.workers > 1:
@@ -159,8 +161,8 @@ def space_as_stored(space: Space, task: Task, storage: Any = None) -> Space:
     """
     names = [] if storage is None else optuna.get_all_study_names(open_storage(storage))
     if NAME in names:
-        there = optuna.load_study(study_name=NAME, storage=open_storage(storage)).user_attrs.get("space")
-        if there == space.reference:
+        there = optuna.load_study(study_name=NAME, storage=open_storage(storage)).user_attrs
+        if there.get(SPACE) == space.reference or there.get(FINGERPRINT) == space.fingerprint:
             return space
     return space.for_task(task)
 
@@ -200,12 +202,13 @@ def _jobs(members: list[Architecture], seed: int, seeds: int, repeat: float) -> 
 def _adopt(study: optuna.Study, jobs: Jobs, known: Table, metric: str) -> None:
     """Add rows of a table to the study as finished trials, where their job is open."""
     held = {t.user_attrs.get("job") for t in study.get_trials(deepcopy=False) if _holds(t)}
-    names = {(a.to_json(), str(s)): name for name, (a, s) in jobs.items()}
+    names = {(_unsigned(a.to_json()), str(s)): name for name, (a, s) in jobs.items()}
     for row in known.rows:
-        name = names.get((row["architecture"], row["seed"]))
+        name = names.get((_unsigned(row["architecture"]), row["seed"]))
         if name is None or name in held or not row.get(metric):
             continue
         architecture, s = jobs[name]
+        Architecture.from_json(row["architecture"], architecture.space)  # labels of other code are refused
         epochs = sum(c.startswith(f"{metric}_ep") and bool(v) for c, v in row.items())
         about = {"job": name, "training_seed": s, "architecture": row["architecture"], "key": row["key"]}
         about |= {"macs": int(row["macs"]), "params": int(row["params"]), "seconds": float(row["seconds"])}
@@ -219,6 +222,12 @@ def _adopt(study: optuna.Study, jobs: Jobs, known: Table, metric: str) -> None:
                 value=float(row[metric]), params=dict(architecture.choices), distributions=options, user_attrs=about
             )
         )
+
+
+def _unsigned(line: str) -> str:
+    """A line of an architecture without the fingerprint, which older tables do not have."""
+    head, mark, _ = line.partition(',"fingerprint":')
+    return f"{head}}}" if mark else head
 
 
 def _words(budget: Budget) -> str:
@@ -397,11 +406,13 @@ def read_labels(study: optuna.Study, space: Space | None = None, jobs: Jobs | No
         if trial.state.is_finished() and _holds(trial):
             finished.setdefault(trial.user_attrs.get("job", ""), trial)
     rows = []
-    for name in jobs if jobs is not None else sorted(finished):
-        if name not in finished:
-            continue
+    order = [name for name in (jobs if jobs is not None else sorted(finished)) if name in finished]
+    named = [n for n in order if space is not None and "architecture" in finished[n].user_attrs]
+    lines = dict(zip(named, members_of(study, [finished[n] for n in named], space), strict=True))
+    for name in order:
         about, value = finished[name].user_attrs, finished[name].value
         row = {c: str(about.get(c, "")) for c in ("architecture", "key", "macs", "params")}
+        row |= {"architecture": lines[name].to_json()} if name in lines else {}
         row |= {"seed": str(about["training_seed"]), metric: _cell(value), f"{metric}_test": _cell(about.get("test"))}
         row |= {f"{metric}_ep{i + 1}": _cell(v) for i, v in enumerate(about.get("curve", ()))}
         row |= {"seconds": _cell(about.get("seconds")), "failure": about.get("failure", "")}
