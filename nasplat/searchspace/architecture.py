@@ -248,6 +248,11 @@ class Architecture:
     choices: dict[str, Option] = field(hash=False)
     """The choices that were reached, in the order in which they were made."""
 
+    @property
+    def defining(self) -> tuple[AbstractSpace, dict[str, Option]]:
+        """Space and choices: all that decides which network it is."""
+        return self.space, self.choices
+
     @cached_property
     def identity(self) -> tuple[str, tuple[tuple[str, str], ...], str]:
         """The space's reference, the sorted choices, and the space's fingerprint: equality, order and hash rest on it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import random
 import traceback
 from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -285,7 +286,8 @@ class Space(AbstractShapedSpace):
         example = self.default_input
         if callable(example):
             example = example(**self.presets)
-        return Space(build, f"{self.reference}:{architecture.to_json()}", example)
+        line = {"space": self.name, "presets": self.presets, "choices": architecture.choices}
+        return Space(build, f"{self.reference}:{json.dumps(line, separators=(',', ':'))}", example)
 
     def project(self, choices: Mapping[str, Option], seed: int = 0) -> Architecture:
         """Return the member nearest to some choices, such as those made in another size of the space.

@@ -11,7 +11,8 @@ teacher.py      from whom a subnet learns                   subnet_teachers.py s
 appointment.py  who teaches in a training                   distillation.py    losses of not answering like a teacher
 ranks.py        where a subnet's cost stands in its space   sorting.py         important channels first
 adoption.py     weights that were trained elsewhere         processes.py       several processes, one reduction a step
-compiling.py    blocks compiled once for all widths         supernet.py        the public face
+compiling.py    blocks compiled once for all widths         belonging.py       whose weights a checkpoint holds
+supernet.py     the public face
 """
 
 from nasplat.supernet.config import TrainConfig

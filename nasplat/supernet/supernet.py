@@ -14,6 +14,7 @@ from nasplat.searchspace import Architecture, Space
 from nasplat.searchspace.shaping import advice, shape_of
 from nasplat.supernet.adoption import adopt_weights
 from nasplat.supernet.appointment import Guest, appointed_teacher
+from nasplat.supernet.belonging import check_belongs
 from nasplat.supernet.checkpoint import FILE, fingerprint, history_of, load_weights, read_checkpoint
 from nasplat.supernet.config import OWN, TrainConfig
 from nasplat.supernet.extremes import outermost
@@ -184,12 +185,9 @@ class Supernet:
             >>> again.fingerprint == supernet.fingerprint
             True
         """
-        metadata, tensors = read_checkpoint(Path(checkpoint) / FILE)
-        if metadata.get("space") != self.space.reference:
-            raise SupernetError(
-                f"checkpoint expected space {self.space.reference!r}, got {metadata.get('space')!r}.\n"
-                "  Load that space."
-            )
+        file = Path(checkpoint) / FILE
+        metadata, tensors = read_checkpoint(file)
+        check_belongs(metadata, self.space, file)
         if any("#" in key for key in tensors) != bool(self.store.kernels):
             raise SupernetError(
                 f"checkpoint {'with' if not self.store.kernels else 'without'} kernel transforms expected a supernet "

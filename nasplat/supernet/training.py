@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from nasplat.errors import SupernetError, SupernetWarning
+from nasplat.supernet.belonging import belonging_to, check_belongs
 from nasplat.supernet.checkpoint import (
     FILE,
     FORMAT,
@@ -184,7 +185,6 @@ class Trainer:
         """What a checkpoint must agree in with the run that continues it."""
         return {
             "format": FORMAT,
-            "space": self.store.space.reference,
             "task": repr(self.task),
             "seed": str(self.seed),
             "config": json.dumps(asdict(self.config), sort_keys=True),
@@ -197,7 +197,8 @@ class Trainer:
         Args:
             folder: Folder that gets the checkpoint; the one it held before is replaced.
         """
-        metadata = self._identity() | {
+        metadata = self._identity() | belonging_to(self.store.space)
+        metadata |= {
             "epochs_done": str(self.done),
             "history": json.dumps([asdict(e) for e in self.history]),
             "metric": self.task.metric_name,
@@ -218,11 +219,12 @@ class Trainer:
         settings = asdict(TrainConfig()) | json.loads(metadata["config"])  # what is younger stood at its default
         metadata["config"] = json.dumps(settings, sort_keys=True)
         metadata.setdefault("kernels", "{}")
+        check_belongs(metadata, self.store.space, file)
         for name, value in self._identity().items():
             if metadata.get(name) != value:
                 raise SupernetError(
                     f"checkpoint {str(file)!r} expected {name} {value!r}, got {metadata.get(name)!r}.\n"
-                    "  Resume with the same space, task, seed and configuration, or choose another folder."
+                    "  Resume with the same task, seed and configuration, or choose another folder."
                 )
         history = history_of(metadata)
         load_weights(self.store, tensors)

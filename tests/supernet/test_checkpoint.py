@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import nasplat
-from nasplat.errors import StorageError, SupernetError
+from nasplat.errors import SpaceWarning, StorageError, SupernetError
+from nasplat.supernet.belonging import FINGERPRINT, WITNESSES
 from nasplat.supernet.checkpoint import FILE, HASH, read_checkpoint, read_history
 
 Tensors = dict[str, Tensor]
@@ -143,7 +144,38 @@ def test_another_space_and_other_settings_are_refused_by_name(folder: Path, task
     with pytest.raises(SupernetError, match="expected config"):
         nasplat.Supernet(SPACE, task, seed=0).train(epochs=1, checkpoint=folder, watch=False)
     with pytest.raises(SupernetError, match="expected space"):
-        nasplat.Supernet(SPACE.renamed("other"), task, seed=0).load(folder)
+        nasplat.Supernet(space_with(nn.Tanh()).renamed("other"), task, seed=0).load(folder)
+
+
+def space_with(activation: nn.Module) -> nasplat.Space:
+    """The space with a layer that has no weights, under the same name."""
+
+    @nasplat.space(example_input=(1, 1, 16, 16))
+    def tiny(pick: nasplat.Pick) -> nn.Module:
+        width = pick("width", (4, 8))
+        return nn.Sequential(nn.Flatten(), nn.Linear(256, width), activation, nn.Linear(width, 10))
+
+    return tiny
+
+
+def test_weights_go_on_in_the_same_networks_alone(folder: Path, task: nasplat.Task) -> None:
+    nasplat.Supernet(SPACE.renamed("of/another/machine/tiny.py"), task, seed=0).load(folder)
+    other = nasplat.Supernet(space_with(nn.Tanh()), task, seed=0)
+    for refused in (lambda: other.load(folder), lambda: other.train(epochs=1, checkpoint=folder, watch=False)):
+        with pytest.raises(SupernetError, match=r"other code of space 'tiny' .* has become another one"):
+            refused()
+    same = nasplat.Supernet(space_with(nn.ReLU()), task, seed=0)
+    with pytest.warns(SpaceWarning, match="4 networks are the same computations"):
+        same.load(folder)
+    changed(folder, lambda t: None, hashed=False, witnesses="[5]")
+    with pytest.raises(SupernetError, match="networks and their keys"):
+        same.load(folder)
+
+
+def test_a_checkpoint_without_a_fingerprint_loads(folder: Path, task: nasplat.Task) -> None:
+    about, tensors = read_checkpoint(folder / FILE)
+    save_file(tensors, folder / FILE, {k: v for k, v in about.items() if k not in {HASH, FINGERPRINT, WITNESSES}})
+    nasplat.Supernet(SPACE, task, seed=0).load(folder)
 
 
 def test_a_checkpoint_that_was_cut_anywhere_is_refused(folder: Path, task: nasplat.Task) -> None:
