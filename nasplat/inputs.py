@@ -31,6 +31,7 @@ from nasplat.predict.universal import Universal
 from nasplat.predict.zoo import ModelZoo
 from nasplat.probes.conditions import Conditions
 from nasplat.searchspace import Architecture, Space, list_spaces, load_space
+from nasplat.searchspace.registry import Told, is_trusting, untrusted
 from nasplat.tables.reading import read_table
 from nasplat.tables.table import Table
 from nasplat.task import Task
@@ -70,7 +71,11 @@ def resolve(text: str) -> Architecture | nn.Module | OnnxFile | Graph:
         InputError: the string has none of the forms, or names no network.
         ContentError: the space or file is missing or broken.
         MissingExtraError: the string begins with 'timm:', and timm is not installed.
+        TrustError: data, such as a run folder, told the string, and it is a Python file that was not loaded here.
     """
+    if isinstance(text, Told) and ".py:" in text and not is_trusting():
+        if not content.is_loaded(Path(text.partition(".py:")[0] + ".py").resolve()):
+            raise untrusted(text)
     if text.lstrip().startswith("{"):
         return Architecture.from_json(text)
     head, colon, rest = text.partition(":")

@@ -23,6 +23,7 @@ from nasplat.cli import options, show, words
     help="The file takes this many examples.  [default: any number, where the network allows it]",
 )
 @click.option("--seed", default=0, show_default=True, help="This number decides the initial values of an architecture.")
+@options.trust
 @options.as_json
 def export_command(network: str, path: Path, check: bool, as_json: bool, **o: Any) -> None:
     """Write a network as ONNX with a certificate, if ONNX Runtime agrees with torch; otherwise write nothing."""

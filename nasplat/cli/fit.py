@@ -59,6 +59,7 @@ space_option = click.option("--space", required=True, help="This space reads the
 )
 @options.capture_workers
 @options.presets
+@options.trust
 @options.as_json
 def fit_command(as_json: bool, **o: Any) -> None:
     """Train a predictor on a labelled table, and print its quality beside that of MACs and parameters alone."""
@@ -209,6 +210,7 @@ def _quality_of_tasks(rows: list[dict[str, Any]]) -> Listing:
 )
 @options.capture_workers
 @options.presets
+@options.trust
 @options.as_json
 def evaluate_command(predictor: str, as_json: bool, **o: Any) -> None:
     """Judge a predictor on labelled networks: rank agreement, error, coverage, beside the baselines."""

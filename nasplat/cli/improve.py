@@ -15,6 +15,7 @@ from nasplat.tables.listing import Listing
 @options.of_run("ImproveRun")
 @options.config
 @options.out
+@options.trust
 @options.as_json
 @click.pass_context
 def improve_command(context: click.Context, out: Path, as_json: bool, **_: Any) -> None:

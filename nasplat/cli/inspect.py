@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 @click.option(
     "--drawing", default=None, type=options.FILE, help="A drawing, folded by module, is written to this SVG file."
 )
+@options.trust
 @options.as_json
 def inspect_command(network: str, as_json: bool, **o: Any) -> None:
     """Show what a network computes: MACs, parameters, activations by module, what is not known, the canonical key."""

@@ -26,6 +26,7 @@ from nasplat.errors import InputError
     type=options.FOLDER,
     help="The table is written to this .csv or .csv.gz file; its run.json and journal lie beside it.",
 )
+@options.trust
 @options.as_json
 @click.pass_context
 def label_command(context: click.Context, out: Path, architectures: TextIO | None, as_json: bool, **_: Any) -> None:

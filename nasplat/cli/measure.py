@@ -49,6 +49,7 @@ from nasplat.tables.listing import Listing
     help="The calibration times networks of this space; the option may be repeated.  [default: all shipped spaces]",
 )
 @click.option("-n", "n", default=200, show_default=True, help="The calibration times this many networks.")
+@options.trust
 @options.as_json
 def measure_command(networks: tuple[str, ...], calibrate: bool, as_json: bool, **o: Any) -> None:
     """Time networks on this machine, in turns: median of a forward pass with its 95 % interval.

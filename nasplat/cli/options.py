@@ -36,6 +36,23 @@ METAVARS = {"int": "INTEGER", "float": "NUMBER", "Path": "FOLDER", "tuple[str": 
 """What stands for a value in the help, by the beginning of the field's type."""
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
+
+def _trusting(context: click.Context, _: click.Parameter, is_trusting: bool) -> None:
+    """Let data name Python files for the rest of the command."""
+    if is_trusting:
+        from nasplat.searchspace.registry import trusting
+
+        context.with_resource(trusting())
+
+
+trust = click.option(
+    "--trust",
+    is_flag=True,
+    expose_value=False,
+    callback=_trusting,
+    help="Python files that data name, such as the space in a run folder or in a line of an architecture, may be run. "
+    "What the words of the command name is run without it.",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="The answer is printed as JSON instead of a table.")
 presets = click.option(
     "--preset",

@@ -11,11 +11,13 @@ from typing import Any
 import click
 
 from nasplat.cli import options, show
+from nasplat.errors import InputError
 from nasplat.tables.listing import Listing
 
 
 @click.command("report")
 @click.argument("run", type=options.FOLDER)
+@options.trust
 @options.as_json
 def report_command(run: Path, as_json: bool) -> None:
     """Write report.html of a run folder: Pareto set, history, the chosen network, certificate, replay."""
@@ -32,22 +34,45 @@ def report_command(run: Path, as_json: bool) -> None:
 @click.option(
     "--out", default=None, type=options.FOLDER, help="The repetition is kept in this folder.  [default: RUN/replay]"
 )
+@click.option(
+    "--yes", is_flag=True, help="The command is run without a question; Python files that it names need --trust."
+)
+@options.trust
 @options.as_json
-def replay_command(run: Path, out: Path | None, as_json: bool) -> None:
-    """Repeat a run with its recorded command, and say whether it ends the same."""
+def replay_command(run: Path, out: Path | None, yes: bool, as_json: bool) -> None:
+    """Repeat a run with its recorded command, which is shown first, and say whether it ends the same."""
     from nasplat.runs.execute import execute
     from nasplat.runs.folder import RunFolder
-    from nasplat.runs.replay import count_equal, repeating
+    from nasplat.runs.replay import check_description, count_equal, python_files, repeating
+    from nasplat.searchspace.registry import is_trusting, trusting
 
     first = RunFolder(run)
+    check_description(first)
     again, second = repeating(first), RunFolder(out or first.replay)
+    files = python_files(again)
     show.say(shlex.join(["nasplat", *again.to_words(), "--out", str(second)]), err=True)
-    with redirect_stdout(sys.stderr):
+    if files:
+        show.say(f"This runs the code of {', '.join(files)}.", err=True)
+    if not is_trusting() and (files or not yes):
+        _confirm(files)
+    with redirect_stdout(sys.stderr), trusting(bool(files)):  # who agreed has seen their names
         execute(again, second, show.messages(quiet=False))
     found = count_equal(first, second)
     kind = "weights are equal, bit for bit" if "weights" in found else "trials are equal, values included"
     text = f"{found['equal']} of {found.get('weights', found.get('trials'))} {kind}"
     show.answer(found, as_json, lambda: text)
+
+
+def _confirm(files: list[str]) -> None:
+    """Ask whether the command that was shown is to run; where nobody can answer, say which word does."""
+    if not sys.stdin.isatty():
+        word = "--trust" if files else "--yes"
+        raise InputError(
+            f"replay runs the command above, which run.json holds, when somebody agrees{' to its files' * bool(files)}."
+            f"\n  Look at it, and add {word}."
+        )
+    if not click.confirm("Run it?", err=True):
+        raise InputError("nothing was run.\n  Answer y, or add --yes.")
 
 
 @click.command("doctor")

@@ -40,6 +40,7 @@ from nasplat.errors import InputError
 @click.option("--task", default=None, metavar="COLUMN", help="This column of the --calibrate table is the label.")
 @click.option("--space", default=None, help="This space reads the architecture column of the --calibrate table.")
 @options.input_shape
+@options.trust
 @options.as_json
 def score_command(networks: tuple[str, ...], as_json: bool, **o: Any) -> None:
     """Rank networks by predicted quality, with interval, beside MACs and parameters.

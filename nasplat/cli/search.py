@@ -15,6 +15,7 @@ from nasplat.cli import options, show
 @options.config
 @options.out
 @options.dry_run
+@options.trust
 @options.as_json
 @click.pass_context
 def search_command(context: click.Context, out: Path, as_json: bool, dry_run: bool, **_: Any) -> None:

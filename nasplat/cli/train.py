@@ -17,6 +17,7 @@ from nasplat.tables.listing import Listing
 @options.config
 @options.out
 @options.dry_run
+@options.trust
 @options.as_json
 @click.pass_context
 def train_command(context: click.Context, out: Path, dry_run: bool, as_json: bool, **_: Any) -> None:

@@ -94,7 +94,7 @@ def run_demo(out: str | Path, seed: int, scale: Scale, messages: Messages | None
     run = SearchRun(SPACE, TASK, PRESETS, limits={"macs": scale.macs}, trials=scale.trials, seed=seed)
     run = replace(run, guide=PREDICTOR, guide_at=REFERENCE, train=TrainConfig(scale.epochs, batch_size=32, lr=5e-3))
     space, task = loaded(run)
-    resolved = {"scale": asdict(scale), "space": space.reference, "task": repr(task)}
+    resolved = {"scale": asdict(scale), "space": space.reference, "fingerprint": space.fingerprint, "task": repr(task)}
     folder.describe(DemoRun(seed, fast=scale == FAST), resolved)
     messages.say("1. Six networks scored before any training (CIFAR-10 test accuracy in percent, 90 % interval)")
     rows = score(list(NETWORKS), PREDICTOR)

@@ -142,11 +142,13 @@ def words(run: AbstractRun) -> list[str]:
     return run.to_words()
 
 
-def open_run(folder: str | Path | RunFolder) -> Found:
+def open_run(folder: str | Path | RunFolder, trust: bool = False) -> Found:
     """Read what a run gave from its folder; nothing is run or written.
 
     Args:
         folder: Folder of the run; of a labelling, the table.
+        trust: Whether Python files that the folder names, such as that of its space, may be run. A folder may come from
+            somebody else: without it they are found only where this process loaded them, as by `load_space`.
 
     Returns:
         What `execute` returned: study, front and chosen network, rows and supernet, table, candidates, or result.
@@ -154,6 +156,8 @@ def open_run(folder: str | Path | RunFolder) -> Found:
     Raises:
         SearchError: the folder holds no run, its results are missing, or a file was altered or cut short.
         TableError: the table of a labelling was altered or cut short.
+        TrustError: the space is a Python file that was not loaded here, and `trust` is False; of a search or a
+            training this is raised when its networks are asked for.
 
     Example:
         >>> open_run("nowhere")
@@ -162,7 +166,8 @@ def open_run(folder: str | Path | RunFolder) -> Found:
         nasplat.errors.SearchError: expected a run folder with run.json, got 'nowhere'.
           Give the --out of an earlier command.
     """
-    return found_in(_folder(folder))
+    place = _folder(folder)
+    return found_in(RunFolder(place.path, trust) if trust else place)
 
 
 def _folder(folder: str | Path | RunFolder) -> RunFolder:

@@ -9,8 +9,10 @@ import json
 import platform
 import shlex
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,19 +21,20 @@ import optuna
 import torch
 
 from nasplat import __version__
-from nasplat.errors import InputError, NasplatError, SearchError
+from nasplat.errors import InputError, NasplatError, SearchError, SpaceWarning
 from nasplat.probes.conditions import device_name
 from nasplat.runs.kinds import AUTO, KINDS, AbstractSpaceRun
 from nasplat.runs.reading import read_json
 from nasplat.runs.run import AbstractRun
-from nasplat.searchspace import Architecture, Space, load_space
+from nasplat.searchspace import Architecture, Space
+from nasplat.searchspace.registry import Told, is_shipped, is_trusting, told_space, trusting
 from nasplat.study.storage import open_storage
 from nasplat.supernet.checkpoint import FILE as CHECKPOINT_FILE
 from nasplat.tables.rows import write_atomically
 
 TABLES = (".csv", ".csv.gz")
 """Endings of a table: the run that wrote it has its files beside it."""
-OUTSIDE = ("--out", "--json", "--dry-run")
+OUTSIDE = ("--out", "--json", "--dry-run", "--trust")
 """Words of a command that say where a run goes and how its answer is printed, and nothing about the run."""
 
 
@@ -68,13 +71,15 @@ class RunFolder:
         'report.html'
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, trust: bool = False) -> None:
         """Name the folder; nothing is read or written yet.
 
         Args:
             path: Folder, which need not exist.
+            trust: Whether Python files that the folder names, such as that of its space, may be run. A folder may come
+                from somebody else: without it they are found only where this process loaded them.
         """
-        self.path = Path(path)
+        self.path, self.trust = Path(path), trust
 
     def __str__(self) -> str:
         """Return the path as text."""
@@ -244,7 +249,11 @@ class RunFolder:
         now = self._told(run, {k: (resolved or {})[k] for k in shared})
         if resolved is None:  # what names stand for is compared later
             before = {k: v for k, v in before.items() if k not in {*there["resolved"], "presets"}}
-        for name in (n for n in now if n in before and n not in run.growing):
+        code = there["resolved"].get("fingerprint")
+        is_same_code = code is not None and code == (resolved or {}).get("fingerprint")
+        # the study and the supernet compare the code itself; the same code may lie elsewhere, or be called otherwise
+        passed = {*run.growing, "fingerprint", *(["space"] if is_same_code else [])}
+        for name in (n for n in now if n in before and n not in passed):
             # what the folder is older than counts as not given
             if (before[name] or None) != (now[name] or None):
                 raise SearchError(
@@ -368,7 +377,7 @@ class RunFolder:
 
     @property
     def run(self) -> AbstractRun:
-        """What the run was asked for, as one value.
+        """What the run was asked for, as one value; names of Python files in it are loaded only as `trust` allows.
 
         Raises:
             SearchError: the folder holds no run, or its run.json does not say which.
@@ -381,7 +390,8 @@ class RunFolder:
                 "  Restore the file."
             )
         try:
-            return kind.from_dict(about["run"]) if "run" in about else kind.from_words(_asking(self.words[1:]))
+            found = kind.from_dict(about["run"]) if "run" in about else kind.from_words(asking(self.words[1:]))
+            return found if self.trust else as_told(found)
         except SearchError:
             raise
         except NasplatError as err:
@@ -401,7 +411,11 @@ class RunFolder:
         Raises:
             SearchError: run.json was altered or cut short.
         """
-        return self.description.exists() and self.about["settings"].get("space") == space.reference
+        if not self.description.exists():
+            return False
+        about = self.about
+        is_named = about["settings"].get("space") == space.reference
+        return is_named or about["resolved"].get("fingerprint") == space.fingerprint
 
     @property
     def space(self) -> Space:
@@ -410,8 +424,11 @@ class RunFolder:
         Raises:
             SearchError: the folder holds no run in a space, or run.json does not say in which.
             ContentError: there is no such space any more.
+            TrustError: the space is a Python file that was not loaded here, and `trust` is False.
+            SpaceError: the code of the space has changed since.
         """
-        run, reference = self.run, str(self.about["resolved"].get("space", ""))
+        run, resolved = self.run, self.about["resolved"]
+        reference, fingerprint = str(resolved.get("space", "")), resolved.get("fingerprint")
         try:
             presets = json.loads(reference[reference.index("{") :])
         except ValueError as err:
@@ -419,7 +436,13 @@ class RunFolder:
                 f"expected the space of a run in {str(self.description)!r}, got {reference!r}.\n  Restore the file."
             ) from err
         named = run.space if isinstance(run, AbstractSpaceRun) else reference[: reference.index("{")]
-        return load_space(str(named), **presets)
+        with trusting(self.trust or is_trusting()):
+            found = told_space(str(named), presets, None if is_shipped(str(named)) else fingerprint)
+        if fingerprint not in (None, found.fingerprint):
+            warnings.warn(
+                f"the code of space {found!r} has changed since the run in {str(self)!r}.", SpaceWarning, stacklevel=2
+            )
+        return found
 
     @property
     def words(self) -> list[str]:
@@ -535,6 +558,19 @@ class RunFolder:
         return Architecture.from_json(line, space)
 
 
+def as_told(run: AbstractRun) -> AbstractRun:
+    """Mark the texts of a run as told by data, so that Python files among them are not loaded by their names.
+
+    Args:
+        run: Run that was read from a folder.
+
+    Returns:
+        Equal run.
+    """
+    told = {f.name: getattr(run, f.name) for f in fields(run)}
+    return replace(run, **{k: Told(v) for k, v in told.items() if isinstance(v, str)})
+
+
 def _resolved(found: Mapping[str, Any]) -> dict[str, Any]:
     """What the names of a run stand for; of a run.json by an older nasplat, what it says of that."""
     if "run" in found:
@@ -542,8 +578,15 @@ def _resolved(found: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in found["settings"].items() if k in {"space", "guide", "scale"}}
 
 
-def _asking(words: Sequence[str]) -> list[str]:
-    """Words of a command without those that say nothing about the run."""
+def asking(words: Sequence[str]) -> list[str]:
+    """Leave out of a command the words that say nothing about the run.
+
+    Args:
+        words: Words behind the verb.
+
+    Returns:
+        Words without those of `OUTSIDE`, their values and --debug.
+    """
     kept: list[str] = []
     skip = False
     for word in words:

@@ -59,7 +59,8 @@ def run_labelling(run: LabelRun, folder: RunFolder, messages: Messages | None = 
         workers=run.workers,
         device=run.device,
     )
-    resolved: dict[str, Any] = {"space": space.reference, "task": repr(task), "metric": task.metric_name}
+    resolved: dict[str, Any] = {"space": space.reference, "fingerprint": space.fingerprint, "task": repr(task)}
+    resolved["metric"] = task.metric_name
     resolved["larger_is_better"] = task.larger_is_better
     messages = messages or Messages()
     with folder.described(run, resolved), messages.progress("label") as update:

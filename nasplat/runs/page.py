@@ -18,7 +18,7 @@ import optuna
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from optuna.trial import FrozenTrial, TrialState
 
-from nasplat.errors import SearchError
+from nasplat.errors import ContentError, SearchError, SpaceError, TrustError
 from nasplat.graph.bounds import signed
 from nasplat.graph.drawing import draw, draw_diff
 from nasplat.runs.charts import expectation, history, pareto, rank
@@ -29,6 +29,7 @@ from nasplat.runs.listings import plan_listing
 from nasplat.runs.reading import certificate_in
 from nasplat.runs.supernet_curves import training_story
 from nasplat.searchspace import Architecture
+from nasplat.searchspace.registry import is_trusting, trusting
 from nasplat.study.ledger import STOPPED
 from nasplat.study.stages import PLAN
 from nasplat.tables.listing import Listing
@@ -43,11 +44,13 @@ LISTED = 200
 """Networks of the front that are listed."""
 
 
-def write_report(folder: str | Path) -> Path:
+def write_report(folder: str | Path, trust: bool = False) -> Path:
     """Write report.html into a run folder: what was searched, found, exported and how to repeat it.
 
     Args:
         folder: Run folder of a search, a demo or the training of a supernet.
+        trust: Whether Python files that the folder names, such as that of its space, may be run. Without it the page
+            leaves drawings of networks out, and says so, where their space was not loaded in this process.
 
     Returns:
         Path of the page.
@@ -75,7 +78,8 @@ def write_report(folder: str | Path) -> Path:
     else:
         line = run.chosen_line
         chosen = None if line is None else {"architecture": line}
-        page = render(run.study(), about, chosen, certificate, run.path)
+        with trusting(trust or is_trusting()):
+            page = render(run.study(), about, chosen, certificate, run.path)
     write_atomically(run.report, page)
     return run.report
 
@@ -130,6 +134,12 @@ def _study(study: optuna.Study, chosen: Any) -> dict[str, Any]:
     agreement = expectation(done, names)
     told = {p[3] for chart in (*charts.values(), agreement) if chart is not None for p in chart.data["points"]}
     line = chosen["architecture"] if chosen else best.user_attrs["architecture"] if best else None
+    left_out: list[str] = []
+    shown = {
+        "chosen": None if line is None else _chosen(line, left_out),
+        "members": _members(members[:LISTED], names, left_out),
+        "neighbours": _neighbours(members, names, left_out),
+    }
     return {
         **{"done": len(done), "front": len(front), "stopped": stopped, "refused": len(pruned) - stopped},
         **charts,
@@ -137,9 +147,8 @@ def _study(study: optuna.Study, chosen: Any) -> dict[str, Any]:
         "tips": {t.number: _tip(t, names) for t in done if t.number in told},
         "plan": _plan(study),
         "importance": _importance(done, names),
-        "chosen": None if line is None else _chosen(line),
-        "members": _members(members[:LISTED], names),
-        "neighbours": _neighbours(members, names),
+        **shown,
+        "left_out": left_out[0] if left_out else "",
         "failed": [_failure(t) for t in trials if t.state == TrialState.FAIL],
     }
 
@@ -184,27 +193,36 @@ def _importance(done: Sequence[FrozenTrial], names: Sequence[str]) -> dict[str, 
     }
 
 
-def _chosen(line: str) -> dict[str, str]:
-    architecture = Architecture.from_json(line)
+def _network(line: str, left_out: list[str]) -> Architecture | None:
+    """The network of a line; None, with the reason kept, where its space cannot be had, or data name its file."""
+    try:
+        return Architecture.from_json(line)
+    except (ContentError, SpaceError, TrustError) as err:
+        left_out.append(str(err))
+        return None
+
+
+def _chosen(line: str, left_out: list[str]) -> dict[str, str]:
+    architecture = _network(line, left_out)
+    if architecture is None:
+        return {"title": line, "drawing": ""}
     graph = architecture.graph()
-    macs, params = signed(f"{graph.macs:,}", graph.cost.bound), signed(f"{graph.params:,}", graph.cost.params_bound)
-    title = f"{architecture}: {macs} MACs, {params} parameters"
+    title = f"{architecture}: {graph.macs:,} MACs, {graph.params:,} parameters"
     return {"title": title, "drawing": draw(graph)}
 
 
-def _members(members: Sequence[FrozenTrial], names: Sequence[str]) -> Listing:
+def _members(members: Sequence[FrozenTrial], names: Sequence[str], left_out: list[str]) -> Listing:
     counts = [n for n in ("macs", "params") if n not in names]
     rows = []
     for trial in members:
-        architecture = Architecture.from_json(trial.user_attrs["architecture"])
-        texts = [*map(_number, trial.values), *(f"{trial.user_attrs[n]:,}" for n in counts)]
-        signs = [trial.user_attrs.get(f"{n}_bound", "") for n in (*names, *counts)]
-        numbers = list(map(signed, texts, signs))
-        rows.append([*numbers, architecture.space.format(architecture)])
+        architecture = _network(trial.user_attrs["architecture"], left_out)
+        numbers = [*(_number(v) for v in trial.values), *(f"{trial.user_attrs[n]:,}" for n in counts)]
+        told = json.dumps(trial.params) if architecture is None else architecture.space.format(architecture)
+        rows.append([*numbers, told])
     return Listing([*names, *counts, "choices"], rows)
 
 
-def _neighbours(members: Sequence[FrozenTrial], names: Sequence[str]) -> list[dict[str, Any]]:
+def _neighbours(members: Sequence[FrozenTrial], names: Sequence[str], left_out: list[str]) -> list[dict[str, Any]]:
     """Neighbours along the front: which choices differ, what that costs and brings, and where in the network it is."""
     if len(members) > COMPARED:
         members = [members[round(at)] for at in np.linspace(0, len(members) - 1, COMPARED)]
@@ -216,13 +234,14 @@ def _neighbours(members: Sequence[FrozenTrial], names: Sequence[str]) -> list[di
             if better.params.get(name, ABSENT) != other.params.get(name, ABSENT)
         ]
         values = zip(names, better.values, other.values, strict=True)
-        first, second = (Architecture.from_json(t.user_attrs["architecture"]).graph() for t in (better, other))
+        pair = [_network(t.user_attrs["architecture"], left_out) for t in (better, other)]
+        graphs = [a.graph() for a in pair if a is not None]
         found.append(
             {
                 **{"first": better.number, "second": other.number},
                 "gains": "; ".join(f"{n} {_number(a)} → {_number(b)}" for n, a, b in values),
                 "changes": Listing(["choice", f"trial {better.number}", f"trial {other.number}"], changes),
-                "drawing": draw_diff(first, second, boxes=PAIRED),
+                "drawing": draw_diff(graphs[0], graphs[1], boxes=PAIRED) if len(graphs) == len(pair) else "",
             }
         )
     return found

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from dataclasses import replace
 
 import torch
 from optuna.trial import TrialState
 
-from nasplat.runs.folder import RunFolder
+from nasplat.errors import SearchError
+from nasplat.runs.folder import RunFolder, asking
 from nasplat.runs.kinds import SearchRun
 from nasplat.runs.run import AbstractRun
 from nasplat.supernet.checkpoint import read_checkpoint
@@ -29,6 +32,53 @@ def repeating(folder: RunFolder) -> AbstractRun:
     if not isinstance(run, SearchRun):
         return run
     return replace(run, guide=folder.found_guide or run.guide, storage=None)
+
+
+def check_description(folder: RunFolder) -> None:
+    """Check that run.json says one thing: a command that a person reads there is the one that is repeated.
+
+    Args:
+        folder: Folder of the run.
+
+    Raises:
+        SearchError: settings, words, command and space of run.json contradict each other.
+    """
+    about, run = folder.about, folder.run
+    words, command, space = about["words"], about["command"], about["resolved"].get("space")
+    wrong, named = "", getattr(run, "space", None)
+    if words and "run" in about and _plain(type(run).from_words(asking(folder.words[1:]))) != _plain(run):
+        wrong = f"settings {shlex.join(run.to_words())!r} and words {shlex.join(folder.words)!r}"
+    elif words and command not in {"unknown", shlex.join(["nasplat", *words])}:
+        wrong = f"command {command!r} and words {shlex.join(folder.words)!r}"
+    elif isinstance(named, str) and space is not None and not str(space).startswith(f"{named}{{"):
+        wrong = f"space {space!r} and a run in {str(named)!r}"
+    if wrong:
+        raise SearchError(
+            f"expected one run in {str(folder.description)!r}, got {wrong}.\n  Restore the file; nothing was run."
+        )
+
+
+def python_files(run: AbstractRun) -> list[str]:
+    """List the Python files that a run names, which run when it does.
+
+    Args:
+        run: Run whose settings are looked through.
+
+    Returns:
+        Texts of the settings, such as './mine.py' or 'net.py:factory', in their order; of folders of other runs among
+        the settings, such as that of a teacher, what those name.
+    """
+    found = []
+    for text in (v for v in run.to_dict().values() if isinstance(v, str)):
+        if text.endswith(".py") or ".py:" in text:
+            found.append(text)
+        elif RunFolder(text).description.exists():
+            found += python_files(RunFolder(text).run)
+    return list(dict.fromkeys(found))
+
+
+def _plain(run: AbstractRun) -> object:
+    return json.loads(json.dumps(run.to_dict()))
 
 
 def count_equal(run: RunFolder, other: RunFolder) -> dict[str, int]:

@@ -48,7 +48,7 @@ def run_whole_search(run: SearchRun, folder: RunFolder, messages: Messages | Non
     space, task = loaded(run, folder)
     look(run, space, folder)
     guide = choose_guide(run, space, folder)
-    resolved = {"space": space.reference, "task": repr(task), "guide": guide.name}
+    resolved = {"space": space.reference, "fingerprint": space.fingerprint, "task": repr(task), "guide": guide.name}
     with folder.described(run, resolved):
         for note in task.notes:
             messages.say(f"task {task.name}: {note}")

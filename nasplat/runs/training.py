@@ -96,7 +96,7 @@ def run_training(run: TrainRun, folder: RunFolder, messages: Messages | None = N
     architecture = subnet_of(run, space)
     processes, device = join(run.device)
     messages = (messages or Messages()) if processes.is_first else Messages()
-    resolved = {"space": space.reference, "task": repr(task)}
+    resolved = {"space": space.reference, "fingerprint": space.fingerprint, "task": repr(task)}
     try:
         with folder.described(run, resolved) if processes.is_first else nullcontext():
             for note in task.notes:

@@ -130,7 +130,7 @@ def test_search_ends_with_a_report_and_can_be_replayed(searched: tuple[Path, str
     data = page.split("id='pareto-data'>")[1].split("</script>")[0]
     assert len(json.loads(data)["points"]) == 5
     shutil.copytree(searched[0], tmp_path / "run")
-    again = json.loads(run("replay", str(tmp_path / "run"), "--json"))
+    again = json.loads(run("replay", str(tmp_path / "run"), "--yes", "--json"))
     assert again == {"trials": 5, "equal": 5}
     assert str(tmp_path / "run" / "report.html") in run("report", str(tmp_path / "run"))
 
