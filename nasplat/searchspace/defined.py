@@ -71,7 +71,7 @@ class AbstractDefinedSpace(AbstractSpace):
 
     @cached_property
     def _presets(self) -> str:
-        return Definition(self.presets).digest[:8]
+        return Definition(dict(sorted(self.presets.items()))).digest[:8]
 
     @cached_property
     def is_shipped(self) -> bool:

@@ -285,6 +285,13 @@ def test_a_space_is_what_its_code_is() -> None:
     assert facts_of(members[0]).macs * 25 * 16 == facts_of(members[2]).macs * 9 * 36
 
 
+def test_the_order_of_presets_makes_no_other_space() -> None:
+    cells = nasplat.load_space("nasbench201", width=8, cells=1)
+    assert cells == nasplat.load_space("nasbench201", cells=1, width=8)
+    sizes = nasplat.load_space("inception", width=(4, 8))
+    assert sizes.fingerprint == nasplat.load_space("inception", width=[4, 8]).fingerprint  # as JSON gives them back
+
+
 def test_two_lambdas_are_two_spaces() -> None:
     made = nasplat.space(example_input=(1, 4))
     small, large = (
