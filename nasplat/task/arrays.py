@@ -52,7 +52,7 @@ def array_of(value: Any, where: str) -> Tensor | np.ndarray[Any, Any]:
         value = value.dequantize() if value.is_quantized else value
         return value if value.layout == torch.strided else value.to_dense()
     if isinstance(value, np.ma.MaskedArray):
-        masked = np.flatnonzero(np.ma.getmaskarray(value).reshape(len(value), -1).any(1)) if value.ndim else [0]
+        masked = np.flatnonzero(np.ma.getmaskarray(value).any(tuple(range(1, value.ndim)))) if value.ndim else [0]
         if len(masked):
             raise TaskError(
                 f"{where} expected a value everywhere, got {len(masked)} rows with masked ones, the first is row "
@@ -70,12 +70,12 @@ def array_of(value: Any, where: str) -> Tensor | np.ndarray[Any, Any]:
             f"{where} expected an array, got {type(value).__name__} of parts that differ in shape or are none "
             f"({' '.join(str(err).split())[:120]}).\n  Resize or pad the examples to one shape."
         ) from err
-    if found.dtype.kind == "O" or (found.dtype.kind == "U" and isinstance(value, list | tuple)):
+    if found.ndim and (found.dtype.kind == "O" or (found.dtype.kind == "U" and isinstance(value, list | tuple))):
         found = _of_one_kind(found if isinstance(value, np.ndarray) else value, where)
     if found.dtype.kind == "S":
         found = found.astype("U")
     if found.dtype.kind not in "biufU" or not found.ndim:
-        kind = "a single value" if not found.ndim else f"values of type {found.dtype}"
+        kind = f"{value!r:.40}" if not found.ndim else f"values of type {found.dtype}"
         raise TaskError(
             f"{where} expected an array of numbers, got {kind}.\n  Convert it to numbers, a row an example."
         )
@@ -149,6 +149,11 @@ def inputs_of(values: Mapping[str, Any], task: str) -> tuple[dict[str, Tensor], 
     found = dict[str, Tensor]()
     for name, value in values.items():
         array = array_of(value, places[name])
+        if not len(array):
+            raise TaskError(
+                f"split {name!r} of task {task!r} expected as many targets as inputs, at least one; got 0 inputs.\n"
+                "  Check the arrays."
+            )
         if isinstance(array, np.ndarray):
             if array.dtype.kind == "U":
                 raise TaskError(

@@ -113,7 +113,11 @@ def objective(loss: Loss, output: Any, y: Tensor, task: str) -> Tensor:
     """
     name = f"loss {getattr(loss, '__name__', type(loss).__name__)!r} of task {task!r}"
     try:
-        if isinstance(output, Tensor) and y.is_floating_point() and output.shape != y.shape:
+        if (
+            isinstance(output, Tensor)
+            and output.shape != y.shape
+            and (y.is_floating_point() or output.numel() == y.numel())
+        ):
             with warnings.catch_warnings():
                 warnings.filterwarnings("error", "Using a target size", UserWarning)  # (n, 1) with (n,) gives (n, n)
                 found = loss(output, y)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -115,7 +116,11 @@ def class_numbers(
         >>> found.values["train"].tolist(), found.names
         ([0, 1, 0], ('cat', 'dog'))
     """
-    labels = Labels(task, classes=classes)
+    if classes is not None and (not isinstance(classes, Integral) or isinstance(classes, bool) or classes < 1):
+        raise TaskError(
+            f"task {task!r} expected classes as a whole number from 1, got {classes!r}.\n  Write classes=10."
+        )
+    labels = Labels(task, classes=None if classes is None else int(classes))
     raw = {name: _on_host(array_of(y, labels.place(name))) for name, y in given.items()}
     texts = {name: y.dtype.kind == "U" for name, y in raw.items()}
     if any(texts.values()):
@@ -220,7 +225,7 @@ def _numbers_of(y: NDArray[Any], shape: tuple[int, ...], labels: Labels, name: s
 def _class_axis(y: NDArray[Any], shape: tuple[int, ...]) -> tuple[int | None, bool]:
     """Axis along which targets may hold a one for the class; and whether it may be an axis of places too."""
     if y.ndim == 2:
-        return 1, y.shape[1] == shape[-1] and len(shape) <= 2 and y.dtype.kind != "f"
+        return 1, shape[-1:] == y.shape[1:] and len(shape) <= 2 and y.dtype.kind != "f"
     if y.ndim == 4 and len(shape) == 3:
         return (1 if y.shape[2:] == shape[1:] else 3 if y.shape[1:3] == shape[1:] else None), False
     return None, False
@@ -410,10 +415,13 @@ def free_numbers(given: Mapping[str, Any], task: str) -> tuple[dict[str, Tensor]
                     f"{str(array.flat[0])!r}.\n  Number the classes from 0."
                 )
             array = torch.from_numpy(array)
-        found[name] = array.to(torch.get_default_dtype()) if array.is_floating_point() else array.long()
+        found[name] = array
+    kind = torch.get_default_dtype() if any(y.is_floating_point() for y in found.values()) else torch.int64
+    for name, y in found.items():
+        found[name] = y.to(kind)
         odd = int((~torch.isfinite(found[name])).sum())
         if odd:
             notes.append(
-                f"{odd} of {array.numel()} targets of {name!r} are not finite: loss and metric must leave them out"
+                f"{odd} of {y.numel()} targets of {name!r} are not finite: loss and metric must leave them out"
             )
     return found, notes

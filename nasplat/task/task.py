@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from nasplat.errors import TaskError
 from nasplat.task import judging
-from nasplat.task.arrays import inputs_of, joined
+from nasplat.task.arrays import array_of, inputs_of, joined
 from nasplat.task.judging import Loss, accuracy
 from nasplat.task.settings import unknown
 from nasplat.task.targets import IGNORED, class_numbers, free_numbers
@@ -132,15 +132,13 @@ class Task:
 
     def _repr_html_(self) -> str:
         """Describe the task in a small table, for notebooks."""
-        target = tuple(self.train.y.shape[1:])
+        target, is_class = tuple(self.train.y.shape[1:]), not self.train.y.is_floating_point()
         rows = {
             "examples": f"{len(self.train):,} train, {len(self.decide):,} decide, {len(self.test):,} test",
             "input": " × ".join(map(str, self.input_shape)),
-            "target": " × ".join(map(str, target)) or f"one of {self.classes} classes",
+            "target": " × ".join(map(str, target)) or (f"one of {self.classes} classes" if is_class else "a number"),
             "metric": f"{self.metric_name}, {'larger' if self.larger_is_better else 'smaller'} is better",
         }
-        if target == () and self.train.y.is_floating_point():
-            rows["target"] = "a number"
         if self.notes:
             rows["notes"] = "; ".join(self.notes)
         cells = "".join(f"<tr><th>{k}</th><td>{escape(v)}</td></tr>" for k, v in rows.items())
@@ -447,9 +445,9 @@ class Task:
         given = {"train": train, "decide": decide} | ({} if test is None else {"test": test})
         pairs = {part: _pair(value, part, name) for part, value in given.items()}
         x, notes = inputs_of({part: pair[0] for part, pair in pairs.items()}, name)
-        for part, pair in pairs.items():
-            _check_lengths(part, name, len(x[part]), len(pair[1]) if hasattr(pair[1], "__len__") else 0)
-        answers = {part: pair[1] for part, pair in pairs.items()}
+        answers = {p: array_of(pair[1], f"targets of split {p!r} of task {name!r}") for p, pair in pairs.items()}
+        for part, targets in answers.items():
+            _check_lengths(part, name, len(x[part]), len(targets))
         if _are_classes(options):
             labels = class_numbers(answers, {part: tuple(v.shape[1:]) for part, v in x.items()}, name, classes)
             y = {part: torch.from_numpy(values) for part, values in labels.values.items()}

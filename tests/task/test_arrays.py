@@ -7,10 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hn
+from torch.nn import functional as F
 
 import nasplat
 from nasplat.errors import TaskError
 from nasplat.task.arrays import array_of, inputs_of
+from nasplat.task.judging import distance
 
 pytestmark = pytest.mark.fast
 
@@ -119,7 +124,9 @@ def test_colours_behind_are_turned_round_and_told() -> None:
         (torch.zeros(6, dtype=torch.complex64), "got torch.complex64"),
         (np.zeros(6, "datetime64[s]"), r"got values of type datetime64\[s\]"),
         (np.zeros(6, [("a", int)]), "got values of type"),
-        (3.0, "got a single value"),
+        (3.0, r"got 3\.0"),
+        (None, "got None"),
+        ("pixels", "got 'pixels'"),
         (np.full((6, 2), 2**64 - 1, np.uint64), "below 2⁶³, got 18446744073709551615"),
     ],
 )
@@ -179,3 +186,28 @@ def test_text_beside_missing_values_is_no_class() -> None:
     with pytest.raises(TaskError, match=r"got 3 in row 0 beside text"):
         array_of(np.array([3, "a"], dtype=object), "targets")
     assert array_of([b"a", b"b"], "targets").tolist() == ["a", "b"]
+
+
+ANY = st.one_of(
+    hn.arrays(
+        st.sampled_from(["f4", "f8", ">f2", "i8", "u1", "?", "U2", "S1", "O", "c8", "M8[s]", "u8"]),
+        hn.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=6),
+    ),
+    st.lists(st.one_of(st.none(), st.booleans(), st.integers(-3, 300), st.floats(), st.text(max_size=2)), max_size=6),
+    st.none() | st.text(max_size=3),
+)
+
+
+@given(ANY, ANY, ANY, st.sampled_from([{}, {"classes": 3}, {"loss": F.mse_loss, "metric": distance}]))
+@settings(max_examples=150)
+def test_anything_is_a_task_or_one_typed_error(x: Any, y: Any, other: Any, options: dict[str, Any]) -> None:
+    try:
+        task = nasplat.Task.from_arrays((x, y), (x, other), **options)
+    except TaskError:
+        return
+    assert torch.isfinite(task.train.x.double()).all()
+    assert task.shapes
+    assert task._repr_html_()
+    if not options:
+        assert 0 <= task.chance <= 100  # type: ignore[operator]
+        assert task.classes > int(max(task.train.y.max(), task.decide.y.max()))

@@ -103,6 +103,11 @@ def test_a_metric_that_gives_no_number_is_named(metric: Any, says: str) -> None:
             1,
             r"answers \(10, 1\) of float32 with targets \(10,\) of float32: UserWarning",
         ),
+        (
+            of(torch.arange(10), **NUMBERS),
+            1,
+            r"answers \(10, 1\) of float32 with targets \(10,\) of int64: UserWarning",
+        ),
         (of(torch.rand(10, 3), **NUMBERS), 2, r"'mse_loss' .* could not compare answers \(10, 2\).* targets \(10, 3\)"),
         (
             of(loss=F.binary_cross_entropy_with_logits),

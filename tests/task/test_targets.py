@@ -184,6 +184,9 @@ def test_the_number_of_classes_keeps_numbers_as_they_are() -> None:
         of(PLAIN + 1, classes=3)
     with pytest.raises(TaskError, match=r"expected 4 classes, got 2 names: a, b"):
         of(["a", "b"] * 3, classes=4)
+    for wrong in (0, -1, 2.5, True):
+        with pytest.raises(TaskError, match=f"expected classes as a whole number from 1, got {wrong}"):
+            of(PLAIN, classes=wrong)  # type: ignore[arg-type]
     with pytest.raises(TaskError, match=r"expected 4 classes, got rows with a one for the class of 3"):
         of(np.eye(3)[PLAIN], classes=4)
 
@@ -219,6 +222,7 @@ def test_targets_of_ones_own_loss_and_metric_stay_what_they_are() -> None:
     assert task.train.y.shape == (6, 1)
     assert (task.train.y.dtype, task.class_names, task.chance) == (torch.float32, (), None)
     assert of(PLAIN + 3, **options).train.y.tolist() == (PLAIN + 3).tolist()
+    assert of(PLAIN, decide=PLAIN + 0.5, **options).train.y.dtype == torch.float32
     missing = of(np.where(PLAIN == 2, np.nan, PLAIN), **options)
     assert missing.notes[0] == "2 of 6 targets of 'train' are not finite: loss and metric must leave them out"
     with pytest.raises(TaskError, match="expected numbers, got text such as 'a'"):
