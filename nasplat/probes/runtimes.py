@@ -197,11 +197,14 @@ def open_session(data: bytes, threads: int | None = None, provider: str = "CPUEx
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what it raises tells all
     options.intra_op_num_threads = threads or torch.get_num_threads()
     try:
         return onnxruntime.InferenceSession(data, options, providers=[provider])
     except Exception as err:  # onnxruntime's errors have no common public base
-        raise ExportError(
-            f"ONNX Runtime refused the file: {str(err).splitlines()[0]}\n  It is truncated, or no ONNX."
-        ) from err
+        remedy = (
+            "It has no such operator for this number format here; convert the network, as with .float()."
+            if "NOT_IMPLEMENTED" in str(err)
+            else "It is truncated, or no ONNX."
+        )
+        raise ExportError(f"ONNX Runtime refused the file: {str(err).splitlines()[0]}\n  {remedy}") from err

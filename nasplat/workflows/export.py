@@ -36,9 +36,8 @@ from nasplat.task import Task
 
 LARGE = 33
 """Batch that is compared besides small ones: networks may treat batches above 8, 16 or 32 differently."""
-BATCHES = (2, 7, LARGE, 1)
-"""Batch sizes on which a file is compared with its module; one example last, since torch.export promises nothing of it.
-"""
+BATCHES = (1, 2, 7, LARGE)
+"""Batch sizes on which a file is compared with its module; of a batch of one, torch.export promises nothing."""
 SEEDS = (0, 1, 2)
 """Seeds of the inputs of each batch size; of the large batch, the second alone."""
 MOST_NUMBERS = 2**24
@@ -129,10 +128,6 @@ class _Row:
     """One for each output."""
 
 
-class _OneExample(ExportError):
-    """A file that agrees on several examples, and not on one."""
-
-
 def export(
     module: nn.Module,
     path: str | Path,
@@ -166,6 +161,7 @@ def export(
         ExportError: the exporter failed, the network computes different things for different batches or answers
             differently from call to call, or the file does not agree; nothing is written then.
         CaptureError: the example input is none.
+        StorageError: the disk is full, or the folder cannot be written; old file and certificate stay then.
 
     Example:
         >>> import torch, tempfile
@@ -179,14 +175,8 @@ def export(
     with _undisturbed(module) as network:
         inputs = _indexing(network, Inputs.of(example_input))
         written = to_onnx(network, inputs, opset, batch)
-        try:
-            file = OnnxNetwork(written.data)
-            compared = _compare(network, file, written, tolerance)
-        except _OneExample as err:  # torch.export takes a batch of one for another program, and promises nothing of it
-            note = f"the file takes a batch of {inputs.batch} alone: {str(err).splitlines()[0]}"
-            written = to_onnx(network, inputs, opset, inputs.batch)
-            file = OnnxNetwork(written.data)
-            compared = _compare(network, file, written, tolerance, note)
+        file = OnnxNetwork(written.data)
+        compared = _compare(network, file, written, tolerance)
         metric = _compare_metric(network, file, task) if task is not None else None
         certificate = _certify(network, file, written, compared, opset, metric, path.name)
     write_together({path: written.data, path.with_suffix(".certificate.json"): certificate.to_json() + "\n"})
@@ -336,6 +326,7 @@ def _undisturbed(module: nn.Module) -> Iterator[nn.Module]:
     """The module on the CPU in eval mode; modes, caches, buffers and torch's random numbers are put back afterwards."""
     if not isinstance(module, nn.Module):
         raise ExportError(f"expected a torch module, got {type(module).__name__}.\n  Wrap it in an nn.Module.")
+    module = getattr(module, "_orig_mod", module)  # what torch.compile was given: its shell compiles for every size
     before = [(b, b.detach().clone()) for b in module.buffers() if b.device.type != "meta"]
     with torch.random.fork_rng(devices=[]), torch.no_grad(), evaluating(module):
         try:
@@ -394,32 +385,44 @@ def _precision(module: nn.Module, inputs: Inputs) -> str:
     return next((p for p in ("bfloat16", "float16", "float32", "float64") if p in found), "float32")
 
 
-def _compare(
-    module: nn.Module, file: OnnxNetwork, written: Written, tolerance: float | None, note: str = ""
-) -> _Compared:
+def _compare(module: nn.Module, file: OnnxNetwork, written: Written, tolerance: float | None) -> _Compared:
     """Compare a file with its module on all batches; raise where they disagree."""
-    rows, notes, precision = list[_Row](), [note], _precision(module, written.inputs)
-    limits: list[float] = []
+    rows, notes, precision = list[_Row](), list[str](), _precision(module, written.inputs)
+    limits, seen = list[float](), [set[float]() for _ in written.names]
     for size, seed in _batches(written):
         arguments, wanted, told = _drawn(module, written.inputs, size, seed)
         notes.append(told)
+        given = written.inputs.tensors(arguments)
+        for values, t in zip(seen, given, strict=True):
+            if len(values) < 2:
+                values.update(t.flatten().unique()[:2].tolist())
         if not rows:
             limits = [tolerance or tolerance_of(w.ndim, precision) for w in wanted]
             _check_repeatable(wanted, _arrays(answer(module, arguments)), limits, precision)
-        got = file.run(dict(zip(written.names, written.inputs.tensors(arguments), strict=True)))
         where = f"batch {size or written.inputs.batch or 1}, seed {seed}"
-        if len(wanted) != len(got):
-            raise ExportError(f"{where}: expected {len(wanted)} outputs, the file gives {len(got)}.\n  {_NOTHING}")
         try:
-            found = [
-                difference(w, g, f"{where}, {name}") for w, g, name in zip(wanted, got, written.answers, strict=True)
-            ]
+            got = file.run(dict(zip(written.names, given, strict=True)))
+            if len(wanted) != len(got):
+                raise ExportError(f"{where}: expected {len(wanted)} outputs, the file gives {len(got)}.\n  {_NOTHING}")
+            pairs = zip(wanted, got, written.answers, strict=True)
+            found = [difference(w, g, f"{where}, {name}") for w, g, name in pairs]
         except ExportError as err:
-            if size == 1 and written.batch is None:
-                raise _OneExample(str(err)) from err
-            raise
+            raise _refused(str(err), {r.batch for r in rows if r.batch != size}, written) from err
         rows.append(_Row(size or written.inputs.batch or 1, seed, found))
+    same = zip(written.names, seen, strict=True)
+    notes += [f"{name}: no value but {next(iter(v)):g} was compared" for name, v in same if len(v) == 1]
     return _judged(rows, limits, precision, written, tuple(dict.fromkeys(n for n in notes if n)))
+
+
+def _refused(message: str, agreed: set[int], written: Written) -> ExportError:
+    """The error of a file that disagrees; where it agrees on other batches, it says how to get a file for one."""
+    if written.batch is not None or not agreed:
+        return ExportError(message)
+    sizes = ", ".join(map(str, sorted(agreed)))
+    return ExportError(
+        f"{message}\n  It agrees on batches of {sizes}: give one batch size, as export(…, batch=1) or --batch 1, for a "
+        "file that takes that batch alone."
+    )
 
 
 def _check_repeatable(wanted: list[np.ndarray], again: list[np.ndarray], limits: list[float], precision: str) -> None:
@@ -443,15 +446,20 @@ def _judged(
     """Measure all differences by the spread of their output; raise where one is too large."""
     scales = [scale([r.found[i] for r in rows], limit, precision) for i, limit in enumerate(limits)]
     checks, outputs = [], [dict[str, Any]() for _ in limits]
-    for row in rows:
-        ratios = [ratio(d, s) for d, s in zip(row.found, scales, strict=True)]
+    ratios_of = [[ratio(d, s) for d, s in zip(row.found, scales, strict=True)] for row in rows]
+    wrong = {
+        row.batch
+        for row, ratios in zip(rows, ratios_of, strict=True)
+        if not all(r <= limit for r, limit in zip(ratios, limits, strict=True))
+    }
+    for row, ratios in zip(rows, ratios_of, strict=True):
         for name, got, limit in zip(written.answers, ratios, limits, strict=True):
             if not got <= limit:
-                kind = _OneExample if row.batch == 1 and written.batch is None else ExportError
-                raise kind(
+                message = (
                     f"batch {row.batch}, seed {row.seed}, {name}: expected max |difference| <= {limit:g} · spread of "
                     f"the output, got {got:.3g}.\n  {_NOTHING}"
                 )
+                raise _refused(message, {r.batch for r in rows} - wrong, written)
         worst = int(np.argmax([r / limit for r, limit in zip(ratios, limits, strict=True)]))
         checks.append(
             {
@@ -468,7 +476,8 @@ def _judged(
             about["relative_error"] = max(got, about.get("relative_error", 0.0))
     for about, name, limit, measure in zip(outputs, written.answers, limits, scales, strict=True):
         about |= {"name": name, "tolerance": limit, "scale": measure}
-    still = [name for name, measure in zip(written.answers, scales, strict=True) if not measure]
+    ranges = [(min(r.found[i].low for r in rows), max(r.found[i].high for r in rows)) for i in range(len(limits))]
+    still = [name for name, (low, high) in zip(written.answers, ranges, strict=True) if not low < high]
     told = (f"{', '.join(still)}: did not vary over the inputs that were compared",) if still else ()
     return _Compared(max(limits), checks, outputs, (*notes, *told))
 

@@ -184,7 +184,7 @@ def test_files_with_other_inputs_do_not_pass_the_check(reader: Any) -> None:
     with pytest.raises(ExportError, match="expected a file with 1 inputs, got one with 3: ids, mask, picture_pixels"):
         nasplat.check_export(nn.Linear(4, 2), reader[1], (1, 4))
     example = (torch.tensor([[1, 2]]), torch.ones(1, 2).bool(), {"pixels": torch.rand(1, 4, 4).double()}, 2.0)
-    with pytest.raises(ExportError, match=r"ONNX Runtime failed on ids: int64 \(2, 2\).*Got: 2 Expected: 3"):
+    with pytest.raises(ExportError, match=r"ONNX Runtime failed on ids: int64 \(1, 2\).*Got: 2 Expected: 3"):
         nasplat.check_export(reader[0], reader[1], example)
 
 
@@ -288,11 +288,15 @@ def test_a_difference_in_large_batches_alone_is_found() -> None:
         compared(Does(lambda f, x: x), lambda x: x if len(x) < 33 else -x)
 
 
-def test_a_difference_on_one_example_alone_is_told_apart() -> None:
-    with pytest.raises(exporting._OneExample, match="batch 1, seed 0, y0"):
+def test_a_file_that_agrees_on_other_batches_says_how_to_get_one_for_a_single_size() -> None:
+    with pytest.raises(ExportError, match=r"batch 1, seed 0, y0.*\n.*\n  It agrees on batches of 2, 7, 33: give one"):
         compared(Does(lambda f, x: x), lambda x: x if len(x) > 1 else -x)
-    with pytest.raises(exporting._OneExample, match=r"expected shape \(8,\)"):
+    with pytest.raises(ExportError, match=r"expected shape \(8,\), the file gives \(1, 8\)"):
         compared(Does(lambda f, x: x.squeeze()), lambda x: x)
+    with pytest.raises(
+        ExportError, match=r"expected shape \(2, 8\), the file gives \(16,\)[^\0]*agrees on batches of 1:"
+    ):
+        compared(Does(lambda f, x: x), lambda x: x if len(x) == 1 else x.flatten())
 
 
 def test_networks_that_answer_differently_from_call_to_call_are_refused() -> None:
@@ -317,6 +321,7 @@ def test_networks_that_refuse_drawn_values_are_compared_on_their_own() -> None:
         return x
 
     found = compared(Does(sorted_only), lambda x: x, torch.arange(8)[None])
+    assert len(found.checks) == 10
     note = "compared on the example's own values alone; on others the network raises ValueError: expected sorted rows"
     assert found.notes[0] == note
 
@@ -325,6 +330,11 @@ def test_outputs_that_never_vary_are_named() -> None:
     assert compared(Does(lambda f, x: x * 0), lambda x: x * 0).notes == (
         "y0: did not vary over the inputs that were compared",
     )
+
+
+def test_inputs_of_which_one_value_alone_was_tried_are_named() -> None:
+    found = compared(Does(lambda f, x: x * 2), lambda x: x * 2, torch.full((1, 8), 5))
+    assert found.notes == ("input: no value but 5 was compared", "y0: did not vary over the inputs that were compared")
 
 
 def test_inputs_that_a_network_changes_are_given_afresh() -> None:
