@@ -299,7 +299,7 @@ def _binary(kind: str) -> Callable[[Writer], None]:
     """Quantised arithmetic of two tensors."""
 
     def rule(w: Writer) -> None:
-        w.add(kind, [w.input(0), w.input(3)], w.output(0))
+        w.add(kind, [w.weight(w.input(0)), w.weight(w.input(3))], w.output(0))
 
     return rule
 
@@ -332,12 +332,12 @@ def _bias_split_gelu(w: Writer) -> None:
 
 def _quantised_where(w: Writer) -> None:
     """A choice between two quantised tensors."""
-    w.add("Where", [w.input(0), w.input(1), w.input(4)], w.output(0))
+    w.add("Where", [w.input(0), w.weight(w.input(1)), w.weight(w.input(4))], w.output(0))
 
 
 def _quantised_concat(w: Writer) -> None:
     """Tensors with a scale and a zero point each, behind those of the result."""
-    w.add("Concat", list(w.node.input[2::3]), w.output(0), axis=w.a["axis"])
+    w.add("Concat", [w.weight(n) for n in w.node.input[2::3]], w.output(0), axis=w.a["axis"])
 
 
 def _quantised_mean(w: Writer) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from nasplat.frontends.onnx_names import NAMES
 from nasplat.frontends.onnx_tensors import DTYPE, Tensors, attributes_of
+from nasplat.graph.bounds import LARGEST
 from nasplat.graph.columns import Attributes
 
 
@@ -168,12 +169,23 @@ def _einsum(node: Any, a: dict[str, Any], tensors: Tensors, weights: list[str], 
             sizes |= dict(zip(after, shape[-len(after) :], strict=False))
     if not arrow:  # labels that stand once are those of the output
         right = "".join(label for label in sizes if left.count(label) == 1)
-    inner = prod(s for label, s in sizes.items() if label not in right)
-    if node.input and len(node.input) == 1:
+    summed = [label for label in sizes if label not in right]
+    if len(node.input) == 1:
         return "sum", ()
-    if len(node.input) == 2 and node.input[1] in tensors.weight:
-        return "linear", _pack(in_features=inner, bias=0)
-    return "matmul", _pack(inner=inner)
+    if len(node.input) == 2:  # what one operand alone sums over is summed before the product
+        summed = [label for label in summed if all(label in term for term in left.split(","))]
+        inner = prod(sizes[label] for label in summed)
+        return (
+            ("linear", _pack(in_features=inner, bias=0))
+            if node.input[1] in tensors.weight
+            else (
+                "matmul",
+                _pack(inner=inner),
+            )
+        )
+    tensors.causes.add(LARGEST)
+    tensors.notes.setdefault(f"{node.name or 'Einsum'}: the order of the products is open; counted as all at once")
+    return "matmul", _pack(inner=prod(sizes[label] for label in summed))
 
 
 def _clip(node: Any, a: dict[str, Any], tensors: Tensors, weights: list[str], bias: Any) -> tuple[str, Attributes]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto
 
 from nasplat.errors import CaptureError
 from nasplat.frontends import onnx_patterns
@@ -25,7 +26,7 @@ from nasplat.frontends.onnx_ops import translate_node
 from nasplat.frontends.onnx_tensors import DTYPE, FLOATS, LATEST, QUANTISED, Tensors, attributes_of
 from nasplat.frontends.onnx_writer import LAYOUT
 from nasplat.frontends.tape import Source
-from nasplat.graph.bounds import ASSUMED, GUESSED, LARGEST, UNSEEN, UNSIZED
+from nasplat.graph.bounds import ASSUMED, GUESSED, HIDDEN_WEIGHTS, LARGEST, UNSEEN, UNSIZED
 from nasplat.graph.columns import Attributes, Node, Weight
 from nasplat.graph.graph import Graph
 
@@ -155,6 +156,9 @@ class Reader:
                 if add is not None:
                     skipped.add(add[0])
                 self._node(node, add, version)
+            again = made_here.intersection(n for n in node.output if n)
+            if again and version is None:
+                raise CaptureError(f"{self.path}: {again.pop()!r} is made twice.\n  Run onnx.checker on the file.")
             made_here.update(node.output)
             for name in node.input:
                 readers[name] -= 1
@@ -258,7 +262,8 @@ class Reader:
         path = (name.removesuffix(LAYOUT) or next(n for n in outputs if n)).strip("/").replace("/", ".")
         missing = [n for n in outputs if n and n not in self.tensors.shape]
         if missing:
-            self.notes.setdefault(f"{path}: the shape of {missing[0]!r} is unknown; its costs are missing")
+            why = f" ({self.tensors.refusal})" if self.tensors.refusal else ""
+            self.notes.setdefault(f"{path}: the shape of {missing[0]!r} is unknown{why}; its costs are missing")
             self.causes.add(UNSIZED)
         if op.startswith("other:"):
             self.notes.setdefault(f"unknown operation {op.removeprefix('other:')!r} at {path!r}: not counted")
@@ -287,11 +292,16 @@ class Reader:
         Weights are floats, integers that were converted to floats, and integers that an operation multiplies as such.
         """
         is_integer = node is None or "Integer" in node.op_type or node.op_type.startswith("QLinear")
+        is_packed = op == "embedding" or op.startswith("other:")  # counts are sizes and indices in neither
+        if op.startswith("other:") and any(
+            self.tensors.type.get(o, 1) not in FLOATS for o in self.tensors.weight[name]
+        ):
+            self.causes.add(HIDDEN_WEIGHTS)  # several may lie packed in one byte
         is_float = self.tensors.type.get(name, 1) in FLOATS
         found = []
         for origin in self.tensors.weight[name]:
             kind = self.tensors.type.get(origin, 1)
-            if kind not in FLOATS and not is_integer and not is_float:
+            if kind not in FLOATS and not (is_integer or is_float or (is_packed and kind != TensorProto.INT32)):
                 continue
             own = self._own.get(origin, origin)
             if own not in self.rows:

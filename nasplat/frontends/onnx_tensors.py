@@ -35,8 +35,14 @@ _INFERRED = 4096
 LATEST = onnx.defs.onnx_opset_version()
 """Newest operator set that onnx knows here."""
 
-ITEMSIZE = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 14: 8, 15: 16, 16: 2}
-"""Bytes of one element, by ONNX's number of the type."""
+ITEMSIZE = {
+    **dict.fromkeys((2, 3, 9, *range(17, 27)), 1),
+    **dict.fromkeys((4, 5, 10, 16), 2),
+    **dict.fromkeys((1, 6, 12), 4),
+    **dict.fromkeys((7, 11, 13, 14), 8),
+    15: 16,
+}
+"""Bytes of one element, by ONNX's number of the type; elements of less than a byte take a whole one."""
 DTYPE = {
     1: "float32",
     2: "uint8",
@@ -54,14 +60,20 @@ DTYPE = {
     15: "complex128",
     16: "bfloat16",
     17: "float8_e4m3fn",
+    18: "float8_e4m3fnuz",
     19: "float8_e5m2",
+    20: "float8_e5m2fnuz",
     21: "uint4",
     22: "int4",
+    23: "float4",
+    24: "float8",
+    25: "uint2",
+    26: "int2",
 }
 """Name of a type in graphs, by ONNX's number."""
-FLOATS = frozenset({1, 10, 11, 16, 17, 18, 19, 20})
+FLOATS = frozenset({1, 10, 11, 16, 17, 18, 19, 20, 23})
 """Numbers of the floating-point types."""
-QUANTISED = frozenset({2, 3, 6, 21, 22})
+QUANTISED = frozenset({2, 3, 6, 21, 22, 25, 26})
 """Numbers of the integer types that quantised weights have."""
 
 
@@ -115,6 +127,8 @@ class Tensors:
         """Sentences about what was guessed, each once, in the order of their first occurrence."""
         self.causes: set[str] = set()
         """Why totals are no exact counts, names of `nasplat.graph.bounds.CAUSES`."""
+        self.refusal = ""
+        """Why onnx could not infer the shapes of the last node."""
         self._folded: dict[str, int] = {}
         """Elements of every computed constant that is kept."""
         self._work = self._live = 0
@@ -228,6 +242,7 @@ class Tensors:
 
     def _inferred(self, node: Any, version: int | None) -> dict[str, Any]:
         """What onnx infers about a node; where only element types do not fit together, as if they all were floats."""
+        self.refusal = ""
         domain = "" if node.domain == "ai.onnx" else node.domain
         known = [n for n in node.input if n and (n in self.shape or n in self.type)]
         opsets = self.opsets if version is None else [helper.make_opsetid("", version)]
@@ -243,11 +258,13 @@ class Tensors:
                 found = onnx.shape_inference.infer_node_outputs(schema, node, types, data, {}, opsets, self.ir_version)
             except onnx.defs.SchemaError:
                 return {}
-            except Exception:  # compiled code that raises without a public class
+            except Exception as err:  # compiled code that raises without a public class
+                self.refusal = str(err).partition("\n")[0].rpartition("Error] ")[2]
                 continue
             if not is_strict and known:
+                data_like = next((n for n in known if n not in self.value), known[0])
                 for made in found.values():
-                    made.tensor_type.elem_type = self.type.get(known[0], 1)
+                    made.tensor_type.elem_type = self.type.get(data_like, 1)
             return found
         return {}
 

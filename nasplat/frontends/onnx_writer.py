@@ -125,6 +125,17 @@ class Writer:
         """
         return self.add("Cast", [name], to=1) if name and self.tensors.type.get(name, 1) in QUANTISED else name
 
+    def weight(self, name: str) -> str:
+        """Convert a quantised constant, so that it counts as a weight where data is combined with it.
+
+        Args:
+            name: Name of a tensor.
+
+        Returns:
+            Name of the constant as floats; the name itself for data.
+        """
+        return self.floats(name) if name in self.tensors.weight else name
+
     def view(self, name: str, *shape: int, into: str = "") -> str:
         """Look at a tensor in another shape.
 

@@ -116,6 +116,30 @@ def test_external_data_must_be_there_and_beside_the_file(tmp_path: Path) -> None
         capture_onnx(tmp_path / "net.onnx")
 
 
+def test_external_data_behind_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "net"
+    folder.mkdir()
+    (tmp_path / "secret").write_bytes(bytes(64 * 4 * 9 * 4))
+    made = model([helper.make_node("Conv", ["x", "w"], ["y"])], [1, 4, 8, 8], [weight("w", 64, 4, 3, 3)])
+    onnx.save(made, folder / "net.onnx", save_as_external_data=True, location="net.data", size_threshold=0)
+    (folder / "net.data").rename(folder / "kept")
+    for link, where in ((os.symlink, "expected inside"), (os.link, "hard link")):
+        link(tmp_path / "secret", folder / "net.data")
+        with pytest.raises(InputError, match=where):
+            capture_onnx(folder / "net.onnx")
+        (folder / "net.data").unlink()
+        link(folder / "kept", folder / "net.data")  # inside the folder a link is harmless
+        assert capture_onnx(folder / "net.onnx").params == 64 * 4 * 9
+        (folder / "net.data").unlink()
+
+
+def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    data = model([helper.make_node("Relu", ["x"], ["y"], name="label")], [1, 4], []).SerializeToString()
+    (tmp_path / "net.onnx").write_bytes(data.replace(b"label", b"\xff\xfe\xff\xfe\xff"))
+    with pytest.raises(InputError, match="no text|does not decode"):
+        capture_onnx(tmp_path / "net.onnx")
+
+
 def test_cyclic_graph_is_refused(tmp_path: Path) -> None:
     nodes = [helper.make_node("Add", ["x", "b"], ["a"]), helper.make_node("Relu", ["a"], ["b"])]
     (tmp_path / "net.onnx").write_bytes(model(nodes, [1, 4], [], "b").SerializeToString())

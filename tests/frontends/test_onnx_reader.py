@@ -303,3 +303,49 @@ def test_a_file_of_too_many_nodes_is_refused(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(onnx_file, "MAX_NODES", 10)
     with pytest.raises(CaptureError, match="at most 10 nodes"):
         read(tmp_path, [node("Relu", ["x"], [f"y{i}"]) for i in range(11)], {"x": (1,)}, outputs=("y0",))
+
+
+def test_a_quantised_table_and_quantised_terms_are_weights(tmp_path: Path) -> None:
+    scale = {"s": f(), "z": np.array(0, np.int8)}
+    value = helper.make_tensor_value_info
+    nodes = [
+        node("Gather", ["table", "ids"], ["rows"]),
+        node("QLinearAdd", ["rows", "s", "z", "term", "s", "z", "s", "z"], ["sum"], domain="com.microsoft"),
+        node("DequantizeLinear", ["sum", "s", "z"], ["y"]),
+    ]
+    weights = [numpy_helper.from_array(v, n) for n, v in (scale | {"table": q(30, 8), "term": q(8)}).items()]
+    graph = helper.make_graph(
+        nodes, "net", [value("ids", TensorProto.INT64, [2, 5])], [helper.make_empty_tensor_value_info("y")], weights
+    )
+    sets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=sets, ir_version=8), tmp_path / "net.onnx")
+    read_back = capture_onnx(tmp_path / "net.onnx")
+    assert (read_back.params, read_back.nodes[-1].shape) == (30 * 8 + 8, (2, 5, 8))
+
+
+def test_packed_weights_of_an_unknown_operator_make_parameters_a_lower_bound(tmp_path: Path) -> None:
+    nodes = [node("Wonder", ["x", "q"], ["y"], domain="mine")]
+    graph = read(tmp_path, nodes, {"x": (2, 8)}, {"q": q(8, 4)})
+    assert (graph.params, graph.cost.params_bound) == (32, "≥")
+
+
+def test_what_contradicts_itself_says_why_its_shape_is_unknown(tmp_path: Path) -> None:
+    graph = read(tmp_path, [node("MatMul", ["x", "w"], ["y"])], {"x": (2, 8)}, {"w": f(6, 4)})
+    assert "Incompatible dimensions" in graph.notes[0]
+    assert graph.cost.bound == "≥"
+
+
+def test_a_tensor_that_is_made_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CaptureError, match="'y' is made twice"):
+        read(tmp_path, [node("Relu", ["x"], ["y"]), node("Tanh", ["x"], ["y"])], {"x": (2, 8)})
+
+
+def test_attributes_of_another_type_than_the_operators_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CaptureError, match="contradicts itself"):
+        read(tmp_path, [node("Einsum", ["x", "x"], ["y"], equation=[1, 2])], {"x": (2, 8)})
+
+
+def test_products_of_three_are_counted_at_their_most(tmp_path: Path) -> None:
+    inputs = {"a": (3, 4), "b": (4, 5), "c": (5, 6)}
+    graph = read(tmp_path, [node("Einsum", ["a", "b", "c"], ["y"], equation="ij,jk,kl->il")], inputs)
+    assert (graph.macs, graph.cost.bound) == (3 * 4 * 5 * 6, "≤")
