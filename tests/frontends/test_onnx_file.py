@@ -136,7 +136,7 @@ def test_external_data_behind_a_link_out_of_the_folder_is_refused(tmp_path: Path
 def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
     data = model([helper.make_node("Relu", ["x"], ["y"], name="label")], [1, 4], []).SerializeToString()
     (tmp_path / "net.onnx").write_bytes(data.replace(b"label", b"\xff\xfe\xff\xfe\xff"))
-    with pytest.raises(InputError, match="no text|does not decode"):
+    with pytest.raises(InputError, match=r"no text|does not decode"):
         capture_onnx(tmp_path / "net.onnx")
 
 
