@@ -10,6 +10,7 @@ of the publication, which rounds parameters to one decimal and counts attention'
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -26,6 +27,10 @@ HEAD = {80: 20, 120: 20, 160: 32, 168: 21, 200: 20, 288: 32, 320: 32}
 
 class Emo(nn.Module):
     """Stem, stages, normalisation, mean over places, linear head."""
+
+    # heads are 20, 21, 25 or 32 channels wide by the width of the stage: they do not lie inside one another, so that
+    # narrower stages share the first channels of the widest, and not its heads
+    slicing: ClassVar = {"*": "leading"}
 
     def __init__(self, stem: nn.Module, stages: Sequence[nn.Module], width: int, classes: int) -> None:
         """Join a stem and stages whose last has `width` channels."""

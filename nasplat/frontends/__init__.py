@@ -26,6 +26,16 @@ from nasplat.frontends.block import block
 from nasplat.frontends.onnx_file import OnnxFile, capture_onnx
 from nasplat.frontends.published_files import read_published
 from nasplat.frontends.rebuild import rebuild
-from nasplat.frontends.torch_capture import capture_module, collect_rarely
+from nasplat.frontends.torch_capture import Recording, capture_module, collect_rarely, record_calls
 
-__all__ = ["OnnxFile", "block", "capture_module", "capture_onnx", "collect_rarely", "read_published", "rebuild"]
+__all__ = [
+    "OnnxFile",
+    "Recording",
+    "block",
+    "capture_module",
+    "capture_onnx",
+    "collect_rarely",
+    "read_published",
+    "rebuild",
+    "record_calls",
+]

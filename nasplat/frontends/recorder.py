@@ -93,6 +93,8 @@ class Recorder(TorchDispatchMode):
         self.inputs: list[Tensor] = []
         self.calls: list[tuple[Any, Sequence[Any], dict[str, Any], Any]] | None = [] if keeps_calls else None
         """(overload, args, kwargs, result) of every call, where a program is to be written."""
+        self.paths: list[str] = []
+        """Path of the module that made each of the calls that are kept."""
         self.snapshots: dict[int, Tensor] = {}
         """Values of constants at their first use in a call that is kept."""
         self.same: dict[int, Tensor] = {}
@@ -373,6 +375,7 @@ class Recorder(TorchDispatchMode):
                 alive.append(t)
         assert self.calls is not None
         self.calls.append((func, args, kwargs, result))
+        self.paths.append(self.parts.stack[-1] if self.parts.stack else "")
         alive.append((args, kwargs, result))
 
     def _is_weight_still(self, is_unchanged: bool, outcome: Outcome, flat: list[Tensor], outputs: list[Tensor]) -> bool:

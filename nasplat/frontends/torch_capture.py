@@ -134,6 +134,80 @@ def _captured(module: nn.Module, example: Any, program: bool | None, rungs: Sequ
     raise first
 
 
+class Recording:
+    """The operator calls of one forward pass, as they came, on tensors without values."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        """Take over what a recorder kept.
+
+        Args:
+            recorder: The recorder after the run, which kept its calls.
+        """
+        self._recorder = recorder
+        self.inputs = recorder.inputs
+        """Tensors that the network was given."""
+        self.names = recorder.parts.names
+        """Name of every parameter, by the identity of its tensor."""
+        self.calls = [(*call, path) for call, path in zip(recorder.calls or [], recorder.paths, strict=True)]
+        """(overload, args, kwargs, result, path of the module) of every call."""
+
+    def original(self, tensor: Tensor) -> Tensor:
+        """Find the tensor that an alias stands for which a module without an operation gave back.
+
+        Args:
+            tensor: Operand of a call.
+
+        Returns:
+            The tensor that went into that module; the operand itself where it is no such alias.
+        """
+        while id(tensor) in self._recorder.same:
+            tensor = self._recorder.same[id(tensor)]
+        return tensor
+
+    def value_of(self, tensor: Tensor) -> Tensor | None:
+        """Look up the values of a tensor that depends on no input.
+
+        Args:
+            tensor: Operand of a call, such as one of indices.
+
+        Returns:
+            The values; None where they are not known.
+        """
+        found = self._recorder.snapshots.get(id(tensor), tensor)
+        return None if found.device.type == "meta" else found
+
+
+def record_calls(module: nn.Module, example_input: Any) -> Recording:
+    """Record the operator calls of one forward pass at inference, for rules that look at tensors rather than nodes.
+
+    Args:
+        module: Any module; it is run in eval mode and left as it was.
+        example_input: A shape tuple (float32), a tensor, or a tuple or dict of them.
+
+    Returns:
+        The calls, with the names of the parameters among their operands.
+
+    Raises:
+        CaptureError: no rung could run it; the message tells the first rung's operator, module and line.
+
+    Example:
+        >>> recording = record_calls(nn.Sequential(nn.Linear(4, 3), nn.ReLU()), (2, 4))
+        >>> [(func._overloadpacket.__name__, path) for func, _, _, _, path in recording.calls]
+        [('linear', '0'), ('relu', '1')]
+    """
+    example, first = as_example(example_input), None
+    for rung in (r for r in RUNGS if r != "decomposed"):
+        try:
+            with _LOCK, _undisturbed(), torch.random.fork_rng(devices=[], enabled=rung == "real"):
+                ran = with_values(module) if rung == "real" else module
+                with evaluating(ran):
+                    return Recording(_run(ran, example, rung, False, True)[0])
+        except CaptureError as err:
+            first = first or err
+    assert first is not None
+    raise first
+
+
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
     """No garbage collection: what a capture makes lives to its end, and looking at it takes a third of the time."""

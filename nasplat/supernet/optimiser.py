@@ -19,6 +19,8 @@ from nasplat.supernet.slicing import Rule, give, take
 BETAS = (0.9, 0.98)
 EPSILON = 1e-8
 Shape = tuple[int, ...]
+Piece = tuple[Shape, Rule | None]
+"""Shape of a slice, and the rule by which one member takes it; None where all members take it by the weight's rule."""
 
 
 class MaskedAdamW:
@@ -50,20 +52,22 @@ class MaskedAdamW:
         self.steps = {k: torch.zeros((), dtype=torch.float32, device=w.device) for k, w in weights.items()}
         self.gradients: dict[str, Tensor] = {}
         """Gradients of the step that is under way, by address, each as large as the slices that were sampled."""
-        self.touched: dict[str, set[Shape]] = {}
-        """Shapes of the slices that were sampled in this step, by address."""
+        self.touched: dict[str, set[Piece]] = {}
+        """Slices that were sampled in this step, by address."""
 
-    def add(self, key: str, gradient: Tensor, shape: Shape | None = None) -> None:
+    def add(self, key: str, gradient: Tensor, shape: Shape | None = None, rule: Rule | None = None) -> None:
         """Add to the gradient of the step.
 
         Args:
             key: Address of the weight.
             gradient: Gradient of a slice, which is taken over without a copy; or of the whole weight.
             shape: Shape of the slice that was sampled, where the gradient is that of the whole weight.
+            rule: How the member takes the slice, where it is not the weight's own rule; the gradient is that of the
+                whole weight then.
         """
         if self.mean.get(key, gradient.new_empty(0)).shape != self.weights[key].shape:
             self._follow(key)
-        self.touched.setdefault(key, set()).add(shape or tuple(gradient.shape))
+        self.touched.setdefault(key, set()).add((shape or tuple(gradient.shape), rule))
         before = self.gradients.get(key)
         if before is None:
             self.gradients[key] = gradient
@@ -142,11 +146,14 @@ class MaskedAdamW:
             view.copy_(torch.where(outside, old, view))
         return norm
 
-    def _region(self, key: str, shapes: set[Shape]) -> tuple[Shape, bool]:
+    def _region(self, key: str, pieces: set[Piece]) -> tuple[Shape, bool]:
         """Shape of what is updated of a weight, and whether that is one of the sampled slices."""
         rule, whole = self.rules.get(key), tuple(self.weights[key].shape)
+        shapes = {shape for shape, _ in pieces}
         if self.dense or rule is None or whole in shapes:
             return whole, True
+        if any(own is not None for _, own in pieces):
+            return whole, False
         shape = tuple(map(max, *shapes)) if len(shapes) > 1 else next(iter(shapes))
         return (shape, shape in shapes) if rule.is_view(whole, shape) else (whole, False)
 
@@ -159,12 +166,12 @@ class MaskedAdamW:
             else self._grown(key, self._cut(key, gradient, tuple(map(min, have, region))), region)
         )
 
-    def _covered(self, key: str, gradient: Tensor, shapes: Iterable[Shape]) -> Tensor:
+    def _covered(self, key: str, gradient: Tensor, pieces: Iterable[Piece]) -> Tensor:
         """Mask of the gradient's shape: True where any of the slices reads the weight."""
         reads, rule = torch.zeros_like(gradient), self.rules[key]
         assert rule is not None
-        for shape in shapes:
-            give(reads, torch.ones(shape, dtype=gradient.dtype, device=gradient.device), rule, key)
+        for shape, own in pieces:
+            give(reads, torch.ones(shape, dtype=gradient.dtype, device=gradient.device), own or rule, key)
         return reads != 0
 
     @staticmethod

@@ -1,15 +1,19 @@
 """Which part of the largest weight a smaller subnet takes.
 
 A feature axis gives its leading slice, an odd kernel axis its centre, a table of positions is interpolated along the
-token axis, and stacked matrices (recurrent gates, packed attention) give one slice each. Nothing else happens silently:
-a module class may declare `slicing = {"parameter": ("leading", "fixed", …)}`, and what neither torch nor the class
-declares is refused by name.
+token axis. Axes that hold several segments or factors (packed projections, concatenations, groups, gates) give a slice
+of each: which ones they are is followed along the network's data (see following.py). Nothing else happens silently: a
+module class may declare `slicing = {"parameter": ("leading", "fixed", …)}`, also for parameters of the modules inside
+it, by patterns such as "*.project.weight"; {"*": "leading"} takes the beginning of every axis of features. What neither
+torch nor a class declares is refused by name.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +22,8 @@ from torch.nn import functional as F
 from nasplat.errors import SupernetError
 
 LEADING, CENTRED, FIXED, TOKENS = "leading", "centred", "fixed", "tokens"
+Runs = tuple[tuple[int, int], ...]
+"""(first, one past the last) of each run of consecutive positions that an axis gives."""
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _FEATURES = (
     *(nn.Linear, nn.Bilinear, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.GroupNorm, nn.PReLU),
@@ -30,8 +36,16 @@ _GATES = {nn.LSTM: 4, nn.GRU: 3, nn.RNN: 1, nn.LSTMCell: 4, nn.GRUCell: 3, nn.RN
 class Rule:
     """How each axis of one parameter is cut."""
 
-    axes: tuple[str, ...]
-    """Rule of every axis: leading, centred, fixed, tokens, or stacked:k (k matrices on top of one another)."""
+    axes: tuple[str | Runs, ...]
+    """Rule of every axis: leading, centred, fixed, tokens, stacked:k (k matrices on top of one another), or the runs of
+    positions that one member takes."""
+    is_declared: bool = False
+    """The module's class declares the rule, so that it holds whatever the data say."""
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is the rule of some members only, since it holds their positions."""
+        return any(not isinstance(a, str) for a in self.axes)
 
     def is_view(self, stored: tuple[int, ...], shape: tuple[int, ...]) -> bool:
         """Tell whether a slice shares memory with the stored weight, or is computed from it.
@@ -43,7 +57,7 @@ class Rule:
         Returns:
             True where the slice is a view.
         """
-        computed = (a == TOKENS or a.startswith("stacked") for a in self.axes)
+        computed = (len(a) > 1 if not isinstance(a, str) else a == TOKENS or a.startswith("stacked") for a in self.axes)
         return not any(c and have != want for c, have, want in zip(computed, stored, shape, strict=True))
 
 
@@ -68,22 +82,43 @@ def slots(module: nn.Module) -> dict[str, Slot]:
     Returns:
         Slots by parameter name; a shared parameter appears once.
     """
-    owners = dict(module.named_modules())
+    owners, stated = dict(module.named_modules()), declarations(module)
     found = {}
     for name, parameter in module.named_parameters():
         path, _, leaf = name.rpartition(".")
         owner = owners[path]
-        found[name] = Slot(tuple(parameter.shape), type(owner), rule_for(owner, leaf, parameter))
+        found[name] = Slot(tuple(parameter.shape), type(owner), rule_for(owner, leaf, parameter, stated.get(name)))
     return found
 
 
-def rule_for(owner: nn.Module, name: str, parameter: Tensor) -> Rule | None:
+def declarations(module: nn.Module) -> dict[str, Any]:
+    """Gather what the classes of a network's modules declare in `slicing`.
+
+    Args:
+        module: Whole network.
+
+    Returns:
+        By parameter name, one rule per axis, or one word; what the innermost module says holds.
+    """
+    found: dict[str, Any] = {}
+    for path, part in module.named_modules():
+        stated: Any = getattr(type(part), "slicing", None)
+        if isinstance(stated, dict):
+            for name, _ in part.named_parameters():
+                for pattern, axes in stated.items():
+                    if fnmatchcase(name, pattern):
+                        found[f"{path}.{name}" if path else name] = axes
+    return found
+
+
+def rule_for(owner: nn.Module, name: str, parameter: Tensor, stated: Any = None) -> Rule | None:
     """Find the rule by which a parameter is cut.
 
     Args:
         owner: Module that holds the parameter.
         name: Name of the parameter in that module, such as 'weight'.
         parameter: Parameter itself, of which only the number of axes is read.
+        stated: What `declarations` found for it.
 
     Returns:
         The rule that the class declares or torch implies; None where the parameter may not change shape.
@@ -91,15 +126,22 @@ def rule_for(owner: nn.Module, name: str, parameter: Tensor) -> Rule | None:
     Raises:
         SupernetError: the class declares rules for another number of axes.
     """
-    declared: Any = getattr(type(owner), "slicing", None)
-    if isinstance(declared, dict) and name in declared:
-        axes = tuple(declared[name])
+    if isinstance(stated, str):
+        if stated != LEADING:
+            raise SupernetError(
+                f"slicing of {type(owner).__name__}.{name} expected one rule per axis or {LEADING!r}, got {stated!r}.\n"
+                "  Write a tuple of rules."
+            )
+        torch_rule = rule_for(owner, name, parameter)
+        return None if torch_rule is None else replace(torch_rule, is_declared=True)
+    if stated is not None:
+        axes = tuple(stated)
         if len(axes) != parameter.dim():
             raise SupernetError(
                 f"{type(owner).__name__}.slicing[{name!r}] expected {parameter.dim()} axes, got {axes}.\n"
                 "  Name one rule per axis."
             )
-        return Rule(axes)
+        return Rule(axes, True)
     rank = parameter.dim()
     if isinstance(owner, _CONVOLUTIONS):
         return Rule((LEADING,) * min(2, rank) + (CENTRED,) * (rank - 2))
@@ -137,6 +179,9 @@ def take(store: Tensor, shape: tuple[int, ...], rule: Rule, name: str) -> Tensor
     for axis, (have, want, how) in enumerate(zip(store.shape, shape, rule.axes, strict=True)):
         if have == want:
             continue
+        if not isinstance(how, str):
+            out = _picked(out, axis, how)
+            continue
         if how == TOKENS:
             out = _interpolate(out, axis, want)
             continue
@@ -159,6 +204,18 @@ def take(store: Tensor, shape: tuple[int, ...], rule: Rule, name: str) -> Tensor
         else:
             out = out.narrow(axis, 0, want)
     return out
+
+
+def _picked(store: Tensor, axis: int, runs: Runs) -> Tensor:
+    """Take runs of positions along an axis."""
+    if len(runs) == 1:
+        return store.narrow(axis, runs[0][0], runs[0][1] - runs[0][0])
+    return store.index_select(axis, _index(runs, store.device))
+
+
+@lru_cache(4096)
+def _index(runs: Runs, device: torch.device) -> Tensor:
+    return torch.cat([torch.arange(a, b) for a, b in runs]).to(device)
 
 
 def _interpolate(table: Tensor, axis: int, want: int) -> Tensor:
@@ -186,6 +243,13 @@ def give(buffer: Tensor, part: Tensor, rule: Rule, name: str) -> None:
     """
     if rule.is_view(tuple(buffer.shape), tuple(part.shape)):
         take(buffer, tuple(part.shape), rule, name).add_(part)
+        return
+    several = [i for i, a in enumerate(rule.axes) if not isinstance(a, str) and len(a) > 1]
+    if len(several) == 1 and all(not isinstance(a, str) or a in {LEADING, CENTRED} for a in rule.axes):
+        axis = several[0]
+        shape = (*part.shape[:axis], buffer.shape[axis], *part.shape[axis + 1 :])
+        strip = take(buffer, shape, rule, name)  # a view: all other axes are cut, this one is whole
+        strip.index_add_(axis, _index(cast("Runs", rule.axes[axis]), buffer.device), part)
         return
     with torch.enable_grad():  # the transpose of a linear map is its backward pass
         probe = torch.zeros_like(buffer).requires_grad_()

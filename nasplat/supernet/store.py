@@ -11,7 +11,7 @@ which starts as the identity and is shared by the channels (Cai et al. 2020, Onc
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,7 +20,8 @@ from torch import Tensor
 
 from nasplat.errors import SupernetError
 from nasplat.searchspace import Architecture, Space
-from nasplat.supernet.slicing import TOKENS, Rule, take
+from nasplat.supernet.following import Slices
+from nasplat.supernet.slicing import TOKENS, Rule, give, take
 
 
 @dataclass
@@ -41,6 +42,8 @@ class Store:
     """Seed of the initial values."""
     grown: set[str] = field(default_factory=set)
     """Addresses that the walk at construction did not meet, or met with a smaller shape."""
+    slices: Slices = field(default_factory=Slices)
+    """Which positions members take where it is not simply the beginning of an axis."""
 
     def address(self, name: str, choices: dict[str, Any]) -> str:
         """Compose the key of a parameter's weight.
@@ -65,27 +68,55 @@ class Store:
         """
         return replace(self, weights=weights)
 
-    def is_view(self, key: str, shape: tuple[int, ...]) -> bool:
+    def rules_of(self, architecture: Architecture, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Rule]:
+        """Find the rules of those parameters of a member that take other positions than the weight's rule says.
+
+        Args:
+            architecture: Member of the space.
+            shapes: Shapes of its parameters by name.
+
+        Returns:
+            Rules by address; none for most networks.
+
+        Raises:
+            SupernetError: no rule says which positions the member takes.
+        """
+        found: dict[str, Rule] = {}
+        if not self.slices.is_needed:
+            return found
+        for name, shape in shapes.items():
+            key = self.address(name, architecture.choices)
+            rule, stored = self.rules.get(key), self.weights.get(key)
+            if rule is None or stored is None or tuple(stored.shape) == shape or self.lacks(key, shape, rule):
+                continue
+            own = self.slices.of(architecture, key, name, shapes, rule)
+            if own.is_own:
+                found[key] = own
+        return found
+
+    def is_view(self, key: str, shape: tuple[int, ...], own: Rule | None = None) -> bool:
         """Tell whether a subnet's parameter shares memory with the weight, or is computed from it.
 
         Args:
             key: Address of the weight.
             shape: Shape of the subnet's parameter.
+            own: Rule of the member, where it takes other positions than the weight's rule says.
 
         Returns:
             True where the parameter is a view.
         """
-        rule, stored = self.rules[key], tuple(self.weights[key].shape)
+        rule, stored = own or self.rules[key], tuple(self.weights[key].shape)
         if key in self.kernels and shape[-1] != stored[-1]:
             return False
         return rule is None or rule.is_view(stored, shape)
 
-    def take(self, key: str, shape: tuple[int, ...]) -> Tensor:
+    def take(self, key: str, shape: tuple[int, ...], own: Rule | None = None) -> Tensor:
         """Cut from a weight the part that a subnet uses; differentiable.
 
         Args:
             key: Address of the weight.
             shape: Shape of the subnet's parameter.
+            own: Rule of the member, where it takes other positions than the weight's rule says.
 
         Returns:
             A view where the rule allows one, otherwise a computed tensor.
@@ -93,7 +124,7 @@ class Store:
         Raises:
             SupernetError: the shape is not inside the stored one.
         """
-        stored, rule = self.weights[key], self.rules[key]
+        stored, rule = self.weights[key], own or self.rules[key]
         if tuple(stored.shape) == shape:
             return stored
         if rule is None:
@@ -102,7 +133,7 @@ class Store:
                 "module declares no slicing rule.\n"
                 "  Declare slicing = {…} on its class, one of leading, centred, fixed, tokens per axis."
             )
-        if self.is_view(key, shape) or key not in self.kernels:
+        if self.is_view(key, shape, own) or key not in self.kernels:
             return take(stored, shape, rule, key)
         first, matrices = self._transforms(key, shape)
         return _transformed(take(stored, first, rule, key), [self.weights[m] for m in matrices], shape[-1])
@@ -131,14 +162,25 @@ class Store:
             for have, want, how in zip(stored, shape, self.rules[key].axes, strict=True)  # type: ignore[union-attr]
         )
 
-    def grow(self, key: str, value: Tensor, rule: Rule | None) -> None:
+    def grow(self, key: str, value: Tensor, rule: Rule | None, source: tuple[Architecture, str]) -> None:
         """Hold a parameter that is new, or larger than before: what was there keeps its place.
 
         Args:
             key: Address of the weight.
             value: Initial values in the shape that is asked for.
             rule: How slices are taken.
+            source: Member that asks for it, and the name of the parameter there.
+
+        Raises:
+            SupernetError: the weight's axes hold several segments, whose places a larger one would move.
         """
+        if key in self.slices.layouts:
+            raise SupernetError(
+                f"parameter {key!r} is stored with shape {tuple(self.weights[key].shape)}, and {source[0]} asks for "
+                f"{tuple(value.shape)}: its axes hold several segments, which cannot grow.\n"
+                "  Make the covering choices reachable, so that the walk at construction meets them."
+            )
+        self.slices.sources[key] = source
         self.rules.setdefault(key, rule)
         self.grown.add(key)
         before = self.weights.get(key)
@@ -160,30 +202,39 @@ class Store:
         """
         return initial_values(architecture, self.seed)
 
-    def spread(self, key: str, gradient: Tensor) -> Iterator[tuple[str, Tensor, tuple[int, ...]]]:
+    def spread(
+        self, key: str, gradient: Tensor, own: Rule | None = None
+    ) -> Iterator[tuple[str, Tensor, tuple[int, ...]]]:
         """Trace the gradient of a computed parameter back to the weights that it is computed from.
 
         Args:
             key: Address of the weight.
             gradient: Gradient of the subnet's parameter.
+            own: Rule of the member, where it takes other positions than the weight's rule says.
 
         Yields:
-            Address, gradient of that weight or of a slice of it, and shape of that slice.
+            Address, gradient of that weight or of a slice of it, and shape of that slice. With a rule of the member's
+            own, the first gradient is that of the whole weight.
         """
-        shape, rule = tuple(gradient.shape), self.rules[key]
+        shape, rule = tuple(gradient.shape), own or self.rules[key]
         assert rule is not None
+        if key not in self.kernels or shape[-1] == self.weights[key].shape[-1]:
+            whole = torch.zeros_like(self.weights[key])
+            give(whole, gradient, rule, key)
+            yield key, whole, shape
+            return
         with torch.enable_grad():
-            if key not in self.kernels:  # the transpose of a linear map is its backward pass
-                leaf = self.weights[key].detach().requires_grad_()
-                (back,) = torch.autograd.grad(take(leaf, shape, rule, key), leaf, gradient)
-                yield key, back, shape
-                return
             first, matrices = self._transforms(key, shape)
             leaves = [take(self.weights[key], first, rule, key).detach().requires_grad_()]
             leaves += [self.weights[m].detach().requires_grad_() for m in matrices]
             found = torch.autograd.grad(_transformed(leaves[0], leaves[1:], shape[-1]), leaves, gradient)
         for name, part in zip([key, *matrices], found, strict=True):
-            yield name, part, tuple(part.shape)
+            if name == key and own is not None:
+                whole = torch.zeros_like(self.weights[key])
+                give(whole, part, rule, key)
+                yield key, whole, tuple(part.shape)
+            else:
+                yield name, part, tuple(part.shape)
 
     def _transforms(self, key: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], list[str]]:
         """Shape of the slice that a smaller kernel starts from, and the addresses of the matrices on its way."""
@@ -262,6 +313,8 @@ def filled(value: Tensor, shape: tuple[int, ...], rule: Rule | None, *seed: obje
         full.fill_(float(value.flatten()[0]))
     if rule is not None and rule.is_view(shape, tuple(value.shape)):
         take(full, tuple(value.shape), rule, "").copy_(value)
+    elif rule is not None and rule.is_own:
+        give(full, value - take(full, tuple(value.shape), rule, ""), rule, "")
     return full.to(value.device)
 
 

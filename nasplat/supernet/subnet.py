@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from nasplat.searchspace import Architecture
 from nasplat.supernet.optimiser import MaskedAdamW
-from nasplat.supernet.slicing import Rule, rule_for
+from nasplat.supernet.slicing import Rule, declarations, rule_for
 from nasplat.supernet.store import Store
 
 CACHED = 64
@@ -26,6 +26,8 @@ class Bound:
     """Network whose parameters are slices of the store."""
     parameters: list[tuple[str, nn.Parameter]]
     """Address and parameter, of every distinct parameter."""
+    rules: dict[str, Rule] = field(default_factory=dict)
+    """Rules of those that take other positions than the weight's rule says, by address."""
 
     def refresh(self, store: Store) -> None:
         """Renew the parameters that are computed from the store rather than viewed.
@@ -34,9 +36,10 @@ class Bound:
             store: Store that the subnet is bound to.
         """
         for key, parameter in self.parameters:
-            if not store.is_view(key, tuple(parameter.shape)):
+            own = self.rules.get(key)
+            if not store.is_view(key, tuple(parameter.shape), own):
                 with torch.no_grad():
-                    parameter.copy_(store.take(key, tuple(parameter.shape)))
+                    parameter.copy_(store.take(key, tuple(parameter.shape), own))
 
     def collect(self, store: Store, optimiser: MaskedAdamW) -> None:
         """Move the parameters' gradients to the optimiser of the store; those of views without a copy.
@@ -49,11 +52,12 @@ class Bound:
             gradient, parameter.grad = parameter.grad, None
             if gradient is None:
                 continue
-            if store.is_view(key, tuple(parameter.shape)):
+            own = self.rules.get(key)
+            if own is None and store.is_view(key, tuple(parameter.shape)):
                 optimiser.add(key, gradient)
             else:
-                for name, part, shape in store.spread(key, gradient):
-                    optimiser.add(name, part, shape)
+                for name, part, shape in store.spread(key, gradient, own):
+                    optimiser.add(name, part, shape, own if name == key else None)
 
 
 class Subnets:
@@ -110,6 +114,7 @@ class Subnets:
         module.to(self.device)
         bound: list[tuple[str, nn.Parameter]] = []
         shared: dict[int, nn.Parameter] = {}
+        rules, stated = self._rules(architecture, module), declarations(module)
         for path, part in module.named_modules():
             for name, parameter in list(part._parameters.items()):
                 if parameter is None:
@@ -118,12 +123,23 @@ class Subnets:
                 if slice_ is None:
                     full = f"{path}.{name}" if path else name
                     key, shape = self.store.address(full, architecture.choices), tuple(parameter.shape)
-                    view = self._part(architecture, full, key, shape, rule_for(part, name, parameter), grows)
+                    own = rules.get(key)
+                    if own is None:
+                        rule = rule_for(part, name, parameter, stated.get(full))
+                        view = self._part(architecture, full, key, shape, rule, grows)
+                    else:
+                        view = self.store.take(key, shape, own).detach()
                     slice_ = nn.Parameter(view, requires_grad=parameter.requires_grad)
                     shared[id(parameter)] = slice_
                     bound.append((key, slice_))
                 part._parameters[name] = slice_
-        return Bound(module, bound)
+        return Bound(module, bound, rules)
+
+    def _rules(self, architecture: Architecture, module: nn.Module) -> dict[str, Rule]:
+        """Rules of those parameters that take other positions than the weight's rule says, by address."""
+        if not self.store.slices.is_needed:
+            return {}
+        return self.store.rules_of(architecture, {n: tuple(p.shape) for n, p in module.named_parameters()})
 
     def _part(
         self, architecture: Architecture, name: str, key: str, shape: tuple[int, ...], rule: Rule | None, grows: bool
@@ -135,7 +151,7 @@ class Subnets:
             return value
         if key in self.store.weights:
             self.forget()  # the tensor that others view is replaced
-        self.store.grow(key, value.clone(), rule)
+        self.store.grow(key, value.clone(), rule, (architecture, name))
         return self.store.take(key, shape).detach()
 
     def extract(self, architecture: Architecture) -> nn.Module:

@@ -16,6 +16,7 @@ from nasplat.errors import SupernetError
 from nasplat.searchspace import Architecture, Space
 from nasplat.searchspace.pick import Option
 from nasplat.supernet.extremes import RANDOM_ARCHITECTURES, outermost, with_option
+from nasplat.supernet.following import Slices, find_slices
 from nasplat.supernet.slicing import CENTRED, Rule, Slot, slots, take
 from nasplat.supernet.store import Store, address, filled, initial_values
 
@@ -48,7 +49,7 @@ def build_store(space: Space, seed: int, device: torch.device, kernel_transforms
         for side in sides[1:]:
             weights[f"{key}#{side}"] = torch.eye(side * side, device=device)
             rules[f"{key}#{side}"] = None
-    return Store(space, weights, rules, dict(found.qualifiers), kernels, seed)
+    return Store(space, weights, rules, dict(found.qualifiers), kernels, seed, found.slices)
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ class _Found:
     """Sides of the square depthwise kernels that come in several sizes, from the largest, by address."""
     known: dict[str, tuple[Option, ...]]
     """Options of every choice that the walk met, by name."""
+    slices: Slices
+    """Which positions members take where it is not simply the beginning of an axis."""
 
 
 def _survey(space: Space) -> _Found:
@@ -81,11 +84,18 @@ def _survey(space: Space) -> _Found:
     for architecture, key, name, slot in walk.rows():
         largest.add(architecture, key, name, slot)
     _check(walk.rows(), largest)
+    slices = find_slices(
+        walk.asked,
+        lambda name, architecture: address(name, walk.qualifiers.get(name, ()), architecture.choices),
+        largest.shapes,
+        largest.rules,
+    )
+    slices.sources = {key: (architecture, name) for key, (_, architecture, name) in largest.sources.items()}
     sources = {
         key: (tuple(architecture.choices.items()), name) for key, (_, architecture, name) in largest.sources.items()
     }
     kernels = _kernels(walk.rows(), largest)
-    return _Found(largest.shapes, largest.rules, sources, walk.qualifiers, kernels, dict(space.known))
+    return _Found(largest.shapes, largest.rules, sources, walk.qualifiers, kernels, dict(space.known), slices)
 
 
 @dataclass
@@ -189,9 +199,14 @@ def _initial(space: Space, found: _Found, seed: int, device: torch.device) -> di
         groups.setdefault(choices, []).append((key, name))
     made: dict[str, Tensor] = {}
     for choices, wanted in groups.items():
-        parameters = initial_values(Architecture(space, dict(choices)), seed)
+        architecture = Architecture(space, dict(choices))
+        parameters = initial_values(architecture, seed)
+        shapes = {name: tuple(p.shape) for name, p in parameters.items()}
         for key, name in wanted:
-            value = filled(parameters[name], found.shapes[key], found.rules[key], seed, key)
+            rule = found.rules[key]
+            if rule is not None and shapes[name] != found.shapes[key]:
+                rule = found.slices.of(architecture, key, name, shapes, rule)
+            value = filled(parameters[name], found.shapes[key], rule, seed, key)
             made[key] = value.to(device).contiguous().clone()
     return {key: made[key] for key in found.shapes}
 
