@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from nasplat.errors import PredictorError, SpaceError
+from nasplat.errors import PredictorError, SpaceError, SupernetError
 from nasplat.graph import Graph
 from nasplat.predict.contract import AbstractPredictor
 from nasplat.predict.finetuned import Finetuned
@@ -16,14 +16,16 @@ from nasplat.predict.prediction import Prediction
 from nasplat.predict.registry import load
 from nasplat.searchspace import Architecture, Space
 from nasplat.searchspace.shaping import AXES, fitting, presets_of, shape_of, shaped_presets
+from nasplat.supernet.survey import slices_refused
 
 
 def check_space(space: Space, samples: int = 20, seed: int = 0) -> None:
     """Check a search space by using it.
 
     Members are drawn, written and read again, run forward, captured, mutated and crossed over; parameters must be named
-    by position, so that changing an earlier depth neither moves nor reshapes what stays. The presets that a task
-    decides must exist, and change the shape of the input or the number of outputs as the space declares.
+    by position, so that changing an earlier depth neither moves nor reshapes what stays. Where numbers change widths,
+    it must be known which part of each weight the narrower members take. The presets that a task decides must exist,
+    and change the shape of the input or the number of outputs as the space declares.
 
     Args:
         space: Search space to check, such as one of `nasplat.load_space("./mine.py")`.
@@ -47,6 +49,7 @@ def check_space(space: Space, samples: int = 20, seed: int = 0) -> None:
     for member in members[:5]:
         _check_module(space, member)
     _check_shaped(space, members[0])
+    _check_slices(space)
 
 
 def _check_text(space: Space, member: Architecture) -> None:
@@ -87,6 +90,16 @@ def _check_names(space: Space, member: Architecture, child: Architecture) -> Non
                 f"changing {changed[0]!r} moves {name!r}: it is a {owners[0][name]}, then a {owners[1][name]}.\n"
                 "  Name parts by position (stage2.block1), never by a running counter."
             )
+
+
+def _check_slices(space: Space) -> None:
+    """It is known which part of every weight a narrower member takes, so that members can share weights."""
+    try:
+        refusal = slices_refused(space)
+    except SupernetError:
+        return  # the space has no supernet for another reason, which is no rule of spaces
+    if refusal:
+        raise SpaceError(refusal)
 
 
 def _check_shaped(space: Space, member: Architecture) -> None:

@@ -12,7 +12,10 @@ appointment.py  who teaches in a training                   distillation.py    l
 ranks.py        where a subnet's cost stands in its space   sorting.py         important channels first
 adoption.py     weights that were trained elsewhere         processes.py       several processes, one reduction a step
 compiling.py    blocks compiled once for all widths         belonging.py       whose weights a checkpoint holds
-supernet.py     the public face
+supernet.py     the public face                             probing.py         what passes an unknown operation
+following.py    which positions a narrower member takes     layouts.py         what an axis consists of, as a value
+flow.py         weights' axes along a network's data        tracks.py          axes of the tensors of one pass
+axis_rules.py   what operations do with axes                axes.py            axes that are one, factors, segments
 """
 
 from nasplat.supernet.config import TrainConfig

@@ -20,7 +20,7 @@ Place = tuple[str, int]
 class Axis:
     """One axis of one or several tensors."""
 
-    __slots__ = ("doubt", "is_outer", "is_position", "names", "parent", "parts", "shape_of", "size")
+    __slots__ = ("doubt", "is_factor", "is_outer", "is_position", "names", "parent", "parts", "shape_of", "size")
 
     def __init__(self, size: int, is_position: bool = False, names: Iterable[Place] = ()) -> None:
         """Make an axis that nothing is known of.
@@ -36,6 +36,8 @@ class Axis:
         self.shape_of = ""
         """PRODUCT or ROW where the axis has parts; '' for a plain one."""
         self.parts: list[Axis] = []
+        self.is_factor = False
+        """The axis has one position here, and is a factor of its own in wider networks."""
         self.is_outer = False
         """The axis is the outer factor of two, of which the inner one has one position."""
         self.doubt = ""
@@ -75,13 +77,13 @@ def product(axes: Sequence[Axis]) -> Axis:
     """Join axes to one whose positions count through all of them, the last one fastest.
 
     Args:
-        axes: Factors, the slowest first; those of size 1 play no part.
+        axes: Factors, the slowest first; those of size 1 play no part unless they are known as factors.
 
     Returns:
         The joined axis; the factor itself where there is only one.
     """
-    factors = [root(a) for a in axes if root(a).size != 1]
-    if len(factors) < 2:
+    factors = [root(a) for a in axes if root(a).size != 1 or root(a).is_factor]
+    if len(factors) < 2 or all(f.size == 1 for f in factors):
         return factors[0] if factors else Axis(1)
     made = Axis(prod(f.size for f in factors), all(f.is_position for f in factors))
     made.shape_of, made.parts = PRODUCT, list(factors)
@@ -111,7 +113,8 @@ def factors(axis: Axis, sizes: Sequence[int], why: str) -> list[Axis]:
 
     Args:
         axis: Axis to split.
-        sizes: Sizes of the factors, the slowest first, none of them 1; their product is the size of the axis.
+        sizes: Sizes of the factors, the slowest first; their product is the size of the axis. A factor of 1 between
+            others keeps its place, as that of a single head does.
         why: Operation and its place, noted where the axis cannot be split so.
 
     Returns:
@@ -123,6 +126,8 @@ def factors(axis: Axis, sizes: Sequence[int], why: str) -> list[Axis]:
     is_position = found.is_position and not found.parts  # parts that are known say so themselves
     made = Axis(found.size, is_position)
     made.shape_of, made.parts = PRODUCT, [Axis(s, is_position) for s in sizes]
+    for part in made.parts:
+        part.is_factor = part.size == 1
     parts = list(made.parts)
     unite(found, made, why)
     return [root(p) for p in parts]
@@ -179,6 +184,7 @@ def unite(a: Axis, b: Axis, why: str) -> None:
     b.names |= a.names
     b.is_position = b.is_position or a.is_position
     b.is_outer = b.is_outer or a.is_outer
+    b.is_factor = b.is_factor or a.is_factor
     reason = a.doubt or b.doubt or ("" if agrees else why)
     if reason:
         b.doubt = ""
@@ -200,21 +206,40 @@ def _agree(a: Axis, b: Axis, why: str) -> bool:
         return True
     is_product = a.shape_of == PRODUCT
     together = (lambda x, y: x * y) if is_product else (lambda x, y: x + y)
-    ends = [list(accumulate((root(p).size for p in axis.parts), together)) for axis in (a, b)]
+    solid = [[p for p in axis.parts if root(p).size != 1 or not is_product] for axis in (a, b)]
+    ones = _ones(a, b) if is_product else {}
+    ends = [list(accumulate((root(p).size for p in parts), together)) for parts in solid]
     marks = sorted({*ends[0], *ends[1]})
     if is_product and any(y % x for x, y in pairwise(marks)):
         return False
     sides = []
-    for axis, own in zip((a, b), ends, strict=True):
-        refined: list[Axis] = []
+    for parts, own in zip(solid, ends, strict=True):
+        refined = list(ones.get(1, []))
         start = 1 if is_product else 0
-        for part, end in zip(list(axis.parts), own, strict=True):
+        for part, end in zip(parts, own, strict=True):
             inside = [start, *(m for m in marks if start < m <= end)]
             steps = [y // x if is_product else y - x for x, y in pairwise(inside)]
-            refined += factors(part, steps, why) if is_product else segments(part, steps, why)
+            pieces = factors(part, steps, why) if is_product else segments(part, steps, why)
+            for piece, mark in zip(pieces, inside[1:], strict=True):
+                refined += [piece, *ones.get(mark, [])]
             start = end
         sides.append(refined)
     root(a).parts, root(b).parts = sides[0], list(sides[1])
     for x, y in zip(*sides, strict=True):
         unite(x, y, why)
     return True
+
+
+def _ones(a: Axis, b: Axis) -> dict[int, list[Axis]]:
+    """Factors of one position in two products, by the product of the factors before them."""
+    found: dict[int, list[Axis]] = {}
+    for axis in (a, b):
+        counted, own = 1, dict[int, list[Axis]]()
+        for part in axis.parts:
+            counted *= root(part).size
+            if root(part).size == 1:
+                own.setdefault(counted, []).append(part)
+        for mark, parts in own.items():
+            if len(parts) > len(found.get(mark, [])):
+                found[mark] = parts
+    return found

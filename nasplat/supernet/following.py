@@ -30,6 +30,10 @@ REMEMBERED = 256
 """Members that were run because their shapes alone did not tell, kept at most."""
 
 
+class UnsureSlice(SupernetError):
+    """Raised where no rule says which positions of a weight a member takes."""
+
+
 @dataclass(frozen=True)
 class Seen:
     """One parameter in a network that was followed."""
@@ -192,7 +196,7 @@ def runs_of(index: Index) -> Runs | None:
     return None if len(runs) <= 1 and (not runs or runs[0][0] == 0) else runs
 
 
-def refusal(key: str, axis: int, seen: Seen, sizes: tuple[int, int], why: str) -> SupernetError:
+def refusal(key: str, axis: int, seen: Seen, sizes: tuple[int, int], why: str) -> UnsureSlice:
     """Say that it is not known which part of a weight a member takes.
 
     Args:
@@ -205,7 +209,7 @@ def refusal(key: str, axis: int, seen: Seen, sizes: tuple[int, int], why: str) -
     Returns:
         The error, to be raised.
     """
-    return SupernetError(
+    return UnsureSlice(
         f"parameter {key!r}: which {sizes[0]} of {sizes[1]} positions along axis {axis} belong to {seen.architecture} "
         f"is not known: {why}.\n"
         "  Split it into layers of their own (one projection each, one group each), make the choice one among strings, "
@@ -216,6 +220,10 @@ def refusal(key: str, axis: int, seen: Seen, sizes: tuple[int, int], why: str) -
 
 Asked = Mapping[Architecture, Mapping[str, Slot]]
 """What members ask for, by parameter name."""
+
+
+Address = Callable[[str, Architecture], str]
+"""Address of a parameter's weight, by the parameter's name and the member."""
 
 
 def find_slices(

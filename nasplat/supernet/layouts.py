@@ -19,6 +19,8 @@ from nasplat.supernet.axes import PRODUCT, ROW, Axis, Place, root
 
 Index = NDArray[np.int64]
 """For each position of a smaller axis its position in the larger one."""
+OF = "#"
+"""Between the name of a parameter and the factors of its axis, in the names of factors that no parameter has alone."""
 MANY = 12
 """Factors or segments up to which other orders than the given one are tried."""
 
@@ -57,6 +59,21 @@ class Layout:
     def is_single(self) -> bool:
         """Whether it is one position that nothing names, such as one that a network picks out by its number."""
         return self.size == 1 and not self.names
+
+
+def name_factors(name: str, axis: Axis) -> None:
+    """Give the factors of a parameter's axis names, so that they are found again in other networks.
+
+    Args:
+        name: Parameter's name, and the number of the axis.
+        axis: Axis of the parameter.
+    """
+    found = root(axis)
+    if found.shape_of == PRODUCT:
+        for i, part in enumerate(found.parts):
+            inner = root(part)
+            inner.names |= {(f"{name}{OF}{i}", -1)}
+            name_factors(f"{name}{OF}{i}", inner)
 
 
 def layout_of(axis: Axis, known: dict[Axis, Layout]) -> Layout:
@@ -113,7 +130,7 @@ def place(part: Layout, whole: Layout) -> Index:
             if part.is_outer and whole.kind == PRODUCT and part.size <= whole.parts[0].size:
                 return place(part, whole.parts[0]) * (whole.size // whole.parts[0].size)
             return np.arange(part.size)  # nothing splits the smaller axis: where it lies makes no difference there
-        return _among_factors(part, whole)
+        return _among_factors(part, whole)[0]
     if part.size == whole.size:
         return np.arange(part.size)
     why = part.doubt or whole.doubt
@@ -143,27 +160,25 @@ def _in_product(places: Sequence[Index], whole: Layout) -> Index:
     return found
 
 
-def _among_factors(part: Layout, whole: Layout) -> Index:
-    """Factors of size 1 are left out of layouts: find which of the larger network's the smaller one has at 1."""
+def _among_factors(part: Layout, whole: Layout) -> tuple[Index, tuple[int, ...]]:
+    """Factors of size 1 are left out of layouts: find which of the larger network's the smaller one has."""
     if whole.kind != PRODUCT or len(whole.parts) > MANY:
         raise Unsure(f"it is {_told(whole)} in the larger network and {_told(part)} in the smaller one")
     own = part.parts if part.kind == PRODUCT else (part,)
-    found: dict[bytes, Index] = {}
-    equal: dict[bytes, Index] = {}
+    found: dict[int, dict[bytes, tuple[Index, tuple[int, ...]]]] = {}
+    zero = np.zeros(1, np.int64)
     for chosen in combinations(range(len(whole.parts)), len(own)):
+        pairs = list(zip(own, (whole.parts[c] for c in chosen), strict=True))
         try:
-            inner = {c: place(p, whole.parts[c]) for c, p in zip(chosen, own, strict=True)}
+            inner = {c: place(*pair) for c, pair in zip(chosen, pairs, strict=True)}
         except Unsure:
             continue
-        left_out = [i for i in range(len(whole.parts)) if i not in chosen]
-        zero = np.zeros(1, np.int64)
         index = _in_product([inner.get(i, zero) for i in range(len(whole.parts))], whole)
-        found[index.tobytes()] = index
-        if not any(whole.parts[i].is_constant for i in left_out):  # what never varies elsewhere is here, too
-            equal[index.tobytes()] = index
-    for answers in (found, equal):
-        if len(answers) == 1:
-            return next(iter(answers.values()))
+        # factors that have a name in common, or never vary, are the same ones
+        likeness = sum(2 * bool(p.names & w.names) + (w.is_constant and p.size == w.size) for p, w in pairs)
+        found.setdefault(likeness, {}).setdefault(index.tobytes(), (index, chosen))
+    if found and len(found[max(found)]) == 1:
+        return next(iter(found[max(found)].values()))
     raise Unsure(f"it is {_told(whole)} in the larger network and {_told(part)} in the smaller one")
 
 
@@ -194,9 +209,8 @@ def matching(own: Sequence[Layout], whole: Sequence[Layout]) -> list[int] | None
     Returns:
         Numbers of the counterparts; None where they are not known.
     """
-    is_alike = [
-        bool(p.all_names & w.all_names) or not p.all_names or not w.all_names for p, w in zip(own, whole, strict=False)
-    ]
+    pairs = [(p.all_names, w.all_names) for p, w in zip(own, whole, strict=False)]
+    is_alike = [bool(p & w) or not p or not w for p, w in pairs]
     if len(own) == len(whole) and all(is_alike):
         return list(range(len(own)))
     found: list[int] | None = []
@@ -243,6 +257,17 @@ def merge(a: Layout, b: Layout) -> Layout:
             a, b = b, a
             base = replace(a, names=names, doubt=why)
         place(b, a)
+        if a.kind == b.kind == PRODUCT and len(a.parts) > len(b.parts) and a.size != b.size:
+            chosen = _among_factors(b, a)[1]
+            inner = dict(zip(chosen, b.parts, strict=True))
+            parts = [merge(x, inner[i]) if i in inner else replace(x, is_constant=False) for i, x in enumerate(a.parts)]
+            return replace(base, parts=tuple(parts), size=prod(p.size for p in parts), is_constant=False)
+        if a.kind == PRODUCT and a.size != b.size:
+            rest = prod(p.size for p in a.parts[1:])
+            # a factor of one position is left out of the smaller one: any of them, unless the others fit as they are
+            varies = [i == 0 or b.size % rest != 0 for i in range(len(a.parts))]
+            parts = [replace(p, is_constant=p.is_constant and not v) for p, v in zip(a.parts, varies, strict=True)]
+            return replace(base, parts=tuple(parts), is_constant=False)
         return replace(base, is_constant=constant)
     return replace(base, size=max(a.size, b.size), is_constant=constant)
 
@@ -280,11 +305,11 @@ def resized(layout: Layout, shapes: Mapping[str, tuple[int, ...]], size: int | N
     Returns:
         The layout there; None where the shapes do not tell, or contradict each other.
     """
-    told = {shapes[name][axis] for name, axis in layout.names if name in shapes and axis < len(shapes[name])}
+    told = {shapes[name][axis] for name, axis in layout.names if name in shapes and 0 <= axis < len(shapes[name])}
     told |= set() if size is None else {size}
     if len(told) > 1:
         return None
-    known = next(iter(told), layout.size if layout.is_constant and not layout.names else None)
+    known = next(iter(told), layout.size if layout.is_constant and all(axis < 0 for _, axis in layout.names) else None)
     if not layout.kind:
         return None if known is None else replace(layout, size=known)
     if layout.kind == ROW:
@@ -323,4 +348,4 @@ def _resized_row(layout: Layout, shapes: Mapping[str, tuple[int, ...]], known: i
 def _is_there(part: Layout, shapes: Mapping[str, tuple[int, ...]]) -> bool:
     """Whether a network has a segment, by the parameters that make it."""
     names = part.all_names
-    return not names or any(name in shapes for name, _ in names)
+    return not names or any(name.partition(OF)[0] in shapes for name, _ in names)

@@ -15,8 +15,8 @@ from torch import Tensor
 from nasplat.errors import SupernetError
 from nasplat.searchspace import Architecture, Space
 from nasplat.searchspace.pick import Option
-from nasplat.supernet.extremes import RANDOM_ARCHITECTURES, outermost, with_option
-from nasplat.supernet.following import Slices, find_slices
+from nasplat.supernet.extremes import RANDOM_ARCHITECTURES, WIDTH, kinds, outermost, with_option
+from nasplat.supernet.following import Slices, UnsureSlice, find_slices
 from nasplat.supernet.slicing import CENTRED, Rule, Slot, slots, take
 from nasplat.supernet.store import Store, address, filled, initial_values
 
@@ -50,6 +50,28 @@ def build_store(space: Space, seed: int, device: torch.device, kernel_transforms
             weights[f"{key}#{side}"] = torch.eye(side * side, device=device)
             rules[f"{key}#{side}"] = None
     return Store(space, weights, rules, dict(found.qualifiers), kernels, seed, found.slices)
+
+
+def slices_refused(space: Space) -> str:
+    """Say why it is not known which part of a weight some narrower member of a space takes.
+
+    Args:
+        space: Search space that is checked.
+
+    Returns:
+        The reason, with the parameter, the axis and what to do; '' where it is known for all, or no number among the
+        choices changes a width.
+
+    Raises:
+        SupernetError: members of the space cannot share weights for another reason.
+    """
+    if WIDTH not in kinds(space).values():
+        return ""
+    try:
+        space.remembered("survey", lambda: _survey(space), everywhere=True)
+    except UnsureSlice as err:
+        return str(err)
+    return ""
 
 
 @dataclass(frozen=True)
@@ -171,8 +193,8 @@ def _qualifiers(walk: _Walk) -> dict[str, tuple[str, ...]]:
                 for name, slot in walk.look(architecture).items():
                     met.setdefault(name, set()).add((slot.owner, slot.shape))
                 queue.append(architecture)
-            for name, kinds in met.items():
-                if len(kinds) > 1:
+            for name, several in met.items():
+                if len(several) > 1:
                     found.setdefault(name, []).append(choice)
     return {name: tuple(sorted(choices)) for name, choices in found.items()}
 
