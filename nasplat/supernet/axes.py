@@ -48,7 +48,7 @@ def root(axis: Axis) -> Axis:
     """Find the axis that stands for all that were made one with this one.
 
     Args:
-        axis: Any axis.
+        axis: Axis of any tensor.
 
     Returns:
         The one that holds what is known of them.
@@ -161,7 +161,7 @@ def unite(a: Axis, b: Axis, why: str) -> None:
     """Make two axes one, and with them their parts.
 
     Args:
-        a: One axis.
+        a: One of both axes.
         b: The other one, of the same size.
         why: Operation and its place, noted where what is known of both does not agree.
     """

@@ -21,7 +21,7 @@ def passed_axes(func: Any, args: Any, kwargs: Any, operands: list[Tensor], resul
     Args:
         func: Overload that is called.
         args: Positional arguments, whose tensors need not hold values.
-        kwargs: Named arguments.
+        kwargs: Named arguments of the call.
         operands: Tensors among the arguments, in their order.
         result: First tensor that the call returned.
 

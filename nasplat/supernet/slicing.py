@@ -95,7 +95,7 @@ def declarations(module: nn.Module) -> dict[str, Any]:
     """Gather what the classes of a network's modules declare in `slicing`.
 
     Args:
-        module: Whole network.
+        module: The whole network, whose modules may declare rules.
 
     Returns:
         By parameter name, one rule per axis, or one word; what the innermost module says holds.

@@ -76,8 +76,8 @@ class Tracks:
         """Make two axes one.
 
         Args:
-            a: One axis.
-            b: The other one.
+            a: One of both axes.
+            b: The other of both axes.
         """
         unite(a, b, self.why)
 
@@ -85,7 +85,7 @@ class Tracks:
         """Follow axes through a view of another shape, in which the order of the elements stays.
 
         Args:
-            axes: Axes before.
+            axes: Axes before the view.
             shape: Shape after, of as many elements.
 
         Returns:
@@ -131,7 +131,7 @@ class Tracks:
         """Find the axes in space of a result: those of before where the size stays.
 
         Args:
-            x: Operand.
+            x: Operand of the call.
             r: Result, with as many axes.
             first: Number of the first axis in space.
 
