@@ -63,6 +63,63 @@ def counts(name: str, text: str, **presets: Any) -> tuple[int, int]:
     return graph.params, graph.macs
 
 
+RESIDUAL = {"squeeze": "no", **{f"stage{i}.width": w for i, w in enumerate((64, 128, 256, 512))}}
+VGG = {"norm": "none", "activation": "relu", "pool": "max", "head": "hidden"}
+KNOWN: dict[str, tuple[str, dict[str, Any], dict[str, Any], int]] = {
+    "VGG-16": (
+        "convnet",
+        {"size": "vgg", "stages": 5, "kernels": (3,), "hidden": 4096},
+        VGG
+        | {f"stage{i}.depth": d for i, d in enumerate((2, 2, 3, 3, 3))}
+        | {f"stage{i}.width": w for i, w in enumerate((64, 128, 256, 512, 512))},
+        138_357_544,
+    ),
+    "ResNet-18": (
+        "resnet",
+        {"size": "imagenet"},
+        RESIDUAL | {"block": "basic"} | {f"stage{i}.depth": 2 for i in range(4)},
+        11_689_512,
+    ),
+    "ResNet-50": (
+        "resnet",
+        {"size": "imagenet"},
+        RESIDUAL | {"block": "bottleneck"} | {f"stage{i}.depth": d for i, d in enumerate((3, 4, 6, 3))},
+        25_557_032,
+    ),
+    "DenseNet-121": (
+        "densenet",
+        {"size": "imagenet"},
+        {"growth": 32, "bottleneck": 4} | {f"stage{i}.depth": d for i, d in enumerate((6, 12, 24, 16))},
+        7_978_856,
+    ),
+    "ConvNeXt-T": (
+        "convnext",
+        {"size": "imagenet"},
+        {"width": 96, "kernel": 7, "ratio": 4} | {f"stage{i}.depth": d for i, d in enumerate((3, 3, 9, 3))},
+        28_589_128,
+    ),
+    "Mixer-B/16": (
+        "mixer",
+        {"size": "base", "patch": 16},
+        {"width": 768, "depth": 12, "across": 384, "within": 3072},
+        59_880_472,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_known_networks_have_their_published_parameters(name: str) -> None:
+    space, presets, choices, params = KNOWN[name]
+    member = nasplat.load_space(space, image=224, classes=1000, **presets).architecture(choices)
+    assert member.graph().params == params
+
+
+def test_unet_has_the_parameters_of_common_implementations() -> None:
+    choices = {"width": 64, "norm": "batch", "activation": "relu", "bridge": "joined", "grow": "transposed"}
+    space = nasplat.load_space("unet", levels=4, widths=(64,), depths=(2,))
+    assert space.architecture(choices).graph().params == 31_037_698
+
+
 def test_nasbench_macro_has_published_parameters_and_macs() -> None:
     assert counts("nasbench_macro", "a00000000") == (387_882, 7_713_280)
     assert counts("nasbench_macro", "00112122") == (2_524_394, 62_986_752)
