@@ -101,6 +101,8 @@ from .tables.metrics import mean_rank as mean_rank
 from .tables.table import Table as Table
 from .task import Split as Split
 from .task import Task as Task
+from .task.descriptor import Descriptor as Descriptor
+from .task.descriptor import describe as describe
 from .task.stereo_loss import stereo_errors as stereo_errors
 from .task.stereo_loss import stereo_loss as stereo_loss
 from .task.training import Budget as Budget

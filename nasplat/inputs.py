@@ -37,8 +37,10 @@ from nasplat.tables.table import Table
 from nasplat.task import Task
 from nasplat.task.derived import QUESTIONS, derived
 from nasplat.task.digits import digits
+from nasplat.task.drawn import DRAWN, drawn
 from nasplat.task.files import from_folder
 from nasplat.task.stereo import stereo_folder, synthetic_stereo
+from nasplat.task.variants import VARIANTS
 
 DEFAULT_INPUT = (1, 3, 224, 224)
 """Shape that is tried for a module that nothing is known about: one image of ImageNet's usual size."""
@@ -49,6 +51,7 @@ NAMED: dict[str, Callable[..., Task]] = {
     "digits-mask": partial(digits, "mask"),
     "digits-place": partial(digits, "place"),
     "stereo-synthetic": synthetic_stereo,
+    **{name: partial(drawn, name) for name in DRAWN},
 }
 """What makes the tasks that have a name."""
 PAIRS = "stereo:"
@@ -429,10 +432,12 @@ def load_task(reference: str, **options: Any) -> Task:
     """Load a task by name, or from a folder of data.
 
     Args:
-        reference: Name of an embedded task: 'digits-clutter', 'digits-mask', 'digits-place' or 'stereo-synthetic'. Or a
-            folder with IDX or npz files of images, or with one folder of pictures per class; or 'stereo:' and a
-            folder of stereo pairs. Options may follow, as in 'digits-clutter?train=512&decide=256'. Before it all may
-            stand another question about the same images, as in 'rotation:digits-clutter'; see `nasplat.task.derived`.
+        reference: Name of an embedded task: 'digits-clutter', 'digits-mask', 'digits-place', 'stereo-synthetic', or one
+            of `nasplat.task.drawn`: 'shapes', 'shapes-mask', 'textures', 'motifs', 'waves'. Or a folder with IDX or npz
+            files of images, or with one folder of pictures per class; or 'stereo:' and a folder of stereo pairs.
+            Options may follow, as in 'digits-clutter?train=512&decide=256'. Before it all may stand another question
+            about the same images, as in 'rotation:digits-clutter' (see `nasplat.task.derived`), or 'small:',
+            'imbalanced:' or 'noisy:' for a harder version (see `nasplat.task.variants`).
         options: Options of the task as keywords, such as train=512 for embedded data or limit=10000 for a folder.
 
     Returns:
@@ -449,6 +454,8 @@ def load_task(reference: str, **options: Any) -> Task:
     question, colon, rest = reference.partition(":")
     if colon and question in QUESTIONS:
         return derived(question, load_task(rest, **options))
+    if colon and question in VARIANTS:
+        return VARIANTS[question](load_task(rest, **options))
     reference, asked, words = reference.partition("?")
     if asked:
         options = {k: _value(v) for k, v in parse_qsl(words, keep_blank_values=True)} | options

@@ -2,6 +2,8 @@
 
 task.py      data in three splits, loss, metric     settings.py  options checked by name, type and range
 digits.py    the embedded task of digits            files.py     IDX and npz files, and folders of these
+drawn.py     tasks drawn on the spot                variants.py  small, imbalanced and noisy versions
+descriptor.py  a task in numbers, from its data
 derived.py   other questions about the same images  training.py  a network trained from its initial values
 arrays.py    whatever holds numbers as inputs       targets.py   labels as people keep them, as class numbers
 judging.py   losses, metrics, what they refuse      pictures.py  folders of pictures

@@ -132,7 +132,7 @@ def _wanted(y: Tensor, classes: int) -> Tensor:
 
 
 def _ridge(x: Tensor, wanted: Tensor, z: Tensor) -> Tensor:
-    """Answers to z of the best linear map from x to what is wanted; the penalty is chosen on a fifth of the examples."""
+    """Answers to z of the best linear map from x to what is wanted; a fifth of the examples chooses the penalty."""
     held = max(1, len(x) // 5)
 
     def answers(a: Tensor, b: Tensor, c: Tensor, penalty: float) -> Tensor:
@@ -143,9 +143,7 @@ def _ridge(x: Tensor, wanted: Tensor, z: Tensor) -> Tensor:
 
     if len(x) < 5:
         return answers(x, wanted, z, RIDGES[-1])
-    errors = [
-        float((answers(x[held:], wanted[held:], x[:held], p) - wanted[:held]).square().mean()) for p in RIDGES
-    ]
+    errors = [float((answers(x[held:], wanted[held:], x[:held], p) - wanted[:held]).square().mean()) for p in RIDGES]
     return answers(x, wanted, z, RIDGES[errors.index(min(errors))])
 
 
@@ -169,9 +167,7 @@ def _balance(y: Tensor, classes: int) -> float:
 def _noise(split: Split) -> float:
     """Share of the examples whose input occurs with more than one target."""
     found: dict[bytes, set[bytes]] = {}
-    rows = [
-        (x.numpy().tobytes(), y.numpy().tobytes()) for x, y in zip(split.x.cpu(), split.y.cpu(), strict=True)
-    ]
+    rows = [(x.numpy().tobytes(), y.numpy().tobytes()) for x, y in zip(split.x.cpu(), split.y.cpu(), strict=True)]
     for x, y in rows:
         found.setdefault(x, set()).add(y)
     return sum(len(found[x]) > 1 for x, _ in rows) / len(rows)

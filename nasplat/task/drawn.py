@@ -1,9 +1,9 @@
 """Tasks that are drawn on the spot, without data: `shapes`, `shapes-mask`, `textures`, `motifs` and `waves`.
 
-They ask for different abilities. `shapes` and `shapes-mask` need outlines at any place, size and angle; `textures` needs
-statistics of neighbouring pixels and no place at all, so that no linear map knows more than chance; `motifs` and `waves`
-are sequences, told apart by what occurs in them and by how they swing. Training examples are fresh each epoch; decide
-and test are drawn from other seeds.
+They ask for different abilities. `shapes` and `shapes-mask` need outlines at any place, size and angle; `textures`
+needs statistics of neighbouring pixels and no place at all, so that no linear map knows more than chance; `motifs` and
+`waves` are sequences, told apart by what occurs in them and by how they swing. Training examples are fresh each epoch;
+decide and test are drawn from other seeds.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ TEXTURES, MOTIFS = 8, 6
 """Numbers of textures and of motifs, hence of classes."""
 WAVES = ("sine", "square", "saw", "chirp up", "chirp down", "swelling", "vibrato", "bursts")
 """How a sequence of `waves` may swing."""
-Arrays = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 
 def shapes(n: int, seed: int, noise: float = 0.25, masks: bool = False) -> Split:
@@ -60,7 +59,7 @@ def shapes(n: int, seed: int, noise: float = 0.25, masks: bool = False) -> Split
     return Split(x, torch.from_numpy(y.astype(np.int64)))
 
 
-def _inside(u: NDArray[np.float32], v: NDArray[np.float32], kind: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _inside(u: NDArray[Any], v: NDArray[Any], kind: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Pixels that belong to a shape, from coordinates along its axes in units of its size; all have a like area."""
     radius, box = np.hypot(u, v), np.maximum(abs(u), abs(v))
     made = [
@@ -76,7 +75,7 @@ def _inside(u: NDArray[np.float32], v: NDArray[np.float32], kind: NDArray[np.int
     return np.choose(kind[:, None, None], made)
 
 
-def _lines(rng: np.random.Generator, n: int, grid: NDArray[np.float32]) -> NDArray[np.bool_]:
+def _lines(rng: np.random.Generator, n: int, grid: NDArray[Any]) -> NDArray[np.bool_]:
     """Two thin strokes of random place and angle in each picture."""
     found = np.zeros((n, SIDE, SIDE), bool)
     for _ in range(2):

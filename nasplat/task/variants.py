@@ -1,4 +1,4 @@
-"""The same task made harder, as data in use often are: `small`, `imbalanced` and `noisy` versions of its training split.
+"""A task made harder, as data in use often are: `small`, `imbalanced` and `noisy` versions of its training split.
 
 On a command line the word stands before the task, as in `noisy:digits-clutter`. What is decided and reported stays as
 it is, so that a network is judged on clean and balanced data. Training data are fixed: epochs show the same examples.
