@@ -49,7 +49,7 @@ def build_store(space: Space, seed: int, device: torch.device, kernel_transforms
         for side in sides[1:]:
             weights[f"{key}#{side}"] = torch.eye(side * side, device=device)
             rules[f"{key}#{side}"] = None
-    return Store(space, weights, rules, dict(found.qualifiers), kernels, seed, found.slices)
+    return Store(space, weights, rules, dict(found.qualifiers), kernels, seed, slices=found.slices)
 
 
 def slices_refused(space: Space) -> str:
