@@ -110,15 +110,15 @@ def resolve(text: str) -> Architecture | nn.Module | OnnxFile | Graph:
     raise InputError(f"expected {GRAMMAR}; got {text!r}.\n  See `nasplat sample nasbench201` for an example.")
 
 
-def module_of(found: Any, batch: tuple[int, ...] | None) -> tuple[nn.Module, Any]:
+def module_of(found: Any, batch: Any) -> tuple[nn.Module, Any]:
     """Build a resolved network.
 
     Args:
         found: Answer of `resolve`.
-        batch: Shape of one input batch; None for the one that the network states.
+        batch: Example input, such as the shape of one input batch; None for the one that the network states.
 
     Returns:
-        The module, and the shape of its input batch.
+        The module, and its example input.
 
     Raises:
         InputError: torch cannot run the network.
@@ -129,7 +129,7 @@ def module_of(found: Any, batch: tuple[int, ...] | None) -> tuple[nn.Module, Any
         raise InputError(
             f"expected a network torch can run, got {str(found)!r}.\n  Give the module the file was exported from."
         )
-    return found, batch or getattr(found, "example_input", DEFAULT_INPUT)
+    return found, getattr(found, "example_input", DEFAULT_INPUT) if batch is None else batch
 
 
 def usable_device(text: str) -> str:

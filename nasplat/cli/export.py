@@ -32,12 +32,13 @@ def export_command(network: str, path: Path, check: bool, as_json: bool, **o: An
     import nasplat
     from nasplat.frontends import OnnxFile
     from nasplat.inputs import module_of, resolve
-    from nasplat.workflows.export import OnnxNetwork
+    from nasplat.probes.onnx_network import OnnxNetwork
 
     torch.manual_seed(o["seed"])
-    found, shape = resolve(network), words.shape(o["shape"])
+    found, shape = resolve(network), words.example(o["shape"])
     if check and isinstance(found, OnnxFile):
-        module, given = OnnxNetwork(found.path), shape or found.example_input
+        module = OnnxNetwork(found.path)
+        given = module.example if shape is None else shape
     else:
         module, given = module_of(found, shape)
     if check:

@@ -47,7 +47,7 @@ def inspect_command(network: str, as_json: bool, **o: Any) -> None:
     import nasplat
     from nasplat.graph.compare import by_module
 
-    batch, drawing = words.shape(o["shape"]), o["drawing"]
+    batch, drawing = words.example(o["shape"]), o["drawing"]
     graph = nasplat.capture(network, batch)
     if o["other"] is not None:
         _show_difference((network, graph), (o["other"], nasplat.capture(o["other"], batch)), drawing, as_json)

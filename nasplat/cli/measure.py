@@ -67,7 +67,7 @@ def measure_command(networks: tuple[str, ...], calibrate: bool, as_json: bool, *
     if calibrate:
         _calibrate(o["spaces"], o["n"], conditions, as_json)
         return
-    timed = [module_of(resolve(name), words.shape(o["shape"])) for name in networks]
+    timed = [module_of(resolve(name), words.example(o["shape"])) for name in networks]
     found = measure_together(timed, conditions, o["repeats"])
     rows = [
         {"network": name} | dataclasses.asdict(f) | {"against_first": f.compare(found[0])}

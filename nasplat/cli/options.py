@@ -81,7 +81,11 @@ capture_workers = click.option(
     help="This many processes capture networks.",
 )
 input_shape = click.option(
-    "--input", "shape", metavar="1,3,224,224", help="The shape of one input batch, for networks that are torch modules."
+    "--input",
+    "shape",
+    metavar="1,3,224,224",
+    help="The shape of one input batch, for networks that are torch modules; perhaps with a number format, such as "
+    "1,128:int64, or several with semicolons, by position or by name: ids=1,128:int64;mask=1,128:bool.",
 )
 out = click.option(
     "--out", required=True, type=FOLDER, help="The run is kept in this folder; the same command resumes it."

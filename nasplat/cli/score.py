@@ -59,7 +59,7 @@ def score_command(networks: tuple[str, ...], as_json: bool, **o: Any) -> None:
     if o["labelled"] is not None:
         known = nasplat.load_table(o["labelled"], space=o["space"], metric=o["task"])
         show.left_out(known)
-    batch, asked = words.shape(o["shape"]), (o["against"], o["recipe"], o["seed"], known)
+    batch, asked = words.example(o["shape"]), (o["against"], o["recipe"], o["seed"], known)
     rows = nasplat.score(list(networks), o["predictor"], batch, *asked)
     data = [{"network": r.name, "rank": i} | r.prediction.to_dict() for i, r in enumerate(rows, 1)]
     show.answer(data, as_json, lambda: listings.scored_listing(rows, o["predictor"]))

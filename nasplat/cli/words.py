@@ -8,6 +8,8 @@ from typing import Any
 
 from nasplat.errors import InputError
 
+FORMATS = ("float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool")
+"""Number formats that an input may be said to have."""
 MOST = 10**15
 """Elements of an input, at most; counts of larger ones would overflow."""
 
@@ -78,3 +80,52 @@ def shape(text: str | None) -> tuple[int, ...] | None:
             "  Write for instance 1,3,224,224."
         )
     return sizes
+
+
+def example(text: str | None) -> Any:
+    """Read what a network is called with.
+
+    Args:
+        text: Shape of one input batch, such as '1,3,224,224', perhaps with a number format, '1,128:int64'; several with
+            semicolons, by position or by name, 'ids=1,128:int64;mask=1,128:bool'. None where nothing was given.
+
+    Returns:
+        A shape, a tensor without values of that format, or a tuple or dict of these; or None.
+
+    Raises:
+        InputError: something else is written.
+
+    Example:
+        >>> example("1,3,8,8"), example("1,8;1,4")
+        ((1, 3, 8, 8), ((1, 8), (1, 4)))
+        >>> {name: t.dtype for name, t in example("ids=1,6:int64;mask=1,6:bool").items()}
+        {'ids': torch.int64, 'mask': torch.bool}
+    """
+    if text is None or not set(text) & set("=:;"):
+        return shape(text)
+    parts = [part.strip() for part in text.split(";") if part.strip()]
+    named = [part.partition("=") for part in parts]
+    if any(equals for _, equals, _ in named):
+        if not all(name.strip() and equals for name, equals, _ in named) or len({n for n, _, _ in named}) < len(named):
+            raise InputError(
+                f"expected --input with a name before every '=', or none at all, got {text!r}.\n"
+                "  Write for instance ids=1,128:int64;mask=1,128:bool."
+            )
+        return {name.strip(): _typed(value) for name, _, value in named}
+    found = tuple(_typed(part) for part in parts)
+    return found[0] if len(found) == 1 else found
+
+
+def _typed(text: str) -> Any:
+    """A shape, or with a number format behind a colon a tensor without values."""
+    import torch
+
+    sizes, colon, name = (part.strip() for part in text.partition(":"))
+    if not colon:
+        return shape(sizes)
+    if name not in FORMATS:
+        raise InputError(
+            f"expected --input with a number format among {', '.join(FORMATS)}, got {name!r}.\n"
+            "  Write for instance 1,128:int64."
+        )
+    return torch.empty(shape(sizes) or (), dtype=getattr(torch, name), device="meta")

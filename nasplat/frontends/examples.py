@@ -245,7 +245,13 @@ class Inputs:
                 shape, axis = list(leaf.shape), self.axes[count]
                 if axis is not None and batch is not None:
                     shape[axis] = batch
-                made.append(make(leaf, tuple(shape), axis or 0, self.limits[count] if self.limits else None))
+                try:
+                    made.append(make(leaf, tuple(shape), axis or 0, self.limits[count] if self.limits else None))
+                except (RuntimeError, TypeError, NotImplementedError) as err:
+                    raise CaptureError(
+                        f"expected inputs that can be made here, got {leaf.dtype} of shape {tuple(shape)}: "
+                        f"{str(err).splitlines()[0][:200]}.\n  Give a smaller example input of dense tensors."
+                    ) from err
                 count += 1
             else:
                 made.append(leaf)

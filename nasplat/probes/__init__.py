@@ -3,6 +3,8 @@
 latency.py     time of a forward pass on this machine, with an interval
 conditions.py  device, batch, runtime, precision and threads under which it holds; the user's cache
 runtimes.py    eager torch, compiled, CUDA graph, ONNX Runtime
+onnx_network.py an ONNX file that answers like a module
+agreement.py   what a file answers against what its module answers
 onnx_writer.py modules -> ONNX files, for any batch where torch.export proves it
 zerocost.py    numbers of untrained networks
 """

@@ -20,12 +20,13 @@ import torch
 from nasplat.errors import ExportError, MissingExtraError
 from nasplat.predict.latency import LatencyPredictor
 from nasplat.probes import time_together
+from nasplat.probes.onnx_network import OnnxNetwork
 from nasplat.searchspace import Architecture
 from nasplat.supernet import Supernet
 from nasplat.tables.metrics import kendall_tau
 from nasplat.tables.rows import write_atomically
 from nasplat.task import Task
-from nasplat.workflows.export import OnnxNetwork, export
+from nasplat.workflows.export import export
 
 BATCH = 8
 """Number of examples that a file answers at once; dense answers are large in memory."""

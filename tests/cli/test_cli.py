@@ -124,6 +124,13 @@ def test_spaces_and_samples() -> None:
     assert json.loads(run("inspect", lines[0], "--json"))["params"] > 0
 
 
+def test_networks_that_read_tokens_are_measured(tmp_path: Path) -> None:
+    file = tmp_path / "net.py"
+    file.write_text("from torch import nn\nmake = lambda: nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 2))\n")
+    (row,) = json.loads(run("measure", f"{file}:make", "--input", "1,6:int64", "--repeats", "5", "--json"))
+    assert row["low_ms"] <= row["median_ms"]
+
+
 def test_measure_and_export(tmp_path: Path) -> None:
     line = run("sample", "vit", *presets(VIT)).strip()
     (row,) = json.loads(run("measure", line, "--repeats", "5", "--json"))

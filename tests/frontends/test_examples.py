@@ -94,6 +94,14 @@ def test_the_batch_may_be_the_second_axis_of_further_tensors() -> None:
     assert [found.axes for found in Inputs.of(((1, 8), (1,))).assignments()] == [(0, 0), (0, None)]
 
 
+def test_inputs_that_cannot_be_made_are_refused() -> None:
+    inputs = Inputs.of((1, 10**8, 10**7))
+    with pytest.raises(CaptureError, match=r"inputs that can be made here, got torch.float32 of shape \(1, 100000000,"):
+        inputs.repeated()
+    with pytest.raises(CaptureError, match="a smaller example input of dense tensors"):
+        Inputs.of(torch.eye(3).to_sparse()).drawn(2)
+
+
 def test_tensors_without_axes_have_no_batch() -> None:
     inputs = Inputs.of(torch.tensor(3.0))
     assert inputs.batch is None

@@ -14,9 +14,9 @@ from click.testing import CliRunner
 import nasplat
 from nasplat.cli import cli
 from nasplat.errors import ExportError
+from nasplat.probes.onnx_network import OnnxNetwork
 from nasplat.workflows import deliver as handover
 from nasplat.workflows.deliver import Member, hand_over, latency_agreement, show
-from nasplat.workflows.export import OnnxNetwork
 
 Image = pytest.importorskip("PIL.Image")
 OPTIONS = {"height": 24, "width": 48, "largest": 12, "train": 8, "decide": 2, "test": 6}

@@ -17,9 +17,9 @@ from torch.nn import functional as F
 import nasplat
 from nasplat.errors import ExportError
 from nasplat.frontends.examples import Inputs
+from nasplat.probes.onnx_network import OnnxNetwork
 from nasplat.probes.onnx_writer import Written
 from nasplat.workflows import export as exporting
-from nasplat.workflows.export import OnnxNetwork
 
 
 def test_exported_file_agrees_and_has_a_certificate(
@@ -162,6 +162,14 @@ def test_networks_of_many_inputs_and_outputs_are_exported(reader: Any) -> None:
     assert torch.allclose(logits, wanted.logits, atol=1e-5)
     assert torch.equal(classes, wanted.classes)
     assert torch.allclose(states, wanted.states[0], atol=1e-5)
+
+
+def test_a_file_agrees_with_itself_on_inputs_of_its_own(reader: Any) -> None:
+    file = OnnxNetwork(reader[1])
+    assert {k: (t.dtype, tuple(t.shape)) for k, t in file.example.items()} == {
+        "ids": (torch.int64, (1, 3)), "mask": (torch.bool, (1, 3)), "picture_pixels": (torch.float64, (1, 4, 4))
+    }  # fmt: skip
+    assert nasplat.check_export(file, reader[1], file.example) == 0.0
 
 
 def test_an_exported_module_is_what_it_was(reader: Any) -> None:
