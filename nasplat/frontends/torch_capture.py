@@ -105,9 +105,7 @@ def capture_module(
 def _captured(module: nn.Module, example: Any, program: bool | None, rungs: Sequence[str]) -> Graph:
     """The graph of the first rung that can run a module."""
     first: CaptureError | None = None
-    tries = [(rung, answer) for rung in rungs for answer in ((False, True) if rung == "escapes" else (False,))]
-    while tries:
-        (rung, answer), had_compiler = tries.pop(0), _COMPILER in sys.modules
+    for rung, answer in [(r, a) for r in rungs for a in ((False, True) if r == "escapes" else (False,))]:
         try:
             graph = _record(module, example, rung, answer, bool(program))
             if first is not None:  # never silently: a lower rung can hide a fault of the network, or of ours
@@ -124,9 +122,6 @@ def _captured(module: nn.Module, example: Any, program: bool | None, rungs: Sequ
         except CaptureError as err:
             if first is None and is_lazy(module):
                 return _captured(sized(module, example), example, program, rungs)
-            if not had_compiler and _COMPILER in sys.modules:
-                tries.insert(0, (rung, answer))  # the network itself loaded the compiler: now it is kept away
-                continue
             first = first or err
             if "expected at most" in str(err):
                 raise
@@ -220,6 +215,28 @@ def _undisturbed() -> Iterator[None]:
             gc.enable()
 
 
+@contextlib.contextmanager
+def _uncompiled() -> Iterator[None]:
+    """What a network compiles inside runs as it is written, so that its operations are seen and nothing is compiled.
+
+    A compiler that finds a recorder beneath it would also remember for the whole process that it cannot compile.
+    """
+    if _COMPILER in sys.modules:
+        with torch.compiler.set_stance("force_eager"):
+            yield
+        return
+    own = torch.compile  # loading the compiler for its setting alone would take seconds
+
+    def as_written(model: Any = None, **_: Any) -> Any:
+        return (lambda function: function) if model is None else model
+
+    torch.compile = as_written  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.compile = own
+
+
 def _record(module: nn.Module, example: Any, rung: str, answer: bool, program: bool) -> Graph:
     """The graph of one run; `answer` is what a branch on unknown data is told at first."""
     with _LOCK, _undisturbed(), torch.random.fork_rng(devices=[], enabled=rung == "real"):
@@ -301,11 +318,7 @@ def _forward(recorder: Recorder, module: nn.Module, example: Any, rung: str) -> 
         pasting = StandIns(recorder) if recorder.calls is None else nothing
         following = nothing if recorder.only_calls else recorder.following()
         outside = Escapes(recorder.values) if rung in {"escapes", "decomposed", "fake"} else nothing
-        # what a network compiles inside runs as it is written, so that its operations are seen and nothing is compiled
-        # (the compiler is not loaded for that: it takes seconds, and without it nothing is compiled)
-        is_compiled = not {_COMPILER, "torch.nn.attention.flex_attention"}.isdisjoint(sys.modules)
-        eager = torch.compiler.set_stance("force_eager") if is_compiled else nothing
-        with pasting, following, outside, eager, recorder:
+        with pasting, following, outside, _uncompiled(), recorder:
             try:
                 result = module(**given) if isinstance(given, dict) else module(*given)
             except (CaptureError, SharedInsides):

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from copy import copy
 from itertools import product
 
+from nasplat.graph import Graph, bounds
 from nasplat.searchspace.architecture import AbstractSpace, Architecture
 from nasplat.searchspace.pick import Rejected
 from nasplat.searchspace.rules import END, Intractable, Prefix, Rules
@@ -36,6 +37,19 @@ Cost = tuple[int, int]
 """Multiply-accumulates and parameters."""
 
 
+def doubt_of(graph: Graph) -> str:
+    """Say why a graph's counts may be too small to compare with a limit.
+
+    Args:
+        graph: Graph of a member.
+
+    Returns:
+        The reason in words; empty where a member that keeps a limit as counted surely keeps it.
+    """
+    signs = {bounds.bound(graph.causes, bool(graph.unknown_ops)), bounds.params_bound(graph.causes)}
+    return bounds.reasons(graph.causes, graph.unknown_ops) if signs & {bounds.AT_LEAST, bounds.ABOUT} else ""
+
+
 class Costs:
     """Costs of a space's members, as the sum of what each of their choices adds."""
 
@@ -53,6 +67,8 @@ class Costs:
         """The structure with states that are also told apart by what their choices cost."""
         self.captured: dict[tuple[tuple[str, int], ...], Cost] = {}
         """Costs of the members captured so far."""
+        self.doubt = ""
+        """Why some of these counts may be too small; empty where none is."""
         self.nodes = 0
         """Nodes of their graphs, all together."""
         self.rules = Rules(structure.walker, self._difference, WIDEST)
@@ -86,6 +102,7 @@ class Costs:
             except Rejected as err:
                 raise Intractable("the space refuses combinations of small options") from err
             self.captured[key] = graph.macs, graph.params
+            self.doubt = self.doubt or doubt_of(graph)
             self.nodes += len(graph.nodes)
             if self.nodes > MOST_NODES:
                 raise Intractable(f"costs were not settled by {len(self.captured):,} captured networks")

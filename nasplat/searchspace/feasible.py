@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+import warnings
 from collections.abc import Mapping
 
 from nasplat.errors import SpaceError
@@ -59,8 +60,16 @@ class Feasible:
         if isinstance(costs, Intractable):
             self.method, self.reason = "guided", str(costs)
             self.draws = FittedDraws(space, None if isinstance(structure, Intractable) else structure, self.limits)
+            doubt = self.draws.doubt
         else:
             self.draws = TabulatedDraws(costs, self.limits)
+            doubt = next((c.doubt for c in costs if c.doubt), "")
+        if doubt:
+            warnings.warn(
+                f"members of {named(space)} may exceed {in_words(self.limits)} unseen, for their counts are not exact "
+                f"({doubt}).",
+                stacklevel=2,
+            )
         self.setup_seconds = time.perf_counter() - started
         """Seconds that the preparations took; structure and costs are learned once for all limits on a space."""
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from nasplat.errors import SpaceError
 from nasplat.searchspace.architecture import AbstractSpace, Architecture
+from nasplat.searchspace.costs import doubt_of
 from nasplat.searchspace.rules import END
 from nasplat.searchspace.structure import Structure
 from nasplat.searchspace.tabulated_draws import Knapsack, in_words, named
@@ -49,6 +50,8 @@ class FittedDraws:
             SpaceError: no member within the limits was found.
         """
         self.space, self.structure, self.limits = space, structure, limits
+        self.doubt = ""
+        """Why some counts may be too small; empty where none is."""
         self.captured = 0
         """Members captured since the preparations ended."""
         rng = random.Random("guide")
@@ -126,6 +129,7 @@ class FittedDraws:
         """Capture a member and return the largest of its costs over their limits."""
         self.captured += 1
         graph = member.graph()
+        self.doubt = self.doubt or doubt_of(graph)
         return max(getattr(graph, q) / limit for q, limit in self.limits.items())
 
     def _fit(self, members: list[Architecture], ratios: list[float]) -> None:

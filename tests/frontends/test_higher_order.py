@@ -93,6 +93,15 @@ def test_branches_keep_module_paths_and_the_other_branchs_weights_are_a_bound() 
         nasplat.rebuild(graph, {})
 
 
+def test_the_network_still_runs_and_compiles_afterwards() -> None:
+    net, compiling = Run(branch(lambda x: x.mean() > 0)), torch.compile
+    nasplat.capture(net, (2, 8))
+    assert torch.compile is compiling
+    x = torch.ones(2, 8)
+    with torch.no_grad():
+        assert torch.equal(net(x), net.small(x))
+
+
 def test_a_scoring_function_shows_its_weights() -> None:
     net = Run(lambda net, x: flex_attention(x, x, x, score_mod=lambda s, b, h, q, k: s + net.bias[h]))
     graph = nasplat.capture(net, (2, 4, 16, 8))

@@ -65,3 +65,5 @@ def test_limits_judge_counts_that_are_no_exact_ones_with_a_word() -> None:
         assert not Limits.of({"macs": 10}).broken(odd)
     assert Limits.of({"macs": 7}).broken(distinct) == "macs at most 8 > 7"
     assert not Limits.of({"macs": 8, "params": 10}).broken(distinct)
+    with pytest.warns(UserWarning, match="members of .* may exceed macs <= 10 unseen, for their counts are not exact"):
+        strange.feasible({"macs": 10})
