@@ -1,6 +1,6 @@
 """What each part of GENNAPE adds: one setting changed at a time, every member judged inside the family and on others without a label.
 
-Learns NAS-Bench-101 (80/10/10 by graph key) and appends one row per (configuration, seed, family, member); those present are skipped. "Frozen" keeps
+Learns NAS-Bench-101 (80/10/10 by network) and appends one row per (configuration, seed, family, member); those present are skipped. "Frozen" keeps
 the encoder as pretraining left it, as the paper does, so that what pretraining adds is seen alone. Members are those of `Gennape`, their
 equal-weight means "paper" (label, scaled, pairwise, flops) and "default" (forest, flops).
 A "plain ensemble" has clusters so fuzzy (m = 20) that every head counts equally.

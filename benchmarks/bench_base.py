@@ -176,9 +176,9 @@ def run(
             last[0] = time.perf_counter()
             print(f"seed {seed}: {last[0] - started:.0f} s, {done}/{total}, {note}", flush=True)
 
-    model = Universal(seed=seed).fit(
-        views, labels, of, groups, show, unlabelled=unlabelled, known=known, wide=[title(ZOO)]
-    )
+    networks = [f"{group(n)} {network}" for n in names for network in data[n].groups]
+    more: dict[str, Any] = {"unlabelled": unlabelled, "known": known, "wide": [title(ZOO)], "networks": networks}
+    model = Universal(seed=seed).fit(views, labels, of, groups, show, **more)
     seconds = round(time.perf_counter() - started)
     left_out = {n: model.left_out_[title(n)] for n in names}
     starts = np.cumsum([0, *(len(data[n].labels) for n in names)])

@@ -166,7 +166,7 @@ def run(family: str, data: Path, cache: Path, folder: Path, out: Path, only: lis
                 pool = [i for i in range(len(source.labels)) if i not in apart]
                 learn = [pool[i] for i in base.choose([source.views[i] for i in pool], len(learn), learn[0])]
             shown = source.take(learn)
-            fine = base.finetune(shown.views, shown.labels, 0, loss)
+            fine = base.finetune(shown.views, shown.labels, 0, loss, shown.groups)
             return fine.rank_scores([source.views[i] for i in test])
 
         return answer
