@@ -8,7 +8,10 @@ from typing import Any
 
 from nasplat.runs.folder import RunFolder
 from nasplat.runs.listings import files_listing
-from nasplat.runs.reading import read_json
+from nasplat.runs.reading import as_written, read_json
+
+PNG = b"\x89PNG\r\n\x1a\n"
+"""Beginning of every PNG file."""
 
 
 def predictors_told(folder: RunFolder) -> list[str]:
@@ -22,17 +25,19 @@ def predictors_told(folder: RunFolder) -> list[str]:
     """
     found = []
     if about := read_json(folder.latency_error):
-        found.append(
-            f"Latency: {about['networks']} networks of the space were timed on this machine; each predicted without "
-            f"its fold, rank agreement τ-b {about['tau']:.3f}, mean error {about['mape_percent']:.1f} %."
-        )
+        with as_written(folder.latency_error):
+            found.append(
+                f"Latency: {about['networks']} networks of the space were timed on this machine; each predicted "
+                f"without its fold, rank agreement τ-b {about['tau']:.3f}, mean error {about['mape_percent']:.1f} %."
+            )
     if about := read_json(folder.quality_error):
-        found.append(
-            f"Quality: the universal predictor was fine-tuned on {about['networks']} random networks "
-            f"({about['metric']}); each predicted without its fold, rank agreement τ-b {about['kendall_tau']:.3f} "
-            f"(MACs alone {about['macs_tau']:.3f}, parameters {about['params_tau']:.3f}), mean absolute error "
-            f"{about['mean_absolute_error']:.3g}."
-        )
+        with as_written(folder.quality_error):
+            found.append(
+                f"Quality: the universal predictor was fine-tuned on {about['networks']} random networks "
+                f"({about['metric']}); each predicted without its fold, rank agreement τ-b "
+                f"{about['kendall_tau']:.3f} (MACs alone {about['macs_tau']:.3f}, parameters "
+                f"{about['params_tau']:.3f}), mean absolute error {about['mean_absolute_error']:.3g}."
+            )
     return found
 
 
@@ -48,16 +53,21 @@ def files_told(folder: RunFolder) -> dict[str, Any] | None:
     file = folder.front
     if not file.exists():
         return None
-    with file.open(newline="", encoding="utf-8") as text:
-        rows = list(csv.DictReader(text))
-    metric = next(c for c in rows[0] if c.startswith("test "))
+    with as_written(file), file.open(newline="", encoding="utf-8") as text:
+        try:
+            rows = list(csv.DictReader(text))
+        except csv.Error as err:
+            raise ValueError(str(err)) from err
+        metric = next(c for c in rows[0] if c.startswith("test "))
+        listing, threads = files_listing(rows, metric), rows[0]["threads"]
     summary, about = "", read_json(folder.front_summary)
     if about and (found := about.get("latency")):
-        summary = (
-            f" Predicted against measured latency of these {found['networks']} files: τ-b {found['tau']:.3f}, mean "
-            f"error {found['mape_percent']:.1f} %."
-        )
-    return {"listing": files_listing(rows, metric), "threads": rows[0]["threads"], "summary": summary}
+        with as_written(folder.front_summary):
+            summary = (
+                f" Predicted against measured latency of these {found['networks']} files: τ-b {found['tau']:.3f}, "
+                f"mean error {found['mape_percent']:.1f} %."
+            )
+    return {"listing": listing, "threads": threads, "summary": summary}
 
 
 def pictures_told(folder: RunFolder) -> dict[str, Any] | None:
@@ -75,8 +85,15 @@ def pictures_told(folder: RunFolder) -> dict[str, Any] | None:
         return None
 
     def shown(picture: dict[str, str]) -> dict[str, str]:
-        data = (folder.pictures / picture["file"]).read_bytes()
+        file = folder.pictures / picture["file"]
+        # a page that is handed on must not carry other files of its maker
+        if file.parent != folder.pictures or file.is_symlink() or not (data := file.read_bytes()).startswith(PNG):
+            raise ValueError(f"{picture['file']!r} is no picture of the run")
         return {"caption": picture["caption"], "data": base64.b64encode(data).decode()}
 
-    examples = [[shown(p) for p in example["pictures"]] for example in about["examples"]]
-    return {"network": about["network"], "examples": examples}
+    with as_written(folder.captions):
+        try:
+            examples = [[shown(p) for p in example["pictures"]] for example in about["examples"]]
+        except OSError as err:
+            raise ValueError(str(err)) from err
+        return {"network": about["network"], "examples": examples}

@@ -6,10 +6,13 @@ the page itself from data embedded in it: hover for a network, wheel to zoom, dr
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import pairwise
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,7 @@ from nasplat.runs.delivered import files_told, pictures_told, predictors_told
 from nasplat.runs.folder import RunFolder
 from nasplat.runs.importance import ABSENT, importance
 from nasplat.runs.listings import plan_listing
-from nasplat.runs.reading import certificate_in
+from nasplat.runs.reading import as_written, certificate_in
 from nasplat.runs.supernet_curves import training_story
 from nasplat.searchspace import Architecture
 from nasplat.searchspace.registry import is_trusting, trusting
@@ -36,6 +39,11 @@ from nasplat.tables.listing import Listing
 from nasplat.tables.rows import write_atomically
 
 TEMPLATES = Path(__file__).parent / "templates"
+POLICY = (
+    "default-src 'none'; script-src {script}; style-src {style}; img-src data:; base-uri 'none'; form-action 'none'"
+)
+"""What the page may do: run its own script, use its own style, show the pictures inside it; and nothing else, whatever
+stands in what a run folder says."""
 COMPARED = 7
 """Networks of the front that are compared with their neighbours."""
 PAIRED = 14
@@ -67,7 +75,8 @@ def write_report(folder: str | Path, trust: bool = False) -> Path:
     """
     run = RunFolder(folder)
     about, found = run.about, certificate_in(run.certificate)
-    certificate = None if found is None else asdict(found)
+    with as_written(run.certificate):
+        certificate = None if found is None else _certificate(asdict(found))
     if about["verb"] == "train":
         page = _rendered(about, run, certificate, None)
     elif about["verb"] in {"label", "improve"}:
@@ -78,9 +87,11 @@ def write_report(folder: str | Path, trust: bool = False) -> Path:
     else:
         line = run.chosen_line
         chosen = None if line is None else {"architecture": line}
-        with trusting(trust or is_trusting()):
-            page = render(run.study(), about, chosen, certificate, run.path)
-    write_atomically(run.report, page)
+        study = run.study()
+        with as_written(run.storage), trusting(trust or is_trusting()):
+            told = _study(study, chosen)
+        page = _rendered(about, run, certificate, told)
+    write_atomically(run.report, page.encode("utf-8", "replace"))  # JSON may hold half a character
     return run.report
 
 
@@ -97,13 +108,18 @@ def render(study: optuna.Study, about: dict[str, Any], chosen: Any, certificate:
     Returns:
         HTML that needs no other file.
     """
-    return _rendered(about, RunFolder(folder), certificate, _study(study, chosen))
+    checked = None if certificate is None else _certificate(certificate)
+    return _rendered(about, RunFolder(folder), checked, _study(study, chosen))
 
 
 def _rendered(about: dict[str, Any], folder: RunFolder, certificate: Any, study: dict[str, Any] | None) -> str:
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
+    with as_written(folder.checkpoint):
+        training = training_story(folder)
     style, script = ((TEMPLATES / f"report.{end}").read_text(encoding="utf-8") for end in ("css", "js"))
     return environment.get_template("report.html").render(
+        policy=POLICY.format(script=_hash(script), style=_hash(style)),
         title=f"{about['verb']} of {about['settings'].get('space', '')}",
         style=style,
         script=script,
@@ -111,8 +127,8 @@ def _rendered(about: dict[str, Any], folder: RunFolder, certificate: Any, study:
         predictors=predictors_told(folder),
         pictures=pictures_told(folder),
         files=files_told(folder),
-        certificate=None if certificate is None else _certificate(certificate),
-        training=training_story(folder),
+        certificate=certificate,
+        training=training,
         replay={
             "folder": folder.path.name,
             "command": about["command"],
@@ -121,9 +137,15 @@ def _rendered(about: dict[str, Any], folder: RunFolder, certificate: Any, study:
     )
 
 
+def _hash(text: str) -> str:
+    """What a content security policy calls a script or style that stands in the page."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode('utf-8')).digest()).decode()}'"
+
+
 def _study(study: optuna.Study, chosen: Any) -> dict[str, Any]:
     trials = study.get_trials(deepcopy=False)
     done = [t for t in trials if t.state == TrialState.COMPLETE and "architecture" in t.user_attrs]
+    done = [t for t in done if all(map(isfinite, t.values))]  # no chart has a place for the others
     names = study.metric_names or [f"objective {i}" for i in range(len(study.directions))]
     best = max(done, key=rank(study)) if done else None
     front = {t.number for t in (study.best_trials if len(study.directions) > 1 else [best] if best else [])}
@@ -258,5 +280,5 @@ def _certificate(certificate: dict[str, Any]) -> dict[str, Any]:
 
 
 def _failure(trial: FrozenTrial) -> dict[str, Any]:
-    reason = trial.user_attrs.get("traceback") or trial.user_attrs.get("reason") or "interrupted"
-    return {"number": trial.number, "line": reason.strip().splitlines()[-1][:160], "reason": reason}
+    reason = str(trial.user_attrs.get("traceback") or trial.user_attrs.get("reason") or "").strip() or "interrupted"
+    return {"number": trial.number, "line": reason.splitlines()[-1][:160], "reason": reason}

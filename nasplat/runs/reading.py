@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
-from nasplat.errors import SearchError
+from nasplat.errors import NasplatError, SearchError
 from nasplat.study.storage import open_storage
 from nasplat.workflows.export import Certificate
 
@@ -50,6 +52,30 @@ def check_journal(storage: str) -> None:
         open_storage(storage)
 
 
+@contextmanager
+def as_written(source: str | Path) -> Iterator[None]:
+    """Read what a run wrote, which may have been altered since, or have been made by somebody else.
+
+    Args:
+        source: File, or storage of a study, that is read inside the block.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        SearchError: something in it is missing, or is of another kind than a run writes.
+    """
+    try:
+        yield
+    except NasplatError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, StopIteration) as err:
+        raise SearchError(
+            f"expected {str(source)!r} as a run writes it, got something else ({type(err).__name__}: {err}).\n"
+            "  Restore the file, or remove it."
+        ) from err
+
+
 def read_json(file: Path) -> dict[str, Any] | None:
     """Read a JSON file of a run folder.
 
@@ -66,7 +92,7 @@ def read_json(file: Path) -> dict[str, Any] | None:
         return None
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as err:
+    except (OSError, ValueError, RecursionError) as err:
         raise SearchError(f"expected JSON in {str(file)!r}: {err}.\n  Restore the file, or remove it.") from err
     if not isinstance(found, dict):
         raise SearchError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -55,11 +56,12 @@ class Listing:
         """Write the table in Markdown.
 
         Returns:
-            Text that ends with a line feed; the title stands above the table as a paragraph. Bars and line ends in
-            cells are escaped.
+            Text that ends with a line feed; the title stands above the table as a paragraph. Bars, line ends, HTML and
+            links in cells are escaped.
         """
         ends = ["---:" if number else "---" for number in self.is_number]
-        lines = [self.columns, ends, *([c.replace("|", "\\|").replace("\n", " ") for c in row] for row in self.rows)]
+        columns, *rows = ([_escaped(c) for c in row] for row in (self.columns, *self.rows))
+        lines = [columns, ends, *rows]
         text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
         return f"{self.title}\n\n{text}" if self.title else text
 
@@ -78,6 +80,12 @@ class Listing:
         )
         caption = f"<caption>{escape(self.title)}</caption>" if self.title else ""
         return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _escaped(cell: str) -> str:
+    """A cell as text in Markdown, which else reads HTML and links in it."""
+    text = " ".join(cell.splitlines()).replace("\\", "\\\\").replace("|", "\\|").replace("](", "]\\(")
+    return re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", text)
 
 
 _NOTHING = " -–"
