@@ -49,6 +49,9 @@ def files_told(folder: RunFolder) -> dict[str, Any] | None:
 
     Returns:
         Their table, the number of threads of the latencies, and how well those were predicted; None without files.
+
+    Raises:
+        SearchError: front.csv or front.json was altered or cut short.
     """
     file = folder.front
     if not file.exists():
@@ -79,6 +82,9 @@ def pictures_told(folder: RunFolder) -> dict[str, Any] | None:
     Returns:
         Name of the network, and for every example its pictures with caption and PNG data in base 64, so that the page
         needs no other file; None where there are none.
+
+    Raises:
+        SearchError: pictures.json was altered, or names a file that is no picture of the run.
     """
     about = read_json(folder.captions)
     if about is None:
