@@ -73,7 +73,7 @@ def array_of(value: Any, where: str) -> Tensor | np.ndarray[Any, Any]:
     if found.ndim and (found.dtype.kind == "O" or (found.dtype.kind == "U" and isinstance(value, list | tuple))):
         found = _of_one_kind(found if isinstance(value, np.ndarray) else value, where)
     if found.dtype.kind == "S":
-        found = found.astype("U")
+        found = np.char.decode(found, "utf-8", "backslashreplace")
     if found.dtype.kind not in "biufU" or not found.ndim:
         kind = f"{value!r:.40}" if not found.ndim else f"values of type {found.dtype}"
         raise TaskError(
@@ -90,7 +90,9 @@ def _of_one_kind(values: Any, where: str) -> np.ndarray[Any, Any]:
     flat = list(values.ravel()) if isinstance(values, np.ndarray) else list(values)
     shape = values.shape if isinstance(values, np.ndarray) else (len(flat),)
     if flat and all(isinstance(v, str | bytes) for v in flat):
-        return np.array([v.decode() if isinstance(v, bytes) else str(v) for v in flat]).reshape(shape)
+        return np.array(
+            [v.decode("utf-8", "backslashreplace") if isinstance(v, bytes) else str(v) for v in flat]
+        ).reshape(shape)
     kinds = {bool if isinstance(v, bool | np.bool_) else type(v) for v in flat}
     if flat and all(issubclass(k, Real | Decimal) for k in kinds) and (bool not in kinds or len(kinds) == 1):
         is_whole = all(issubclass(k, Integral) for k in kinds)
@@ -153,6 +155,10 @@ def inputs_of(values: Mapping[str, Any], task: str) -> tuple[dict[str, Tensor], 
             raise TaskError(
                 f"split {name!r} of task {task!r} expected as many targets as inputs, at least one; got 0 inputs.\n"
                 "  Check the arrays."
+            )
+        if 0 in array.shape:
+            raise TaskError(
+                f"{places[name]} expected numbers in every example, got {tuple(array.shape)}.\n  Check the arrays."
             )
         if isinstance(array, np.ndarray):
             if array.dtype.kind == "U":

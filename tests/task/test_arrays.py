@@ -124,6 +124,7 @@ def test_colours_behind_are_turned_round_and_told() -> None:
         (torch.zeros(6, dtype=torch.complex64), "got torch.complex64"),
         (np.zeros(6, "datetime64[s]"), r"got values of type datetime64\[s\]"),
         (np.zeros(6, [("a", int)]), "got values of type"),
+        (np.zeros((6, 0)), r"numbers in every example, got \(6, 0\)"),
         (3.0, r"got 3\.0"),
         (None, "got None"),
         ("pixels", "got 'pixels'"),
@@ -186,6 +187,8 @@ def test_text_beside_missing_values_is_no_class() -> None:
     with pytest.raises(TaskError, match=r"got 3 in row 0 beside text"):
         array_of(np.array([3, "a"], dtype=object), "targets")
     assert array_of([b"a", b"b"], "targets").tolist() == ["a", "b"]
+    assert array_of([b"\x80", b"\x81"], "targets").tolist() == ["\\x80", "\\x81"]
+    assert array_of(np.array([b"\x80"]), "targets").tolist() == ["\\x80"]
 
 
 ANY = st.one_of(
