@@ -62,7 +62,7 @@ def _check_text(space: Space, member: Architecture) -> None:
 
 def _check_module(space: Space, member: Architecture) -> None:
     """The module runs forward, and its graph counts its parameters and is the same every time."""
-    module, shape = space.construct(member)
+    module, example = space.construct(member)
     graph = member.graph()
     counted = sum(p.numel() for p in module.parameters())
     if graph.params > counted:
@@ -70,7 +70,7 @@ def _check_module(space: Space, member: Architecture) -> None:
             f"{member}: {graph.params} parameters captured, {counted} in the module.\n  Register every parameter."
         )
     with torch.inference_mode():
-        module.eval()(torch.zeros(2, *shape[1:]))
+        module.eval()(torch.zeros(2, *shape_of(example)[1:], dtype=getattr(example, "dtype", None)))
     if member.graph().key != graph.key:
         raise SpaceError(f"{member}: two captures differ.\n  Remove randomness from the build function.")
 

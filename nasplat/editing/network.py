@@ -60,6 +60,11 @@ class Network:
             >>> network.output_shape, network.words
             ((1, 2), 'the network as it was')
         """
+        if isinstance(example_input, torch.Tensor):
+            raise EditError(
+                f"expected the shape of a batch, got a tensor of {example_input.dtype}.\n"
+                "  Networks of tokens cannot be edited; give those of quantities a shape such as (1, 3, 32, 32)."
+            )
         graph = capture_module(module, tuple(example_input), True)
         program = graph.program
         if program is None:

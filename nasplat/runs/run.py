@@ -18,6 +18,8 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from nasplat.errors import InputError
 from nasplat.runs.fields import POSITIONAL, option
+from nasplat.searchspace import Space
+from nasplat.task import Task
 from nasplat.task.settings import FALSE, TRUE, Check, overridden, read, unknown
 
 Kind = TypeVar("Kind", bound=type[Any])
@@ -258,7 +260,9 @@ def _mapped(name: str, value: Any, is_number: bool) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON knows it."""
+    """A value as JSON knows it; of a space and of a task, which are no settings, the line that tells them."""
+    if isinstance(value, Space | Task):
+        return repr(value)
     if is_dataclass(value) and not isinstance(value, type):
         return {k: _plain(v) for k, v in asdict(value).items()}
     if isinstance(value, Mapping):

@@ -96,7 +96,9 @@ class FewMembers:
         if any(addresses[n] in self.store.weights for n in lacking):
             self.subnets.forget()  # the tensors that others view are replaced
         for name in lacking:
-            self.store.grow(addresses[name], values[name].to(self.device).clone(), found[name].rule)
+            self.store.grow(
+                addresses[name], values[name].to(self.device).clone(), found[name].rule, (architecture, name)
+            )
 
     def count(self, architecture: Architecture) -> float:
         """Count the MACs of a member, once.

@@ -13,6 +13,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Self, TypeVar
 
+import torch
+
 from nasplat.errors import SpaceError
 from nasplat.frontends import capture_module
 from nasplat.searchspace.encoded import AbstractEncodedSpace
@@ -256,6 +258,28 @@ def shape_of(example: Any) -> tuple[int, ...]:
         ((1, 3, 8, 8), (1, 12))
     """
     return tuple(getattr(example, "shape", example))
+
+
+def example_batch(example: Any, n: int, generator: torch.Generator, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """Draw a batch that the networks of a space take.
+
+    Args:
+        example: Example input of a member: its shape, or a tensor, as of tokens.
+        n: Number of examples.
+        generator: Random generator on the CPU.
+        dtype: Type of numbers with fractions; None for torch's default. Tokens keep their own.
+
+    Returns:
+        Normal numbers, or tokens that are no larger than those of the example.
+
+    Example:
+        >>> example_batch(torch.tensor([[3, 0]]), 4, torch.Generator().manual_seed(0)).shape
+        torch.Size([4, 2])
+    """
+    shape = (n, *shape_of(example)[1:])
+    if isinstance(example, torch.Tensor) and not example.is_floating_point():
+        return torch.randint(int(example.max()) + 1, shape, generator=generator).to(example.dtype)
+    return torch.randn(shape, generator=generator, dtype=dtype)
 
 
 def _check_runs(space: AbstractShapedSpace, task: Task) -> None:

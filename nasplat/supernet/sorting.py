@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from nasplat.searchspace import Architecture
+from nasplat.searchspace.shaping import example_batch
 from nasplat.supernet.extremes import contexts, with_option
 from nasplat.supernet.optimiser import MaskedAdamW
 from nasplat.supernet.slicing import LEADING, slots
@@ -175,7 +176,7 @@ def _outputs(store: Store, members: list[Architecture]) -> list[Tensor]:
     found, subnets = list[Tensor](), Subnets(store, torch.device("cpu"))
     for context in members:
         _, shape = store.space.construct(context, initialised=False)
-        x = torch.randn(2, *shape[1:], generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        x = example_batch(shape, 2, torch.Generator().manual_seed(1), torch.float64)
         module = subnets.extract(context).double()
         output = module.eval()(x)
         found += [output] if isinstance(output, Tensor) else [o for o in output if isinstance(o, Tensor)]

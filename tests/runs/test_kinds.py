@@ -223,3 +223,14 @@ def test_a_space_that_a_name_gives_has_words_and_others_are_refused(cells: naspl
     task = nasplat.load_task("digits-clutter?train=64&decide=32&test=32")
     with pytest.raises(InputError, match="expected a task by name or folder"):
         nasplat.words(SearchRun("vit", task))
+
+
+def test_objects_of_a_run_are_told_in_a_line_whatever_they_have_learnt() -> None:
+    space = nasplat.space(example_input=(1, 2))(lambda pick: nasplat.blocks)  # is never built
+    loop: list[Any] = []
+    loop.append(loop)
+    space.remembered("what a supernet or a forecast keeps", lambda: loop)
+    task = nasplat.Task.from_arrays(([[0.0, 1.0]], [0]), ([[0.0, 1.0]], [1]))
+    found = SearchRun(space, task).to_dict()
+    assert found["task"] == repr(task)
+    assert found["space"] == space.name

@@ -216,7 +216,9 @@ def test_weights_that_grew_come_back(task: nasplat.Task, folder: Path) -> None:
     supernet = nasplat.Supernet(SPACE, task, seed=0)
     supernet.load(folder)
     value = supernet.store.weights["1.weight"]
-    supernet.store.grow("1.weight", torch.randn(9, 256), supernet.store.rules["1.weight"])
+    supernet.store.grow(
+        "1.weight", torch.randn(9, 256), supernet.store.rules["1.weight"], (SPACE.extreme(), "1.weight")
+    )
     assert torch.equal(supernet.store.weights["1.weight"][:8], value)
     supernet.load(folder)  # one that is smaller than what grew here
     assert torch.equal(supernet.store.weights["1.weight"], value)

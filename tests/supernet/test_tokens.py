@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 import nasplat
-from nasplat.errors import SupernetError, TaskError
+from nasplat.editing.network import Network
+from nasplat.errors import EditError, SupernetError, TaskError
 
 
 class Text(nn.Module):
@@ -44,6 +45,23 @@ def test_every_verb_takes_tokens() -> None:
     study = nasplat.search(text, maximize=[nasplat.Inherited(supernet, task)], minimize=["params"], n_trials=2, seed=0)
     assert len(study.trials) == 2
     assert text.for_task(task).from_task == ""
+    nasplat.check_space(text)
+
+
+def test_channels_of_token_networks_are_sorted_without_changing_answers() -> None:
+    supernet = nasplat.Supernet(text, sentences(), seed=0)
+    tokens, largest = torch.arange(12).reshape(2, 6), text.extreme()
+    before = supernet.subnet(largest)(tokens)
+    assert supernet.sort_channels()
+    assert torch.allclose(supernet.subnet(largest)(tokens), before, atol=1e-6)
+    supernet.train(epochs=2, batch_size=16, strategy="progressive")
+
+
+def test_networks_of_tokens_are_not_edited() -> None:
+    with pytest.raises(
+        EditError, match=r"expected the shape of a batch, got a tensor of torch.int64.\n  Networks of tok"
+    ):
+        Network.of(Text(4), text.sample(seed=0).example_input)  # type: ignore[arg-type]
 
 
 def test_tokens_that_a_space_does_not_know_are_named_before_training() -> None:
