@@ -2,8 +2,8 @@
 
 Atheris (libFuzzer) watches which branches of the reader a file reaches, and keeps the files that reach new ones. Half of
 the mutations are libFuzzer's own on bytes, the other half those of `fuzz_onnx.py` on the model in the file. It starts from
-that script's files. An error that is not ours, a crash, more than 10 s or more
-than 4 GiB for one file end it; the file is kept under the name that libFuzzer prints.
+that script's files. An error that is not ours, a crash, more than 60 s or more than 4 GiB for one file end it; the file is
+kept under the name that libFuzzer prints.
 
 Atheris is an optional tool of developers, no dependency: `pip install --target FOLDER atheris`, then
 
@@ -85,7 +85,7 @@ def main() -> None:
             except NasplatError:
                 pass
 
-        limits = (f"-max_total_time={arguments.seconds}", "-timeout=10", "-rss_limit_mb=4096", f"-max_len={LARGEST}")
+        limits = (f"-max_total_time={arguments.seconds}", "-timeout=60", "-rss_limit_mb=4096", f"-max_len={LARGEST}")
         atheris.Setup([sys.argv[0], str(corpus), *limits], judge, custom_mutator=mutate)
         atheris.Fuzz()
 

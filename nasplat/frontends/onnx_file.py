@@ -19,6 +19,7 @@ from onnx.inliner import inline_local_functions
 
 from nasplat.errors import CaptureError, InputError
 from nasplat.frontends.onnx_inputs import file_inputs
+from nasplat.frontends.onnx_patterns import all_nodes, subgraphs
 from nasplat.frontends.onnx_reader import MAX_NODES, Reader
 from nasplat.graph.graph import Graph
 
@@ -127,7 +128,7 @@ def parse(path: Path) -> Any:
     ):  # protobuf hands out bytes that are no text as they are
         raise InputError(f"expected an ONNX file, got {str(path)!r}: a name in it is no text.\n  It is damaged.")
     try:
-        total = sum(1 for _ in islice(_nodes(model.graph.node), MAX_NODES + 1))
+        total = sum(1 for _ in islice(all_nodes(model.graph.node), MAX_NODES + 1))
     except RecursionError as err:
         raise CaptureError(f"{path}: subgraphs are nested too deep.\n  Run onnx.checker on the file.") from err
     if total > MAX_NODES:
@@ -139,7 +140,7 @@ def parse(path: Path) -> Any:
 def _inlined(model: Any, path: Path) -> Any:
     """The model without functions of its own."""
     bodies = {(f.domain, f.name): f for f in model.functions}
-    calls = {k: {(n.domain, n.op_type) for n in _nodes(f.node)} & bodies.keys() for k, f in bodies.items()}
+    calls = {k: {(n.domain, n.op_type) for n in all_nodes(f.node)} & bodies.keys() for k, f in bodies.items()}
     size: dict[Any, int] = {}
     pending = dict(calls)
     while pending:  # innermost first; what is left at the end calls itself
@@ -149,9 +150,9 @@ def _inlined(model: Any, path: Path) -> Any:
                 f"{path}: function {next(iter(pending))[1]!r} calls itself.\n  Run onnx.checker on the file."
             )
         for k in ready:
-            size[k] = sum(size.get((n.domain, n.op_type), 1) for n in _nodes(bodies[k].node))
+            size[k] = sum(size.get((n.domain, n.op_type), 1) for n in all_nodes(bodies[k].node))
             del pending[k]
-    total = sum(size.get((n.domain, n.op_type), 1) for n in _nodes(model.graph.node))
+    total = sum(size.get((n.domain, n.op_type), 1) for n in all_nodes(model.graph.node))
     if total > MAX_NODES:
         raise CaptureError(
             f"{path}: expected at most {MAX_NODES} nodes, functions unfold to {total}.\n  Capture a part of it."
@@ -164,26 +165,11 @@ def _inlined(model: Any, path: Path) -> Any:
         ) from err
 
 
-def _nodes(nodes: Any) -> Iterator[Any]:
-    """Nodes, those of subgraphs included."""
-    for node in nodes:
-        yield node
-        for graph in _subgraphs(node):
-            yield from _nodes(graph.node)
-
-
 def _graphs(graph: Any) -> Iterator[Any]:
     """The graph and those inside its nodes."""
     yield graph
-    for node in _nodes(graph.node):
-        yield from _subgraphs(node)
-
-
-def _subgraphs(node: Any) -> Iterator[Any]:
-    """The graphs that a node holds."""
-    for a in node.attribute:
-        if a.HasField("g"):
-            yield a.g
+    for node in all_nodes(graph.node):
+        yield from subgraphs(node)
 
 
 def _first(err: BaseException) -> str:
@@ -193,12 +179,12 @@ def _first(err: BaseException) -> str:
 
 def _tensors(model: Any) -> Iterator[Any]:
     """All tensors with values in a model, those of subgraphs and functions included."""
-    graphs = [*_graphs(model.graph), *(g for f in model.functions for n in _nodes(f.node) for g in _subgraphs(n))]
+    graphs = [*_graphs(model.graph), *(g for f in model.functions for n in all_nodes(f.node) for g in subgraphs(n))]
     for graph in graphs:
         yield from graph.initializer
         for sparse in graph.sparse_initializer:
             yield from (sparse.values, sparse.indices)
-    for node in (n for nodes in (model.graph.node, *(f.node for f in model.functions)) for n in _nodes(nodes)):
+    for node in (n for nodes in (model.graph.node, *(f.node for f in model.functions)) for n in all_nodes(nodes)):
         for a in node.attribute:
             yield from ([a.t] if a.HasField("t") else [])
             yield from a.tensors
@@ -215,7 +201,7 @@ def _texts(model: Any) -> Iterator[Any]:
         for value in (*graph.input, *graph.output, *graph.value_info):
             yield value.name
             yield from (d.dim_param for d in value.type.tensor_type.shape.dim)
-    for node in (n for nodes in (model.graph.node, *(f.node for f in model.functions)) for n in _nodes(nodes)):
+    for node in (n for nodes in (model.graph.node, *(f.node for f in model.functions)) for n in all_nodes(nodes)):
         yield from (node.op_type, node.domain, node.name, *node.input, *node.output)
         yield from (a.name for a in node.attribute)
     for tensor in _tensors(model):

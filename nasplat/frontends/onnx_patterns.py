@@ -1,14 +1,46 @@
-"""Several ONNX nodes that are one operation of the vocabulary: a product with its bias, and gelu written out."""
+"""What is read off ONNX nodes alone: those of subgraphs, readers of a tensor, nodes that are one operation together.
+
+A product and its bias are one operation of the vocabulary, and so is gelu written out.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from onnx import TensorProto, helper
 
 from nasplat.frontends.onnx_tensors import FLOATS, Tensors
+
+
+def subgraphs(node: Any) -> Iterator[Any]:
+    """List the graphs that a node holds.
+
+    Args:
+        node: An ONNX node.
+
+    Returns:
+        Its branches or its body.
+    """
+    for a in node.attribute:
+        if a.HasField("g"):
+            yield a.g
+
+
+def all_nodes(nodes: Iterable[Any]) -> Iterator[Any]:
+    """List nodes, those of subgraphs included.
+
+    Args:
+        nodes: ONNX nodes of one graph.
+
+    Returns:
+        Every node before those inside it.
+    """
+    for node in nodes:
+        yield node
+        for graph in subgraphs(node):
+            yield from all_nodes(graph.node)
 
 
 def readers(nodes: Iterable[Any], outputs: Iterable[str]) -> Counter[str]:
@@ -23,13 +55,9 @@ def readers(nodes: Iterable[Any], outputs: Iterable[str]) -> Counter[str]:
     """
     found = Counter(name for node in nodes for name in node.input)
     found.update(outputs)
-    inside = [a.g for node in nodes for a in node.attribute if a.HasField("g")]
-    while inside:
-        graph = inside.pop()
-        for node in graph.node:
-            found.update([*node.input, *node.input])
-            inside += [a.g for a in node.attribute if a.HasField("g")]
-        found.update(value.name for value in [*graph.output, *graph.output])
+    for graph in (g for node in all_nodes(nodes) for g in subgraphs(node)):
+        names = [*(n for node in graph.node for n in node.input), *(value.name for value in graph.output)]
+        found.update([*names, *names])
     return found
 
 

@@ -208,12 +208,20 @@ class Reader:
         weights = [
             n
             for i, n in enumerate(node.input)
-            if n in self.tensors.weight and n not in self.producer and (slots is None or i in slots)
+            if n in self.tensors.weight
+            and n not in self.producer
+            and (slots is None or i in slots)
+            and not self._is_blank_state(kind, i, n)
         ]
         op, kept = translate_node(node, self.tensors, weights, bias)
         names = [*weights, *([bias[1]] if bias else [])]
         rows = tuple(dict.fromkeys(r for n in names for r in self._rows(n, op, node)))
         self._emit(op, kept, data, [bias[0]] if bias else list(node.output), rows, node.name)
+
+    def _is_blank_state(self, kind: str, position: int, name: str) -> bool:
+        """Whether an operand is the first state of a recurrent layer, all zeros: exporters write what nobody trained."""
+        value = self.tensors.value.get(name)
+        return kind in {"LSTM", "GRU", "RNN"} and position in {5, 6} and value is not None and not np.any(value)
 
     def _promote(self, node: Any) -> None:
         """A constant that multiplies the data of a layer is a weight, though small or filled in by an operator."""
@@ -343,7 +351,7 @@ class Reader:
 
     def _times(self, trips: int | None, body: Any, what: str) -> int:
         """How often a body is laid out."""
-        size = max(1, len(body.node))
+        size = max(1, sum(1 for _ in onnx_patterns.all_nodes(body.node)))
         if trips is None or trips * size + self._unrolled > MAX_UNROLLED:
             self.notes.setdefault(f"{what}: the body counts once, of {'unknown' if trips is None else trips} times")
             self.causes.add(GUESSED if trips is None else UNSEEN)

@@ -349,3 +349,23 @@ def test_products_of_three_are_counted_at_their_most(tmp_path: Path) -> None:
     inputs = {"a": (3, 4), "b": (4, 5), "c": (5, 6)}
     graph = read(tmp_path, [node("Einsum", ["a", "b", "c"], ["y"], equation="ij,jk,kl->il")], inputs)
     assert (graph.macs, graph.cost.bound) == (3 * 4 * 5 * 6, "≤")
+
+
+def test_a_long_loop_over_a_large_branch_is_not_laid_out_turn_by_turn(tmp_path: Path) -> None:
+    value = helper.make_tensor_value_info
+    branch = helper.make_graph([node("Relu", ["s"], [f"r{i}"]) for i in range(500)], "b", [], [value("r0", 1, [1])])
+    said = [node("Identity", ["c"], ["goes"]), node("If", ["c"], ["t"], then_branch=branch, else_branch=branch)]
+    given = [value("i", 7, []), value("c", 9, []), value("s", 1, [1])]
+    body = helper.make_graph(said, "body", given, [value("goes", 9, []), value("t", 1, [1])])
+    graph = read(tmp_path, [node("Loop", ["n", "", "x"], ["y"], body=body)], {"x": (1,)}, {"n": np.array(5000)})
+    assert graph.notes == ("Loop: the body counts once, of 5000 times",)
+    assert graph.cost.bound == "≥"
+
+
+@pytest.mark.parametrize(("state", "params"), [(0.0, 24 * 14), (0.5, 24 * 14 + 2 * 6)])
+def test_a_first_state_of_zeros_is_no_weight(state: float, params: int, tmp_path: Path) -> None:
+    weights = {"w": f(1, 24, 8), "r": f(1, 24, 6), "h": np.full((1, 2, 6), state, np.float32)}
+    graph = read(
+        tmp_path, [node("LSTM", ["x", "w", "r", "", "", "h"], ["y"], hidden_size=6)], {"x": (5, 2, 8)}, weights
+    )
+    assert (graph.macs, graph.params) == (5 * 2 * 24 * 14, params)
