@@ -219,7 +219,7 @@ class Reader:
         self._emit(op, kept, data, [bias[0]] if bias else list(node.output), rows, node.name)
 
     def _is_blank_state(self, kind: str, position: int, name: str) -> bool:
-        """Whether an operand is the first state of a recurrent layer, all zeros: exporters write what nobody trained."""
+        """Whether an operand is the first state of a recurrent layer and all zeros, which nobody trained."""
         value = self.tensors.value.get(name)
         return kind in {"LSTM", "GRU", "RNN"} and position in {5, 6} and value is not None and not np.any(value)
 
