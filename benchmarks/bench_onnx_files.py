@@ -6,7 +6,7 @@ in ONNX Runtime on the inputs beside it, and compares the shapes of the outputs.
 
 With a folder it reads every ONNX file below it, at the sizes in `SIZES` where the file leaves sizes open. Beside our
 MACs stand independent ones: every tensor of the file becomes an output, ONNX Runtime runs it without optimisations, and
-the shapes it gives enter the textbook formula of each layer; files with subgraphs have no such truth. A last column
+the shapes it gives enter the textbook formula of each layer; files with subgraphs or fused operators have no such truth. A last column
 counts the elements of all tensors of floats or bytes in the file, an upper bound of its parameters.
 
     python benchmarks/bench_onnx_files.py
