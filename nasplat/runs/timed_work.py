@@ -366,15 +366,16 @@ def seconds_trained(few: FewMembers, objective: Trained, members: Sequence[Archi
         watch.time((1.0, steps, steps * n, steps * n * macs), train(member, steps, n))
         module = member.build().to(few.device)
         judge.time((1.0, n, n * macs), partial(task.evaluate, module, "decide", limit=n))
-    all_steps = budget.epochs * batches
+    marks = budget.marks(batches)
+    all_steps, epochs = marks[-1], -(-marks[-1] // batches)
     macs = [few.count(m) for m in members]
     watch.reached = judge.reached = sizes[1]
     least = order[1 % len(order)]
     watch.reach(batch, lambda n: (1.0, 1, n, n * few.count(least)), lambda n: train(least, 1, n))
     judge.stretch = watch.stretch
     each = watch.guess([(1.0, all_steps, all_steps * batch, all_steps * batch * m) for m in macs], batch, True)
-    first = _first_batch(task, budget.batch_size) * budget.epochs
-    judged = budget.epochs * len(task.decide) if pruned else len(task.decide)
+    first = _first_batch(task, budget.batch_size) * epochs
+    judged = len(marks) * len(task.decide) if pruned else len(task.decide)
     judged += len(task.test)
     return each + first + judge.guess([(1.0, judged, judged * m) for m in macs], batch, True)
 

@@ -313,9 +313,9 @@ class Trained(AbstractObjective):
         """
         self.task, self.budget, self.seed = task, budget or Budget(), seed
         self.larger_is_better = task.larger_is_better
-        self.name = f"trained {task.metric_name}" + (
-            "" if budget is None else f", {budget.epochs} epoch" + "s" * (budget.epochs > 1)
-        )
+        long = self.budget.steps or self.budget.epochs
+        unit = ("step" if self.budget.steps else "epoch") + "s" * (long > 1)
+        self.name = f"trained {task.metric_name}" + ("" if budget is None else f", {long} {unit}")
 
     def __call__(self, architecture: Architecture) -> float:
         """Build, train and evaluate the network, in the metric's unit."""

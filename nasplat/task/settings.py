@@ -41,7 +41,7 @@ def from_words(kind: type[Settings], words: Iterable[str], prefix: str = "") -> 
     Example:
         >>> from nasplat.task.training import Budget
         >>> from_words(Budget, ["--budget.epochs=3", "--budget.lr=0.01"], prefix="budget")
-        Budget(epochs=3, batch_size=64, lr=0.01, weight_decay=0.01)
+        Budget(epochs=3, batch_size=64, lr=0.01, weight_decay=0.01, steps=0)
     """
     hints = _hints(kind)
     start = f"{prefix}." if prefix else ""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import cos, pi
 from typing import Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nasplat.errors import TaskError
 from nasplat.task.settings import Check
@@ -30,7 +30,7 @@ class Budget:
 
     Example:
         >>> Budget(epochs=3)
-        Budget(epochs=3, batch_size=64, lr=0.003, weight_decay=0.01)
+        Budget(epochs=3, batch_size=64, lr=0.003, weight_decay=0.01, steps=0)
     """
 
     epochs: int = 6
@@ -41,12 +41,37 @@ class Budget:
     """Peak learning rate of AdamW; linear warm-up over the first tenth, then cosine to zero."""
     weight_decay: float = 0.01
     """Decoupled weight decay of AdamW."""
+    steps: int = 0
+    """Steps of the optimiser in the place of `epochs`, so that tasks with little and with much data get the same; 0
+    counts epochs."""
 
     def __post_init__(self) -> None:
         """Refuse values of the wrong type or outside their range, by name."""
         check = Check(self, TaskError, "budget").types()
         check.within("epochs", "batch_size", least=1, advice="A budget of nothing trains nothing.")
         check.within("lr", above=0, advice="A budget of nothing trains nothing.").within("weight_decay", least=0)
+        check.within("steps", least=0)
+
+    def marks(self, per_epoch: int) -> tuple[int, ...]:
+        """Say after which steps a network is evaluated for its learning curve.
+
+        Args:
+            per_epoch: Batches of an epoch of the task.
+
+        Returns:
+            Number of steps at the end of each epoch; where the budget counts steps, at the shares `CURVE` of them.
+
+        Example:
+            >>> Budget(epochs=2).marks(5), Budget(steps=200).marks(5)[:4]
+            ((5, 10), (2, 3, 4, 6))
+        """
+        if not self.steps:
+            return tuple(per_epoch * (i + 1) for i in range(self.epochs))
+        return tuple(sorted({max(1, round(share * self.steps)) for share in CURVE}))
+
+
+CURVE = (0.01, 0.015, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.25, 0.35, 0.5, 0.7, 1.0)
+"""Shares of a budget of steps after which a learning curve has its points, about geometric from 1 %."""
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
@@ -77,12 +102,26 @@ class Training:
     test: float
     """Metric on the test split, in the task's unit."""
     seconds: float
-    """Wall-clock seconds of the training, without the last evaluations."""
+    """Wall-clock seconds of the training, without evaluations where it counts steps, and without the last ones."""
+    curve: tuple[Point, ...] = ()
+    """What it reached on the way, where that was asked for."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of a learning curve."""
+
+    step: int
+    """Steps that were done."""
+    seconds: float
+    """Wall-clock seconds of these steps, without evaluations."""
+    decide: float
+    """Metric on the decide split, in the task's unit."""
 
 
 AfterEpoch = Callable[[int, float], None]
-"""Called with the number of epochs done and the metric on the decide split; an exception it raises ends the
-training."""
+"""Called with the number of epochs done, or of points of the curve where the budget counts steps, and the metric on the
+decide split; an exception it raises ends the training."""
 
 
 def train(
@@ -111,32 +150,47 @@ def train(
     """
     budget = budget or Budget()
     started = time.perf_counter()
-    steps = budget.epochs * task.batches_per_epoch(budget.batch_size)
+    per_epoch = task.batches_per_epoch(budget.batch_size)
+    marks = budget.marks(per_epoch)
     optimiser = torch.optim.AdamW(module.parameters(), lr=budget.lr, weight_decay=budget.weight_decay)
     module.train()
-    step, decide = 0, 0.0
-    for epoch in range(budget.epochs):
-        for x, y in task.epoch(seed * 100_003 + epoch + 1, budget.batch_size):
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(step, steps, budget.lr)
-            optimiser.zero_grad(set_to_none=True)
-            loss = task.objective(task.answer(module, x), y)
-            loss.backward()
-            nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-            optimiser.step()
-            step += 1
+    curve, evaluating = list[Point](), 0.0
+    for step, (x, y) in enumerate(_batches(task, budget, seed, marks[-1])):
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(step, marks[-1], budget.lr)
+        optimiser.zero_grad(set_to_none=True)
+        loss = task.objective(task.answer(module, x), y)
+        loss.backward()
+        nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        optimiser.step()
+        if step + 1 not in marks:
+            continue
         if not torch.isfinite(loss):
             raise TaskError(
-                f"the loss became {loss.item()} in epoch {epoch + 1}.\n  Lower the learning rate ({budget.lr})."
+                f"the loss became {loss.item()} in epoch {step // per_epoch + 1}.\n"
+                f"  Lower the learning rate ({budget.lr})."
             )
         if after is not None:
-            decide = task.evaluate(module, "decide")
-            after(epoch + 1, decide)
+            paused = time.perf_counter()
+            curve.append(Point(step + 1, paused - started - evaluating, task.evaluate(module, "decide")))
+            after(len(curve), curve[-1].decide)
+            evaluating += time.perf_counter() - paused
     module.eval()
-    seconds = time.perf_counter() - started
-    if after is None:
-        decide = task.evaluate(module, "decide")
-    return Training(module, decide, task.evaluate(module, "test"), seconds)
+    seconds = time.perf_counter() - started - (evaluating if budget.steps else 0.0)
+    decide = curve[-1].decide if curve else task.evaluate(module, "decide")
+    return Training(module, decide, task.evaluate(module, "test"), seconds, tuple(curve))
+
+
+def _batches(task: Task, budget: Budget, seed: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of one epoch after the other, until there are so many."""
+    epoch = 0
+    while steps > 0:
+        for batch in task.epoch(seed * 100_003 + epoch + 1, budget.batch_size):
+            yield batch
+            steps -= 1
+            if not steps:
+                return
+        epoch += 1
 
 
 def train_architecture(

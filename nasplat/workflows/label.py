@@ -231,7 +231,8 @@ def _unsigned(line: str) -> str:
 
 
 def _words(budget: Budget) -> str:
-    return ", ".join(f"{k}={v}" for k, v in asdict(budget).items())
+    """The budget as studies are told apart by it; those of before budgets could count steps lack `steps`."""
+    return ", ".join(f"{k}={v}" for k, v in asdict(budget).items() if k != "steps" or v)
 
 
 # -- taking jobs -------------------------------------------------------------------------------------------------------

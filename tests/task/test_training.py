@@ -8,7 +8,7 @@ from torch import nn
 
 import nasplat
 from nasplat.errors import TaskError
-from nasplat.task.training import Budget, learning_rate, train, train_architecture
+from nasplat.task.training import Budget, Training, learning_rate, train, train_architecture
 
 
 def test_training_is_seeded(vit: nasplat.Space, task: nasplat.Task) -> None:
@@ -34,3 +34,42 @@ def test_diverging_and_empty_budgets_are_refused(task: nasplat.Task) -> None:
         train(module, replace(task, loss=lambda o, y: o.sum() * float("nan")), Budget(epochs=1))
     with pytest.raises(TaskError, match="A budget of nothing"):
         Budget(epochs=0)
+
+
+def trained(budget: Budget, examples: int = 96) -> tuple[list[tuple[int, float]], Training]:
+    task = nasplat.load_task("motifs", train=examples, decide=32, test=32)
+    torch.manual_seed(0)
+    module, told = nn.Sequential(nn.Flatten(), nn.Linear(192, 6)), list[tuple[int, float]]()
+    return told, train(module, task, budget, 0, lambda n, reached: told.append((n, reached)))
+
+
+def test_steps_are_the_same_on_little_and_on_much_data() -> None:
+    for examples in (40, 640):
+        told, done = trained(Budget(steps=50, batch_size=16), examples)
+        assert [p.step for p in done.curve] == [1, 2, 4, 5, 8, 12, 18, 25, 35, 50]
+        assert [n for n, _ in told] == list(range(1, 11))
+        assert done.curve[-1].decide == done.decide
+        assert [p.seconds for p in done.curve] == sorted(p.seconds for p in done.curve)
+
+
+def test_a_curve_has_twelve_points_or_more_from_one_percent() -> None:
+    marks = Budget(steps=300).marks(7)
+    assert len(marks) >= 12
+    assert (marks[0], marks[-1]) == (3, 300)
+    assert Budget(epochs=3).marks(7) == (7, 14, 21)
+
+
+def test_epochs_equal_the_same_number_of_steps() -> None:
+    (epochs, first), (_, second) = trained(Budget(epochs=2, batch_size=16)), trained(Budget(steps=12, batch_size=16))
+    assert len(epochs) == 2
+    for a, b in zip(first.module.parameters(), second.module.parameters(), strict=True):
+        assert a.equal(b)
+
+
+def test_what_is_evaluated_on_the_way_changes_nothing() -> None:
+    task = nasplat.load_task("motifs", train=96, decide=32, test=32)
+    torch.manual_seed(0)
+    alone = train(nn.Sequential(nn.Flatten(), nn.Linear(192, 6)), task, Budget(steps=12, batch_size=16))
+    _, watched = trained(Budget(steps=12, batch_size=16))
+    assert alone.curve == ()
+    assert alone.test == watched.test
