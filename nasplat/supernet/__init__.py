@@ -3,7 +3,7 @@
 store.py        the largest weights, and how they are cut   slicing.py         which part of a weight a subnet takes
 survey.py       the walk that finds the largest shapes      extremes.py        largest networks, what a choice changes
 subnet.py       modules bound to slices                     optimiser.py       AdamW that moves only what was sampled
-strategy.py     which subnets a step trains                 recalibrate.py     BatchNorm statistics of one subnet
+strategy.py     which subnets a step trains                 recalibrate.py     running statistics of one subnet
 config.py       settings of a training                      training.py        the loop over epochs, resume
 updates.py      one step: lessons, gradients, update        checkpoint.py      weights and history in one file
 history.py      what an epoch says of itself                health.py          how the subnets do, every epoch
@@ -16,6 +16,7 @@ supernet.py     the public face                             probing.py         w
 following.py    which positions a narrower member takes     layouts.py         what an axis consists of, as a value
 flow.py         weights' axes along a network's data        tracks.py          axes of the tensors of one pass
 axis_rules.py   what operations do with axes                axes.py            axes that are one, factors, segments
+running.py      buffers that training changes
 """
 
 from nasplat.supernet.config import TrainConfig

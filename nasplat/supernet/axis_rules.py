@@ -83,6 +83,12 @@ def _matmul(flow: Tracks, given: dict[str, Any], operands: list[Tensor], results
                 flow.same(have, want)
 
 
+def _distances(flow: Tracks, given: dict[str, Any], operands: list[Tensor], results: list[Tensor]) -> None:
+    x, y = (flow.of(t) for t in operands[:2])
+    flow.same(x[-1], y[-1])
+    flow.give(results[0], [*x[:-1], y[-2]])
+
+
 def _attention(flow: Tracks, given: dict[str, Any], operands: list[Tensor], results: list[Tensor]) -> None:
     q, k, v = (flow.of(t) for t in operands[:3])
     flow.same(q[-1], k[-1])
@@ -379,7 +385,8 @@ RULES: dict[str, Rule] = {
         _convolution,
     ),
     "linear": _linear,
-    **dict.fromkeys("matmul mm bmm addmm baddbmm addbmm mv addmv dot".split(), _matmul),
+    **dict.fromkeys("matmul mm bmm addmm baddbmm addbmm mv addmv dot vdot".split(), _matmul),
+    **dict.fromkeys(("cdist", "_cdist_forward"), _distances),
     "scaled_dot_product_attention": _attention,
     **dict.fromkeys(
         "batch_norm instance_norm group_norm native_batch_norm native_group_norm _native_batch_norm_legit "

@@ -1,41 +1,43 @@
-"""BatchNorm statistics of one subnet, from a fixed set of training images; never written into the store.
+"""Running statistics of one subnet, from a fixed set of training images; never written into the store.
 
-Means of x and of x² are accumulated over all images at once (not averages of batch variances, which lose the part
-between batches), in one pass in which every layer normalises with its batch's statistics.
+Those of BatchNorm are exact: means of x and of x² are accumulated over all images at once (not averages of batch
+variances, which lose the part between batches), in one pass in which every layer normalises with its batch's
+statistics. Buffers that other modules change in training follow those modules' rules, see running.py.
 """
 
 from __future__ import annotations
 
 from typing import Any
+from warnings import warn
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from nasplat.errors import SupernetError, SupernetWarning
+from nasplat.supernet.running import ROUNDS, begins_matter, changing_buffers, settle
+
 BATCH, ELEMENTS = 256, 2**22
 """Images at once, and numbers in them at most: activations of more no longer fit the caches."""
 
 
-def needs_recalibration(module: nn.Module) -> bool:
-    """Tell whether a network has statistics to set.
-
-    Args:
-        module: Network to look in.
-
-    Returns:
-        True when a BatchNorm layer keeps running statistics.
-    """
-    return any(isinstance(m, _BatchNorm) and m.track_running_stats for m in module.modules())
-
-
 @torch.no_grad()
 def recalibrate(module: nn.Module, images: Tensor) -> None:
-    """Set the running statistics of every BatchNorm layer, in place; other layers run in eval mode.
+    """Set the running statistics of every layer that keeps some, in place; the subnet is in eval mode then.
 
     Args:
         module: Subnet whose statistics are set.
         images: Training inputs of shape (n, …), as evaluation will see them; a few hundred suffice.
     """
+    own = changing_buffers(module, images)
+    moving = settle(module, images, own) if own else []
+    if moving:
+        warn(
+            f"buffers {listed(moving)} still move after {ROUNDS} rounds of training images: a subnet's may differ from "
+            "those of its own training. Let them follow the data faster, such as by a larger momentum.",
+            SupernetWarning,
+            stacklevel=2,
+        )
     layers = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     if not layers:
         return
@@ -73,3 +75,46 @@ def recalibrate(module: nn.Module, images: Tensor) -> None:
         layer.running_var.copy_(variance)
         if layer.num_batches_tracked is not None:
             layer.num_batches_tracked.fill_(1)
+
+
+def check_buffers(module: nn.Module, images: Tensor) -> None:
+    """Refuse a network with buffers that only its training knows, and say which ones follow rules of their own.
+
+    Args:
+        module: Largest network of a space, with initial weights.
+        images: Training inputs of shape (n, …); a few hundred suffice.
+
+    Raises:
+        SupernetError: values of a buffer depend on where it began, as those of a codebook do that moving averages
+            learn: no subnet could be given them after the training.
+    """
+    own = changing_buffers(module, images)
+    if not own:
+        return
+    lost = begins_matter(module, images, own)
+    if lost:
+        raise SupernetError(
+            f"buffers {listed(lost)} are learnt by training itself: what they come to depends on where they begin, so "
+            "that no subnet can be given them afterwards.\n"
+            "  Make them parameters, which are shared and trained, or keep them constant in training."
+        )
+    unknown = [n for n in own if not type(module.get_submodule(n.rpartition(".")[0])).__module__.startswith("torch.")]
+    if unknown:
+        warn(
+            f"buffers {listed(unknown)} change in training by a rule that is not torch's: every subnet gets them from "
+            "passes over training images in training mode, and not from the supernet's training.",
+            SupernetWarning,
+            stacklevel=3,
+        )
+
+
+def listed(names: list[str]) -> str:
+    """Join names, the first few of many.
+
+    Args:
+        names: Names of buffers, at least one.
+
+    Returns:
+        The first four in quotes.
+    """
+    return ", ".join(repr(n) for n in names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

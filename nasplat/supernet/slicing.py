@@ -18,6 +18,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
 from nasplat.errors import SupernetError
 
@@ -87,7 +88,11 @@ def slots(module: nn.Module) -> dict[str, Slot]:
     for name, parameter in module.named_parameters():
         path, _, leaf = name.rpartition(".")
         owner = owners[path]
-        found[name] = Slot(tuple(parameter.shape), type(owner), rule_for(owner, leaf, parameter, stated.get(name)))
+        if isinstance(owner, ParametrizationList):  # what a weight is computed from is cut as the weight is
+            parent, _, inner = path.rpartition(".parametrizations.")
+            owner, leaf = (owners[parent], inner) if inner else (owners[""], path.partition(".")[2])
+        cls = type(owner).__mro__[1] if is_parametrized(owner) else type(owner)  # torch makes a class for each module
+        found[name] = Slot(tuple(parameter.shape), cls, rule_for(owner, leaf, parameter, stated.get(name)))
     return found
 
 

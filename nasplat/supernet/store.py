@@ -162,25 +162,27 @@ class Store:
             for have, want, how in zip(stored, shape, self.rules[key].axes, strict=True)  # type: ignore[union-attr]
         )
 
-    def grow(self, key: str, value: Tensor, rule: Rule | None, source: tuple[Architecture, str]) -> None:
+    def grow(self, key: str, value: Tensor, rule: Rule | None, source: tuple[Architecture, str] | None = None) -> None:
         """Hold a parameter that is new, or larger than before: what was there keeps its place.
 
         Args:
             key: Address of the weight.
             value: Initial values in the shape that is asked for.
             rule: How slices are taken.
-            source: Member that asks for it, and the name of the parameter there.
+            source: Member that asks for it, and the name of the parameter there; None where no member does.
 
         Raises:
             SupernetError: the weight's axes hold several segments, whose places a larger one would move.
         """
         if key in self.slices.layouts:
             raise SupernetError(
-                f"parameter {key!r} is stored with shape {tuple(self.weights[key].shape)}, and {source[0]} asks for "
-                f"{tuple(value.shape)}: its axes hold several segments, which cannot grow.\n"
+                f"parameter {key!r} is stored with shape {tuple(self.weights[key].shape)}, and "
+                f"{source[0] if source else 'somebody'} asks for {tuple(value.shape)}: its axes hold several segments, "
+                "which cannot grow.\n"
                 "  Make the covering choices reachable, so that the walk at construction meets them."
             )
-        self.slices.sources[key] = source
+        if source is not None:
+            self.slices.sources[key] = source
         self.rules.setdefault(key, rule)
         self.grown.add(key)
         before = self.weights.get(key)

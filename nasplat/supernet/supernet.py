@@ -20,7 +20,7 @@ from nasplat.supernet.config import OWN, TrainConfig
 from nasplat.supernet.extremes import outermost
 from nasplat.supernet.health import Checkup
 from nasplat.supernet.history import Epoch, Report
-from nasplat.supernet.recalibrate import needs_recalibration, recalibrate
+from nasplat.supernet.recalibrate import check_buffers, recalibrate
 from nasplat.supernet.sorting import sort_channels
 from nasplat.supernet.strategy import Strategy, strategy_named
 from nasplat.supernet.subnet import Subnets
@@ -31,7 +31,7 @@ from nasplat.task import Task
 from nasplat.task.settings import overridden
 
 CALIBRATION_IMAGES = 1024
-"""Training images behind a subnet's BatchNorm statistics."""
+"""Training images behind a subnet's running statistics."""
 
 
 class Supernet:
@@ -73,13 +73,15 @@ class Supernet:
                 Once-for-All; by default they are the centres of the larger ones.
 
         Raises:
-            SupernetError: the space cannot share weights as it is written; or its input does not fit the task.
+            SupernetError: the space cannot share weights as it is written, or has buffers that only its training knows;
+                or its input does not fit the task.
         """
         self.space, self.seed, self.device = space, seed, torch.device(device)
         self.task = task.to(self.device)
         check_input(space, task)
         self.store = build_store(space, seed, self.device, kernel_transforms)
         self.subnets = Subnets(self.store, self.device)
+        check_buffers(self.subnets.build(outermost(space, True)).module, self.task.train.x[:CALIBRATION_IMAGES])
         self.history: list[Epoch] = []
 
     def __repr__(self) -> str:
@@ -225,8 +227,7 @@ class Supernet:
         """
         self._check(architecture)
         module = self.subnets.extract(architecture)
-        if needs_recalibration(module):
-            recalibrate(module, self.task.train.x[:CALIBRATION_IMAGES])
+        recalibrate(module, self.task.train.x[:CALIBRATION_IMAGES])
         return module.eval()
 
     def shared(self, architecture: Architecture) -> nn.Module:
