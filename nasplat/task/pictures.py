@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nasplat.errors import MissingExtraError, TaskError
 
+T = TypeVar("T")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 """Endings of files that count as pictures."""
 PIXELS = 2**26
@@ -54,13 +57,7 @@ def read_pictures(folder: Path, side: int | None = None) -> Pictures:
         TaskError: no pictures, one that cannot be read or is too large, or different sizes without `side`.
         MissingExtraError: Pillow is not installed.
     """
-    try:
-        from PIL import Image
-    except ImportError as err:
-        raise MissingExtraError(
-            'folders of pictures need Pillow, which is not installed.\n  pip install "nasplat[images]"'
-        ) from err
-    del Image
+    _pillow()
     notes = list[str]()
     files = _files(folder, notes)
     if not any(files.values()):
@@ -74,7 +71,7 @@ def read_pictures(folder: Path, side: int | None = None) -> Pictures:
     names = tuple(name for name, found in files.items() if found)
     images, moving = list[NDArray[Any]](), 0
     for file in [f for name in names for f in files[name]]:
-        pixels, frames = _pixels(file, side)
+        pixels, frames = opened(file, partial(_pixels, side=side), "Take it out of the folder.")
         moving += frames > 1
         images.append(pixels)
         if pixels.shape[:2] != images[0].shape[:2]:
@@ -113,31 +110,78 @@ def _files(folder: Path, notes: list[str]) -> dict[str, list[Path]]:
     return found
 
 
-def _pixels(file: Path, side: int | None) -> tuple[NDArray[Any], int]:
-    """Pixels of a picture, grey (h, w) or (h, w, 3), bytes or fractions of one; and the number of its frames.
+def opened(file: Path, use: Callable[[Any], T], advice: str = "Check the file.") -> T:
+    """Open a picture and read something of it.
+
+    Args:
+        file: Picture in any format that Pillow reads.
+        use: Function of Pillow's picture.
+        advice: What to do about a picture that cannot be read.
+
+    Returns:
+        What the function returns.
 
     Raises:
-        TaskError: it cannot be read, or is too large.
+        TaskError: the file is missing or broken, or has more than `PIXELS` pixels.
+        MissingExtraError: Pillow is not installed.
     """
-    from PIL import Image, ImageOps
-
+    image = _pillow()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about broken metadata; sizes are looked at here
-            with Image.open(file) as picture:
+            with image.open(file) as picture:
                 width, height = picture.size
                 if width * height > PIXELS:
-                    raise OverflowError(f"{width}×{height} pixels are more than {PIXELS:,}")
-                frames = int(getattr(picture, "n_frames", 1))
-                made: Any = ImageOps.exif_transpose(picture)
-                made, largest = _plain(made)
-                if side is not None:
-                    made = made.resize((side, side), Image.Resampling.BILINEAR)
-                pixels = np.asarray(made)
+                    raise ValueError(f"{width}×{height} pixels are more than {PIXELS:,}")
+                picture.load()
+                return use(picture)
     except Exception as err:  # whatever Pillow's decoders raise about broken files
         reason = " ".join(str(err).split()) or type(err).__name__
-        raise TaskError(f"expected a picture, got {str(file)!r} ({reason}).\n  Take it out of the folder.") from err
-    return (pixels if largest == 255 else (pixels / np.float32(largest))), frames
+        raise TaskError(f"expected a picture, got {str(file)!r} ({reason}).\n  {advice}") from err
+
+
+def _pillow() -> Any:
+    """Pillow's module of pictures.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        from PIL import Image
+    except ImportError as err:
+        raise MissingExtraError(
+            'pictures need Pillow, which is not installed.\n  pip install "nasplat[images]"'
+        ) from err
+    return Image
+
+
+def _pixels(picture: Any, side: int | None) -> tuple[NDArray[Any], int]:
+    """Pixels of a picture, grey (h, w) or (h, w, 3), bytes or fractions of one; and the number of its frames."""
+    from PIL import Image, ImageOps
+
+    frames = int(getattr(picture, "n_frames", 1))
+    made, largest = _plain(ImageOps.exif_transpose(picture))
+    if side is not None:
+        made = made.resize((side, side), Image.Resampling.BILINEAR)
+    pixels = np.asarray(made)
+    return (pixels if largest == 255 else pixels / np.float32(largest)), frames
+
+
+def colours(picture: Any) -> NDArray[np.float32]:
+    """Read the colours of a picture.
+
+    Args:
+        picture: Pillow's picture, of 8 or of 16 bits.
+
+    Returns:
+        Colours of shape (3, h, w), 0 to 1.
+
+    Raises:
+        ValueError: the range of its pixels is unknown.
+    """
+    made, largest = _plain(picture)
+    pixels = np.asarray(made if largest != 255 else made.convert("RGB"), np.float32) / np.float32(largest)
+    return np.repeat(pixels[None], 3, 0) if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
 def _plain(picture: Any) -> tuple[Any, float]:

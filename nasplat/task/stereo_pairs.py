@@ -9,15 +9,15 @@ PNG / 256); Butler et al., ECCV 2012 (Sintel, three bytes); Scharstein et al., G
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nasplat.errors import MissingExtraError, TaskError
+from nasplat.errors import TaskError
+from nasplat.task.pictures import colours, opened
 
 Pixels = NDArray[np.float32]
 """Values of an image's pixels."""
@@ -175,9 +175,7 @@ def read_picture(file: Path) -> Pixels:
         TaskError: the file is missing or broken.
         MissingExtraError: Pillow is not installed.
     """
-    return np.asarray(_opened(file, lambda image: image.convert("RGB")), np.float32).transpose(2, 0, 1) / np.float32(
-        255
-    )
+    return opened(file, colours)
 
 
 def read_disparity(file: Path) -> Pixels:
@@ -196,7 +194,7 @@ def read_disparity(file: Path) -> Pixels:
     if file.suffix.lower() == ".pfm":
         found = read_pfm(file)
     else:
-        raw = np.asarray(_opened(file, lambda image: image))
+        raw = opened(file, np.asarray)
         if raw.ndim == 3 and raw.dtype == np.uint8:  # Sintel: 4 × the first byte, and fractions in the next two
             found = raw[..., 0] * 4.0 + raw[..., 1] / 64.0 + raw[..., 2] / 16384.0
         elif raw.ndim == 2 and raw.dtype != np.uint8:
@@ -249,18 +247,3 @@ def write_pfm(file: Path, values: Pixels) -> None:
     """
     height, width = values.shape
     file.write_bytes(f"Pf\n{width} {height}\n-1.0\n".encode() + np.ascontiguousarray(values[::-1], "<f4").tobytes())
-
-
-def _opened(file: Path, use: Callable[[Any], Any]) -> Any:
-    try:
-        from PIL import Image  # type: ignore[import-not-found]
-    except ImportError as err:
-        raise MissingExtraError(
-            'stereo pictures need Pillow, which is not installed.\n  pip install "nasplat[images]"'
-        ) from err
-    try:
-        with Image.open(file) as image:
-            image.load()
-            return use(image)
-    except (OSError, ValueError, SyntaxError) as err:
-        raise TaskError(f"expected a picture, got {str(file)!r} ({err}).\n  Check the file.") from err

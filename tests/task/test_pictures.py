@@ -12,6 +12,7 @@ import nasplat
 from nasplat.errors import TaskError
 from nasplat.task import pictures
 from nasplat.task.pictures import read_pictures
+from nasplat.task.stereo_pairs import read_picture
 
 Image: Any = pytest.importorskip("PIL.Image")
 pytestmark = pytest.mark.fast
@@ -133,3 +134,11 @@ def test_folders_that_were_not_read_are_told(tmp_path: Path) -> None:
     task = nasplat.load_task(str(tmp_path))
     assert task.input_shape == (3, 6, 6)
     assert task.notes == ("not read: folders val; decisions rest on a part of train",)
+
+
+def test_views_of_sixteen_bits_keep_their_contrast(tmp_path: Path) -> None:
+    deep, plain = saved(tmp_path / "16.png", GREY.astype(np.uint16) * 257), saved(tmp_path / "8.png", GREY)
+    assert np.allclose(read_picture(deep), read_picture(plain), atol=1e-6)
+    assert np.array_equal(
+        read_picture(saved(tmp_path / "c.png", COLOUR)), (COLOUR / np.float32(255)).transpose(2, 0, 1)
+    )
