@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from nasplat.editing.channels import Channels, find_channels
 from nasplat.errors import CaptureError, EditError
 from nasplat.frontends import capture_module
+from nasplat.frontends.examples import Inputs
 from nasplat.frontends.rebuild import rebuilt
 from nasplat.graph import Graph
 from nasplat.graph.columns import Shape
@@ -42,30 +43,27 @@ class Network:
     """One phrase for each edit that led here, in order."""
 
     @staticmethod
-    def of(module: nn.Module, example_input: Sequence[int]) -> Network:
+    def of(module: nn.Module, example_input: Any) -> Network:
         """Capture a module.
 
         Args:
             module: Network with real weights; they are copied.
-            example_input: Shape of a batch of inputs.
+            example_input: Shape of a batch of inputs, or a tensor of float32.
 
         Returns:
             The network with an empty history.
 
         Raises:
-            EditError: the module's calls cannot be replayed, or it does not map one tensor to one tensor.
+            EditError: the module's calls cannot be replayed, or it does not map one tensor of float32 to one tensor.
+            CaptureError: the example input is none, or the module does not run on it.
 
         Example:
             >>> network = Network.of(nn.Sequential(nn.Linear(4, 2), nn.ReLU()), (1, 4))
             >>> network.output_shape, network.words
             ((1, 2), 'the network as it was')
         """
-        if isinstance(example_input, torch.Tensor):
-            raise EditError(
-                f"expected the shape of a batch, got a tensor of {example_input.dtype}.\n"
-                "  Networks of tokens cannot be edited; give those of quantities a shape such as (1, 3, 32, 32)."
-            )
-        graph = capture_module(module, tuple(example_input), True)
+        shape = _shape(example_input)
+        graph = capture_module(module, shape, True)
         program = graph.program
         if program is None:
             reason = next((n for n in graph.notes if n.startswith("no program")), f"it was captured by {graph.rung!r}")
@@ -81,7 +79,7 @@ class Network:
         program = _own_registers(program)
         weights = {name: known[name].detach().clone() for name in sorted(names_of(program))}
         trained = frozenset(w.name for w in graph.weights if w.name in weights)
-        found = Network(program, weights, trained, tuple(example_input))
+        found = Network(program, weights, trained, shape)
         found.shapes  # noqa: B018 - a network that cannot be replayed is refused here
         return found
 
@@ -192,6 +190,19 @@ class Network:
                 f"{words}: the output expected to keep shape {self.output_shape}, got {found.output_shape}.\n  Undo it."
             )
         return found
+
+
+def _shape(example: Any) -> Shape:
+    """The shape of the one tensor that an edited network takes."""
+    arguments = Inputs.of(example).arguments
+    tensors = Inputs.tensors(arguments)
+    if isinstance(arguments, dict) or len(tensors) != 1 or tensors[0].dtype != torch.float32:
+        given = ", ".join(f"a tensor of {t.dtype} {tuple(t.shape)}" for t in tensors)
+        raise EditError(
+            f"expected the shape of a batch, or one tensor of float32, got {given}.\n"
+            "  Networks of tokens cannot be edited; edit the part behind the embedding, with a shape such as (1, 3, 32, 32)."
+        )
+    return tuple(tensors[0].shape)
 
 
 def mapped(value: Any, change: Callable[[tuple[Any, ...]], Any]) -> Any:

@@ -225,7 +225,7 @@ def on_cpu(module: nn.Module) -> nn.Module:
 
 def _check_size(module: nn.Module) -> None:
     """Refuse what one file cannot hold, before an hour is spent on it."""
-    size = sum(t.numel() * t.element_size() for t in {id(t): t for t in module.state_dict().values()}.values())
+    size = sum(t.numel() * t.element_size() for t in [*module.parameters(), *module.buffers()])
     if size > MOST_BYTES:
         raise ExportError(
             f"expected weights of at most {MOST_BYTES / 2**30:.2f} GiB, which one ONNX file can hold, got "

@@ -135,7 +135,7 @@ class Improvement:
 
 def improve(
     module: nn.Module,
-    example_input: Sequence[int],
+    example_input: Any,
     predictor: AbstractPredictor,
     cut: Mapping[str, float] | None = None,
     keep: float = 0.0,
@@ -147,7 +147,7 @@ def improve(
 
     Args:
         module: Network with the weights that edits start from; it stays as it is.
-        example_input: Shape of a batch.
+        example_input: Shape of a batch, or a tensor of float32; networks of other inputs are refused.
         predictor: Fitted predictor that judges the edits; `nasplat.load_predictor` gives one.
         cut: Share of each cost that must go, such as {"macs": 0.15}, which is the default; costs are macs, params and
             latency_ms, which needs `nasplat measure --calibrate`.

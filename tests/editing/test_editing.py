@@ -241,10 +241,19 @@ def test_in_place_operations_are_followed() -> None:
     assert torch.allclose(second.module()(x), y, atol=1e-6)
 
 
+def test_the_input_of_an_edited_network_may_be_given_as_a_tensor() -> None:
+    assert Network.of(nn.Linear(4, 3), torch.zeros(2, 4)).example_input == (2, 4)
+
+
 @pytest.mark.parametrize(
     ("made", "words"),
     [
         (lambda: Network.of(nn.LSTM(4, 4), (1, 2, 4)), "one tensor"),
+        (
+            lambda: Network.of(nn.Embedding(4, 4), torch.tensor([[1]])),
+            r"one tensor of float32, got a tensor of torch.int64 \(1, 1\)",
+        ),
+        (lambda: Network.of(nn.Bilinear(4, 4, 2), ((1, 4), (1, 4))), "one tensor of float32"),
         (lambda: Width("nothing", 0.5)(Network.of(nn.Linear(4, 4), (1, 4))), "a group of channels"),
     ],
 )

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 import nasplat
 from nasplat.errors import ExportError
 from nasplat.frontends.examples import Inputs
+from nasplat.probes import onnx_writer
 from nasplat.probes.onnx_network import OnnxNetwork
 from nasplat.probes.onnx_writer import Written
 from nasplat.workflows import export as exporting
@@ -233,6 +234,16 @@ def test_networks_that_need_their_batch_get_a_file_of_that_batch(tmp_path: Path)
     assert torch.allclose(file(x), module(x), atol=1e-5)
     with pytest.raises(ExportError, match=r"expected batches of 3 examples, .* got 7"):
         file(torch.randn(7, 8))
+
+
+def test_weights_that_one_file_cannot_hold_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tied = nn.Sequential(nn.Linear(16, 16, bias=False), nn.Linear(16, 16, bias=False))
+    tied[1].weight = tied[0].weight
+    monkeypatch.setattr(onnx_writer, "MOST_BYTES", 16 * 16 * 4 - 1)
+    with pytest.raises(ExportError, match=r"expected weights of at most 0.00 GiB, which one ONNX file can hold"):
+        nasplat.export(tied, tmp_path / "net.onnx", (1, 16))
+    monkeypatch.setattr(onnx_writer, "MOST_BYTES", 16 * 16 * 4)
+    onnx_writer._check_size(tied)
 
 
 def test_a_batch_can_be_asked_for(tmp_path: Path) -> None:
