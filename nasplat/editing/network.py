@@ -200,7 +200,7 @@ def _shape(example: Any) -> Shape:
         given = ", ".join(f"a tensor of {t.dtype} {tuple(t.shape)}" for t in tensors)
         raise EditError(
             f"expected the shape of a batch, or one tensor of float32, got {given}.\n"
-            "  Networks of tokens cannot be edited; edit the part behind the embedding, with a shape such as (1, 3, 32, 32)."
+            "  Networks of tokens cannot be edited; edit what is behind the embedding, with a shape such as (1, 64)."
         )
     return tuple(tensors[0].shape)
 
