@@ -18,6 +18,8 @@ NAMES = frozenset(
     "_index_put_impl repeat_interleave bincount nms argwhere masked_scatter where".split()
 ) | set(FROM_DATA)
 """Operators whose output size may depend on data."""
+UNBOUNDED = frozenset({"repeat_interleave", "bincount"})
+"""Operators in `NAMES` whose output has no largest size: values, not the number of operands, decide it."""
 RULED = frozenset({"_grouped_mm", "lstm", "gru", "rnn_tanh", "rnn_relu", "roi_align", "roi_pool", "deform_conv2d"})
 """Operators with a shape rule of our own."""
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nasplat.frontends.bounded import NAMES as BOUNDED
-from nasplat.frontends.bounded import RULED, bounded, depends_on_data, ruled
+from nasplat.frontends.bounded import RULED, UNBOUNDED, bounded, depends_on_data, ruled
 from nasplat.frontends.calls import (
     META,
     Operator,
@@ -132,9 +132,11 @@ class Outcomes:
         if is_guess:
             self.of_data_size.update(map(id, outputs))
             self.origins.alive.append(outputs)
+            is_most = operator.name not in UNBOUNDED
+            told = "counted with the most" if is_most else "counted with one for each"
             self.tape.doubt(
-                f"{running_line()}: {operator.name!r} has as many elements as the data decides; counted with the most",
-                LARGEST,
+                f"{running_line()}: {operator.name!r} has as many elements as the data decides; {told}",
+                LARGEST if is_most else GUESSED,
             )
         if known is None:
             known = self._learn(key, operator, args, kwargs, flat, result, outputs, is_guess)
@@ -159,7 +161,7 @@ class Outcomes:
             if name in FROM_DATA and is_fake(flat[0]):
                 raise refused(name)  # fake tensors answer that nothing is stored
             result = func(*args, **kwargs)
-            if depends_on_data(name, args, kwargs) and not is_fake(flat[0]):
+            if shadow is None and depends_on_data(name, args, kwargs) and not is_fake(flat[0]):
                 self.tape.doubt(
                     f"{running_line()}: {name!r} has as many elements as the data decides; those of one run count",
                     GUESSED,

@@ -260,7 +260,12 @@ class Recorder(TorchDispatchMode):
             result = self._by_value(func, operator, flat, args, kwargs)
             if result is not NotImplemented:
                 return result
-        if operator.composite and (self.decomposes or operator.is_strange or operator.name in _OPENED):
+        if operator.composite and (
+            self.decomposes
+            or operator.is_strange
+            or operator.name in _OPENED
+            or (operator.name == "repeat_interleave" and func._overloadname == "self_Tensor")
+        ):
             with self:
                 found = func.decompose(*args, **kwargs)
             if found is not NotImplemented:
@@ -295,12 +300,20 @@ class Recorder(TorchDispatchMode):
         arguments = arguments_by_name(operator, args, kwargs)
         if operator.scalar:
             return self.values.scalar(func, flat, args, kwargs)
-        if operator.writes or not (self.has_values or name in sparse.PRODUCTS):
+        is_piece = self.is_meta and name in sparse.PIECES and flat[0].device.type != "meta"
+        if operator.writes or not (self.has_values or is_piece or name in sparse.PRODUCTS):
             raise sparse.refused(name)
         sources = [origins.source(t) for t in flat if origins.is_data(t)]
         self.unkept = "sparse tensors are no part of programs"
-        if self.has_values:
+        if is_piece:
+            known = func(*args, **kwargs)
+            result = torch.empty_like(known, device=META)
+            if not known.is_floating_point():
+                self.values.shadows[id(result)] = known  # where entries are stored is given with the example
+        elif self.has_values:
             result = func(*args, **kwargs)
+            if name in sparse.PIECES and not result.is_floating_point():
+                self.values.shadows[id(result)] = result
         else:
             made = sparse.product(name, arguments)
             dense = sparse.without_sparse(flat)

@@ -20,6 +20,8 @@ PRODUCTS = frozenset(
     "sparse_sampled_addmm".split()
 )
 """Operators that multiply matrices, one of which may be sparse."""
+PIECES = frozenset("indices _indices values _values crow_indices ccol_indices col_indices row_indices".split())
+"""Operators that give one of the strided tensors of which a sparse one consists."""
 FROM_DATA = frozenset({"to_sparse", "_to_sparse", "_to_sparse_csr", "_to_sparse_csc", "_to_sparse_bsr", "sparse_mask"})
 """Operators whose number of stored entries the data decides."""
 _ADDS = frozenset({"addmm", "addmv", "baddbmm", "_sparse_addmm", "sspaddmm", "sparse_sampled_addmm"})

@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.utils.flop_counter
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.utils.rnn import PackedSequence
@@ -370,8 +371,9 @@ def _stand_in(tensor: Tensor, rung: str, twin: Any) -> Tensor:
         return type(tensor).__tensor_unflatten__(inner, context, tensor.shape, tensor.stride())  # type: ignore[attr-defined]
     if tensor.is_nested:
         raise NotImplementedError("nested tensors of layout torch.strided")
-    if tensor.layout is not torch.strided:
-        return tensor  # its structure lies in values
+    if tensor.layout is not torch.strided:  # its structure lies in values
+        with torch.inference_mode(rung in {"meta", "escapes"}):  # so that its pieces are no views of it
+            return tensor.clone()
     if rung == "real":
         if tensor.device.type != "meta":
             return tensor.clone()

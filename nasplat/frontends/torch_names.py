@@ -102,6 +102,7 @@ shift         roll flip rot90 fliplr flipud
 scatter       scatter scatter_add scatter_reduce index_add index_put _index_put_impl _unsafe_index_put index_copy
 scatter       index_fill
 scatter       index_reduce masked_scatter put slice_scatter select_scatter diagonal_scatter segment_reduce
+scatter       _convert_indices_from_coo_to_csr _convert_indices_from_csr_to_coo
 scatter       as_strided_scatter sparse_coo_tensor _sparse_coo_tensor_unsafe _sparse_coo_tensor_with_dims_and_tensors
 scatter       sparse_csr_tensor sparse_csc_tensor sparse_compressed_tensor _sparse_compressed_tensor_unsafe to_dense
 scatter       _to_dense _sparse_csr_tensor_unsafe _sparse_compressed_tensor_with_dims

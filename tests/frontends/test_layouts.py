@@ -48,6 +48,20 @@ PRODUCTS: dict[str, tuple[Run, Any, int, str]] = {
         "meta",
     ),
     "input": (Run(lambda net, a, x: torch.sparse.mm(a, net.layer(x))), (GRID, torch.ones(10, 8)), 640 + 96, "meta"),
+    "input that is taken apart": (
+        Run(
+            lambda net, a, x: torch.sparse_coo_tensor(a._indices(), a._values() * 2, (10, 10)) @ x[a._indices()[0][:10]]
+        ),
+        (GRID, torch.ones(10, 8)),
+        8 * STORED,
+        "meta",
+    ),
+    "compressed input that is taken apart": (
+        Run(lambda net, a, x: x.repeat_interleave(a.crow_indices().diff(), dim=0).T @ x[a.col_indices()]),
+        (GRID.to_sparse_csr(), torch.ones(10, 8)),
+        8 * 8 * STORED,
+        "meta",
+    ),
     "sparse times sparse": (
         Run(lambda net, a: torch.sparse.mm(a, a)),
         (GRID,),
