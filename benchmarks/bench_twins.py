@@ -71,7 +71,8 @@ def parted(data: Labelled, seed: int) -> tuple[Labelled, dict[str, Labelled]]:
     known = {network[a] for a in learnt.architectures}
     has_twin = [network[a] in known for a in test.architectures]
     alone, twins = ([i for i, t in enumerate(has_twin) if t == wanted] for wanted in (False, True))
-    return learnt, {"all": test, "without twins": test.take(alone), "twins alone": test.take(twins)}
+    parts = {"all": test, "without twins": test.take(alone), "twins alone": test.take(twins)}
+    return learnt, {name: part for name, part in parts.items() if len(part.labels) > 1}
 
 
 def trees(family: str, data: Labelled, seed: int) -> list[list[str]]:
