@@ -25,6 +25,8 @@ TRAINING = {
     ),
 }
 """Place of the argument that says whether an operation is in training mode."""
+PATHS = ("filename", "file_name", "path")
+"""Arguments by which operators open files."""
 
 
 def rebuild(graph: Graph, weights: Mapping[str, Tensor] | nn.Module) -> nn.Module:
@@ -103,7 +105,7 @@ class Rebuilt(nn.Module):
                 )
             self._rows[name] = self._place(name, weights[name], name in shapes)
         for number, constant in enumerate(program.constants):
-            value = torch.from_numpy(constant.value).to(getattr(torch, constant.dtype))
+            value = torch.from_numpy(constant.value).to(_of_torch(constant.dtype, torch.dtype))
             self.register_buffer(f"_constant{number}", value, persistent=False)
         self._calls = [(_operator(c.op), c.args, c.kwargs, c.results) for c in program.calls]
         self._modes = {i: TRAINING[c.op] for i, c in enumerate(program.calls) if c.op in TRAINING}
@@ -184,11 +186,11 @@ class Rebuilt(nn.Module):
                     made = made.repeat([batch if i == axis else 1 for i in range(made.dim())])
                 return made
             if kind == "dtype":
-                return getattr(torch, v[1])
+                return _of_torch(v[1], torch.dtype)
             if kind == "device":
                 return device
             if kind == "format":
-                return getattr(torch, v[1])
+                return _of_torch(v[1], torch.memory_format)
             return complex(v[1], v[2])
 
         for number, (operator, args, kwargs, results) in enumerate(self._calls):
@@ -232,13 +234,40 @@ def _outputs(structure: Any, value: Any) -> Any:
     return structure
 
 
-def _operator(name: str) -> Any:
-    """Torch's overload of a name such as 'aten.relu.default'."""
-    parts = name.split(".")
+def _operator(name: str) -> torch._ops.OpOverload:
+    """Torch's overload of a name such as 'aten.relu.default'.
+
+    A program may be data from somebody else, so that nothing but an operator on tensors is found by a name: no method
+    of `torch.ops`, which could load a library, and no operator that opens a file.
+
+    Raises:
+        GraphError: there is no such operator.
+    """
+    parts = name.split(".") if isinstance(name, str) else []
     found: Any = torch.ops
-    for part in parts[:-1]:
-        found = getattr(found, part)
-    return getattr(found, parts[-1] or "default")
+    kinds = (torch._ops._OpNamespace, torch._ops.OpOverloadPacket, torch._ops.OpOverload)
+    for part, kind in zip([*parts, "default"][:3], kinds, strict=False):
+        found = getattr(found, part or "default", None)
+        if not isinstance(found, kind):
+            break
+    takes_names = isinstance(found, torch._ops.OpOverload) and any(a.name in PATHS for a in found._schema.arguments)
+    if len(parts) not in (2, 3) or not isinstance(found, torch._ops.OpOverload) or takes_names:
+        raise GraphError(
+            f"expected the name of an operator on tensors, got {name!r:.60}.\n  Capture the network again."
+        )
+    return found
+
+
+def _of_torch(name: str, kind: type[Any]) -> Any:
+    """Torch's dtype or memory format of a name, and nothing else that torch holds.
+
+    Raises:
+        GraphError: there is none.
+    """
+    found = getattr(torch, name, None) if isinstance(name, str) else None
+    if not isinstance(found, kind):
+        raise GraphError(f"expected the name of a {kind.__name__}, got {name!r:.60}.\n  Capture the network again.")
+    return found
 
 
 def _names(program: Program) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -114,3 +115,42 @@ def test_rebuilt_networks_are_in_eval_mode_until_told_to_train() -> None:
     before = net[1].running_mean.clone()
     assert (again.train()(x) == 0).any()
     assert not torch.equal(net[1].running_mean, before)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("import_module.__call__", "load_library.__call__", "loaded_libraries.clear", "aten.from_file.default"),
+        *(
+            "aten.from_file",
+            "aten.relu.__class__",
+            "aten.__class__",
+            "aten",
+            "",
+            "aten.no_such",
+            "aten.relu.default.name",
+        ),
+        *("os.system.default", 5),
+    ],
+)
+def test_a_program_from_elsewhere_names_operators_on_tensors_alone(name: object) -> None:
+    net = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    data = json.loads(nasplat.capture(net, (1, 2), program=True).to_json())
+    data["program"]["calls"][-1][0] = name
+    with pytest.raises(GraphError, match="operator on tensors"):
+        nasplat.rebuild(nasplat.Graph.from_json(json.dumps(data)), net)
+
+
+def test_a_program_from_elsewhere_names_types_alone() -> None:
+    class Cast(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.to(torch.float64) + torch.arange(2)
+
+    text = nasplat.capture(Cast(), (1, 2), program=True).to_json()
+    assert '["dtype","float64"]' in text
+    again = nasplat.rebuild(nasplat.Graph.from_json(text), {})
+    assert again(torch.ones(1, 2)).tolist() == [[1.0, 2.0]]
+    with pytest.raises(GraphError, match="name of a dtype, got 'load'"):
+        nasplat.rebuild(nasplat.Graph.from_json(text.replace('["dtype","float64"]', '["dtype","load"]')), {})(
+            torch.ones(1, 2)
+        )
