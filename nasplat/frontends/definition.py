@@ -143,8 +143,11 @@ def state_of(thing: Any) -> str:
         thing: Function, class or any other value.
 
     Returns:
-        Digest of its definition; the empty text for installed code and for values that are no code.
+        Digest of its definition; the empty text for installed code, for files that were loaded by their path, which
+        get new functions and classes where they change, and for values that are no code.
     """
+    if getattr(thing, "__module__", None) and thing.__module__.startswith(MODULE):
+        return ""
     if isinstance(thing, types.FunctionType):
         return "" if is_installed_file(thing.__code__.co_filename) else definition_of(thing).digest
     return "" if not isinstance(thing, type) or is_installed(thing) else definition_of(thing).digest

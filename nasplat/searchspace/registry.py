@@ -6,6 +6,8 @@ a table, a run folder) is found among what is shipped and what the user loaded; 
 
 from __future__ import annotations
 
+import inspect
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -35,6 +37,11 @@ class Decorated(Protocol):
     @property
     def name(self) -> str:
         """Name of a shipped space, path of the user's file, or name of the function."""
+        ...
+
+    @property
+    def presets(self) -> dict[str, Any]:
+        """Keyword arguments with which the build function is called."""
         ...
 
     @property
@@ -188,12 +195,19 @@ def check_same(space: Decorated, name: str, presets: dict[str, Any], fingerprint
         space: Space with its presets.
         name: Name of the space in the data.
         presets: Presets in the data.
-        fingerprint: Fingerprint in the data; None where they do not tell, and nothing is checked.
+        fingerprint: Fingerprint in the data; None where they do not tell, and only the presets are compared.
 
     Raises:
         SpaceError: the code or the presets are others; the message says which.
     """
-    if fingerprint is None or space.fingerprint == fingerprint:
+    if fingerprint is None:
+        if not _are_same(presets, space):
+            raise SpaceError(
+                f"expected an architecture of {space!r}, got one of {str(name)!r} with presets {presets}.\n"
+                "  Load the space with these presets. To read its choices alone, use space.architecture(choices)."
+            )
+        return
+    if space.fingerprint == fingerprint:
         return
     code, _, _ = fingerprint.partition(".")
     here, _, _ = space.fingerprint.partition(".")
@@ -203,6 +217,19 @@ def check_same(space: Decorated, name: str, presets: dict[str, Any], fingerprint
         "  Use the file and the presets of that time. Choices alone are read into the present space by "
         "space.architecture(choices)."
     )
+
+
+def _are_same(presets: dict[str, Any], space: Decorated) -> bool:
+    """Whether presets are those of a space, where those that nobody stated stand at their defaults."""
+    if _texts(presets) == _texts(space.presets):
+        return True
+    parameters = list(inspect.signature(space.function).parameters.values())[1:]
+    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+    return _texts(defaults | presets) == _texts(defaults | space.presets)
+
+
+def _texts(presets: dict[str, Any]) -> str:
+    return json.dumps(presets, sort_keys=True, default=str)
 
 
 def untrusted(name: str) -> TrustError:

@@ -292,6 +292,17 @@ def test_the_order_of_presets_makes_no_other_space() -> None:
     assert sizes.fingerprint == nasplat.load_space("inception", width=[4, 8]).fingerprint  # as JSON gives them back
 
 
+def test_a_line_of_another_size_is_refused_by_its_presets() -> None:
+    cells, small = nasplat.load_space("nasbench201"), nasplat.load_space("nasbench201", width=8)
+    line = small.sample(seed=0).to_json()
+    for read in (cells.parse, lambda text: nasplat.Architecture.from_json(text, cells)):
+        with pytest.raises(SpaceError, match=r"of Space\(nasbench201.*\), got one of 'nasbench201' with presets .*8"):
+            read(line)
+    assert small.parse(line) == nasplat.Architecture.from_json(line, small)
+    stated = nasplat.load_space("nasbench201", width=16).sample(seed=0)
+    assert cells.parse(stated.to_json()).choices == stated.choices  # 16 is the default
+
+
 def test_two_lambdas_are_two_spaces() -> None:
     made = nasplat.space(example_input=(1, 4))
     small, large = (
