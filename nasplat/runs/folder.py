@@ -12,7 +12,6 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,10 @@ from nasplat import __version__
 from nasplat.errors import InputError, NasplatError, SearchError, SpaceWarning
 from nasplat.probes.conditions import device_name
 from nasplat.runs.kinds import AUTO, KINDS, AbstractSpaceRun
-from nasplat.runs.reading import read_json
+from nasplat.runs.reading import as_told, read_json
 from nasplat.runs.run import AbstractRun
 from nasplat.searchspace import Architecture, Space
-from nasplat.searchspace.registry import Told, is_shipped, is_trusting, told_space, trusting
+from nasplat.searchspace.registry import is_shipped, is_trusting, told_space, trusting
 from nasplat.study.storage import open_storage
 from nasplat.supernet.checkpoint import FILE as CHECKPOINT_FILE
 from nasplat.tables.rows import write_atomically
@@ -293,7 +292,10 @@ class RunFolder:
             command = shlex.join(["nasplat", *words])
         except InputError:  # made in Python, of objects that no word stands for
             words, command = [], "made in Python"
-        row = {"verb": run.verb, "run": run.to_dict(), "resolved": dict(resolved or {})}
+        told, earlier = dict(resolved or {}), before.get("resolved", {})
+        if "fingerprint" in earlier:  # the study and the supernet say whether other code may go on
+            told["fingerprint"] = earlier["fingerprint"]
+        row = {"verb": run.verb, "run": run.to_dict(), "resolved": told}
         row |= {"versions": versions(), "hardware": hardware(), "hashes": before.get("hashes", {})}
         row |= {"command": command, "words": words, "started": time.strftime("%Y-%m-%d %H:%M:%S")}
         self._write(row)
@@ -329,6 +331,9 @@ class RunFolder:
                     if folder.is_dir() and not any(folder.iterdir()):
                         folder.rmdir()
             raise
+        row, now = read_json(self.description), (resolved or {}).get("fingerprint")
+        if row is not None and now is not None and row["resolved"].get("fingerprint") != now:
+            self._write(row | {"resolved": row["resolved"] | {"fingerprint": now}})
 
     def _files(self) -> dict[Path, int]:
         """Files that the run has, with their sizes in bytes."""
@@ -556,19 +561,6 @@ class RunFolder:
                 f"expected a run with a chosen network, got {str(self)!r}.\n  Give --subnet, or the --out of a search."
             )
         return Architecture.from_json(line, space)
-
-
-def as_told(run: AbstractRun) -> AbstractRun:
-    """Mark the texts of a run as told by data, so that Python files among them are not loaded by their names.
-
-    Args:
-        run: Run that was read from a folder.
-
-    Returns:
-        Equal run.
-    """
-    told = {f.name: getattr(run, f.name) for f in fields(run)}
-    return replace(run, **{k: Told(v) for k, v in told.items() if isinstance(v, str)})
 
 
 def _resolved(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
 from nasplat.errors import NasplatError, SearchError
+from nasplat.runs.run import AbstractRun
+from nasplat.searchspace.registry import Told
 from nasplat.study.storage import open_storage
 from nasplat.workflows.export import Certificate
 
@@ -99,3 +101,16 @@ def read_json(file: Path) -> dict[str, Any] | None:
             f"expected an object in {str(file)!r}, got {type(found).__name__}.\n  Restore the file, or remove it."
         )
     return found
+
+
+def as_told(run: AbstractRun) -> AbstractRun:
+    """Mark the texts of a run as told by data, so that Python files among them are not loaded by their names.
+
+    Args:
+        run: Run that was read from a folder.
+
+    Returns:
+        Equal run.
+    """
+    told = {f.name: getattr(run, f.name) for f in fields(run)}
+    return replace(run, **{k: Told(v) for k, v in told.items() if isinstance(v, str)})

@@ -156,6 +156,19 @@ def test_a_line_on_the_command_line_is_data(received: Path) -> None:
     assert CliRunner().invoke(cli, ["inspect", line, "--trust", "--json"]).exit_code == 0
 
 
+def test_the_code_of_a_run_changes_in_its_folder_when_the_run_has_accepted_it(tmp_path: Path) -> None:
+    folder, run = RunFolder(tmp_path / "run"), SearchRun("mine.py")
+    folder.describe(run, {"space": "mine.py{}", "fingerprint": "first"})
+    edited = {"space": "mine.py{}", "fingerprint": "second"}
+    with pytest.raises(SearchError), folder.described(run, edited):
+        folder.journal.write_text("opened")
+        raise SearchError("the study is of other code")
+    assert folder.about["resolved"]["fingerprint"] == "first"
+    with folder.described(run, edited):
+        pass
+    assert folder.about["resolved"]["fingerprint"] == "second"
+
+
 def test_the_same_space_under_another_path_goes_on_in_its_folder(tmp_path: Path) -> None:
     cells = nasplat.load_space("nasbench201")
     folder, run = RunFolder(tmp_path / "run"), SearchRun("here/mine.py")
