@@ -160,9 +160,14 @@ def test_the_code_of_a_run_changes_in_its_folder_when_the_run_has_accepted_it(tm
     folder, run = RunFolder(tmp_path / "run"), SearchRun("mine.py")
     folder.describe(run, {"space": "mine.py{}", "fingerprint": "first"})
     edited = {"space": "mine.py{}", "fingerprint": "second"}
-    with pytest.raises(SearchError), folder.described(run, edited):
-        folder.journal.write_text("opened")
-        raise SearchError("the study is of other code")
+
+    def refused() -> None:
+        with folder.described(run, edited):
+            folder.journal.write_text("opened")
+            raise SearchError("the study is of other code")
+
+    with pytest.raises(SearchError, match="of other code"):
+        refused()
     assert folder.about["resolved"]["fingerprint"] == "first"
     with folder.described(run, edited):
         pass
