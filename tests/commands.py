@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
@@ -19,7 +20,7 @@ CELLS = {"width": 4, "cells": 1, "image": 16, "channels": 1}
 """Presets of small cells."""
 
 
-def presets(chosen: dict[str, object]) -> list[str]:
+def presets(chosen: Mapping[str, object]) -> list[str]:
     """Write presets as options of a command."""
     return [f"--preset={name}={value}" for name, value in chosen.items()]
 

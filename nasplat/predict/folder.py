@@ -90,7 +90,7 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
             )
     try:
         recipe = tomllib.loads(recipe_file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
+    except (ValueError, RecursionError) as err:
         raise PredictorError(f"{recipe_file} expected TOML: {err}.\n  Restore the file.") from err
     data = weights_file.read_bytes()
     found, wanted = hashlib.sha256(data).hexdigest(), recipe.get("weights_sha256")

@@ -131,7 +131,7 @@ class AbstractRun:
         """
         try:
             plain = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as err:
+        except (OSError, ValueError, RecursionError) as err:
             raise InputError(f"expected a TOML file of a {cls.verb}, got {str(path)!r} ({err}).\n  Check it.") from err
         return cls.from_words(words, plain)
 

@@ -13,6 +13,7 @@ from torch import nn
 
 import nasplat
 from nasplat.errors import SearchError, StorageError
+from nasplat.study.objectives import OutsideSupport
 
 pytestmark = pytest.mark.fast
 
@@ -53,7 +54,7 @@ def test_a_trial_that_another_worker_told_is_dropped_and_the_search_goes_on(
         if ending == "pruned":
             raise optuna.TrialPruned("not good enough")
         if ending == "outside":
-            raise nasplat.OutsideSupport("nothing like it was learnt")
+            raise OutsideSupport("nothing like it was learnt")
         return float("nan") if ending == "nan" else 2.0
 
     study = nasplat.search(cells, maximize=[values(buried)], n_trials=4, storage=storage, seed=0)
