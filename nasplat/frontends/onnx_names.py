@@ -104,3 +104,15 @@ CARRIERS = frozenset(
 """What these operators compute from constants alone is computed once: weights that pass through are still weights."""
 FILLERS = frozenset("ConstantOfShape RandomNormal RandomUniform RandomNormalLike RandomUniformLike EyeLike".split())
 """Operators that fill in weights which a file leaves out."""
+COMPUTED = frozenset(
+    "Constant ConstantOfShape EyeLike OneHot Range Identity Cast CastLike Reshape Flatten Squeeze Unsqueeze Transpose "
+    "Expand Tile Concat Split Slice Gather GatherND ScatterND ScatterElements Pad Trilu Compress NonZero Unique TopK "
+    "Add Sub Mul Div Mod Pow Neg Abs Sign Min Max Sum Mean Clip Floor Ceil Round Sqrt Reciprocal Exp Log Sin Cos Erf "
+    "Tanh Sigmoid Relu Softmax CumSum ReduceSum ReduceProd ReduceMax ReduceMin ReduceMean ArgMax ArgMin Equal Less "
+    "Greater LessOrEqual GreaterOrEqual And Or Xor Not Where IsNaN IsInf BitShift BitwiseAnd BitwiseOr MatMul Gemm "
+    "QuantizeLinear DequantizeLinear".split()
+)
+"""Operators that are computed on small constants: those whose work is bounded by the sizes of what they read and make.
+
+Others take time that depends on values (indices out of range, patterns of text) or run in Python's loops.
+"""

@@ -144,6 +144,9 @@ class Reader:
         single = {n: node for node in nodes for n in node.input if readers[n] == 1}
         made_here: set[str] = set()
         for node in nodes:
+            again = made_here.intersection(n for n in node.output if n)
+            if again and version is None:
+                raise CaptureError(f"{self.path}: {again.pop()!r} is made twice.\n  Run onnx.checker on the file.")
             first = node.output[0] if node.output else ""
             if first in gelus:
                 x = gelus[first][1]
@@ -156,9 +159,6 @@ class Reader:
                 if add is not None:
                     skipped.add(add[0])
                 self._node(node, add, version)
-            again = made_here.intersection(n for n in node.output if n)
-            if again and version is None:
-                raise CaptureError(f"{self.path}: {again.pop()!r} is made twice.\n  Run onnx.checker on the file.")
             made_here.update(node.output)
             for name in node.input:
                 readers[name] -= 1

@@ -18,6 +18,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.ops import load_op
 
 from nasplat.errors import CaptureError
+from nasplat.frontends.onnx_names import COMPUTED
 from nasplat.frontends.onnx_shapes import own_shapes
 from nasplat.graph.bounds import LARGEST, UNSIZED
 from nasplat.graph.columns import Shape
@@ -129,6 +130,8 @@ class Tensors:
         """Why totals are no exact counts, names of `nasplat.graph.bounds.CAUSES`."""
         self.refusal = ""
         """Why onnx could not infer the shapes of the last node."""
+        self._claimed: set[str] = set()
+        """Tensors of whose shapes only the file's word is known, which says nothing of the work to compute them."""
         self._folded: dict[str, int] = {}
         """Elements of every computed constant that is kept."""
         self._work = self._live = 0
@@ -218,6 +221,7 @@ class Tensors:
         partial: dict[str, list[int | None]] = {}
         for name in (n for n in node.output if n):
             self.shape.pop(name, None)
+            self._claimed.discard(name)
             made = found.get(name)
             if made is None or not made.HasField("tensor_type"):
                 continue
@@ -237,6 +241,7 @@ class Tensors:
                 self.type[name] = own[name][1]
             elif declared is not None:
                 self.set_shape(name, declared)
+                self._claimed.add(name)
             elif name in partial:
                 self.set_shape(name, self._bound(node, partial[name]))
 
@@ -340,7 +345,7 @@ class Tensors:
         if self._work + size > MAX_FOLDED or self._live + size > MAX_LIVE:
             self.notes.setdefault("the file computes more from its constants than is followed here")
             return {}
-        if node.op_type.startswith("Random"):
+        if node.op_type not in COMPUTED or any(n in self._claimed for n in node.output):
             return {}
         try:
             domain = "" if node.domain == "ai.onnx" else node.domain

@@ -369,3 +369,13 @@ def test_a_first_state_of_zeros_is_no_weight(state: float, params: int, tmp_path
         tmp_path, [node("LSTM", ["x", "w", "r", "", "", "h"], ["y"], hidden_size=6)], {"x": (5, 2, 8)}, weights
     )
     assert (graph.macs, graph.params) == (5 * 2 * 24 * 14, params)
+
+
+def test_constants_are_not_computed_by_operators_whose_work_depends_on_values(tmp_path: Path) -> None:
+    at = {"far": np.array([2**40, 5, 8]), "data": np.array([1, 2, 3])}
+    nodes = [
+        node("GatherElements", ["data", "far"], ["g"]),
+        node("Cast", ["g"], ["c"], to=1),
+        node("Add", ["x", "c"], ["y"]),
+    ]
+    assert read(tmp_path, nodes, {"x": (2, 3)}, at).nodes[-1].shape == (2, 3)
