@@ -161,7 +161,11 @@ class Task:
     @cached_property
     def classes(self) -> int:
         """Number of classes, where targets are class numbers: one more than the largest of any split."""
-        return len(self.class_names) or max(int(split.y.max()) for split in (self.train, self.decide, self.test)) + 1
+        if self.class_names:
+            return len(self.class_names)
+        if self.train.y.is_floating_point():  # of quantities, such as disparities, the whole numbers up to the largest
+            return int(self.train.y.max()) + 1
+        return max(int(split.y.max()) for split in (self.train, self.decide, self.test)) + 1
 
     @property
     def outputs(self) -> int | None:
