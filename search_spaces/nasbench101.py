@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from itertools import permutations
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +70,10 @@ def operation(name: str, width: int) -> nn.Module:
 @block
 class Cell(nn.Module):
     """Vertices that sum what they read; what feeds the output is concatenated."""
+
+    # widths follow the edges, and a wider input is truncated to its first channels: a vertex shares them from the first
+    # on, whatever else the cell concatenates
+    slicing: ClassVar = {"*": "leading"}
 
     def __init__(
         self, vertices: int, edges: tuple[tuple[int, int], ...], ops: tuple[str, ...], inputs: int, outputs: int
