@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -152,6 +153,10 @@ def kept(pairs: tuple[Pair, ...], extra: str) -> tuple[int, ...]:
 
 class NASNet(nn.Module):
     """Stem, cells with two reductions (four with ImageNet's stem), head."""
+
+    # a cell concatenates the blocks that no other reads: which and how many they are follows from all of its picks, so
+    # that what reads them shares its first channels
+    slicing: ClassVar = {"*": "leading"}
 
     def __init__(
         self,
