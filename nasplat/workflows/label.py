@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import multiprocessing
 import random
-import time
-import traceback
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -18,24 +16,21 @@ from typing import Any
 
 import optuna
 import torch
-from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import FrozenTrial, TrialState
 
 from nasplat.errors import SearchError, SpaceError
 from nasplat.inputs import load_task
 from nasplat.searchspace import Architecture, Space, load_space
-from nasplat.searchspace.pick import Rejected
 from nasplat.study.captured import facts_of
 from nasplat.study.claims import FINGERPRINT, SPACE, claim, claim_space, members_of
 from nasplat.study.limits import draw_distinct
-from nasplat.study.liveness import Heart, Watch
 from nasplat.study.pool import one_thread
 from nasplat.study.search import Progress
-from nasplat.study.storage import NO_FAULT, clean_stop, open_storage
+from nasplat.study.storage import open_storage
 from nasplat.tables.table import Table
 from nasplat.task import Task
 from nasplat.task.settings import overridden
 from nasplat.task.training import Budget, train_architecture
+from nasplat.workflows.jobs import Job, finished, holds, share_out, work
 
 NAME = "label"
 """Name of the study in its storage."""
@@ -139,9 +134,10 @@ def label(
             )
         lines = [(name, a.to_json(), s) for name, (a, s) in jobs.items()]
         shared = _Shared(loaded.name, loaded.presets, task, budget, chosen.storage, lines, chosen.device)
-        _share_out(study, jobs, chosen.workers, shared, chosen.report)
+        share_out(study, jobs, _processes(chosen.workers, shared), chosen.report)
     # after several workers: what those that died left
-    _work(study, jobs, _Work(loaded, data.to(chosen.device), budget), chosen.report)
+    common = _Work(loaded, data.to(chosen.device), budget)
+    work(study, _jobs_of(jobs), lambda trial: _trained(trial, common), chosen.report)
     return read_labels(study, loaded, jobs)
 
 
@@ -201,7 +197,7 @@ def _jobs(members: list[Architecture], seed: int, seeds: int, repeat: float) -> 
 
 def _adopt(study: optuna.Study, jobs: Jobs, known: Table, metric: str) -> None:
     """Add rows of a table to the study as finished trials, where their job is open."""
-    held = {t.user_attrs.get("job") for t in study.get_trials(deepcopy=False) if _holds(t)}
+    held = {t.user_attrs.get("job") for t in study.get_trials(deepcopy=False) if holds(t)}
     names = {(_unsigned(a.to_json()), str(s)): name for name, (a, s) in jobs.items()}
     for row in known.rows:
         name = names.get((_unsigned(row["architecture"]), row["seed"]))
@@ -261,114 +257,34 @@ class _Shared:
     device: str
 
 
-def _work(study: optuna.Study, jobs: Jobs, work: _Work, report: Callable[[Progress], None] | None = None) -> None:
-    """Take jobs until none is left that nobody else has taken."""
-    started = time.monotonic()
-
-    def tell(trial: optuna.Trial) -> None:
-        if report is not None:
-            frozen = study.get_trials(deepcopy=False)[trial.number]
-            report(Progress(_done(study, jobs), len(jobs), 0, time.monotonic() - started, frozen))
-
-    with clean_stop(), Heart(study) as heart:
-        _take(study, jobs, work, heart.name, tell)
+def _jobs_of(jobs: Jobs) -> dict[str, Job]:
+    return {name: Job({"training_seed": s}, a.choices) for name, (a, s) in jobs.items()}
 
 
-def _take(study: optuna.Study, jobs: Jobs, work: _Work, worker: str, tell: Callable[[optuna.Trial], None]) -> None:
-    watch = Watch()
-    while True:
-        for lost in watch.dead(study, study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))):
-            study.tell(lost.number, state=TrialState.FAIL, skip_if_finished=True)  # another worker may be quicker
-        trials = study.get_trials(deepcopy=False)
-        taken = {t.user_attrs.get("job") for t in trials if _holds(t)}
-        job = next((name for name in jobs if name not in taken), None)
-        if job is not None:
-            architecture, s = jobs[job]
-            study.enqueue_trial(
-                dict(architecture.choices), user_attrs={"job": job, "training_seed": s, "worker": worker}
-            )
-        elif not any(t.state == TrialState.WAITING for t in trials):
-            return
-        trial = study.ask()  # perhaps one that another worker has enqueued
-        try:
-            trial.set_user_attr("worker", worker)
-        except UpdateFinishedTrialError:
-            continue  # another worker took this one for dead, and its job is open again
-        name = trial.user_attrs.get("job")
-        rivals = [
-            t for t in study.get_trials(deepcopy=False) if t.user_attrs.get("job") == name and t.number != trial.number
-        ]
-        if name is None or any(_holds(t) and (t.number < trial.number or t.state.is_finished()) for t in rivals):
-            study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
-            continue
-        with suppress(UpdateFinishedTrialError):  # as above
-            _train(study, trial, work)
-            tell(trial)
+def _trained(trial: optuna.Trial, work: _Work) -> float:
+    """What the architecture of a trial reaches on the decide split; the trial keeps everything else."""
+    architecture = work.space.suggest(trial)
+    facts = facts_of(architecture)
+    trial.set_user_attr("architecture", architecture.to_json())
+    trial.set_user_attr("key", facts.key)
+    trial.set_user_attr("macs", facts.macs)
+    trial.set_user_attr("params", facts.params)
+    seed, curve = int(trial.user_attrs["training_seed"]), list[float]()
+    done = train_architecture(architecture, work.task, work.budget, seed, lambda _, reached: curve.append(reached))
+    trial.set_user_attr("test", done.test)
+    trial.set_user_attr("curve", curve)
+    trial.set_user_attr("seconds", done.seconds)
+    return done.decide
 
 
-def _holds(trial: FrozenTrial) -> bool:
-    """Whether the job of this trial is done, under way, or about to be."""
-    failed = trial.state == TrialState.FAIL and "traceback" in trial.user_attrs
-    return failed or trial.state in {TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING}
-
-
-def _train(study: optuna.Study, trial: optuna.Trial, work: _Work) -> None:
-    """Train the architecture of a trial and tell the study what it reached, or why it could not be trained."""
-    try:
-        architecture = work.space.suggest(trial)
-        facts = facts_of(architecture)
-        trial.set_user_attr("architecture", architecture.to_json())
-        trial.set_user_attr("key", facts.key)
-        trial.set_user_attr("macs", facts.macs)
-        trial.set_user_attr("params", facts.params)
-        seed, curve = int(trial.user_attrs["training_seed"]), list[float]()
-        done = train_architecture(architecture, work.task, work.budget, seed, lambda _, reached: curve.append(reached))
-        trial.set_user_attr("test", done.test)
-        trial.set_user_attr("curve", curve)
-        trial.set_user_attr("seconds", done.seconds)
-        study.tell(trial, done.decide, skip_if_finished=True)
-    except KeyboardInterrupt:
-        study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)  # without a traceback: the job is open again
-        raise
-    except NO_FAULT:
-        raise
-    except (Exception, Rejected) as err:
-        trial.set_user_attr("traceback", traceback.format_exc())
-        trial.set_user_attr("failure", f"{type(err).__name__}: {err}".partition("\n")[0])
-        study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
-
-
-def _done(study: optuna.Study, jobs: Jobs) -> int:
-    finished = (t for t in study.get_trials(deepcopy=False) if t.state.is_finished() and _holds(t))
-    return len({t.user_attrs.get("job") for t in finished} & jobs.keys())
-
-
-def _share_out(
-    study: optuna.Study, jobs: Jobs, workers: int, shared: _Shared, report: Callable[[Progress], None] | None
-) -> None:
-    """Let several processes take jobs until all have ended; a pool would wait forever for one that was killed."""
+def _processes(workers: int, shared: _Shared) -> list[Any]:
+    """Processes that take jobs, started with one thread each."""
     with one_thread():
         context = multiprocessing.get_context("spawn")
         processes = [context.Process(target=_worker, args=(shared,), daemon=True) for _ in range(workers)]
         for process in processes:
             process.start()
-    started, seen = time.monotonic(), _done(study, jobs)
-    try:
-        while any(p.is_alive() for p in processes):
-            time.sleep(0.5)
-            done = _done(study, jobs)
-            if report is not None and done > seen:
-                last = max((t for t in study.get_trials(deepcopy=False) if t.state.is_finished()), key=_completed)
-                report(Progress(done, len(jobs), 0, time.monotonic() - started, last))
-            seen = done
-    finally:
-        for process in processes:
-            process.terminate()
-            process.join()
-
-
-def _completed(trial: FrozenTrial) -> float:
-    return trial.datetime_complete.timestamp() if trial.datetime_complete else 0.0
+    return processes
 
 
 def _worker(shared: _Shared) -> None:
@@ -379,10 +295,9 @@ def _worker(shared: _Shared) -> None:
     study = optuna.load_study(
         storage=open_storage(shared.storage), study_name=NAME, sampler=optuna.samplers.RandomSampler(seed=0)
     )
-    try:
-        _work(study, jobs, _Work(space, load_task(shared.task).to(shared.device), shared.budget))
-    except KeyboardInterrupt:
-        return
+    common = _Work(space, load_task(shared.task).to(shared.device), shared.budget)
+    with suppress(KeyboardInterrupt):
+        work(study, _jobs_of(jobs), lambda trial: _trained(trial, common))
 
 
 # -- the table ---------------------------------------------------------------------------------------------------------
@@ -402,16 +317,13 @@ def read_labels(study: optuna.Study, space: Space | None = None, jobs: Jobs | No
         failure (the error's first line; the metrics of such a row are empty).
     """
     metric = study.user_attrs["metric"]
-    finished: dict[str, FrozenTrial] = {}
-    for trial in study.get_trials(deepcopy=False):
-        if trial.state.is_finished() and _holds(trial):
-            finished.setdefault(trial.user_attrs.get("job", ""), trial)
+    ended = finished(study)
     rows = []
-    order = [name for name in (jobs if jobs is not None else sorted(finished)) if name in finished]
-    named = [n for n in order if space is not None and "architecture" in finished[n].user_attrs]
-    lines = dict(zip(named, members_of(study, [finished[n] for n in named], space), strict=True))
+    order = [name for name in (jobs if jobs is not None else sorted(ended)) if name in ended]
+    named = [n for n in order if space is not None and "architecture" in ended[n].user_attrs]
+    lines = dict(zip(named, members_of(study, [ended[n] for n in named], space), strict=True))
     for name in order:
-        about, value = finished[name].user_attrs, finished[name].value
+        about, value = ended[name].user_attrs, ended[name].value
         row = {c: str(about.get(c, "")) for c in ("architecture", "key", "macs", "params")}
         row |= {"architecture": lines[name].to_json()} if name in lines else {}
         row |= {"seed": str(about["training_seed"]), metric: _cell(value), f"{metric}_test": _cell(about.get("test"))}

@@ -21,7 +21,7 @@ from optuna.trial import TrialState
 from torch import nn
 
 import nasplat
-from nasplat.errors import SearchError, SpaceError
+from nasplat.errors import SearchError, SpaceError, TableError
 from nasplat.study.storage import open_storage
 from nasplat.task.training import Budget
 from nasplat.workflows.label import read_labels
@@ -99,7 +99,8 @@ def test_failures_are_rows_with_their_reason(tiny: nasplat.Task, tmp_path: Path)
     nasplat.label(lines, tiny, 2, broken, architectures=members, storage=str(tmp_path / "l.journal"))
     assert len(study.trials) == 2
     table.save(tmp_path / "t.csv")
-    assert len(nasplat.load_table(tmp_path / "t.csv", metric="accuracy_percent")) == 0
+    with pytest.raises(TableError, match="expected finite labels in 'accuracy_percent', got none in 2 rows"):
+        nasplat.load_table(tmp_path / "t.csv", metric="accuracy_percent")
 
 
 def test_a_space_without_enough_networks_says_so(tiny: nasplat.Task) -> None:
