@@ -110,6 +110,8 @@ HOSTILE = {
         nasplat.Architecture.from_json,
         r"evil\.py",
     ),
+    "line with a fingerprint of 5": line("got 5 as fingerprint", fingerprint=5),
+    "line of a space that has changed": line("with other code, whose hash is", fingerprint="0" * 16),
     "line nested without end": Hostile(lambda _: '{"space":' + "[" * 20_000, nasplat.Architecture.from_json, "expected"),
     "graph with an operation of 5": graph("op", node(0, 5)),
     "graph with a shape of fractions": graph("shape", node(2, [[1.5, 8, 6, 6]])),
