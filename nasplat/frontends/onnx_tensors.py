@@ -356,7 +356,8 @@ class Tensors:
             return {}
         found = {}
         for name, value in zip(node.output, made, strict=False):
-            if name and isinstance(value, np.ndarray | np.generic) and np.size(value) <= SMALL:
+            is_number = isinstance(value, np.ndarray | np.generic) and value.dtype.kind not in "OSU"
+            if name and is_number and np.size(value) <= SMALL:
                 found[name] = np.asarray(value)
                 self.shape[name] = tuple(np.shape(value))
                 self._work += np.size(value)
