@@ -26,6 +26,8 @@ from nasplat.supernet.slicing import LEADING, Rule, Runs, Slot, slots
 Shape = tuple[int, ...]
 Groups = tuple[int, int]
 """Groups of a convolution, and input channels of each."""
+FOLLOWED = 24
+"""Members that are chosen to be run at most; what they do not show is looked up when a member that has it is met."""
 REMEMBERED = 256
 """Members that were run because their shapes alone did not tell, kept at most."""
 
@@ -112,7 +114,11 @@ class Slices:
         met = [(a, self._network(a).get(n)) for a, n in ((largest, there), (architecture, name))]
         seen = [Seen(a, tuple(x.size for x in found), found, None) for a, found in met if found is not None]
         if len(seen) == 2:
-            self.learn(key, seen, {i for i, how in enumerate(rule.axes) if _is_of_features(how)})
+            held = self.learn(key, seen, {i for i, how in enumerate(rule.axes) if _is_of_features(how)})
+            for axis, size in enumerate(held):
+                if size > max(s.shape[axis] for s in seen):  # it was not met when the store was made
+                    why = "they are segments of which the store holds too few"
+                    raise refusal(key, axis, seen[1], (shape[axis], size), why)
         self.known.add(key)
 
     def learn(self, key: str, seen: Sequence[Seen], axes: Iterable[int]) -> tuple[int, ...]:
@@ -252,7 +258,7 @@ def find_slices(
         return slices
     slices.is_needed = True
     met: dict[str, list[Seen]] = {}
-    chosen = covering(asked, address, cut)
+    chosen, looked = covering(asked, address, cut)[:FOLLOWED], set[str]()
     for architecture in dict.fromkeys([*chosen, *map(_widest_like, chosen)]):
         found = asked.get(architecture)
         if found is None:
@@ -260,6 +266,7 @@ def find_slices(
             if any(_is_larger(slot.shape, shapes.get(address(name, architecture))) for name, slot in found.items()):
                 continue
         layouts, groups = followed(architecture)
+        looked |= {address(name, architecture) for name in found}
         for name in (n for n in layouts if n in found):
             key = address(name, architecture)
             if key in cut:
@@ -267,8 +274,10 @@ def find_slices(
     for key, axes in cut.items():
         seen = sorted(met.get(key, []), key=lambda s: -np.prod(s.shape))
         if not seen:
-            slices.known.add(key)
-            continue  # no operation reads it
+            slices.known |= {key} & looked  # no operation reads it
+            continue
+        if any(len({s.shape[axis] for s in seen}) < 2 for axis in axes):
+            continue  # none of them cuts it, or none has the whole
         _check_groups(key, seen)
         held = slices.learn(key, seen, sorted(axes))
         shapes[key] = tuple(map(max, held, shapes[key]))
