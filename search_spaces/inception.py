@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -108,6 +108,9 @@ def widening(ops: tuple[str, ...]) -> list[int]:
 @block
 class Block(nn.Module):
     """Paths side by side; projected where their widths do not add up; a shortcut where size and width stay."""
+
+    # an operation's place tells its name, so that a depthwise convolution shares the first column of a dense one's
+    slicing: ClassVar = {"*": "leading"}
 
     def __init__(self, paths: tuple[PathPlan, ...], inputs: int, outputs: int, stride: int) -> None:
         """Build all paths; in each the first main operation has the stride."""
