@@ -114,7 +114,7 @@ class Supernet:
         checkpoint: str | Path | None = None,
         config: TrainConfig | None = None,
         report: Report | None = None,
-        teacher: nn.Module | Supernet | None = None,
+        teacher: nn.Module | Supernet | str | None = None,
         **settings: Any,
     ) -> list[Epoch]:
         """Train the store; every subnet improves with it.
@@ -127,8 +127,8 @@ class Supernet:
                 nothing on disk.
             config: All settings at once; other arguments override it. None for the defaults of `TrainConfig`.
             report: Called after each epoch with (what it did, number of epochs planned).
-            teacher: Who teaches in strategy ovo: a plain module, or another supernet, whose subnets are sampled; None
-                for subnets of this one.
+            teacher: Who teaches in strategy ovo: a plain module; another supernet, whose subnets are sampled; or
+                'sampled', 'largest' or 'none' among the networks of this one. None for the configuration's.
             settings: Further fields of `TrainConfig`, such as lr or batch_size.
 
         Returns:
@@ -156,8 +156,9 @@ class Supernet:
         if own is None:
             own = strategy_named(config.strategy)
         if teacher is not None:
-            config = overridden(config, {"teacher": "given"})
+            config = overridden(config, {"teacher": teacher if isinstance(teacher, str) else "given"}, SupernetError)
         guest = Guest(teacher.subnets, teacher.task) if isinstance(teacher, Supernet) else teacher
+        guest = None if isinstance(guest, str) else guest
         checkup = Checkup(self.space, self.task, self._look) if config.watch else None
         appointed = appointed_teacher(config, own, self.subnets, self.task, guest)
         trainer = Trainer(self.subnets, self.task, self.seed, config, appointed, checkup, own)

@@ -74,7 +74,7 @@ def test_every_teacher_trains_and_resumes_bit_equal(
             if epoch.epoch == stop_after:
                 raise KeyboardInterrupt
 
-        given = {"config": nasplat.TrainConfig(**options)} if kind in own.values() else options | {"teacher": teacher}
+        given = options if own else options | {"teacher": teacher}
         if stop_after is not None:
             with pytest.raises(KeyboardInterrupt):
                 supernet.train(checkpoint=folder, report=report, **given)
@@ -95,6 +95,11 @@ def test_every_teacher_trains_and_resumes_bit_equal(
         fresh = nasplat.Supernet(cnn_space, task, seed=3)
         assert teacher.fingerprint == teacher_again.fingerprint
         assert (teacher.fingerprint == fresh.fingerprint) == (not options.get("joint", True))
+
+
+def test_a_word_for_no_teacher_is_refused(vit: nasplat.Space, task: nasplat.Task) -> None:
+    with pytest.raises(SupernetError, match=r"train\.teacher among none, largest, sampled, given, got 'biggest'"):
+        nasplat.Supernet(vit, task).train(1, "ovo", teacher="biggest")
 
 
 def test_a_teacher_that_knows_makes_better_students(vit: nasplat.Space, task: nasplat.Task) -> None:
