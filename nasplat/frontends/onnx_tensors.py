@@ -33,6 +33,12 @@ MAX_FOLDED = 2**27
 """Elements of constants that are computed for one file."""
 _INFERRED = 4096
 """Values up to this many elements are shown to shape inference, and computed where they derive from weights."""
+_AXES = 1024
+"""Numbers in an input that says sizes axis by axis, at most; no network has more axes."""
+_RANKED = {"ConstantOfShape": 0, "MaxUnpool": 2} | dict.fromkeys(
+    "AffineGrid CenterCropPad Col2Im Expand Pad Reshape Resize Slice Tile Unsqueeze Upsample".split(), 1
+)
+"""Position of the first such input of an operator."""
 LATEST = onnx.defs.onnx_opset_version()
 """Newest operator set that onnx knows here."""
 
@@ -251,6 +257,9 @@ class Tensors:
         domain = "" if node.domain == "ai.onnx" else node.domain
         known = [n for n in node.input if n and (n in self.shape or n in self.type)]
         opsets = self.opsets if version is None else [helper.make_opsetid("", version)]
+        if any(prod(self.shape.get(n, ())) > _AXES for n in node.input[_RANKED.get(node.op_type, len(node.input)) :]):
+            self.refusal = f"its output would have more than {_AXES} axes"  # onnx would reserve memory for each
+            return {}
         data = {}
         for n in node.input:
             value = self.value.get(n)

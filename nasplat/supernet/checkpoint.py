@@ -133,17 +133,20 @@ def history_of(metadata: dict[str, str]) -> list[Epoch]:
         ) from err
 
 
-def load_weights(store: Store, tensors: dict[str, Tensor]) -> None:
+def load_weights(store: Store, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Copy a checkpoint's weights into a store in place, so that bound subnets follow.
 
     Args:
         store: Store that gets the values; it grows where the checkpoint's did.
         tensors: Second part of what `read_checkpoint` returned; what is no weight is passed by.
+        metadata: First part of that, which names the weights that the walk at construction had not met.
 
     Raises:
         SupernetError: a weight is missing, unknown, of another shape or type, or not finite; nothing was copied.
     """
-    _check_weights(store, tensors)
+    grown = _grown(metadata)
+    _check_weights(store, tensors, grown)
+    store.grown |= grown
     device = next(iter(store.weights.values())).device
     for name, value in tensors.items():
         section, _, key = name.partition("/")
@@ -156,7 +159,18 @@ def load_weights(store: Store, tensors: dict[str, Tensor]) -> None:
             store.weights[key] = value.to(device)
 
 
-def _check_weights(store: Store, tensors: dict[str, Tensor]) -> None:
+def _grown(metadata: dict[str, str]) -> set[str]:
+    """Names of the weights by which the store of a checkpoint had grown; those of older checkpoints are not told."""
+    try:
+        found = json.loads(metadata.get("grown", "[]"))
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, list) or not all(isinstance(key, str) for key in found):
+        raise SupernetError("expected a checkpoint with a list of grown weights, got another.\n  Restore the file.")
+    return set(found)
+
+
+def _check_weights(store: Store, tensors: dict[str, Tensor], grown: set[str]) -> None:
     """Refuse weights that are not those of the store, which grows while members are met that its walk did not meet."""
     found = {k.removeprefix("weight/"): t for k, t in tensors.items() if k.startswith("weight/")}
     advice = "Load it with the space and the nasplat that it was trained with, or train again."
@@ -168,7 +182,7 @@ def _check_weights(store: Store, tensors: dict[str, Tensor]) -> None:
     names = {_parameter(key) for key in store.weights}
     for key, value in found.items():
         weight = store.weights.get(key)
-        if weight is None and _parameter(key) not in names:
+        if weight is None and key not in grown and _parameter(key) not in names:
             raise SupernetError(f"checkpoint has weight {key!r}, which {store.space!r} has not.\n  {advice}")
         if weight is not None and not _grows_to(weight, value, key in store.grown):
             raise SupernetError(

@@ -197,7 +197,7 @@ class Supernet:
                 f"of the same kind.\n  Build it with kernel_transforms={not self.store.kernels}."
             )
         self.history = history_of(metadata)
-        load_weights(self.store, tensors)
+        load_weights(self.store, tensors, metadata)
         self.subnets.forget()
 
     @property

@@ -202,6 +202,7 @@ class Trainer:
             "epochs_done": str(self.done),
             "history": json.dumps([asdict(e) for e in self.history]),
             "metric": self.task.metric_name,
+            "grown": json.dumps(sorted(self.store.grown)),
         }
         write_checkpoint(folder, metadata, self.updates.state())
 
@@ -227,7 +228,7 @@ class Trainer:
                     "  Resume with the same task, seed and configuration, or choose another folder."
                 )
         history = history_of(metadata)
-        load_weights(self.store, tensors)
+        load_weights(self.store, tensors, metadata)
         self.subnets.forget()
         self.updates.load(tensors)
         self.done, self.history = done, history

@@ -379,3 +379,20 @@ def test_constants_are_not_computed_by_operators_whose_work_depends_on_values(tm
         node("Add", ["x", "c"], ["y"]),
     ]
     assert read(tmp_path, nodes, {"x": (2, 3)}, at).nodes[-1].shape == (2, 3)
+
+
+@pytest.mark.parametrize("name", ["Expand", "Upsample", "ConstantOfShape"])
+def test_an_output_of_endlessly_many_axes_is_not_inferred(name: str, tmp_path: Path) -> None:
+    """onnx would reserve memory for each of them."""
+    file = tmp_path / "net.onnx"
+    sizes = TensorProto(name="sizes", data_type=TensorProto.INT64, dims=[2**31], raw_data=bytes(8))
+    read(tmp_path, [node("Relu", ["x"], ["y"])], {"x": (1, 3)}, version=9)
+    model = onnx.load(file)
+    model.graph.initializer.append(sizes)
+    made = node(name, ["sizes"] if name == "ConstantOfShape" else ["x", "sizes"], ["z"])
+    model.graph.node.extend([made, node("Add", ["z", "x"], ["u"])])
+    model.graph.output.append(helper.make_empty_tensor_value_info("u"))
+    onnx.save(model, file)
+    graph = capture_onnx(file)
+    assert graph.cost.bound == "≥"
+    assert any("'z'" in note and "is unknown" in note for note in graph.notes)

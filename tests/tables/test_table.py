@@ -233,7 +233,7 @@ def test_a_table_prints_its_first_rows_and_escapes_them() -> None:
     assert repr(table) == "Table(7 rows, acc, <mine>.csv)"
     assert str(table).splitlines()[0] == "Table(7 rows, acc, <mine>.csv); 2 more rows; 4 more columns"
     assert str(table).splitlines()[2].startswith("| arch | acc | note | c0 ")
-    assert "| a\\|4 | 4 | <b>" in str(table)
+    assert "| a\\|4 | 4 | &lt;b>" in str(table)
     assert "a\\|5" not in str(table)
     html = table._repr_html_()
     assert "<caption>Table(7 rows, acc, &lt;mine&gt;.csv)" in html
