@@ -383,7 +383,7 @@ def test_constants_are_not_computed_by_operators_whose_work_depends_on_values(tm
 
 @pytest.mark.parametrize("name", ["Expand", "Upsample", "ConstantOfShape"])
 def test_an_output_of_endlessly_many_axes_is_not_inferred(name: str, tmp_path: Path) -> None:
-    """onnx would reserve memory for each of them."""
+    """Shape inference would reserve memory for each of them."""
     file = tmp_path / "net.onnx"
     sizes = TensorProto(name="sizes", data_type=TensorProto.INT64, dims=[2**31], raw_data=bytes(8))
     read(tmp_path, [node("Relu", ["x"], ["y"])], {"x": (1, 3)}, version=9)
