@@ -20,7 +20,9 @@ NAMES = frozenset(
 """Operators whose output size may depend on data."""
 UNBOUNDED = frozenset({"repeat_interleave", "bincount"})
 """Operators in `NAMES` whose output has no largest size: values, not the number of operands, decide it."""
-RULED = frozenset({"_grouped_mm", "lstm", "gru", "rnn_tanh", "rnn_relu", "roi_align", "roi_pool", "deform_conv2d"})
+PLAIN = frozenset({"adaptive_avg_pool2d", "addmm", "cat", "linear", "mean"})
+"""Operators whose shape rule in torch is Python that imports its compiler, which takes longer than torch itself."""
+RULED = PLAIN | {"_grouped_mm", "lstm", "gru", "rnn_tanh", "rnn_relu", "roi_align", "roi_pool", "deform_conv2d"}
 """Operators with a shape rule of our own."""
 
 
@@ -131,6 +133,9 @@ def ruled(name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> 
     Returns:
         Meta tensors of the sizes that the operator gives.
     """
+    if name in PLAIN:
+        made = _plain(name, args, kwargs)
+        return func(*args, **kwargs) if made is None else made
     if name == "_grouped_mm":
         left, right = args[0], args[1]
         if left.dim() == 2 and right.dim() == 2:  # groups along the contraction
@@ -151,6 +156,35 @@ def ruled(name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> 
     bidirectional = bool(args[8] if len(args) > 8 else kwargs.get("bidirectional"))
     made = data.new_empty((data.shape[0], states[0].shape[-1] * (1 + bidirectional)))
     return (made, *(torch.empty_like(s) for s in states))
+
+
+def _plain(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor | None:
+    """The result of an operator in `PLAIN` on contiguous floats of one type that fit; None leaves it to torch."""
+    tensors = [t for a in args for t in (a if isinstance(a, list | tuple) else (a,)) if isinstance(t, Tensor)]
+    first = tensors[0]
+    if kwargs or not all(t.is_contiguous() and t.dtype == first.dtype for t in tensors):
+        return None
+    if not first.is_floating_point() or first.layout != torch.strided:
+        return None
+    shapes = [t.shape for t in tensors]
+    if name == "linear":
+        fits = len(shapes[1]) == 2 and len(shapes[0]) > 1 and shapes[0][-1] == shapes[1][1]
+        fits = fits and shapes[2:] in ([], [shapes[1][:1]])
+        return first.new_empty((*shapes[0][:-1], shapes[1][0])) if fits else None
+    if name == "addmm":
+        fits = [len(s) for s in shapes] == [1, 2, 2] and shapes[1][1] == shapes[2][0] and shapes[0][0] == shapes[2][1]
+        return first.new_empty((shapes[1][0], shapes[2][1])) if fits else None
+    if name == "cat":
+        axis = args[1] if len(args) > 1 else 0
+        rest = {(*s[:axis], *s[axis + 1 :]) for s in shapes} if 0 < axis < len(shapes[0]) else ()
+        if len(rest) != 1 or len({len(s) for s in shapes}) > 1:
+            return None
+        return first.new_empty((*shapes[0][:axis], sum(s[axis] for s in shapes), *shapes[0][axis + 1 :]))
+    axes = args[1] if len(args) > 1 else None
+    if name == "mean":
+        return torch.ops.aten.sum.dim_IntList(*args) if isinstance(axes, list | tuple) and axes else None
+    pooled = len(shapes[0]) == 4 and isinstance(axes, list | tuple) and len(axes) == 2 and min(axes) > 0
+    return first.new_empty((*shapes[0][:2], *axes)) if pooled and axes is not None else None
 
 
 def _positions(mask: Tensor) -> list[Tensor]:

@@ -66,7 +66,7 @@ _LIMIT = 200_000
 
 _NORMS = frozenset({"batch_norm", "layer_norm", "group_norm", "softmax", "log_softmax"})
 _ELEMENTWISE = frozenset(
-    "relu gelu silu sigmoid tanh hardswish hardsigmoid relu6 elu leaky_relu "
+    "relu gelu silu sigmoid tanh hardswish hardsigmoid hardtanh relu6 elu leaky_relu mish "
     "add sub mul div neg exp sqrt rsqrt softplus erf abs".split()
 )
 
