@@ -58,6 +58,25 @@ COMMANDS = [
 ]
 
 
+SHAPES = {"task": "shapes?train=1024&decide=512&test=256"}
+FRESH = [
+    Command("training, ResNet", "train", SHAPES | {"space": "resnet", "epochs": 2, "seed": 5}),
+    Command(
+        "training, sandwich, DenseNet", "train", SHAPES | {"space": "densenet", "epochs": 1, "strategy": "sandwich"}
+    ),
+    Command("training, ovo, Mixer", "train", SHAPES | {"space": "mixer", "epochs": 4, "strategy": "ovo", "seed": 7}),
+    Command("inherited search, ConvNet", "search", SHAPES | {"space": "convnet", "epochs": 2, "trials": 15, "seed": 3}),
+    Command("inherited search, Mixer", "search", SHAPES | {"space": "mixer", "epochs": 3, "trials": 25, "seed": 4}),
+    Command("trained search, MLP", "search", SHAPES | {"space": "mlp", "maximize": "trained:3", "trials": 15}),
+    Command(
+        "trained search, 1-D signals",
+        "search",
+        {"space": "signal", "task": "waves?train=1024&decide=512", "maximize": "trained:2", "trials": 12, "seed": 6},
+    ),
+]
+"""Commands on which no constant was chosen."""
+
+
 def run_of(command: Command) -> Any:
     """Make the value of a command."""
     from nasplat.runs.kinds import SearchRun, TrainRun
@@ -140,6 +159,7 @@ def row(command: Command, found: dict[str, Any], truth: dict[str, Any] | None) -
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fresh", action="store_true", help="Commands on which no constant was chosen.")
     parser.add_argument("--only", default="", help="Commands whose name holds this word are run.")
     parser.add_argument(
         "--wall", action="store_true", help="Seconds are those of the wall, as the command states them."
@@ -149,7 +169,7 @@ def main() -> None:
     print("| command | forecast s | interval s | truth s | inside | forecast GiB | truth GiB | it took s | of CPU s |")
     print("|---|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as place:
-        for i, command in enumerate(c for c in COMMANDS if asked.only in c.name):
+        for i, command in enumerate(c for c in (FRESH if asked.fresh else COMMANDS) if asked.only in c.name):
             found = apart(asked.wall, predicted, command, Path(place) / f"forecast{i}")
             print(row(command, found, apart(asked.wall, true, command, Path(place) / f"run{i}")), flush=True)
     if asked.large is not None:

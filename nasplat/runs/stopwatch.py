@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-SECONDS = 1.0
+SECONDS = 0.8
 """Seconds of this process that are spent on a kind of work, about; at least `LEAST` pieces are timed."""
 LEAST, MOST = 6, 24
 """Numbers of pieces that are timed, at least and at most."""
