@@ -51,7 +51,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "transnas_micro": {"width": 8, "modules": (4, 1, 4), "cells": 1, "image": 32, "stem_stride": 1},
     "two_path": {"width": 8},
     "vit": {"size": "mini", "image": 32, "patch": 4, "head_dim": 8},
-    **dict.fromkeys(("convnet", "convnext", "densenet", "mixer", "mlp", "resnet", "signal", "unet"), {}),
+    **{name: {} for name in ("convnet", "convnext", "densenet", "mixer", "mlp", "resnet", "signal", "unet")},
 }
 """Presets that make every space small."""
 
