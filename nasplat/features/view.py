@@ -169,10 +169,10 @@ def view(graph: Graph) -> View:
     ).astype(np.float32)
     found = np.array([_ID.get(name[i], _ID["other"]) for i in kept], np.int64)
     sums = np.stack([executed(graph), executed(graph.folded)])
-    ends = (next((prod(n.shape[1:]) for n in graph.nodes if n.op == op), 0) for op in ("input", "output"))
+    taken, given = (next((prod(n.shape[1:]) for n in graph.nodes if n.op == op), 0) for op in ("input", "output"))
     counts = (graph.macs, graph.params, graph.unknown_ops)
     signs = (bound(graph.causes, bool(graph.unknown_ops)), params_bound(graph.causes))
-    return View(found, rows, work.astype(np.float32), edges, sums, features(graph), *counts, *ends, *signs)
+    return View(found, rows, work.astype(np.float32), edges, sums, features(graph), *counts, taken, given, *signs)
 
 
 def with_proxies(views: Sequence[View], values: Sequence[Mapping[str, float]]) -> list[View]:
