@@ -508,7 +508,8 @@ class RunFolder:
             SearchError: the folder holds no run or no study, or its journal was altered or cut short.
         """
         storage = self.storage
-        if storage.endswith(".journal") and not Path(storage).exists():
+        file = storage if storage.endswith(".journal") else storage.partition("sqlite:///")[2]
+        if file and not Path(file).exists():  # reading makes no database, whatever run.json names
             raise SearchError(
                 f"run folder {str(self)!r} holds no study yet ({storage} is missing).\n  Run its command first."
             )

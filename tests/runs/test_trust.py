@@ -187,3 +187,13 @@ def test_the_same_space_under_another_path_goes_on_in_its_folder(tmp_path: Path)
     shutil.rmtree(folder.path)
     with pytest.raises(InputError):
         resolve("mine.py")
+
+
+def test_reading_a_received_folder_makes_no_database(received: Path) -> None:
+    about = json.loads((received / "run.json").read_text())
+    place = received.parent / "elsewhere.db"
+    about["run"]["storage"] = f"sqlite:///{place}"
+    (received / "run.json").write_text(json.dumps(about))
+    with pytest.raises(SearchError, match=r"holds no study yet \(sqlite:///.*elsewhere.db is missing\)"):
+        RunFolder(received).study()
+    assert not place.exists()
