@@ -80,7 +80,7 @@ def learn_quality(
         The predictor, the networks it learnt from, and its error on networks that it did not see.
 
     Raises:
-        SearchError: fewer than 20 networks are asked for, exist, or finish.
+        SearchError: fewer than 20 networks are asked for, exist, or finish, or all of them are equally good.
         TableError: the folder holds pilots with other columns.
     """
     if n < FEWEST:
@@ -100,6 +100,11 @@ def learn_quality(
             f"  Look at the failures in {str(file.path)!r}, or loosen the limits."
         )
     graphs, values = [a.graph() for a, _ in done], [float(r["value"]) for _, r in done]
+    if min(values) == max(values):
+        raise SearchError(
+            f"expected pilots whose {objective.name} differs, got {values[0]:g} for all {len(values)}: nothing tells "
+            "them apart.\n  Train longer, or take another guide than one that is fitted on pilots."
+        )
     about = {"metric": objective.name, "networks": len(done), "failed": len(rows) - len(done)}
     about |= _figures(base, graphs, values, [a.network_key for a, _ in done], seed)
     write_atomically(folder / "quality.json", json.dumps(about, indent=1) + "\n")

@@ -106,8 +106,8 @@ from torch import nn
 @nasplat.space(example_input=(1, 6, 24, 48))
 def two_views(pick):
     widths = [6, *(pick(f"width{i}", (3, 4, 6, 8)) for i in range(4)), 1]
-    layers = [layer for a, b in pairwise(widths) for layer in (nn.Conv2d(a, b, 3, padding=1), nn.ReLU())]
-    return nn.Sequential(*layers, nn.Flatten(1, 2))
+    layers = [layer for a, b in pairwise(widths) for layer in (nn.GELU(), nn.Conv2d(a, b, 3, padding=1))]
+    return nn.Sequential(*layers[1:], nn.Flatten(1, 2))  # the last values may have any sign, or a pilot may be dead
 """
 
 

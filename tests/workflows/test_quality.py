@@ -78,6 +78,12 @@ def test_too_few_pilots_are_refused(space: nasplat.Space, base: AbstractPredicto
 
     with pytest.raises(SearchError, match="expected 20 pilots that finish, got 0 of 20"):
         learn_quality(space, named(broken), base, tmp_path, 20)
+    with pytest.raises(SearchError, match="expected pilots whose level differs, got 5 for all 20"):
+        learn_quality(space, named(level), base, tmp_path / "level", 20)
+
+
+def level(architecture: nasplat.Architecture) -> float:
+    return 5.0
 
 
 def test_a_row_that_was_cut_is_evaluated_again_and_spoils_no_other(
