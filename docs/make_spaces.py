@@ -30,6 +30,7 @@ LABELS = {
     "transnas_micro": "TransNAS-Bench-101 micro, seven tasks (`64-41414-a_bc_def`)",
     "transnas_macro": "TransNAS-Bench-101 macro (`64-1234-basic`; no file was at hand to try)",
     "vit": "AutoFormer and Auto-Prox (JSON with `hidden_dim`, `depth`, `num_heads`, `mlp_ratio`); shipped: `transformer_digits.csv.gz`",
+    "yolo": "YOLOBench (columns `base`, `depth_mul`, `width_mul`, `img_size`; names such as `yolo6l-d33w5@320`)",
 }
 
 

@@ -58,7 +58,10 @@ def test_small_presets_keep_the_rules(small_space: nasplat.Space) -> None:
 
 @pytest.mark.parametrize("name", nasplat.list_spaces())
 def test_shipped_spaces_keep_the_rules_and_leave_the_global_generator_alone(name: str) -> None:
-    small = {"easnet": {"height": 48, "width": 96, "disparity": 24}}
+    small = {
+        "easnet": {"height": 48, "width": 96, "disparity": 24},
+        "yolo": {"versions": ("8",), "depths": (0.33, 0.67), "widths": (0.25, 0.5)},
+    }
     space = nasplat.load_space(name, **small.get(name, {}))
     before = torch.get_rng_state()
     architecture = space.sample(seed=0)  # a freshly loaded space builds a member to check itself
