@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, overload
@@ -19,6 +20,7 @@ import torch
 from torch import nn
 
 from nasplat import content
+from nasplat.editing.edited import EDITS, Edited, read_edits
 from nasplat.errors import ContentError, InputError, MissingExtraError, PredictorError, SpaceError, TaskError
 from nasplat.frontends import OnnxFile, capture_module, read_published
 from nasplat.graph import Graph
@@ -80,7 +82,8 @@ def resolve(text: str) -> Architecture | nn.Module | OnnxFile | Graph:
         if not content.is_loaded(Path(text.partition(".py:")[0] + ".py").resolve()):
             raise untrusted(text)
     if text.lstrip().startswith("{"):
-        return Architecture.from_json(text)
+        found = read_network(text)
+        return found if isinstance(found, Architecture) else _with_input(found.build(), found.example_input)
     head, colon, rest = text.partition(":")
     if text.lower().endswith(".onnx"):
         return OnnxFile(Path(text))
@@ -108,6 +111,41 @@ def resolve(text: str) -> Architecture | nn.Module | OnnxFile | Graph:
     if colon and head.isidentifier():
         load_space(head)  # raises with the names there are
     raise InputError(f"expected {GRAMMAR}; got {text!r}.\n  See `nasplat sample nasbench201` for an example.")
+
+
+def read_network(line: str, space: Space | None = None) -> Architecture | Edited:
+    """Read one line of JSON of a network, as tables of labels hold them.
+
+    Args:
+        line: Line of an architecture, perhaps with edits.
+        space: Space to read it in; None finds it by what the line states.
+
+    Returns:
+        The architecture, or the edited one.
+
+    Raises:
+        SpaceError: the line is none, or does not belong to the space.
+        EditError: its edits are none.
+        TrustError: the line names a Python file that was not loaded here.
+
+    Example:
+        >>> architecture = load_space("nasbench201").sample(seed=0)
+        >>> read_network(architecture.to_json()) == architecture
+        True
+    """
+    try:
+        data: Any = json.loads(line)
+    except (ValueError, TypeError, RecursionError):
+        data = None
+    if not isinstance(data, dict) or EDITS not in data:
+        return Architecture.from_json(line, space)
+    edits = read_edits(data.pop(EDITS))
+    return Edited(Architecture.from_json(json.dumps(data), space), edits)
+
+
+def _with_input(module: nn.Module, example_input: Any) -> nn.Module:
+    module.example_input = example_input
+    return module
 
 
 def module_of(found: Any, batch: Any) -> tuple[nn.Module, Any]:
@@ -392,7 +430,8 @@ def load_table(
 
     Args:
         path: Path of a file in one of the formats of `read_table`, or the name of a shipped table.
-        space: Space that reads the column of architectures, as an object, name or path; None leaves them as text.
+        space: Space that reads the column of architectures, as an object, name or path. None reads lines of JSON, which
+            state their spaces themselves, and leaves other cells as text.
         metric: Name of the column that holds the label.
         key: Name of the column that holds the architecture; None tries the usual names.
         where: Cells that a row must have to be kept, by column, such as {"dataset": "cifar10"}.
@@ -416,7 +455,9 @@ def load_table(
     known = content.names("benchmarks/tables")
     file = content.folder("benchmarks/tables") / str(path) if str(path) in known else Path(path)
     if space is None:
-        return read_table(file, metric, None, larger_is_better, None, key, where)
+        table = read_table(file, metric, None, larger_is_better, None, key, where)
+        states_spaces = all(row[table.key].startswith("{") for row in table.rows)
+        return replace(table, parse=read_network) if states_spaces and table.rows else table
     chosen = space if isinstance(space, Space) else load_space(space, **presets)
 
     def parse(cell: str) -> Architecture:

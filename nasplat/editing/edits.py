@@ -8,14 +8,17 @@ channels). Written anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, fields, is_dataclass
 from math import prod
+from typing import Any
 
 from nasplat.editing.edit import CONVS, Edit
 from nasplat.editing.network import Network, read_by
 from nasplat.editing.operations import Activate, Factor, Pool, Separate
 from nasplat.editing.shortcuts import Branch, Skip
 from nasplat.editing.sizes import Kernel, Width, scaled_count
+from nasplat.errors import EditError
 from nasplat.graph.program import Call
 
 SHARES = (0.5, 0.75, 0.875, 1.25)
@@ -24,6 +27,10 @@ RANKS = (0.25, 0.5)
 """Ranks of the two factors, as shares of the smaller side of the weight."""
 ACTIVATIONS = ("relu", "gelu", "silu", "hardswish")
 """Activations that stand for one another, by torch's names."""
+KINDS: dict[str, type[Edit]] = {
+    kind.__name__: kind for kind in (Activate, Branch, Factor, Kernel, Pool, Separate, Skip, Width)
+}
+"""Every kind of edit by its name."""
 _FOLLOWS = frozenset(
     (
         "batch_norm",
@@ -60,6 +67,54 @@ def edits(network: Network) -> list[Edit]:
         found += _of_call(network, number, call)
     found += [Skip(a, b) for a, b in _stretches(network)]
     return found
+
+
+def edit_to_dict(edit: Edit) -> dict[str, Any]:
+    """Write an edit as plain data.
+
+    Args:
+        edit: Edit of one of the `KINDS`.
+
+    Returns:
+        Name of its kind under 'edit', and its fields.
+
+    Example:
+        >>> edit_to_dict(Kernel(3, -2))
+        {'edit': 'Kernel', 'call': 3, 'step': -2}
+    """
+    assert is_dataclass(edit)
+    return {"edit": type(edit).__name__, **asdict(edit)}
+
+
+def edit_from_dict(plain: Mapping[str, Any]) -> Edit:
+    """Read an edit that `edit_to_dict` wrote.
+
+    Args:
+        plain: Name of the kind under 'edit', and its fields.
+
+    Returns:
+        The edit.
+
+    Raises:
+        EditError: the kind is unknown, or a field is missing, unknown or of another type.
+
+    Example:
+        >>> edit_from_dict({"edit": "Kernel", "call": 3, "step": -2})
+        Kernel(call=3, step=-2)
+    """
+    given = dict(plain) if isinstance(plain, Mapping) else {}
+    kind = KINDS.get(str(given.pop("edit", "")))
+    known = {} if kind is None else {f.name: f.type for f in fields(kind)}  # type: ignore[arg-type]
+    types = {"str": str, "int": int, "float": (int, float)}
+    fits = given.keys() == known.keys() and all(
+        isinstance(v, types[str(known[k])]) and not isinstance(v, bool) for k, v in given.items()
+    )
+    if kind is None or not fits:
+        raise EditError(
+            f"expected an edit as its kind ({', '.join(KINDS)}) and the fields of that, got {plain!r:.120}.\n"
+            "  Write it with edit_to_dict."
+        )
+    return kind(**given)
 
 
 def _widths(network: Network) -> Iterator[tuple[str, float]]:

@@ -375,6 +375,14 @@ def _read(text: str) -> tuple[str, dict[str, Any], dict[str, Any], str | None]:
         raise SpaceError(f"{expected}, got {str(text)[:60]!r}.\n  Write it with to_json.") from err
     if not isinstance(data, dict):
         raise SpaceError(f"{expected}, got {type(data).__name__}.\n  Write it with to_json.")
+    more = sorted(data.keys() - {"space", "presets", "choices", "fingerprint"})
+    if more:
+        hint = (
+            "It is of an edited network: read it with nasplat.inputs.read_network."
+            if "edits" in more
+            else ("Write it with to_json.")
+        )
+        raise SpaceError(f"{expected}, got {', '.join(more)} beside them in {str(text)[:60]!r}.\n  {hint}")
     name: Any = data.get("space")
     presets: Any = data.get("presets", {})
     choices: Any = data.get("choices")

@@ -102,7 +102,7 @@ class Training:
     test: float
     """Metric on the test split, in the task's unit."""
     seconds: float
-    """Wall-clock seconds of the training, without evaluations where it counts steps, and without the last ones."""
+    """Seconds of the training by its clock, without evaluations where it counts steps, and without the last ones."""
     curve: tuple[Point, ...] = ()
     """What it reached on the way, where that was asked for."""
 
@@ -114,7 +114,7 @@ class Point:
     step: int
     """Steps that were done."""
     seconds: float
-    """Wall-clock seconds of these steps, without evaluations."""
+    """Seconds of these steps, without evaluations."""
     decide: float
     """Metric on the decide split, in the task's unit."""
 
@@ -125,7 +125,12 @@ decide split; an exception it raises ends the training."""
 
 
 def train(
-    module: nn.Module, task: Task, budget: Budget | None = None, seed: int = 0, after: AfterEpoch | None = None
+    module: nn.Module,
+    task: Task,
+    budget: Budget | None = None,
+    seed: int = 0,
+    after: AfterEpoch | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Training:
     """Train a module in place with AdamW.
 
@@ -135,6 +140,8 @@ def train(
         budget: How long and how it is trained; the default takes seconds on `digits-clutter`.
         seed: Seed of the order of the data.
         after: Called after each epoch, which is then evaluated on the decide split; this makes a learning curve.
+        clock: What the seconds are read from; `time.process_time` counts those of this process alone, whatever else the
+            machine does.
 
     Returns:
         The module in eval mode with its metrics.
@@ -149,7 +156,7 @@ def train(
         100.0
     """
     budget = budget or Budget()
-    started = time.perf_counter()
+    started = clock()
     per_epoch = task.batches_per_epoch(budget.batch_size)
     marks = budget.marks(per_epoch)
     optimiser = torch.optim.AdamW(module.parameters(), lr=budget.lr, weight_decay=budget.weight_decay)
@@ -171,12 +178,12 @@ def train(
                 f"  Lower the learning rate ({budget.lr})."
             )
         if after is not None:
-            paused = time.perf_counter()
+            paused = clock()
             curve.append(Point(step + 1, paused - started - evaluating, task.evaluate(module, "decide")))
             after(len(curve), curve[-1].decide)
-            evaluating += time.perf_counter() - paused
+            evaluating += clock() - paused
     module.eval()
-    seconds = time.perf_counter() - started - (evaluating if budget.steps else 0.0)
+    seconds = clock() - started - (evaluating if budget.steps else 0.0)
     decide = curve[-1].decide if curve else task.evaluate(module, "decide")
     return Training(module, decide, task.evaluate(module, "test"), seconds, tuple(curve))
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from nasplat.features.view import View, view
 from nasplat.frontends import collect_rarely
+from nasplat.inputs import read_network
 from nasplat.predict.abilities import ChoosesLabels
 from nasplat.searchspace import Architecture
+from nasplat.searchspace.registry import trusting
 from nasplat.study.pool import pool
 from nasplat.tables import splits
 from nasplat.tables.table import Table
@@ -158,4 +160,5 @@ def _see(architecture: Architecture) -> tuple[str, View]:
 
 
 def _see_line(line: str) -> tuple[str, View]:
-    return _see(Architecture.from_json(line, trust=True))  # of an architecture that the calling process holds
+    with trusting():  # a network that the calling process holds
+        return _see(read_network(line))
