@@ -30,13 +30,17 @@ from nasplat.errors import InputError
 @options.as_json
 @click.pass_context
 def label_command(context: click.Context, out: Path, architectures: TextIO | None, as_json: bool, **_: Any) -> None:
-    """Train random or given architectures of a space and write their labels.
+    """Train random or given architectures of a space, or of many spaces on many tasks, and write their labels.
+
+    `nasplat label vit --task ./pictures` labels networks of one space; with --spaces and --tasks, random and edited
+    networks of all of them are trained by one recipe into one table with learning curves and zero-cost proxies.
 
     The same command resumes after any interruption, and joins in from other machines when they share the storage.
     """
     from nasplat.runs.execute import execute
     from nasplat.runs.kinds import LabelRun
     from nasplat.runs.listings import cell
+    from nasplat.workflows.label_across import agreement
 
     run = options.asked(context, "LabelRun")
     assert isinstance(run, LabelRun)
@@ -44,9 +48,11 @@ def label_command(context: click.Context, out: Path, architectures: TextIO | Non
         run = replace(run, architectures=_lines(architectures))
     found = execute(run, out, show.messages(as_json))
     answer: dict[str, Any] = {"rows": len(found.table), "failed": found.failed, "file": str(out)}
-    if run.seeds > 1:
-        agreement, both = found.table.ceiling()
-        answer |= {"seed_to_seed_kendall_tau": agreement, "networks_with_two_seeds": both}
+    if run.seeds > 1 and run.spaces:
+        answer["seed_to_seed_kendall_tau"] = {t: tau for t, (tau, both) in agreement(found.table).items() if both > 1}
+    elif run.seeds > 1:
+        ceiling, both = found.table.ceiling()
+        answer |= {"seed_to_seed_kendall_tau": ceiling, "networks_with_two_seeds": both}
     show.answer(answer, as_json, lambda: ", ".join(f"{k.replace('_', ' ')} {cell(v)}" for k, v in answer.items()))
 
 

@@ -6,13 +6,14 @@ Each field is an option of the command line, which shows the sentence below it a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
 from nasplat.errors import InputError
 from nasplat.inputs import load_task
 from nasplat.probes.runtimes import RUNTIMES
+from nasplat.runs.fields import option
 from nasplat.runs.objectives import INHERITED, LATENCY, PREDICTED, TRAINED
 from nasplat.runs.run import AbstractRun, refusing_unknown_names
 from nasplat.searchspace import QUANTITIES, Space, load_space
@@ -313,18 +314,35 @@ class LabelRun(AbstractSpaceRun):
     """
 
     verb: ClassVar[str] = "label"
-    growing: ClassVar[tuple[str, ...]] = ("n", "architectures", "seeds", "repeat", "workers", "device")
+    growing: ClassVar[tuple[str, ...]] = (
+        *("n", "each_task", "spaces", "tasks", "architectures", "seeds", "repeat", "workers", "device"),
+    )
 
-    space: Space | str
-    """Search space by name or path, such as 'vit' or './mine.py', or in Python the space itself."""
+    space: Space | str = ""
+    """Search space by name or path, such as 'vit' or './mine.py', or in Python the space itself; left out where
+    several are named by --spaces."""
     task: Task | str = "digits-clutter"
     """Task by name, such as 'digits-clutter?train=512', or a folder of pictures, IDX or npz files, or stereo:FOLDER; in
     Python also the task itself."""
     presets: Mapping[str, Any] = field(default_factory=dict)
     """Presets of a space that is given by name, such as width=8; the task decides image side, channels and classes,
     unless they are given here."""
-    n: int = 30
-    """Number of distinct networks that are trained, at least 1; of a list at most its length."""
+    spaces: tuple[str, ...] = ()
+    """Spaces by name or path that are labelled across all of --tasks into one table, perhaps with presets behind a
+    question mark, such as mixer,nasbench201?width=8&cells=1; each task decides image side, channels and classes."""
+    tasks: tuple[str, ...] = ()
+    """Tasks of the labels of --spaces, each as --task names one; a space that does not fit a task is left out there."""
+    n: int | None = None
+    """Number of distinct networks that are trained, at least 1; of a list at most its length. Left out, 30; with
+    --spaces the number of each space on each task, and 6."""
+    each_task: int = 0
+    """Number of networks of each of --tasks, at least; where few spaces fit one, they give more than n."""
+    shared: float = 0.3
+    """Share of the networks of --spaces, from 0 to 0.9, that stand on two tasks."""
+    edited: float = 0.2
+    """Share of the networks of --spaces, from 0 to 0.9, that are edited, so that they leave their space."""
+    judged: int = 1000
+    """Examples of the decide and of the test split, at least 1, on which networks of --spaces are judged, at most."""
     architectures: tuple[str, ...] = ()
     """Encoding or JSON line of a network that is labelled; left out, networks are drawn at random."""
     seeds: int = 1
@@ -342,20 +360,40 @@ class LabelRun(AbstractSpaceRun):
     device: str = "cpu"
     """Torch device to train on, such as 'cpu' or 'cuda:0'."""
     budget: Budget = field(default_factory=Budget)
-    """How long each network is trained; on a command line `--budget.epochs=3`."""
+    """How long each network is trained; on a command line `--budget.epochs=3`. Networks of --spaces are trained for
+    `--budget.steps`, left out for 300, batches of 32 at a rate of 0.002."""
 
     def check(self, check: Check) -> None:
-        """Check ranges and the names of limits.
+        """Check ranges, the names of limits, and that the run is of one space or of several.
 
         Args:
             check: Checker of this run's fields.
 
         Raises:
-            InputError: a value is outside its range, or a limit is on something that is not counted.
+            InputError: a value is outside its range, a limit is on something that is not counted, or settings of one
+                space stand beside several.
         """
         super().check(check)
-        check.within("n", "seeds", "workers", least=1).within("repeat", least=0, most=1)
+        check.within("n", "seeds", "workers", "judged", least=1).within("repeat", least=0, most=1)
+        check.within("each_task", least=0).within("shared", "edited", least=0, most=0.9)
         _check_names("limits", self.limits, QUANTITIES)
+        if bool(self.spaces) != bool(self.tasks):
+            raise InputError(
+                "expected --spaces and --tasks together, got one of them.\n  Give both, or SPACE and --task."
+            )
+        if bool(self.spaces) == bool(self.space):
+            raise InputError(
+                "a label expected a space, or --spaces and --tasks, got "
+                + ("both.\n  Leave one out." if self.space else "neither.\n  Give its name or path.")
+            )
+        usual = {f.name: f.default for f in fields(self)}
+        alone = ("architectures", "task") if self.spaces else ("each_task", "shared", "edited", "judged")
+        for name in (*alone, *(("presets",) if self.presets and self.spaces else ())):
+            if name == "presets" or getattr(self, name) != usual[name]:
+                raise InputError(
+                    f"{option(name)} goes with {'one space' if self.spaces else '--spaces'}.\n  Leave it out"
+                    + (", or write presets behind the space: 'vit?size=mini'." if name == "presets" else ".")
+                )
 
 
 @refusing_unknown_names

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nasplat.errors import InputError, SearchError, TableError
+from nasplat.inputs import read_network
 from nasplat.runs.folder import TABLES, RunFolder
 from nasplat.runs.kinds import LabelRun
 from nasplat.runs.messages import Messages
 from nasplat.runs.reading import check_journal
-from nasplat.searchspace import Architecture
 from nasplat.study import Limits
 from nasplat.tables.spreadsheets import unpacked
 from nasplat.tables.table import Table
+from nasplat.task.training import Budget
 from nasplat.workflows.label import NAME, LabelSettings, label, space_as_stored
+from nasplat.workflows.label_across import STEPS, AcrossSettings, label_across
+
+NETWORKS = 30
+"""Networks of one space that are labelled where no number is given."""
 
 
 def run_labelling(run: LabelRun, folder: RunFolder, messages: Messages | None = None) -> Table:
@@ -38,12 +44,16 @@ def run_labelling(run: LabelRun, folder: RunFolder, messages: Messages | None = 
     """
     if not folder.is_table:
         raise InputError(f"--out expected a file ending in {' or '.join(TABLES)}, got {str(folder)!r}.\n  Rename it.")
-    task, storage = run.loaded_task(), run.storage or str(folder.journal)
+    storage = run.storage or str(folder.journal)
     check_journal(storage)
+    if run.spaces:
+        return _label_across(run, folder, storage, messages or Messages())
+    task = run.loaded_task()
     space = run.loaded_space()
     if isinstance(run.space, str):
         space = space_as_stored(space, task, storage if Path(storage).exists() or run.storage else None)
-    n = min(run.n, len(run.architectures)) if run.architectures else run.n
+    n = run.n or NETWORKS
+    n = min(n, len(run.architectures)) if run.architectures else n
     given = [space.parse(line) for line in run.architectures] or None
     limits: dict[Any, float] = dict(run.limits)
     Limits.of(limits)
@@ -74,6 +84,35 @@ def run_labelling(run: LabelRun, folder: RunFolder, messages: Messages | None = 
     return table
 
 
+def _label_across(run: LabelRun, folder: RunFolder, storage: str, messages: Messages) -> Table:
+    """Train networks of several spaces on several tasks, and write their labels."""
+    counted = {k: v for k, v in asdict(run.budget).items() if v != getattr(Budget(), k) and k != "epochs"}
+    budget = replace(STEPS, **counted)
+    resolved = {"metric": "decide", "larger_is_better": True, "budget": asdict(budget)}
+    with folder.described(run, resolved), messages.progress("label") as update:
+        table = label_across(
+            run.spaces,
+            run.tasks,
+            budget,
+            n=run.n or AcrossSettings.n,
+            each_task=run.each_task,
+            limits=dict(run.limits),
+            shared=run.shared,
+            edited=run.edited,
+            seeds=run.seeds,
+            repeat=run.repeat,
+            judged=run.judged,
+            seed=run.seed,
+            storage=storage,
+            report=lambda p: update(p.done, p.total, f"{p.trial.user_attrs.get('job')} {p.trial.values}"),
+            tell=messages.say,
+            workers=run.workers,
+            device=run.device,
+        )
+        table.save(folder.path)
+    return table
+
+
 def read_labelled(folder: RunFolder) -> Table:
     """Read the table that a run wrote.
 
@@ -88,7 +127,9 @@ def read_labelled(folder: RunFolder) -> Table:
         SearchError: run.json does not say what the label is.
     """
     resolved = folder.about["resolved"]
-    metric, space = resolved.get("metric"), folder.space
+    metric, run = resolved.get("metric"), folder.run
+    is_across = isinstance(run, LabelRun) and bool(run.spaces)
+    parse = read_network if is_across else partial(read_network, space=folder.space)
     if not isinstance(metric, str):
         raise SearchError(
             f"expected the name of a metric in {str(folder.description)!r}, got {metric!r}.\n  Restore the file."
@@ -104,4 +145,4 @@ def read_labelled(folder: RunFolder) -> Table:
             "  Restore the file, or repeat the command."
         ) from err
     larger = bool(resolved.get("larger_is_better", True))
-    return Table(rows, metric, "architecture", NAME, lambda line: Architecture.from_json(line, space), larger)
+    return Table(rows, metric, "architecture", NAME, parse, larger)

@@ -69,7 +69,9 @@ def python_files(run: AbstractRun) -> list[str]:
         the settings, such as that of a teacher, what those name.
     """
     found = []
-    for text in (v for v in run.to_dict().values() if isinstance(v, str)):
+    values = run.to_dict().values()
+    texts = [t for v in values for t in (v if isinstance(v, list) else [v]) if isinstance(t, str)]
+    for text in (t.partition("?")[0] for t in texts):
         if text.endswith(".py") or ".py:" in text:
             found.append(text)
         elif RunFolder(text).description.exists():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import re
 import tomllib
 import types
 import typing
@@ -23,6 +24,8 @@ from nasplat.task import Task
 from nasplat.task.settings import FALSE, TRUE, Check, overridden, read, unknown
 
 Kind = TypeVar("Kind", bound=type[Any])
+_BETWEEN = re.compile(r",(?![^\[\]]*\](?:[^\[\]]*\])*)")
+"""Commas between values; those inside brackets, such as of a preset, are part of one."""
 
 
 def refusing_unknown_names(kind: Kind) -> Kind:
@@ -170,7 +173,7 @@ class AbstractRun:
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name in POSITIONAL:
-                placed.append(str(value))
+                placed += [str(value)] if value != "" else []
             elif value != _default(field):
                 found += _written(option(field.name), value, field)
         return [self.verb, *placed, *found]
@@ -385,7 +388,7 @@ def _take(found: dict[str, Any], field: str, name: str, text: str, hint: Any) ->
         kind = typing.get_args(some[0])[0]
         found[field] = [*found.get(field, []), text] if kind is str else _numbers(name, text)
     elif origin is tuple:
-        found[field] = text.split(",") if text else []
+        found[field] = _BETWEEN.split(text) if text else []
     elif some[0] in (str, Path) or len(some) > 1:
         found[field] = text
     else:

@@ -42,7 +42,7 @@ from nasplat.study.storage import open_storage
 from nasplat.tables.spreadsheets import plain_number
 from nasplat.tables.table import Table
 from nasplat.task import Split, Task
-from nasplat.task.settings import overridden
+from nasplat.task.settings import Check, overridden
 from nasplat.task.training import Budget, train
 from nasplat.workflows.jobs import Job, finished, holds, share_out, work
 
@@ -77,15 +77,15 @@ class AcrossSettings:
     """Number of networks of each space on each task that it fits, at least 1."""
     each_task: int = 0
     """Number of networks of each task, at least; where few spaces fit a task, they give more than n."""
-    limits: Mapping[str, float] = field(default_factory=dict)
-    """Largest allowed cost of a network by name, such as {"macs": 4e6}."""
+    limits: Mapping[Any, float] = field(default_factory=dict)
+    """Largest allowed cost of a network by name, such as {"macs": 4e6}; a space that has none is left out."""
     shared: float = 0.3
-    """Share of the networks, from 0 below 1, that stand on two tasks."""
-    edited: float = 0.15
-    """Share of the networks, from 0 below 1, that are edited."""
-    seeds: int = 2
+    """Share of the networks, from 0 to 0.9, that stand on two tasks."""
+    edited: float = 0.2
+    """Share of the networks, from 0 to 0.9, that are edited."""
+    seeds: int = 1
     """Number of trainings of a network that is trained again, with other initial values and another order of data."""
-    repeat: float = 0.1
+    repeat: float = 1.0
     """Share of the networks, from 0 to 1, that get more than the first of the seeds."""
     judged: int = 1000
     """Examples of the decide and of the test split that are used, at most."""
@@ -105,21 +105,11 @@ class AcrossSettings:
     device: str = "cpu"
     """Torch device to train on."""
 
-    def check(self) -> None:
-        """Refuse numbers outside their ranges.
-
-        Raises:
-            SearchError: a number is outside its range.
-        """
-        counts = {"n": self.n, "seeds": self.seeds, "judged": self.judged, "workers": self.workers}
-        for name, value in counts.items():
-            if value < 1:
-                raise SearchError(f"expected {name} >= 1, got {value}.\n  Raise it.")
-        for name, value in {"shared": self.shared, "edited": self.edited}.items():
-            if not 0 <= value < 1:
-                raise SearchError(f"expected {name} from 0 below 1, got {value}.\n  It is a share of the networks.")
-        if not 0 <= self.repeat <= 1:
-            raise SearchError(f"expected repeat from 0 to 1, got {self.repeat}.\n  It is a share of the networks.")
+    def __post_init__(self) -> None:
+        """Refuse values of the wrong type or outside their range, by name."""
+        check = Check(self, SearchError).types().within("n", "seeds", "judged", "workers", least=1)
+        check.within("each_task", least=0).within("shared", "edited", least=0, most=0.9)
+        check.within("repeat", least=0, most=1)
 
 
 @dataclass(frozen=True)
@@ -163,7 +153,7 @@ def label_across(
     Raises:
         SearchError: the storage holds labels of another recipe or other data, a task has two meanings or smaller
             metrics that are better, or a setting is outside its range.
-        SpaceError: no space fits any task, or a space has too few networks inside the limits.
+        SpaceError: no space fits any task.
 
     Example:
         >>> tasks = ["shapes?train=64&decide=32&test=32", "digits-clutter?train=64&decide=32&test=32"]
@@ -173,7 +163,6 @@ def label_across(
         ['shapes', 'digits-clutter', 'shapes', 'digits-clutter']
     """
     chosen = overridden(settings or AcrossSettings(), overrides, SearchError)
-    chosen.check()
     budget = budget or STEPS
     study = optuna.create_study(
         storage=open_storage(chosen.storage),
@@ -263,7 +252,7 @@ def _adopt(study: optuna.Study, known: Table) -> None:
             for k, v in row.items()
             if v and k not in _TOLD and k != "failure"
         }
-        value = about["row"].get("decide")
+        value: Any = about["row"].get("decide")
         if value is None:
             about |= {"failure": row["failure"], "traceback": "of an earlier study"}
         study.add_trial(
@@ -336,15 +325,16 @@ class _Plan:
         name = f"networks {text} on {task} limits {json.dumps(self.asked.limits)} edited {self.asked.edited}"
         lines: list[str] = self.kept.get(name, [])
         if len(lines) < n:
-            space = self._space(text, task)
+            space, members = self._space(text, task), list[Architecture]()
             assert space is not None
             rng = random.Random(f"{self.asked.seed} {text} {task}")
-            members = list(draw_distinct(space, n, rng, self.limits).values())
-            if len(members) < n:
-                raise SpaceError(
-                    f"expected {n} distinct networks of {space!r} for {task}, found {len(members)}.\n"
-                    "  Ask for fewer, or loosen the limits."
-                )
+            try:
+                members = list(draw_distinct(space, n, rng, self.limits).values())
+                reason = f"{len(members)} of {n} networks, there are no more"
+            except SearchError as err:
+                reason = str(err).partition("\n")[0]
+            if len(members) < n and self.asked.tell is not None:
+                self.asked.tell(f"space {text} on {task}: {reason}")
             lines = lines + [self._edited(m, i, task) for i, m in enumerate(members)][len(lines) :]
             self._keep(name, lines)
         return [(f"{text} {i} of {task}", line) for i, line in enumerate(lines[:n])]
@@ -563,3 +553,18 @@ def read_across(study: optuna.Study, entries: Mapping[str, Any] | None = None) -
 
 def _cell(value: Any) -> str:
     return value if isinstance(value, str) else str(value) if isinstance(value, int) else f"{value:.6g}"
+
+
+def agreement(table: Table) -> dict[str, tuple[float, int]]:
+    """Measure per task how well two trainings of the same networks agree: no predictor can be expected to rank better.
+
+    Args:
+        table: Rows of `label_across`.
+
+    Returns:
+        Rank agreement (tau-b) of what the first and the second training reached on the test split, and the number of
+        networks that have both, by task; nan where there are fewer than two.
+    """
+    tasks = dict.fromkeys(row["task"] for row in table.rows)
+    parts = {t: table.take([i for i, row in enumerate(table.rows) if row["task"] == t]) for t in tasks}
+    return {t: replace(part, metric="test", key="network").ceiling() for t, part in parts.items()}
