@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import optuna
+
 from nasplat.errors import InputError, SearchError, TableError
 from nasplat.inputs import read_network
 from nasplat.runs.folder import TABLES, RunFolder
@@ -44,6 +46,7 @@ def run_labelling(run: LabelRun, folder: RunFolder, messages: Messages | None = 
     """
     if not folder.is_table:
         raise InputError(f"--out expected a file ending in {' or '.join(TABLES)}, got {str(folder)!r}.\n  Rename it.")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = run.storage or str(folder.journal)
     check_journal(storage)
     if run.spaces:

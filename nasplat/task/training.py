@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import cos, pi
 from typing import Protocol
@@ -138,7 +139,7 @@ def train(
         module: Network that takes the task's inputs, on the device of the data; training starts from its values.
         task: Data, loss and metric of the training.
         budget: How long and how it is trained; the default takes seconds on `digits-clutter`.
-        seed: Seed of the order of the data.
+        seed: Seed of the order of the data, and of what layers such as dropout draw.
         after: Called after each epoch, which is then evaluated on the decide split; this makes a learning curve.
         clock: What the seconds are read from; `time.process_time` counts those of this process alone, whatever else the
             machine does.
@@ -162,30 +163,39 @@ def train(
     optimiser = torch.optim.AdamW(module.parameters(), lr=budget.lr, weight_decay=budget.weight_decay)
     module.train()
     curve, evaluating = list[Point](), 0.0
-    for step, (x, y) in enumerate(_batches(task, budget, seed, marks[-1])):
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, marks[-1], budget.lr)
-        optimiser.zero_grad(set_to_none=True)
-        loss = task.objective(task.answer(module, x), y)
-        loss.backward()
-        nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-        optimiser.step()
-        if step + 1 not in marks:
-            continue
-        if not torch.isfinite(loss):
-            raise TaskError(
-                f"the loss became {loss.item()} in epoch {step // per_epoch + 1}.\n"
-                f"  Lower the learning rate ({budget.lr})."
-            )
-        if after is not None:
-            paused = clock()
-            curve.append(Point(step + 1, paused - started - evaluating, task.evaluate(module, "decide")))
-            after(len(curve), curve[-1].decide)
-            evaluating += clock() - paused
+    with _drawing(seed, task.train.x.device):
+        for step, (x, y) in enumerate(_batches(task, budget, seed, marks[-1])):
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate(step, marks[-1], budget.lr)
+            optimiser.zero_grad(set_to_none=True)
+            loss = task.objective(task.answer(module, x), y)
+            loss.backward()
+            nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+            optimiser.step()
+            if step + 1 not in marks:
+                continue
+            if not torch.isfinite(loss):
+                raise TaskError(
+                    f"the loss became {loss.item()} in epoch {step // per_epoch + 1}.\n"
+                    f"  Lower the learning rate ({budget.lr})."
+                )
+            if after is not None:
+                paused = clock()
+                curve.append(Point(step + 1, paused - started - evaluating, task.evaluate(module, "decide")))
+                after(len(curve), curve[-1].decide)
+                evaluating += clock() - paused
     module.eval()
     seconds = clock() - started - (evaluating if budget.steps else 0.0)
     decide = curve[-1].decide if curve else task.evaluate(module, "decide")
     return Training(module, decide, task.evaluate(module, "test"), seconds, tuple(curve))
+
+
+@contextmanager
+def _drawing(seed: int, device: torch.device) -> Iterator[None]:
+    """Let a seed decide what layers such as dropout draw; torch's generators go on where they were."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 def _batches(task: Task, budget: Budget, seed: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -73,3 +74,20 @@ def test_what_is_evaluated_on_the_way_changes_nothing() -> None:
     _, watched = trained(Budget(steps=12, batch_size=16))
     assert alone.curve == ()
     assert alone.test == watched.test
+
+
+def test_the_seed_decides_dropout_too_and_the_generator_of_others_goes_on() -> None:
+    task = nasplat.load_task("shapes", train=32, decide=16, test=16)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(256, 32), nn.Dropout(0.5), nn.Linear(32, 8))
+    before, weights = torch.get_rng_state(), []
+    for _ in range(2):
+        torch.rand(3)  # whatever happened before
+        copy = deepcopy(module)
+        train(copy, task, Budget(batch_size=8, steps=4), seed=3)
+        weights.append(copy[1].weight.detach().clone())
+    assert torch.equal(*weights)
+    torch.set_rng_state(before)
+    expected = torch.rand(1)
+    torch.set_rng_state(before)
+    train(deepcopy(module), task, Budget(batch_size=8, steps=1))
+    assert torch.equal(torch.rand(1), expected)

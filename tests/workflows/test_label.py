@@ -171,6 +171,7 @@ def by_call(storage: str | None, tell: Callable[[int], None] | None = None) -> n
     return nasplat.label(space, task, 5, ONE, storage=storage, seeds=2, repeat=0.4, report=report)
 
 
+@pytest.mark.slow  # jobs are taken in workflows.jobs; test_label_across kills them in every run
 def test_killed_three_times_the_table_is_that_of_an_undisturbed_run(tmp_path: Path) -> None:
     storage = str(tmp_path / "l.journal")
     done = [0]
