@@ -29,7 +29,7 @@ SPACES = (
     "darts?width=4&cells=2",
     "emo?base=0.35&depths=[[1,2],[1,2],[1,2,3],[1,2]]&stem=8&stem_stride=1&window=4",
     "fbnet?base=0.35&layers=[1,1,2,1,2,1,1]&last_width=128&stem_stride=1",
-    "hiaml?width=12&stem_stride=1",
+    "hiaml?width=8&stem_stride=1",
     "hybrid?widths=[[8,16,32],[16,32,64]]&depths=[[1,2,3],[1,2,3]]&stem_stride=1&window=4&head_dim=8",
     "inception?width=[4,8,16]&stages=3&depths=[1,2]&budget=2&stem_stride=2",
     "mnasnet?base=0.35&depths=[[1],[1,2],[1,2],[1,2],[1],[1,2],[1]]&stem_stride=1",
@@ -43,14 +43,14 @@ SPACES = (
     "proxylessnas?base=0.35&depths=[[1,2],[1,2],[1,2],[1,2],[1],[1]]&stem_stride=1",
     "transnas_macro?width=8&stem_stride=1",
     "transnas_micro?width=8&stem_stride=1",
-    "two_path?width=8&stem_stride=1",
+    "two_path?width=6&stem_stride=1",
     "vit?size=mini&patch=4&head_dim=8",
 )
 """Every space of classifiers at a size for one core, one of maps and one of sequences."""
 DRAWN = ("digits-clutter", "shapes", "textures", "noisy:digits-clutter", "shapes-mask", "waves", "motifs")
 """Tasks that need no data."""
 PICTURES = (
-    "fashion_mnist?limit=10000",
+    "fashion_mnist?limit=10000&side=20",
     "cifar10?limit=10000&side=16",
     "rotation:fashion_mnist?limit=10000&side=16",
     "small:fashion_mnist?side=16",

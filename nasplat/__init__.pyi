@@ -39,6 +39,7 @@ from .inputs import capture as capture
 from .inputs import load_predictor as load_predictor
 from .inputs import load_table as load_table
 from .inputs import load_task as load_task
+from .inputs import read_network as read_network
 from .predict import AbstractPredictor as AbstractPredictor
 from .predict import AbstractTunable as AbstractTunable
 from .predict import Aiop as Aiop
@@ -115,6 +116,8 @@ from .workflows.improve import ImproveSettings as ImproveSettings
 from .workflows.improve import improve as improve
 from .workflows.label import LabelSettings as LabelSettings
 from .workflows.label import label as label
+from .workflows.label_across import AcrossSettings as AcrossSettings
+from .workflows.label_across import label_across as label_across
 from .workflows.pseudo_labels import SharedHead as SharedHead
 from .workflows.score import score as score
 

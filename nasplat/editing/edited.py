@@ -109,7 +109,7 @@ class Edited:
         """Write the network as one line of JSON.
 
         Returns:
-            The line of the member with its edits under 'edits'; `nasplat.inputs.read_network` reads it.
+            The line of the member with its edits under 'edits'; `nasplat.read_network` reads it.
         """
         line = json.loads(self.member.to_json()) | {EDITS: [edit_to_dict(e) for e in self.edits]}
         return json.dumps(line, separators=(",", ":"))

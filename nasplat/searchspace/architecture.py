@@ -378,7 +378,7 @@ def _read(text: str) -> tuple[str, dict[str, Any], dict[str, Any], str | None]:
     more = sorted(data.keys() - {"space", "presets", "choices", "fingerprint"})
     if more:
         hint = (
-            "It is of an edited network: read it with nasplat.inputs.read_network."
+            "It is of an edited network: read it with nasplat.read_network."
             if "edits" in more
             else ("Write it with to_json.")
         )

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional as F
 
 from nasplat.errors import TaskError
 from nasplat.task.arrays import COLOURS, array_of
@@ -193,7 +194,7 @@ def from_folder(
         limit: Largest number of training images, taken after a seeded shuffle; None for all.
         decide: Number of training images that are set aside for decisions, at most a fifth.
         seed: Seed of the shuffle.
-        side: Height and width that pictures are resized to, in pixels; None leaves them as they are.
+        side: Height and width that images are resized to, in pixels; None leaves them as they are.
         classes: Number of classes, where labels do not show all: class numbers are kept then. None reads it off.
 
     Returns:
@@ -221,15 +222,23 @@ def from_folder(
     if not len(train):
         raise TaskError(f"expected two training images or more in {str(folder)!r}, got {len(x)}.\n  Add some.")
     mean, std = _mean_and_spread(_scaled(x[train]))
+    if side is not None and y.ndim > 1 and x.shape[1:3] != (side, side):
+        raise TaskError(
+            f"expected side with classes, got maps of shape {y.shape[1:]} in {str(folder)!r}: they would have to be "
+            "resized too.\n  Leave side out."
+        )
 
     def split(images: NDArray[Any], labels: NDArray[Any]) -> Split:
         n, height, width, *colours = images.shape
+        whole = side is None or (height, width) == (side, side)
+        height, width = (height, width) if side is None else (side, side)
         made = np.empty((n, *(colours or [1]), height, width), np.float32)
         for start in range(0, n, AT_ONCE):
             values = _scaled(images[start : start + AT_ONCE])
             values -= mean
             values /= std
-            made[start : start + AT_ONCE] = values[:, None] if values.ndim == 3 else values.transpose(0, 3, 1, 2)
+            values = values[:, None] if values.ndim == 3 else values.transpose(0, 3, 1, 2)
+            made[start : start + AT_ONCE] = values if whole else _resized(values, height)
         return Split(torch.from_numpy(made), torch.from_numpy(labels))
 
     augment = flip_and_shift if y.ndim == 1 else None  # maps would have to move along
@@ -242,6 +251,12 @@ def from_folder(
         notes=tuple(found.notes),
         class_names=found.names,
     )
+
+
+def _resized(images: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """Images of shape (n, c, h, w) as squares, each pixel a weighted mean of those it covers, as Pillow does it."""
+    x = torch.from_numpy(np.ascontiguousarray(images))
+    return F.interpolate(x, (side, side), mode="bilinear", antialias=True).numpy()
 
 
 def _labelled(found: _Found, task: str, classes: int | None) -> list[tuple[NDArray[Any], NDArray[Any]]]:

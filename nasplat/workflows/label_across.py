@@ -528,7 +528,7 @@ def read_across(study: optuna.Study, entries: Mapping[str, Any] | None = None) -
             follow in the order of their names.
 
     Returns:
-        A table with the columns architecture (line of JSON, perhaps with edits; `nasplat.inputs.read_network` reads
+        A table with the columns architecture (line of JSON, perhaps with edits; `nasplat.read_network` reads
         it), task, network (its name, equal on every task), key, macs, params, seed, metric (its name), decide and test
         (what was reached, in the metric's unit), cpu_seconds of the training without evaluations, failure (the error's
         first line), data (of the task) and recipe; each proxy with its cpu_seconds_…; the learning curve on the decide

@@ -146,3 +146,15 @@ def test_files_that_were_not_read_are_told(tmp_path: Path) -> None:
     folder = arrays(tmp_path)
     (tmp_path / "val.npz").write_bytes((tmp_path / "test.npz").read_bytes())
     assert nasplat.load_task(folder).notes == ("not read: val.npz; decisions rest on a part of train.npz",)
+
+
+def test_images_of_arrays_are_resized_as_pictures_are(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)
+    folder = arrays(tmp_path, x=x, tx=x[:10])
+    whole, small = nasplat.load_task(folder), nasplat.load_task(f"{folder}?side=4")
+    assert (whole.input_shape, small.input_shape) == ((3, 8, 8), (3, 4, 4))
+    assert torch.allclose(small.train.x.mean((2, 3)), whole.train.x.mean((2, 3)), atol=0.1)
+    assert torch.equal(nasplat.load_task(f"{folder}?side=8").test.x, whole.test.x)
+    maps = arrays(tmp_path, x=x, tx=x[:10], y=x[..., 0] % 3, ty=x[:10, ..., 0] % 3)
+    with pytest.raises(TaskError, match=r"expected side with classes, got maps of shape \(8, 8\)"):
+        nasplat.load_task(f"{maps}?side=4")

@@ -93,7 +93,7 @@ def test_the_network_of_an_edited_line_is_another_than_that_of_its_choices(
     table: nasplat.Table, tmp_path: Path
 ) -> None:
     row = next(r for r in table.rows if '"edits"' in r["architecture"])
-    with pytest.raises(SpaceError, match=r"edited network: read it with nasplat\.inputs\.read_network"):
+    with pytest.raises(SpaceError, match=r"edited network: read it with nasplat\.read_network"):
         nasplat.Architecture.from_json(row["architecture"])
     network = read_network(row["architecture"])
     assert isinstance(network, Edited)
