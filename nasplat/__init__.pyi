@@ -109,6 +109,7 @@ from .task.stereo_loss import stereo_loss as stereo_loss
 from .task.training import Budget as Budget
 from .testing import check_predictor as check_predictor
 from .testing import check_space as check_space
+from .workflows.across_plan import AcrossSettings as AcrossSettings
 from .workflows.calibrate import calibrate as calibrate
 from .workflows.export import check_export as check_export
 from .workflows.export import export as export
@@ -116,7 +117,6 @@ from .workflows.improve import ImproveSettings as ImproveSettings
 from .workflows.improve import improve as improve
 from .workflows.label import LabelSettings as LabelSettings
 from .workflows.label import label as label
-from .workflows.label_across import AcrossSettings as AcrossSettings
 from .workflows.label_across import label_across as label_across
 from .workflows.pseudo_labels import SharedHead as SharedHead
 from .workflows.score import score as score

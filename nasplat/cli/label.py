@@ -26,10 +26,13 @@ from nasplat.errors import InputError
     type=options.FOLDER,
     help="The table is written to this .csv or .csv.gz file; its run.json and journal lie beside it.",
 )
+@options.dry_run
 @options.trust
 @options.as_json
 @click.pass_context
-def label_command(context: click.Context, out: Path, architectures: TextIO | None, as_json: bool, **_: Any) -> None:
+def label_command(
+    context: click.Context, out: Path, architectures: TextIO | None, dry_run: bool, as_json: bool, **_: Any
+) -> None:
     """Train random or given architectures of a space, or of many spaces on many tasks, and write their labels.
 
     `nasplat label vit --task ./pictures` labels networks of one space; with --spaces and --tasks, random and edited
@@ -37,7 +40,7 @@ def label_command(context: click.Context, out: Path, architectures: TextIO | Non
 
     The same command resumes after any interruption, and joins in from other machines when they share the storage.
     """
-    from nasplat.runs.execute import execute
+    from nasplat.runs.execute import execute, forecast
     from nasplat.runs.kinds import LabelRun
     from nasplat.runs.listings import cell
     from nasplat.workflows.label_across import agreement
@@ -46,6 +49,9 @@ def label_command(context: click.Context, out: Path, architectures: TextIO | Non
     assert isinstance(run, LabelRun)
     if architectures is not None:
         run = replace(run, architectures=_lines(architectures))
+    if dry_run:
+        show.forecast(forecast(run, out), as_json)
+        return
     found = execute(run, out, show.messages(as_json))
     answer: dict[str, Any] = {"rows": len(found.table), "failed": found.failed, "file": str(out)}
     if run.seeds > 1 and run.spaces:

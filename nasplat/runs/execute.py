@@ -11,7 +11,7 @@ from nasplat.errors import InputError
 from nasplat.inputs import usable_device
 from nasplat.runs import demo
 from nasplat.runs.folder import RunFolder
-from nasplat.runs.forecast import Forecast, forecast_search, forecast_training
+from nasplat.runs.forecast import Forecast, forecast_labelling, forecast_search, forecast_training
 from nasplat.runs.found import (
     DemoFound,
     Found,
@@ -94,10 +94,10 @@ def execute(run: AbstractRun, folder: str | Path | RunFolder, progress: Progress
 
 
 def forecast(run: AbstractRun, folder: str | Path | RunFolder | None = None) -> Forecast:
-    """Say what a search or a training will take in time and memory: a few real steps are timed; nothing is written.
+    """Say what a run will take in time and memory: a few real steps are timed; nothing is written.
 
     Args:
-        run: A `SearchRun` or `TrainRun`.
+        run: A `SearchRun`, `TrainRun` or `LabelRun`.
         folder: Folder of the run, whose finished work is not counted; None for a run that has not begun.
 
     Returns:
@@ -110,15 +110,18 @@ def forecast(run: AbstractRun, folder: str | Path | RunFolder | None = None) -> 
         >>> forecast(DemoRun())
         Traceback (most recent call last):
         ...
-        nasplat.errors.InputError: expected a search or a training to forecast, got a demo.
+        nasplat.errors.InputError: expected a search, a training or a labelling to forecast, got a demo.
           Run it in a folder; it can be stopped, and goes on.
     """
     place = RunFolder(NOWHERE) if folder is None else _folder(folder)
     if isinstance(run, SearchRun | TrainRun):
         usable_device(run.device)
         return forecast_search(run, place) if isinstance(run, SearchRun) else forecast_training(run, place)
+    if isinstance(run, LabelRun):
+        usable_device(run.device)
+        return forecast_labelling(run, place)
     raise InputError(
-        f"expected a search or a training to forecast, got a {run.verb}.\n"
+        f"expected a search, a training or a labelling to forecast, got a {run.verb}.\n"
         "  Run it in a folder; it can be stopped, and goes on."
     )
 

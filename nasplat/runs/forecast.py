@@ -11,16 +11,20 @@ import random
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import sqrt
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
+import numpy as np
 import optuna
 import torch
 
 from nasplat.probes.conditions import Conditions
 from nasplat.runs import stopwatch
 from nasplat.runs.folder import RunFolder
-from nasplat.runs.kinds import FITTED, SearchRun, TrainRun
+from nasplat.runs.kinds import FITTED, LabelRun, SearchRun, TrainRun
+from nasplat.runs.labelling import label_pairs, labelled
 from nasplat.runs.objectives import INHERITED, LATENCY, costs_named, quality_named
 from nasplat.runs.preparation import choose_guide
 from nasplat.runs.stopwatch import MOST, Guess
@@ -48,6 +52,10 @@ from nasplat.workflows.calibrate import time_architecture
 COPIES = 5
 """Tensors of the size of the weights in a training: weights, gradients, two moments, and the copy of an epoch's
 start."""
+
+
+MOST_PAIRS = 4
+"""Pairs of a space and a task of which trainings are timed."""
 
 
 @dataclass(frozen=True)
@@ -204,6 +212,38 @@ def forecast_search(run: SearchRun, folder: RunFolder) -> Forecast:
         seconds = seconds_of_proposals(space, expensive, counted, limits, guide, done, left, run.seed)
         parts.append(Part.of("proposals", left, seconds))
     return together(parts, run.workers, run.device, peak)
+
+
+def forecast_labelling(run: LabelRun, folder: RunFolder) -> Forecast:
+    """Forecast a labelling.
+
+    Args:
+        run: Settings of the labelling.
+        folder: Path of its table; trainings that its journal or storage has are not counted.
+
+    Returns:
+        Time and memory of the trainings that are left. Of several spaces on several tasks some pairs are timed, and
+        networks are counted as if each space had as many inside the limits as are asked for.
+
+    Raises:
+        SpaceError: no space fits a task.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    torch.set_num_threads(1)
+    peak = before = resident_bytes(run.device)
+    pairs, count, budget = label_pairs(run, folder)
+    asked, guesses = random.Random(f"{run.seed} forecast").sample(pairs, min(len(pairs), MOST_PAIRS)), list[Guess]()
+    for space, task in asked:
+        few = few_members(space, task, run.seed, run.device, False)
+        members = draws(space, run.limits, run.seed)
+        guesses.append(seconds_trained(few, Trained(task, budget, run.seed), members, True))
+        peak = max(peak, before + working_bytes(few, budget.batch_size))
+    means = [g.each for g in guesses]
+    spread = stdev(means) if len(means) > 1 else 0.0
+    error = float(np.hypot(fmean(g.error for g in guesses), spread)) / sqrt(len(guesses))
+    guess = Guess(fmean(means), error, sum(g.measured for g in guesses))
+    left = max(0, count - labelled(run, folder))
+    return together([Part.of("trainings", left, guess)], run.workers, run.device, peak)
 
 
 class _Timing(AbstractObjective):

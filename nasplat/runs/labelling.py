@@ -17,12 +17,18 @@ from nasplat.runs.folder import TABLES, RunFolder
 from nasplat.runs.kinds import LabelRun
 from nasplat.runs.messages import Messages
 from nasplat.runs.reading import check_journal
+from nasplat.searchspace import Space
 from nasplat.study import Limits
+from nasplat.study.storage import open_storage
 from nasplat.tables.spreadsheets import unpacked
 from nasplat.tables.table import Table
+from nasplat.task import Task
 from nasplat.task.training import Budget
+from nasplat.workflows.across_plan import AcrossSettings, pairs_across
+from nasplat.workflows.jobs import finished
 from nasplat.workflows.label import NAME, LabelSettings, label, space_as_stored
-from nasplat.workflows.label_across import STEPS, AcrossSettings, label_across
+from nasplat.workflows.label_across import NAME as ACROSS
+from nasplat.workflows.label_across import STEPS, label_across
 
 NETWORKS = 30
 """Networks of one space that are labelled where no number is given."""
@@ -87,30 +93,74 @@ def run_labelling(run: LabelRun, folder: RunFolder, messages: Messages | None = 
     return table
 
 
+def label_pairs(run: LabelRun, folder: RunFolder) -> tuple[list[tuple[Space, Task]], int, Budget]:
+    """Say what a labelling trains on what, and how often and how long.
+
+    Args:
+        run: Settings of the labelling.
+        folder: Path of its table.
+
+    Returns:
+        Each space with its task, the number of trainings of all together, and the budget of each.
+
+    Raises:
+        SpaceError: no space fits a task.
+    """
+    if run.spaces:
+        return *pairs_across(run.spaces, run.tasks, _settings_across(run)), _budget_across(run)
+    task, space = run.loaded_task(), run.loaded_space()
+    if isinstance(run.space, str):
+        space = space_as_stored(space, task, run.storage)
+    n = run.n or NETWORKS
+    n = min(n, len(run.architectures)) if run.architectures else n
+    return [(space, task)], n + round(run.repeat * n) * (run.seeds - 1), run.budget
+
+
+def labelled(run: LabelRun, folder: RunFolder) -> int:
+    """Count the trainings that a labelling has done already; nothing is written.
+
+    Args:
+        run: Settings of the labelling.
+        folder: Path of its table.
+
+    Returns:
+        Number of trainings in its journal or storage.
+    """
+    storage = run.storage or str(folder.journal)
+    if storage.endswith(".journal") and not Path(storage).exists():
+        return 0
+    try:
+        study = optuna.load_study(study_name=ACROSS if run.spaces else NAME, storage=open_storage(storage))
+    except KeyError:
+        return 0
+    return len(finished(study))
+
+
+def _budget_across(run: LabelRun) -> Budget:
+    """The budget of networks of several spaces: what was given, in the place of that of `STEPS`."""
+    given = {k: v for k, v in asdict(run.budget).items() if v != getattr(Budget(), k) and k != "epochs"}
+    return replace(STEPS, **given)
+
+
+def _settings_across(run: LabelRun) -> AcrossSettings:
+    shared = ("each_task", "shared", "edited", "seeds", "repeat", "judged", "seed", "workers", "device")
+    given = {name: getattr(run, name) for name in shared}
+    return AcrossSettings(n=run.n or AcrossSettings.n, limits=dict(run.limits), **given)
+
+
 def _label_across(run: LabelRun, folder: RunFolder, storage: str, messages: Messages) -> Table:
     """Train networks of several spaces on several tasks, and write their labels."""
-    counted = {k: v for k, v in asdict(run.budget).items() if v != getattr(Budget(), k) and k != "epochs"}
-    budget = replace(STEPS, **counted)
+    budget = _budget_across(run)
     resolved = {"metric": "decide", "larger_is_better": True, "budget": asdict(budget)}
     with folder.described(run, resolved), messages.progress("label") as update:
         table = label_across(
             run.spaces,
             run.tasks,
             budget,
-            n=run.n or AcrossSettings.n,
-            each_task=run.each_task,
-            limits=dict(run.limits),
-            shared=run.shared,
-            edited=run.edited,
-            seeds=run.seeds,
-            repeat=run.repeat,
-            judged=run.judged,
-            seed=run.seed,
+            _settings_across(run),
             storage=storage,
             report=lambda p: update(p.done, p.total, f"{p.trial.user_attrs.get('job')} {p.trial.values}"),
             tell=messages.say,
-            workers=run.workers,
-            device=run.device,
         )
         table.save(folder.path)
     return table

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from nasplat.editing import Edited
 from nasplat.features.view import View, view
 from nasplat.frontends import collect_rarely
 from nasplat.inputs import read_network
@@ -154,7 +155,7 @@ def _captured(members: list[Architecture], workers: int) -> Iterator[tuple[str, 
         yield from processes.imap(_see_line, [m.to_json() for m in members], chunksize=16)
 
 
-def _see(architecture: Architecture) -> tuple[str, View]:
+def _see(architecture: Architecture | Edited) -> tuple[str, View]:
     graph = architecture.graph()
     return graph.key, view(graph)
 

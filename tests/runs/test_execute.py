@@ -252,5 +252,20 @@ def test_a_forecast_writes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     parts = {"supernet built", "supernet epochs", "inherited accuracy_percent", "proposals"}
     assert {p.name for p in found.parts} == parts
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(InputError, match="a search or a training to forecast, got a label"):
-        nasplat.forecast(nasplat.LabelRun("vit"))
+    with pytest.raises(InputError, match="a search, a training or a labelling to forecast, got a demo"):
+        nasplat.forecast(nasplat.DemoRun())
+
+
+def test_a_forecast_of_labels_counts_what_is_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(stopwatch, "SECONDS", 0.1)
+    monkeypatch.chdir(tmp_path)
+    small = {"seeds": 2, "repeat": 0.5, "budget": {"steps": 2, "batch_size": 16}}
+    run = nasplat.LabelRun("mlp", TASK, n=4, **small)
+    (part,) = nasplat.forecast(run, "rows.csv").parts
+    assert (part.name, part.count) == ("trainings", 6)
+    assert part.each > 0
+    assert list(tmp_path.iterdir()) == []
+    nasplat.execute(nasplat.LabelRun("mlp", TASK, n=2, **small), "rows.csv")
+    assert nasplat.forecast(run, "rows.csv").parts[0].count == 3
+    across = nasplat.LabelRun(spaces=["mlp", "signal"], tasks=[TASK, "waves?train=64"], n=3, each_task=5, **small)
+    assert nasplat.forecast(across).parts[0].count == 15
