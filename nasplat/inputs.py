@@ -1,8 +1,8 @@
 """What a string names becomes the object: a network, a predictor, a table or a task.
 
 A network is a module, a Graph, an Architecture, or one of the strings `model.onnx`, `file.py:factory`, `timm:resnet50`,
-`nasbench201:|nor_conv_3x3~0|+…` (space and encoding), an Architecture's JSON line, `graphs.json.gz` or `cache.pkl`
-(published computation graphs; `#name` picks one).
+`pytorchcv:resnet20_cifar10`, `nasbench201:|nor_conv_3x3~0|+…` (space and encoding), an Architecture's JSON line,
+`graphs.json.gz` or `cache.pkl` (published computation graphs; `#name` picks one).
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import json
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from difflib import get_close_matches
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, overload
 from urllib.parse import parse_qsl
@@ -58,7 +60,10 @@ NAMED: dict[str, Callable[..., Task]] = {
 """What makes the tasks that have a name."""
 PAIRS = "stereo:"
 """Prefix of a folder of stereo pairs."""
-GRAMMAR = "space:encoding, file.py:factory, model.onnx, timm:name, graphs.json.gz#name, or an architecture's JSON line"
+GRAMMAR = (
+    "space:encoding, file.py:factory, model.onnx, timm:name, pytorchcv:name, graphs.json.gz#name, or an architecture's "
+    "JSON line"
+)
 """Forms of a string that names a network, as error messages list them."""
 
 
@@ -75,7 +80,7 @@ def resolve(text: str) -> Architecture | nn.Module | OnnxFile | Graph:
     Raises:
         InputError: the string has none of the forms, or names no network.
         ContentError: the space or file is missing or broken.
-        MissingExtraError: the string begins with 'timm:', and timm is not installed.
+        MissingExtraError: the string begins with 'timm:' or 'pytorchcv:', and that package is not installed.
         TrustError: data, such as a run folder, told the string, and it is a Python file that was not loaded here.
     """
     if isinstance(text, Told) and ".py:" in text and not is_trusting():
@@ -89,8 +94,8 @@ def resolve(text: str) -> Architecture | nn.Module | OnnxFile | Graph:
         return OnnxFile(Path(text))
     if text.partition("#")[0].endswith((".json", ".json.gz", ".pkl", ".pkl.gz")):
         return _graph_file(text)
-    if head == "timm" and colon:
-        return _timm(rest)
+    if head in _ZOOS and colon:
+        return _ZOOS[head](rest)
     if ".py:" in text:
         file, _, rest = text.partition(".py:")
         if rest.isidentifier():
@@ -220,25 +225,63 @@ def _graph_file(text: str) -> Graph:
 
 def _timm(name: str) -> nn.Module:
     """A model of timm without trained weights; it tells the shape of its input."""
-    try:
-        import timm  # type: ignore[import-not-found]
-    except Exception as err:  # whatever a broken installation raises
-        if isinstance(err, ModuleNotFoundError) and err.name == "timm":
-            raise MissingExtraError(
-                f"timm:{name} needs timm, which is not installed.\n  Install it: pip install timm"
-            ) from err
-        reason = f"{type(err).__name__}: {err}".partition("\n")[0]
-        raise InputError(
-            f"timm:{name} needs timm, which is installed but cannot be imported ({reason}).\n"
-            "  Mend the installation: python -c 'import timm' shows the whole error."
-        ) from err
+    timm = _imported("timm", f"timm:{name}")
     try:
         model = timm.create_model(name)
     except RuntimeError as err:
         raise InputError(f"timm has no model {name!r} ({err}).\n  See timm.list_models().") from err
+    except Exception as err:
+        raise _unbuilt(f"timm:{name}", err) from err
     size = getattr(model, "default_cfg", {}).get("input_size", DEFAULT_INPUT[1:])
     model.example_input = (1, *size)
     return model
+
+
+def _pytorchcv(name: str) -> nn.Module:
+    """A model of pytorchcv without trained weights; it tells the shape of its input where the package does."""
+    provider = _imported("pytorchcv.model_provider", f"pytorchcv:{name}")
+    try:
+        model = provider.get_model(name)
+    except ValueError as err:
+        close = get_close_matches(name.lower(), getattr(provider, "_models", ()), 3)
+        hint = f"Did you mean {', '.join(close)}?" if close else "Its README lists them."
+        raise InputError(f"pytorchcv has no model {name!r}.\n  {hint}") from err
+    except Exception as err:  # its networks for speech want librosa, for instance
+        raise _unbuilt(f"pytorchcv:{name}", err) from err
+    size = getattr(model, "in_size", None)
+    if size is not None:
+        model.example_input = (1, getattr(model, "in_channels", 3), *((size, size) if isinstance(size, int) else size))
+    return model
+
+
+def _imported(module: str, text: str) -> Any:
+    """A module of an optional package that a string names networks of."""
+    package = module.partition(".")[0]
+    try:
+        return import_module(module)
+    except Exception as err:  # whatever a broken installation raises
+        if isinstance(err, ModuleNotFoundError) and err.name == package:
+            raise MissingExtraError(
+                f"{text} needs {package}, which is not installed.\n  Install it: pip install {package}"
+            ) from err
+        raise InputError(
+            f"{text} needs {package}, which is installed but cannot be imported ({_cause(err)}).\n"
+            f"  Mend the installation: python -c 'import {module}' shows the whole error."
+        ) from err
+
+
+def _unbuilt(text: str, err: Exception) -> InputError:
+    """The error for a network that its package lists and cannot build."""
+    return InputError(f"{text} cannot be built by its package ({_cause(err)}).\n  Install or mend what it asks for.")
+
+
+def _cause(err: Exception) -> str:
+    """Class and first line of an error."""
+    return f"{type(err).__name__}: {err}".partition("\n")[0]
+
+
+_ZOOS: dict[str, Callable[[str], nn.Module]] = {"timm": _timm, "pytorchcv": _pytorchcv}
+"""What makes the networks of packages, by the prefix of their names."""
 
 
 def _factory(file: Path, name: str) -> nn.Module | Architecture:

@@ -28,8 +28,8 @@ Start here:
   nasplat score mine.py:factory --input 1,3,32,32   rank your own network
   nasplat sample nasbench201 -n 3                 architectures of a space
   nasplat search nasbench201 --task digits-clutter --limit macs=2e6 --out run
-Every verb has --json. Networks are named by space:encoding, file.py:factory, model.onnx, timm:name, or an
-architecture's JSON line."""
+Every verb has --json. Networks are named by space:encoding, file.py:factory, model.onnx, timm:name,
+pytorchcv:name, or an architecture's JSON line."""
 
 
 @click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
