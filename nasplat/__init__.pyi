@@ -48,6 +48,7 @@ from .predict import Gennape as Gennape
 from .predict import LatencyPredictor as LatencyPredictor
 from .predict import ModelZoo as ModelZoo
 from .predict import Prediction as Prediction
+from .predict import SmallImages as SmallImages
 from .predict import Trees as Trees
 from .predict import Universal as Universal
 from .predict.abilities import AssumesRecipe as AssumesRecipe

@@ -11,9 +11,7 @@ import json
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from difflib import get_close_matches
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any, overload
 from urllib.parse import parse_qsl
@@ -23,14 +21,16 @@ from torch import nn
 
 from nasplat import content
 from nasplat.editing.edited import EDITS, Edited, read_edits
-from nasplat.errors import ContentError, InputError, MissingExtraError, PredictorError, SpaceError, TaskError
+from nasplat.errors import ContentError, InputError, PredictorError, SpaceError, TaskError
 from nasplat.frontends import OnnxFile, capture_module, read_published
+from nasplat.frontends.packages import PACKAGES
 from nasplat.graph import Graph
 from nasplat.predict import load
-from nasplat.predict.beside import DeviceLatency, ImageNetTop1
+from nasplat.predict.beside import DeviceLatency, Top1
 from nasplat.predict.contract import AbstractPredictor
 from nasplat.predict.finetuned import AbstractTunable
 from nasplat.predict.latency import LatencyPredictor
+from nasplat.predict.small_images import SmallImages
 from nasplat.predict.universal import Universal
 from nasplat.predict.zoo import ModelZoo
 from nasplat.probes.conditions import Conditions
@@ -48,8 +48,8 @@ from nasplat.task.variants import VARIANTS
 
 DEFAULT_INPUT = (1, 3, 224, 224)
 """Shape that is tried for a module that nothing is known about: one image of ImageNet's usual size."""
-ZOO = "imagenet"
-"""Name of the shipped predictor of ImageNet top-1."""
+RATED = ("imagenet", "cifar10", "cifar100")
+"""Names of the shipped predictors of top-1 that `base` asks; the first that is meant for a network answers."""
 NAMED: dict[str, Callable[..., Task]] = {
     "digits-clutter": partial(digits, "digit"),
     "digits-mask": partial(digits, "mask"),
@@ -94,8 +94,8 @@ def resolve(text: str) -> Architecture | nn.Module | OnnxFile | Graph:
         return OnnxFile(Path(text))
     if text.partition("#")[0].endswith((".json", ".json.gz", ".pkl", ".pkl.gz")):
         return _graph_file(text)
-    if head in _ZOOS and colon:
-        return _ZOOS[head](rest)
+    if head in PACKAGES and colon:
+        return PACKAGES[head](rest)
     if ".py:" in text:
         file, _, rest = text.partition(".py:")
         if rest.isidentifier():
@@ -223,67 +223,6 @@ def _graph_file(text: str) -> Graph:
     return chosen[0].as_graph()
 
 
-def _timm(name: str) -> nn.Module:
-    """A model of timm without trained weights; it tells the shape of its input."""
-    timm = _imported("timm", f"timm:{name}")
-    try:
-        model = timm.create_model(name)
-    except RuntimeError as err:
-        raise InputError(f"timm has no model {name!r} ({err}).\n  See timm.list_models().") from err
-    except Exception as err:
-        raise _unbuilt(f"timm:{name}", err) from err
-    size = getattr(model, "default_cfg", {}).get("input_size", DEFAULT_INPUT[1:])
-    model.example_input = (1, *size)
-    return model
-
-
-def _pytorchcv(name: str) -> nn.Module:
-    """A model of pytorchcv without trained weights; it tells the shape of its input where the package does."""
-    provider = _imported("pytorchcv.model_provider", f"pytorchcv:{name}")
-    try:
-        model = provider.get_model(name)
-    except ValueError as err:
-        close = get_close_matches(name.lower(), getattr(provider, "_models", ()), 3)
-        hint = f"Did you mean {', '.join(close)}?" if close else "Its README lists them."
-        raise InputError(f"pytorchcv has no model {name!r}.\n  {hint}") from err
-    except Exception as err:  # its networks for speech want librosa, for instance
-        raise _unbuilt(f"pytorchcv:{name}", err) from err
-    size = getattr(model, "in_size", None)
-    if size is not None:
-        model.example_input = (1, getattr(model, "in_channels", 3), *((size, size) if isinstance(size, int) else size))
-    return model
-
-
-def _imported(module: str, text: str) -> Any:
-    """A module of an optional package that a string names networks of."""
-    package = module.partition(".")[0]
-    try:
-        return import_module(module)
-    except Exception as err:  # whatever a broken installation raises
-        if isinstance(err, ModuleNotFoundError) and err.name == package:
-            raise MissingExtraError(
-                f"{text} needs {package}, which is not installed.\n  Install it: pip install {package}"
-            ) from err
-        raise InputError(
-            f"{text} needs {package}, which is installed but cannot be imported ({_cause(err)}).\n"
-            f"  Mend the installation: python -c 'import {module}' shows the whole error."
-        ) from err
-
-
-def _unbuilt(text: str, err: Exception) -> InputError:
-    """The error for a network that its package lists and cannot build."""
-    return InputError(f"{text} cannot be built by its package ({_cause(err)}).\n  Install or mend what it asks for.")
-
-
-def _cause(err: Exception) -> str:
-    """Class and first line of an error."""
-    return f"{type(err).__name__}: {err}".partition("\n")[0]
-
-
-_ZOOS: dict[str, Callable[[str], nn.Module]] = {"timm": _timm, "pytorchcv": _pytorchcv}
-"""What makes the networks of packages, by the prefix of their names."""
-
-
 def _factory(file: Path, name: str) -> nn.Module | Architecture:
     """The module or architecture that a name of a Python file holds or returns."""
     module = content.load_module(file.resolve())
@@ -397,7 +336,8 @@ def load_predictor(reference: str, family: type[AbstractPredictor] | None = None
     """Load a trained predictor; its `predict` takes everything that `capture` takes.
 
     Where this device was calibrated (`nasplat measure --calibrate`), predictions hold the latency of one example on
-    its CPU. Those of `base` also hold the ImageNet top-1 of classifiers of that size.
+    its CPU. Those of `base` also hold the top-1 of classifiers whose input and output have the sizes of ImageNet-1k,
+    CIFAR-10 or CIFAR-100.
 
     Args:
         reference: Name of a predictor that is shipped with nasplat, such as 'base', or the folder of one that `fit`
@@ -422,19 +362,18 @@ def load_predictor(reference: str, family: type[AbstractPredictor] | None = None
     if latency is not None:
         predictor.beside += (DeviceLatency(latency),)
     if isinstance(predictor, Universal):
-        predictor.beside += (ImageNetTop1(load_zoo()),)
+        predictor.beside += (load_top1(),)
     return predictor
 
 
-def load_zoo() -> ModelZoo:
-    """Load the shipped predictor of ImageNet top-1.
+def load_top1() -> Top1:
+    """Load the shipped predictors of top-1.
 
     Returns:
-        The fitted predictor; it reads graphs and architectures.
+        What adds the top-1 of classifiers to their predictions.
     """
-    zoo = load(content.locate("predictors", ZOO))
-    assert isinstance(zoo, ModelZoo)
-    return zoo
+    found = [load(content.locate("predictors", name)) for name in RATED]
+    return Top1(tuple(p for p in found if isinstance(p, ModelZoo | SmallImages)))
 
 
 def calibrated(conditions: Conditions | None = None) -> LatencyPredictor | None:

@@ -20,7 +20,8 @@ def test_shipped_predictor_answers_with_interval(name: str) -> None:
     predictor = nasplat.load_predictor(name)
     # those that learnt several spaces are asked about one of them
     about = trained_on(content.folder("predictors") / name)
-    space = nasplat.load_space(about.get("space", "ofa_mobilenetv3"))
+    presets = {"classes": about["classes"]} if "classes" in about else {}
+    space = nasplat.load_space(about.get("space", "ofa_mobilenetv3"), **presets)
     members = [space.sample(seed=i) for i in range(30)]
     if isinstance(predictor, Calibratable):  # it knows no unit before some labels of a task are given
         assert not any(a.in_support for a in predictor.predict(members[:3]))

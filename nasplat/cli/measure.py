@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import Any
 
 import click
@@ -95,4 +94,4 @@ def _calibrate(spaces: tuple[str, ...], n: int, conditions: Any, as_json: bool) 
         predictor = calibrate(spaces, n, conditions, report=update)
     folder = conditions.folder
     card = (folder / "README.md").read_text(encoding="utf-8")
-    show.say(json.dumps(predictor.validation_ | {"folder": str(folder)}) if as_json else f"{card}\n{folder}")
+    show.answer(predictor.validation_ | {"folder": str(folder)}, as_json, lambda: f"{card}\n{folder}")

@@ -22,7 +22,7 @@ from nasplat.errors import InputError
     "--recipe",
     default=None,
     metavar="TAG",
-    help="Predictor base assumes that an ImageNet classifier is trained by this recipe, such as a1_in1k.",
+    help="Predictors base and imagenet assume that an ImageNet classifier is trained so, such as by a1_in1k.",
 )
 @click.option(
     "--seed",
@@ -45,8 +45,9 @@ from nasplat.errors import InputError
 def score_command(networks: tuple[str, ...], as_json: bool, **o: Any) -> None:
     """Rank networks by predicted quality, with interval, beside MACs and parameters.
 
-    Predictor base tells the percentile within the family that a network belongs to, and ImageNet top-1 of classifiers
-    of that size. Outside what the predictor has learnt from it abstains and says why.
+    Predictor base tells the percentile within the family that a network belongs to, and the top-1 of classifiers with
+    the sizes of ImageNet-1k, CIFAR-10 or CIFAR-100. Outside what the predictor has learnt from it abstains and says
+    why.
     """
     import nasplat
     from nasplat.runs import listings
@@ -67,3 +68,5 @@ def score_command(networks: tuple[str, ...], as_json: bool, **o: Any) -> None:
         for r in rows:
             if r.prediction.reason:
                 show.say(f"{r.name}: outside the support: {r.prediction.reason}")
+            if r.prediction.top1_data and r.prediction.top1_reason:
+                show.say(f"{r.name}: no {r.prediction.top1_data} top-1: {r.prediction.top1_reason}")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -69,12 +70,27 @@ def answer(data: Any, as_json: bool, listing: Callable[[], Listing | str]) -> No
 
 
 def print_data(data: Any) -> None:
-    """Print plain data as JSON.
+    """Print plain data as JSON, in which a number that is not finite is null: JSON has no word for it.
 
     Args:
         data: Numbers, texts, lists and mappings; everything else becomes text.
     """
-    click.echo(json.dumps(data, indent=1, default=str))
+    click.echo(json.dumps(_finite(data), indent=1, default=_number_or_text, allow_nan=False))
+
+
+def _finite(data: Any) -> Any:
+    """The same data with None for every number that is not finite."""
+    if isinstance(data, float):
+        return data if isfinite(data) else None
+    if isinstance(data, Mapping):
+        return {k: _finite(v) for k, v in data.items()}
+    return [_finite(v) for v in data] if isinstance(data, list | tuple) else data
+
+
+def _number_or_text(value: Any) -> Any:
+    """The plain number that numpy or torch hold, or the text of anything else."""
+    single = getattr(value, "item", None)
+    return _finite(single()) if callable(single) and getattr(value, "shape", None) == () else str(value)
 
 
 def table(listing: Listing) -> None:

@@ -20,6 +20,7 @@ ONNX            onnx_file.py       ONNX files -> Graph                   onnx_re
                 onnx_lowering.py   ONNX Runtime's operators -> ONNX's    onnx_attention.py its attention
                 onnx_writer.py     writes the nodes for them
 Publications    published_files.py published computation graphs -> Graph
+Packages        packages.py        names in timm and pytorchcv -> module
 """
 
 from nasplat.frontends.block import block

@@ -7,6 +7,7 @@ count.py       MACs or parameters alone             trees.py       boosted trees
 gennape.py     encoder, clusters, heads             universal.py   percentiles within many families
 aiop.py        adapters of several tasks            zoo.py         ImageNet top-1 under a recipe
 latency.py     milliseconds on one device           finetuned.py   a few labels of another family
+small_images.py  top-1 on pictures of 32 x 32, such as CIFAR-10
 """
 
 from nasplat.predict.aiop import Aiop
@@ -17,6 +18,7 @@ from nasplat.predict.gennape import Gennape
 from nasplat.predict.latency import LatencyPredictor
 from nasplat.predict.prediction import Prediction
 from nasplat.predict.registry import FAMILIES, load
+from nasplat.predict.small_images import SmallImages
 from nasplat.predict.trees import Trees
 from nasplat.predict.universal import Universal
 from nasplat.predict.zoo import ModelZoo
@@ -31,6 +33,7 @@ __all__ = [
     "LatencyPredictor",
     "ModelZoo",
     "Prediction",
+    "SmallImages",
     "Trees",
     "Universal",
     "load",

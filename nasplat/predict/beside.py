@@ -1,4 +1,4 @@
-"""What other predictors say of the same networks enters a prediction: latency on this device, ImageNet top-1.
+"""What other predictors say of the same networks enters a prediction: latency on this device, top-1.
 
 `nasplat.load_predictor` puts these into `AbstractPredictor.beside`; no family knows of them.
 """
@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from nasplat.features.view import View
 from nasplat.predict.contract import AbstractPredictor
 from nasplat.predict.prediction import Prediction
+from nasplat.predict.small_images import SmallImages
 from nasplat.predict.zoo import ModelZoo
 
 
@@ -39,11 +40,12 @@ class DeviceLatency:
 
 
 @dataclass(frozen=True)
-class ImageNetTop1:
-    """Fills `Prediction.top1` and its interval."""
+class Top1:
+    """Fills `Prediction.top1`, its interval and its data set."""
 
-    predictor: ModelZoo
-    """Fitted predictor of ImageNet top-1 in percent."""
+    predictors: tuple[ModelZoo | SmallImages, ...]
+    """Fitted predictors of top-1 in percent on one data set each; the first whose data set has a network's sizes of
+    input and output answers for it."""
 
     def __call__(self, views: Sequence[View], found: Sequence[Prediction]) -> list[Prediction]:
         """Add the top-1 of each network.
@@ -53,20 +55,34 @@ class ImageNetTop1:
             found: Their predictions, in the same order.
 
         Returns:
-            The same predictions with a top-1; with None for networks that are no ImageNet classifiers.
+            The same predictions with a top-1; with None, and the reason, for networks that are no classifiers of these
+            data sets, or not like those that were learnt.
         """
-        rated = self.predictor.predict(views)
-        return [
-            replace(p, top1=top.mean, top1_low=top.low, top1_high=top.high) for p, top in zip(found, rated, strict=True)
-        ]
+        filled = list(found)
+        asked: dict[int, list[int]] = {}
+        for i, v in enumerate(views):
+            fitting = (k for k, p in enumerate(self.predictors) if p.is_meant_for(v.inputs, v.outputs))
+            asked.setdefault(next(fitting, len(self.predictors)), []).append(i)
+        names = ", ".join(p.data for p in self.predictors)
+        for k, rows in asked.items():
+            if k == len(self.predictors):
+                for i in rows:
+                    sizes = f"{views[i].inputs:,} inputs and {views[i].outputs:,} outputs"
+                    filled[i] = replace(found[i], top1_reason=f"it has {sizes}, which is no classifier of {names}")
+                continue
+            data = self.predictors[k].data
+            for i, top in zip(rows, self.predictors[k].predict([views[i] for i in rows]), strict=True):
+                ends = {"top1_low": top.low, "top1_high": top.high, "top1_reason": top.reason}
+                filled[i] = replace(found[i], top1=top.mean, top1_data=data, **ends)
+        return filled
 
-    def under(self, recipe: str) -> ImageNetTop1:
+    def under(self, recipe: str) -> Top1:
         """Assume another training recipe.
 
         Args:
             recipe: Tag of a recipe, see `ModelZoo.under`.
 
         Returns:
-            A copy that answers for networks that are trained so.
+            A copy that answers for ImageNet classifiers that are trained so; small pictures know one recipe.
         """
-        return ImageNetTop1(self.predictor.under(recipe))
+        return Top1(tuple(p.under(recipe) if isinstance(p, ModelZoo) else p for p in self.predictors))

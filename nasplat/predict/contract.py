@@ -109,7 +109,7 @@ class AbstractPredictor(BaseEstimator, ABC):
     and strings."""
     beside: tuple[Beside, ...] = ()
     """Others who speak of the same networks, see `nasplat.predict.beside`. `nasplat.load_predictor` puts this device's
-    latency and ImageNet top-1 here."""
+    latency and top-1 here."""
 
     @abstractmethod
     def fit(self, items: Sequence[Any], labels: Sequence[float]) -> Self:

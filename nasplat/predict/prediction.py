@@ -58,12 +58,16 @@ class Prediction:
     latency_high_ms: float | None = None
     """Upper end of the latency's interval."""
     top1: float | None = None
-    """Predicted ImageNet-1k top-1 in percent, under the plain recipe or the one asked for; None for networks that are
-    no ImageNet classifiers, and from predictors other than `base`."""
+    """Predicted top-1 in percent on the data set that has the network's sizes of input and output, under the plain
+    recipe or the one asked for; None for other networks, and from predictors other than `base`."""
     top1_low: float | None = None
     """Lower end of the top-1's interval, at 90 %."""
     top1_high: float | None = None
     """Upper end of the top-1's interval."""
+    top1_data: str = ""
+    """Data set of the top-1, such as 'ImageNet-1k' or 'CIFAR-10'; empty where none fits."""
+    top1_reason: str = ""
+    """Why there is no top-1, in words; empty where there is one, and from predictors other than `base`."""
 
     @property
     def is_lower_bound(self) -> bool:

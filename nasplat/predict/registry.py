@@ -13,13 +13,14 @@ from nasplat.predict.finetuned import AbstractTunable, Finetuned
 from nasplat.predict.folder import read_folder
 from nasplat.predict.gennape import Gennape
 from nasplat.predict.latency import LatencyPredictor
+from nasplat.predict.small_images import SmallImages
 from nasplat.predict.trees import Trees
 from nasplat.predict.universal import Universal
 from nasplat.predict.zoo import ModelZoo
 
 _KNOWN: tuple[type[AbstractTunable], ...] = (
     *(Trees, Gennape, Universal, Aiop),
-    *(ModelZoo, CountBaseline, LatencyPredictor),
+    *(ModelZoo, SmallImages, CountBaseline, LatencyPredictor),
 )
 _CLASSES = {c.family: c for c in _KNOWN}
 FAMILIES = tuple(_CLASSES)

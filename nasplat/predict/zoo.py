@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -98,6 +99,8 @@ class ModelZoo(AbstractTunable):
     """
 
     family: ClassVar[str] = "zoo"
+    data: ClassVar[str] = "ImageNet-1k"
+    """Name of the data set, as it is shown."""
 
     recipe: str = "in1k"
     """Tag of the recipe that is assumed when networks are predicted; see `under`."""
@@ -174,7 +177,19 @@ class ModelZoo(AbstractTunable):
 
         Returns:
             The copy.
+
+        Raises:
+            PredictorError: the tag is no recipe of the zoo, and its words tell neither source nor teacher, so that it
+                would change nothing.
         """
+        known = {*self.recipes, type(self).recipe}
+        if _tag(recipe) not in known and source(recipe) == SOURCES[0] and not distilled(recipe):
+            written = f"{recipe.lower().removesuffix('_in1k')}_in1k"
+            close = get_close_matches(written, sorted(known), 3) or sorted(self.recipes)[:3]
+            raise PredictorError(
+                f"expected a recipe that the zoo knows, or words that tell what the weights saw, got {recipe!r}.\n"
+                f"  Such as {', '.join(close)}; all: nasplat.load_predictor('imagenet').recipes."
+            )
         found = copy(self)
         found.recipe = recipe
         return found
@@ -183,6 +198,18 @@ class ModelZoo(AbstractTunable):
     def recipes(self) -> dict[str, float]:
         """Percentage points that each known recipe is worth beyond its source and teacher."""
         return dict(self.model_.effects)
+
+    def is_meant_for(self, inputs: int, outputs: int) -> bool:
+        """Tell whether the sizes of a network's input and output are those of an ImageNet classifier.
+
+        Args:
+            inputs: Number of values that the network reads of one example.
+            outputs: Number of values that it answers with.
+
+        Returns:
+            True where both fit.
+        """
+        return outputs == CLASSES and inputs >= 3 * SMALLEST**2
 
     def _reason(self, seen: View) -> str:
         if seen.outputs != CLASSES:

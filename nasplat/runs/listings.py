@@ -52,6 +52,7 @@ def scored_listing(rows: Sequence[Scored], predictor: str) -> Listing:
     Returns:
         One row per network; columns that say nothing are left out.
     """
+    sets = list(dict.fromkeys(r.prediction.top1_data for r in rows if r.prediction.top1 is not None))
     order = sorted(rows, key=lambda r: -r.prediction.macs)
     cells = []
     for i, r in enumerate(rows, 1):
@@ -62,12 +63,15 @@ def scored_listing(rows: Sequence[Scored], predictor: str) -> Listing:
         percentile = "" if p.reference or p.percentile is None else f"{p.percentile:.0f}"  # base predicts it
         time = "" if p.latency_ms is None else f"{p.latency_ms:.1f} [{p.latency_low_ms:.1f}, {p.latency_high_ms:.1f}]"
         top = "" if p.top1 is None else f"{p.top1:.1f} [{p.top1_low:.1f}, {p.top1_high:.1f}]"
+        tops = [top if p.top1_data == name else "" for name in sets]
         costs = (macs, str(order.index(r) + 1), params, time)
-        cells.append([r.name, str(i), value, interval, percentile, p.reference, top, *costs])
+        cells.append([r.name, str(i), value, interval, percentile, p.reference, *tops, *costs])
     first = rows[0].prediction
     title = f"{predictor}: {first.metric}; {first.level:.0%} intervals; MACs: 1 MAC = 2 FLOP"
-    columns = ["network", "rank", "predicted", "interval", "percentile", "family", "ImageNet top-1 %"]
-    return Listing([*columns, "MACs", "MACs rank", "parameters", "latency ms"], cells, title).told()
+    columns = ["network", "rank", "predicted", "interval", "percentile", "family"]
+    return Listing(
+        [*columns, *(f"{name} top-1 %" for name in sets), "MACs", "MACs rank", "parameters", "latency ms"], cells, title
+    ).told()
 
 
 def pareto_listing(rows: Sequence[Mapping[str, Any]], trials: int) -> Listing:

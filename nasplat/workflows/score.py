@@ -13,9 +13,10 @@ from typing import Any
 from nasplat.errors import InputError
 from nasplat.inputs import capture, load_predictor
 from nasplat.predict import Prediction
-from nasplat.predict.abilities import Calibratable, ComparesWithin
-from nasplat.predict.beside import ImageNetTop1
+from nasplat.predict.abilities import AssumesRecipe, Calibratable, ComparesWithin
+from nasplat.predict.beside import Top1
 from nasplat.predict.contract import AbstractPredictor
+from nasplat.predict.zoo import ModelZoo
 from nasplat.searchspace import Architecture, Space, load_space
 from nasplat.tables.table import Table
 
@@ -52,18 +53,20 @@ def score(
         example_input: Shape of a batch for modules that do not tell theirs.
         against: Family to compare with, for the predictor 'base': a search space, for which 200 random architectures
             stand, or at least 20 networks.
-        recipe: Way in which an ImageNet classifier would be trained, for the predictor 'base', such as 'a1_in1k' or
-            'augreg_in21k_ft_in1k'.
+        recipe: Way in which an ImageNet classifier would be trained, for the predictors 'base' and 'imagenet', such as
+            'a1_in1k' or 'augreg_in21k_ft_in1k'.
         seed: Seed of the random architectures that stand for a space.
         known: Some twenty labelled networks of the task that is asked about, loaded with a space, for predictors with
             adapters (AIO-P).
 
     Returns:
-        One row for each network: those inside the predictor's support first, best first; the rest by predicted top-1,
-        then by MACs, largest first. Every row has MACs and parameters.
+        One row for each network: those inside the predictor's support first, best first; the rest by predicted top-1
+        (those of one data set together), then by MACs, largest first. Every row has MACs and parameters.
 
     Raises:
-        InputError: an item is no network, or the predictor has no use for `against`, `recipe` or `known`.
+        InputError: an item is no network, or the predictor or the networks have no use for `against`, `recipe` or
+            `known`.
+        PredictorError: the recipe is not known.
 
     Example:
         >>> from torch import nn
@@ -79,12 +82,7 @@ def score(
             )
         loaded = compared(loaded, against, seed)
     if recipe is not None:
-        if not any(isinstance(b, ImageNetTop1) for b in loaded.beside):
-            raise InputError(
-                f"expected a universal predictor beside recipe, got family {loaded.family!r}.\n  Use 'base'."
-            )
-        loaded = copy(loaded)
-        loaded.beside = tuple(b.under(recipe) if isinstance(b, ImageNetTop1) else b for b in loaded.beside)
+        loaded = _under(loaded, recipe)
     if known is not None:
         if not isinstance(loaded, Calibratable):
             raise InputError(
@@ -96,6 +94,14 @@ def score(
         loaded.metric = known.metric
     graphs = [capture(item, example_input) for item in items]
     answers = loaded.predict(graphs) if graphs else []
+    if recipe is not None and answers and not isinstance(loaded, AssumesRecipe):
+        rated = [a for a in answers if a.top1_data == ModelZoo.data]
+        if all(a.top1 is None for a in rated):
+            why = rated[0].top1_reason if rated else "no network here is one"
+            raise InputError(
+                f"expected an ImageNet classifier beside recipe {recipe!r}, which changes nothing here: {why}.\n"
+                "  Leave it out."
+            )
     return sorted((Scored(*row) for row in zip(_names(items), answers, strict=True)), key=_rank)
 
 
@@ -114,10 +120,24 @@ def _names(items: Sequence[Any]) -> list[str]:
     return found
 
 
-def _rank(row: Scored) -> tuple[bool, float, bool, float, int]:
-    """Sort key: known means first, then known top-1, then MACs, each with the largest first."""
+def _under(predictor: AbstractPredictor, recipe: str) -> AbstractPredictor:
+    """A copy of a predictor that assumes a recipe, itself or in what it says of top-1."""
+    if isinstance(predictor, AssumesRecipe):
+        return predictor.under(recipe)
+    if not any(isinstance(b, Top1) for b in predictor.beside):
+        raise InputError(
+            f"expected a predictor of ImageNet top-1 beside recipe, got family {predictor.family!r}.\n"
+            "  Use 'base' or 'imagenet'."
+        )
+    found = copy(predictor)
+    found.beside = tuple(b.under(recipe) if isinstance(b, Top1) else b for b in predictor.beside)
+    return found
+
+
+def _rank(row: Scored) -> tuple[bool, float, bool, str, float, int]:
+    """Sort key: known means first, then known top-1, data set by data set, then MACs, each with the largest first."""
     p = row.prediction
-    return p.mean is None, -(p.mean or 0.0), p.top1 is None, -(p.top1 or 0.0), -p.macs
+    return p.mean is None, -(p.mean or 0.0), p.top1 is None, p.top1_data if p.top1 else "", -(p.top1 or 0.0), -p.macs
 
 
 def compared(predictor: Any, against: str | Space | Sequence[Any], seed: int = 0) -> Any:

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from torch import nn
 
 import nasplat
+from nasplat.errors import InputError, PredictorError
 from nasplat.predict import Prediction
 from nasplat.predict.count import CountBaseline
+from nasplat.runs.listings import scored_listing
 from nasplat.workflows.score import compared
 
 
@@ -50,3 +53,45 @@ def test_modules_of_one_class_are_numbered_and_others_keep_their_names(tmp_path:
     rows = nasplat.score([small, nn.Linear(4, 4), large, file, str(file)], "trees-nb201", example_input=(1, 4))
     assert [r.name for r in rows] == ["Sequential 2", "Linear", "Sequential 1", str(file), str(file)]
     assert [r.prediction.macs for r in rows] == [32, 16, 8, 8, 8]
+
+
+def test_classifiers_get_the_top_1_of_the_data_set_that_has_their_sizes() -> None:
+    small, hundred = nasplat.load_space("resnet"), nasplat.load_space("resnet", classes=100)
+    mobile = nasplat.load_space("ofa_mobilenetv3").sample(seed=1)
+    digits = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    digits.example_input = (1, 1, 28, 28)  # type: ignore[assignment]
+    rows = nasplat.score([digits, small.sample(seed=3), hundred.sample(seed=3), mobile])
+    found = {r.prediction.top1_data: r.prediction for r in rows}
+    assert set(found) == {"", "CIFAR-10", "CIFAR-100", "ImageNet-1k"}
+    assert found["CIFAR-10"].top1 > found["CIFAR-100"].top1 > 50  # type: ignore[operator]
+    assert found[""].top1 is None
+    assert found[""].top1_reason == (
+        "it has 784 inputs and 10 outputs, which is no classifier of ImageNet-1k, CIFAR-10, CIFAR-100"
+    )
+    assert all(p.top1_reason == "" for data, p in found.items() if data)
+    shown = scored_listing(rows, "base")
+    for data in ("CIFAR-10", "CIFAR-100", "ImageNet-1k"):
+        column = shown.columns.index(f"{data} top-1 %")
+        assert [bool(cells[column]) for cells in shown.rows] == [r.prediction.top1_data == data for r in rows]
+    # what has no percentile is ordered by top-1, data set by data set
+    ranks = [r.prediction.top1_data for r in rows if r.prediction.mean is None]
+    assert ranks == [n for n in ("CIFAR-10", "CIFAR-100", "ImageNet-1k", "") if n in ranks]
+
+
+def test_a_recipe_that_changes_nothing_is_refused() -> None:
+    small = nasplat.load_space("resnet").sample(seed=3)
+    mobile = nasplat.load_space("ofa_mobilenetv3").sample(seed=1)
+    with pytest.raises(PredictorError, match=r"got 'nosuch'.\n  Such as .*in1k"):
+        nasplat.score([mobile], recipe="nosuch")
+    with pytest.raises(PredictorError, match=r"got 'A1'.\n  Such as .*a1_in1k"):
+        nasplat.score([mobile], recipe="A1")
+    with pytest.raises(
+        InputError, match=r"expected an ImageNet classifier beside recipe 'a1_in1k', .* here: no network"
+    ):
+        nasplat.score([small], recipe="a1_in1k")
+    with pytest.raises(
+        InputError, match=r"a predictor of ImageNet top-1 beside recipe, got family 'trees'.\n  Use 'base'"
+    ):
+        nasplat.score([mobile], "trees-nb201", recipe="a1_in1k")
+    (long,), (short,) = (nasplat.score([mobile], "imagenet", recipe=r) for r in ("a1_in1k", "a3_in1k"))
+    assert long.prediction.mean > short.prediction.mean  # type: ignore[operator]
