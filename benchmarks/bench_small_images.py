@@ -37,7 +37,7 @@ KIN = {
 KIN |= {"xdensenet": "densenet", "shakeshakeresnet": "resnext"}
 """Families that are one in the harder split."""
 SPLITS = {"family": lambda name: name, "kin": lambda name: KIN.get(name, name)}
-COLUMNS = (
+COLUMNS: tuple[str, ...] = (
     "data",
     "split",
     "seed",

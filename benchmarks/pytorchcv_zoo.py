@@ -81,7 +81,7 @@ def load(data: Path, cache: Path, datasets: Sequence[str] = SMALL) -> dict[str, 
 
 def _seen(row: dict[str, str]) -> tuple[View, str]:
     zoo.declare_torchvision()
-    from pytorchcv.model_provider import get_model
+    from pytorchcv.model_provider import get_model  # type: ignore[import-not-found]
 
     with torch.device("meta"):
         module = get_model(row["model"]).eval()
