@@ -8,6 +8,7 @@ Source of the spectral features: GENNAPE, Mills et al., AAAI 2023, arXiv:2211.17
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -17,9 +18,12 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix, diags
 from scipy.sparse.linalg import eigsh
 
+from nasplat.features.paths import depths
 from nasplat.graph import ops
-from nasplat.graph.columns import Shape
+from nasplat.graph.columns import Node, Shape
+from nasplat.graph.folding import folded
 from nasplat.graph.graph import Graph
+from nasplat.graph.rows import Rows, side_by_side
 
 IDS = {name: i for i, name in enumerate(ops.OPS)}
 """Id of each operation of the vocabulary."""
@@ -61,39 +65,44 @@ class Arrays:
     """Shape (M,): position among the target's operands."""
     depth: NDArray[np.int64]
     """Shape (N,): longest way from a source, in edges."""
-    nodes: tuple[int, ...]
-    """For each row its number in the graph that `prepared` gives."""
 
     def __len__(self) -> int:
         """Count the rows N."""
         return len(self.op)
 
 
-def prepared(graph: Graph, fold_views: bool = True, fold_batchnorm: bool = True) -> Graph:
-    """Fold a graph into the one that `arrays` describes.
+def prepared(rows: Rows, fold_views: bool = True, fold_batchnorm: bool = True) -> Rows:
+    """Leave out what `arrays` does not describe.
 
     Args:
-        graph: Any graph; dead code, copies and additions of zeros go in any case.
+        rows: Folded graphs side by side.
         fold_views: Leave out views, casts and silent modules; their operand takes their place.
         fold_batchnorm: Leave out batch normalisation, which exporters fold into convolutions.
 
     Returns:
-        The folded graph; with both options its `bare` form, which is cached.
+        The other nodes; with both options those of the graphs' `bare` form.
     """
-    if fold_views and fold_batchnorm:
-        return graph.bare
-    hidden = (*(ops.HIDDEN if fold_views else ("copy", "identity")), *(("batchnorm",) if fold_batchnorm else ()))
-    return graph.folded.without(hidden)
+    return rows.without(_HIDDEN[fold_views, fold_batchnorm])
 
 
-def arrays(graph: Graph, fold_views: bool = True, fold_batchnorm: bool = True, keep: list[int] | None = None) -> Arrays:
+def _hides(hidden: tuple[str, ...]) -> Callable[[Node], bool]:
+    return lambda node: node.op in hidden
+
+
+_HIDDEN = {
+    (views, norms): _hides((*(ops.HIDDEN if views else ("copy", "identity")), *(("batchnorm",) if norms else ())))
+    for views in (False, True)
+    for norms in (False, True)
+}
+
+
+def arrays(graph: Graph, fold_views: bool = True, fold_batchnorm: bool = True) -> Arrays:
     """Turn a graph into arrays.
 
     Args:
         graph: Any graph; dead code, copies and additions of zeros are folded first.
         fold_views: Leave out views, casts and silent modules; their operand takes their place.
         fold_batchnorm: Leave out batch normalisation, which exporters fold into convolutions.
-        keep: Numbers of the nodes of the prepared graph to describe, with the edges among them; None describes all.
 
     Returns:
         One row per node that is left, in execution order; time and memory are linear in nodes and edges.
@@ -104,54 +113,58 @@ def arrays(graph: Graph, fold_views: bool = True, fold_batchnorm: bool = True, k
         >>> arrays(graph).edges.tolist(), arrays(graph).depth.tolist()
         ([[0], [1]], [0, 1])
     """
-    return unfolded_arrays(prepared(graph, fold_views, fold_batchnorm), keep)
-
-
-def unfolded_arrays(g: Graph, keep: list[int] | None = None) -> Arrays:
-    """Turn a graph into arrays as it stands, nothing folded.
-
-    Args:
-        g: Graph to describe.
-        keep: Numbers of the nodes to describe, with the edges among them; None describes all.
-
-    Returns:
-        One row per node, in execution order.
-    """
-    rows = list(range(len(g.nodes))) if keep is None else keep
-    nodes = [g.nodes[i] for i in rows]
-    inputs = [g.input_shapes(i) for i in rows]
-    get = [dict(n.attributes) for n in nodes]
-    out = [_size(n.shape) for n in nodes]
-    into = [_size(shapes[0]) if shapes else size for shapes, size in zip(inputs, out, strict=True)]
-    weight = np.array([w.size for w in g.weights], np.float64)
-    number = {old: new for new, old in enumerate(rows)}
-    pairs = [(number[s], number[t], p) for s, _, t, p in g.edges if s in number and t in number]
-    edges = np.array(pairs, np.int64).reshape(-1, 3)
-    n = len(rows)
+    rows = prepared(folded(side_by_side([graph])), fold_views, fold_batchnorm)
+    window = rows.of(window_of, np.int64)
+    edges = np.stack([rows.source, rows.target])
     return Arrays(
-        np.fromiter((IDS.get(x.op, UNKNOWN) for x in nodes), np.int64, n),
-        np.array([(*a, *b) for a, b in zip(into, out, strict=True)], np.int64).reshape(-1, 6),
-        np.fromiter((len(x.shape) for x in nodes), np.int64, n),
-        _pairs(get, "kernel"),
-        _pairs(get, "stride"),
-        _pairs(get, "dilation"),
-        np.fromiter((int(a.get("groups", 1)) for a in get), np.int64, n),  # type: ignore[call-overload]
-        np.array([(bool(a.get("bias")), bool(a.get("transposed"))) for a in get], np.bool_).reshape(-1, 2),
-        np.fromiter((g.node_macs[i] for i in rows), np.float64, n),
-        np.fromiter((weight[list(x.weights)].sum() if x.weights else 0.0 for x in nodes), np.float64, n),
-        edges[:, :2].T.copy(),
-        edges[:, 2].copy(),
-        depths(n, edges[:, :2].T),
-        tuple(rows),
+        rows.of(_id_of, np.int64),
+        np.hstack(sizes(rows)),
+        rows.kinds.of_shapes(len, np.int64)[rows.shape],
+        *(window[:, i : i + 2] for i in (0, 2, 4)),
+        window[:, 6],
+        rows.of(_flags_of, np.bool_),
+        rows.macs,
+        rows.params,
+        edges,
+        np.arange(len(rows.target)) - rows.begin[rows.target],
+        depths(len(rows), edges),
     )
 
 
-def _pairs(get: list[dict[str, Any]], name: str) -> NDArray[np.int64]:
-    """Read a window attribute: its first axes multiplied together, and its last one."""
-    found = [a.get(name) for a in get]
-    return np.array(
-        [(prod(v[:-1]), v[-1]) if isinstance(v, tuple) and len(v) else (1, 1) for v in found], np.int64
-    ).reshape(-1, 2)
+def sizes(rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Look up height, width and channels of what nodes read and make.
+
+    Args:
+        rows: Graphs side by side.
+
+    Returns:
+        Those of the first operand, which are the output's where there is none, and those of the first output; each of
+        shape (N, 3).
+    """
+    each = rows.kinds.of_shapes(_size, np.int64)
+    return each[np.where(rows.entry >= 0, rows.entry, rows.shape)], each[rows.shape]
+
+
+def window_of(node: Node) -> tuple[int, ...]:
+    """Describe the window of an operation.
+
+    Args:
+        node: Any operation.
+
+    Returns:
+        Kernel, stride and dilation, of each the first axes multiplied together and the last one; groups.
+    """
+    found = [node.get(name) for name in ("kernel", "stride", "dilation")]
+    pairs = [(prod(v[:-1]), v[-1]) if isinstance(v, tuple) and len(v) else (1, 1) for v in found]
+    return (*pairs[0], *pairs[1], *pairs[2], int(node.get("groups", 1)))  # type: ignore[call-overload]
+
+
+def _id_of(node: Node) -> int:
+    return IDS.get(node.op, UNKNOWN)
+
+
+def _flags_of(node: Node) -> tuple[bool, bool]:
+    return bool(node.get("bias")), bool(node.get("transposed"))
 
 
 def _size(shape: Shape) -> tuple[int, int, int]:
@@ -161,28 +174,6 @@ def _size(shape: Shape) -> tuple[int, int, int]:
     if len(shape) == 3:
         return shape[1], 1, shape[2]
     return 1, 1, shape[-1] if shape else 1
-
-
-def depths(n: int, edges: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Find the longest way from a source to each node.
-
-    Args:
-        n: Number of nodes; they stand in execution order.
-        edges: Source and target of each edge, shape (2, M).
-
-    Returns:
-        Shape (n,): number of edges on the way; 0 for sources.
-
-    Example:
-        >>> depths(3, np.array([[0, 0, 1], [1, 2, 2]])).tolist()
-        [0, 1, 2]
-    """
-    depth = [0] * n
-    order = np.argsort(edges[1], kind="stable")
-    for s, t in edges[:, order].T.tolist():
-        if depth[s] >= depth[t]:
-            depth[t] = depth[s] + 1
-    return np.array(depth, np.int64)
 
 
 def spectrum(n: int, edges: NDArray[np.int64], size: int = SPECTRUM, vectors: bool = False) -> Any:

@@ -6,13 +6,18 @@ never the space it came from.
 
 from __future__ import annotations
 
-from collections import Counter
-from functools import lru_cache
-from math import log10, prod
+from math import prod
 
+import numpy as np
+from numpy.typing import NDArray
+
+from nasplat.features.arrays import prepared
+from nasplat.features.paths import Paths
 from nasplat.graph import ops
-from nasplat.graph.columns import Attributes, Node
+from nasplat.graph.columns import Node, Shape
+from nasplat.graph.folding import folded
 from nasplat.graph.graph import Graph
+from nasplat.graph.rows import Rows, side_by_side
 
 _GROUPS = {
     "conv1": lambda n: n.op == "conv" and prod(n.get("kernel", (1,))) == 1,
@@ -27,13 +32,23 @@ _GROUPS = {
     "pool": lambda n: n.op in ops.POOLING,
     "join": lambda n: n.op in {"add", "concat", "mul"},
 }
-
-
-@lru_cache(maxsize=1 << 14)
-def _groups(op: str, attributes: Attributes) -> tuple[str, ...]:
-    """Name the groups that an operation belongs to; cached, since networks repeat their operations."""
-    node = Node(op, attributes)
-    return tuple(name for name, belongs in _GROUPS.items() if belongs(node))
+_NAMES = tuple(_GROUPS)
+_SETS = {
+    "point": {"conv1", "linear"},
+    "spatial": {"conv3", "conv5+", "depthwise3", "depthwise5+"},
+    "pool": {"pool"},
+    "window": {"conv3", "conv5+", "depthwise3", "depthwise5+", "pool"},
+    "act": {"activation"},
+}
+"""Sets of groups whose number along the ways from input to output is a statistic."""
+NAMES = (
+    *("log_macs", "log_params", "log_activations", "nodes", "unknown"),
+    *(f"{what}.{name}" for name in _GROUPS for what in ("count", "share")),
+    *("depth.longest", "depth.shortest", "depth.spatial", "log_ways", "receptive", "reaches"),
+    *(f"{what}.{name}" for name in _SETS for what in ("most", "least", "mean")),
+    *("width.max", "width.mean", "size.max", "size.levels"),
+)
+"""Names of all statistics, in their order."""
 
 
 def features(graph: Graph) -> dict[str, float]:
@@ -51,104 +66,85 @@ def features(graph: Graph) -> dict[str, float]:
         >>> found["nodes"], found["count.activation"]
         (2.0, 1.0)
     """
-    g = graph.bare
-    macs, params = g.node_macs, g.params
-    total = max(1, g.macs)
-    weighted = [n.op in ops.WEIGHTED or n.op in ops.MATMUL for n in g.nodes]
-    found = {
-        "log_macs": log10(total),
-        "log_params": log10(max(1, params)),
-        "log_activations": log10(max(1, sum(prod(n.shape) for n in g.nodes))),
-        "nodes": float(len(g.nodes)),
-        "unknown": float(len(graph.unknown_ops)),
-    }
-    count: Counter[str] = Counter()
-    work: Counter[str] = Counter()
-    groups = [_groups(n.op, n.attributes) for n in g.nodes]
-    for i, names in enumerate(groups):
-        for name in names:
-            count[name] += 1
-            work[name] += macs[i]
-    for name in _GROUPS:
-        found[f"count.{name}"] = float(count[name])
-        found[f"share.{name}"] = work[name] / total
-    found |= _paths(g, weighted)
-    found |= _lengths(g, groups)
-    widths = [
-        n.shape[1] if len(n.shape) == 4 else n.shape[-1]
-        for n, w in zip(g.nodes, weighted, strict=True)
-        if w and n.shape
-    ]
-    sizes = [n.shape[-1] if len(n.shape) == 4 else 1 for n, w in zip(g.nodes, weighted, strict=True) if w and n.shape]
-    found["width.max"] = float(max(widths, default=0))
-    found["width.mean"] = sum(widths) / max(1, len(widths))
-    found["size.max"] = float(max(sizes, default=0))
-    found["size.levels"] = float(len(set(sizes)))
-    return found
+    bare = prepared(folded(side_by_side([graph])))
+    row = statistics(bare, Paths.of(len(bare), bare.source, bare.target), np.array([len(graph.unknown_ops)]))[0]
+    return dict(zip(NAMES, row.tolist(), strict=True))
 
 
-_SETS = {
-    "point": {"conv1", "linear"},
-    "spatial": {"conv3", "conv5+", "depthwise3", "depthwise5+"},
-    "pool": {"pool"},
-    "window": {"conv3", "conv5+", "depthwise3", "depthwise5+", "pool"},
-    "act": {"activation"},
-}
-"""Sets of groups whose number along the ways from input to output is a statistic."""
+def statistics(bare: Rows, paths: Paths, unknown: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Compute the same of many graphs at once.
 
+    Args:
+        bare: B graphs side by side, folded and without what predictors do not see.
+        paths: Their edges.
+        unknown: Number of unknown operations of each graph, before folding.
 
-def _lengths(g: Graph, groups: list[tuple[str, ...]]) -> dict[str, float]:
-    """Count how many operations of a set the ways from input to output meet: at most, at least, and on average.
-
-    The average is over walks from the output that choose among operands evenly; it stays finite however many ways there
-    are.
+    Returns:
+        Shape (B, len(NAMES)).
     """
-    last = next((i for i, n in enumerate(g.nodes) if n.op == "output"), len(g.nodes) - 1)
-    sources = [tuple({s for s, _ in operands}) for operands in g.operands]
-    found: dict[str, float] = {}
-    for name, members in _SETS.items():
-        most, least, mean = [0] * len(groups), [0] * len(groups), [0.0] * len(groups)
-        steps = [not members.isdisjoint(names) for names in groups]
-        for i, before in enumerate(sources):
-            step = steps[i]
-            if len(before) == 1:
-                (s,) = before
-                most[i], least[i], mean[i] = most[s] + step, least[s] + step, mean[s] + step
-            elif before:
-                most[i] = max([most[s] for s in before]) + step
-                least[i] = min([least[s] for s in before]) + step
-                mean[i] = sum([mean[s] for s in before]) / len(before) + step
-            elif step:
-                most[i], least[i], mean[i] = 1, 1, 1.0
-        found |= {f"most.{name}": float(most[last]), f"least.{name}": float(least[last]), f"mean.{name}": mean[last]}
+    groups, is_weighted = np.split(bare.of(_described), [len(_NAMES)], 1)
+    nodes = np.bincount(bare.graph, minlength=bare.size)
+    total = np.maximum(1.0, bare.summed(bare.macs))
+    count, work = bare.summed(groups), bare.summed(groups * bare.macs[:, None]) / total[:, None]
+    activations = bare.summed(bare.kinds.of_shapes(prod)[bare.shape])
+    logs = np.log10(np.maximum(1.0, np.stack([total, bare.tensors_in_use(), activations], 1)))
+    by_group = np.stack([count, work], 2).reshape(bare.size, -1)
+    ways = _ways(bare, paths, groups, is_weighted[:, 0])
+    sizes = _sizes(bare, is_weighted[:, 0] > 0)
+    return np.hstack([logs, nodes[:, None], unknown[:, None], by_group, ways, sizes])
+
+
+def _ways(
+    bare: Rows, paths: Paths, groups: NDArray[np.float64], is_weighted: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Measure the ways from input to output: weighted ops, what the convolutions see, how many, and what they meet.
+
+    Of a set of operations they meet so many at most, at least, and on average. The average is over walks from the
+    output that choose among operands evenly; it stays finite however many ways there are.
+    """
+    spread, grow, is_input = bare.of(_along).T
+    met = np.stack([groups[:, [_NAMES.index(m) for m in members]].any(1) for members in _SETS.values()], 1) * 1.0
+    most = np.column_stack([is_weighted, -is_weighted, spread, grow, met, -met])
+    even = np.column_stack([met, is_input * (bare.operands == 0)])
+    at = bare.ends()
+    high, mean = paths.totals(most, even, at)
+    longest, shortest, wide, field = high[:, :4].T
+    ways = mean[:, -1]
+    first = np.stack([longest, 0.0 - shortest, wide, np.log10(1.0 + ways), 1.0 + field, ways > 0], 1)
+    n = len(_SETS)
+    sets = np.stack([high[:, 4 : 4 + n], 0.0 - high[:, 4 + n :], mean[:, :n]], 2)
+    return np.hstack([first, sets.reshape(bare.size, -1)])
+
+
+def _sizes(bare: Rows, is_weighted: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Widths and sizes of the outputs of weighted operations."""
+    width, size, rank = bare.kinds.of_shapes(_width_and_size)[bare.shape].T
+    counted = is_weighted & (rank > 0)
+    of, width, size = bare.graph[counted], width[counted], size[counted]
+    found = np.zeros((bare.size, 4))
+    np.maximum.at(found[:, 0], of, width)
+    found[:, 1] = np.bincount(of, width, bare.size) / np.maximum(1, np.bincount(of, minlength=bare.size))
+    np.maximum.at(found[:, 2], of, size)
+    levels = np.unique(np.stack([of, size]), axis=1)[0].astype(np.int64)
+    found[:, 3] = np.bincount(levels, minlength=bare.size)
     return found
 
 
-def _paths(g: Graph, weighted: list[bool]) -> dict[str, float]:
-    """Measure the ways from input to output in weighted ops, count them, and find what the convolutions see."""
-    longest = [0] * len(g.nodes)
-    shortest = [0] * len(g.nodes)
-    wide = [0] * len(g.nodes)
-    ways = [0.0] * len(g.nodes)
-    field = [1.0] * len(g.nodes)
-    for i, n in enumerate(g.nodes):
-        sources = [s for s, _ in g.operands[i]]
-        step = int(weighted[i])
-        spread = int(n.op in {"conv", "depthwise"} and prod(n.get("kernel", (1,))) > 1)  # type: ignore[arg-type]
-        longest[i] = max((longest[s] for s in sources), default=0) + step
-        shortest[i] = min((shortest[s] for s in sources), default=0) + step
-        wide[i] = max((wide[s] for s in sources), default=0) + spread
-        ways[i] = min(1e30, sum(ways[s] for s in sources)) if sources else float(n.op == "input")
-        kernel = n.get("kernel")
-        grow = (max(kernel) - 1) if isinstance(kernel, tuple) and kernel else 0
-        field[i] = max((field[s] for s in sources), default=1.0) + grow
-    end = [i for i, n in enumerate(g.nodes) if n.op == "output"] or [len(g.nodes) - 1]
-    last = end[0]
-    return {
-        "depth.longest": float(longest[last]),
-        "depth.shortest": float(shortest[last]),
-        "depth.spatial": float(wide[last]),
-        "log_ways": log10(1.0 + ways[last]),
-        "receptive": field[last],
-        "reaches": float(ways[last] > 0),
-    }
+def _described(node: Node) -> tuple[float, ...]:
+    """For each group whether an operation belongs to it; whether it multiplies by weights or by another input."""
+    is_weighted = node.op in ops.WEIGHTED or node.op in ops.MATMUL
+    return (*(float(belongs(node)) for belongs in _GROUPS.values()), float(is_weighted))
+
+
+def _along(node: Node) -> tuple[float, float, float]:
+    """Whether an operation is a convolution that sees neighbours, by how much its window grows what is seen, an input."""
+    kernel = node.get("kernel")
+    spread = node.op in {"conv", "depthwise"} and prod(node.get("kernel", (1,))) > 1  # type: ignore[arg-type]
+    grow = max(kernel) - 1 if isinstance(kernel, tuple) and kernel else 0
+    return float(spread), float(grow), float(node.op == "input")
+
+
+def _width_and_size(shape: Shape) -> tuple[int, int, int]:
+    """Channels, side, and axes of an output."""
+    is_image = len(shape) == 4
+    return shape[1] if is_image else (shape or (0,))[-1], shape[-1] if is_image else 1, len(shape)

@@ -6,15 +6,15 @@ follows is found out from its timings.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nasplat.graph import ops
-from nasplat.graph.columns import Attributes, Node, Shape
+from nasplat.graph.columns import Node
 from nasplat.graph.graph import Graph
+from nasplat.graph.rows import Rows, side_by_side
 
 KINDS: tuple[str, ...] = tuple(
     "conv1x1 conv3x3 conv5x5+ depthwise3x3 depthwise5x5+ grouped linear recurrent matmul attention maxpool "
@@ -74,33 +74,42 @@ def executed(graph: Graph) -> NDArray[np.float64]:
     Returns:
         Shape (len(KINDS), len(TERMS)): counts of calls, multiply-accumulates and elements.
     """
-    sizes = [w.size for w in graph.weights]
-    rows = []
-    for i, node in enumerate(graph.nodes):
-        if node.op in _SILENT or node.is_alias:
-            continue
-        weights = sum([sizes[w] for w in node.weights])
-        rows.append(
-            _row(node.op, node.attributes, node.shapes, tuple(graph.input_shapes(i)), graph.node_macs[i], weights)
-        )
-    found = np.zeros((len(KINDS), len(TERMS)))
-    if rows:
-        np.add.at(found, [k for k, _ in rows], [terms for _, terms in rows])
-    return found
+    return executed_rows(side_by_side([graph]))[0]
 
 
-@lru_cache(maxsize=1 << 16)
-def _row(
-    op: str, attributes: Attributes, shapes: tuple[Shape, ...], inputs: tuple[Shape, ...], work: int, weights: int
-) -> tuple[int, tuple[float, ...]]:
-    """Compute kind and terms of one operation; cached, since networks repeat their operations."""
-    node = Node(op, attributes, shapes)
-    channels = _channels(inputs[0] if inputs else ())
-    kind = kind_of(node, channels)
-    read, written = sum(prod(s) for s in inputs), prod(node.shape)
-    if kind in {"maxpool", "avgpool"}:
-        work = written * prod(node.get("kernel", (1,)))  # type: ignore[arg-type]
-    return KINDS.index(kind), (1, work, weights, read, written, work / channels, work / _channels(node.shape))
+def executed_rows(rows: Rows) -> NDArray[np.float64]:
+    """Sum the same of many graphs at once.
+
+    Args:
+        rows: B graphs side by side.
+
+    Returns:
+        Shape (B, len(KINDS), len(TERMS)).
+    """
+    plain, deep, groups, window = rows.of(_executed_as).T
+    elements = rows.kinds.of_shapes(prod)
+    channels = rows.kinds.of_shapes(_channels)
+    into = np.where(rows.entry >= 0, channels[rows.entry], 1.0)
+    kind = np.where(into == groups, deep, plain).astype(np.int64)
+    read = np.bincount(rows.target, elements[rows.read], len(rows))
+    written = elements[rows.shape]
+    work = np.where(window > 0, written * window, rows.macs)
+    terms = (np.ones(len(rows)), work, rows.params, read, written, work / into, work / channels[rows.shape])
+    runs = kind >= 0
+    place = rows.graph[runs] * len(KINDS) + kind[runs]
+    sums = [np.bincount(place, term[runs], rows.size * len(KINDS)) for term in terms]
+    return np.stack(sums, 1).astype(np.float64).reshape(rows.size, len(KINDS), len(TERMS))
+
+
+def _executed_as(node: Node) -> tuple[float, ...]:
+    """Number of an operation's kind, and of its kind where its first operand has as many channels as it has groups.
+
+    -1 executes nothing. With the groups, and the window of a pooling operation, else 0.
+    """
+    groups = node.get("groups", 1)
+    kinds = [kind_of(node, channels) for channels in (-1, groups)]  # type: ignore[arg-type]
+    window = prod(node.get("kernel", (1,))) if kinds[0] in {"maxpool", "avgpool"} else 0  # type: ignore[arg-type]
+    return (*(KINDS.index(k) if k else -1 for k in kinds), groups, window)  # type: ignore[return-value]
 
 
 def _channels(shape: tuple[int, ...]) -> int:

@@ -2,7 +2,8 @@
 
 columns.py  nodes, edges and weights        graph.py        `Graph`: columns with costs, key, files, conversions
 cost.py     MACs, parameters, bytes         ops.py          the vocabulary of operations
-key.py      folding and canonical hash      store.py        JSON and npz files
+key.py      canonical hash                  store.py        JSON and npz files
+folding.py  no dead code, copies and zeros  rows.py         many graphs side by side as numbers
 program.py  calls behind a captured graph   conversions.py  networkx and torch-geometric
 compare.py  two graphs side by side         published.py    the graphs that GENNAPE and AIO-P publish
 drawing.py  a graph as SVG                  summary.py      a graph in one line or one small table

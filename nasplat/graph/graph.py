@@ -10,7 +10,8 @@ from pathlib import Path
 from nasplat.graph import conversions, ops, store, summary
 from nasplat.graph.columns import Columns
 from nasplat.graph.cost import Cost, node_macs, total_cost
-from nasplat.graph.key import canonical_key, fold_dead_code
+from nasplat.graph.folding import fold_dead_code
+from nasplat.graph.key import canonical_key
 
 
 @dataclass(frozen=True, repr=False)
