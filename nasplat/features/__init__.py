@@ -1,6 +1,7 @@
 """Graphs become numbers that predictors read.
 
 arrays.py      one row per operation, and the spectrum of the graph
+paths.py       what the ways through graphs add up to
 statistics.py  named statistics of a whole graph
 work.py        sums over what a runtime executes, by kind of operation
 view.py        all of these, as a predictor sees one network

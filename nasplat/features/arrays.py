@@ -120,7 +120,9 @@ def arrays(graph: Graph, fold_views: bool = True, fold_batchnorm: bool = True) -
         rows.of(_id_of, np.int64),
         np.hstack(sizes(rows)),
         rows.kinds.of_shapes(len, np.int64)[rows.shape],
-        *(window[:, i : i + 2] for i in (0, 2, 4)),
+        window[:, :2],
+        window[:, 2:4],
+        window[:, 4:6],
         window[:, 6],
         rows.of(_flags_of, np.bool_),
         rows.macs,
@@ -149,7 +151,7 @@ def window_of(node: Node) -> tuple[int, ...]:
     """Describe the window of an operation.
 
     Args:
-        node: Any operation.
+        node: Operation of any kind; one without a window has 1 for each.
 
     Returns:
         Kernel, stride and dilation, of each the first axes multiplied together and the last one; groups.

@@ -7,6 +7,7 @@ never the space it came from.
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +77,7 @@ def statistics(bare: Rows, paths: Paths, unknown: NDArray[np.int64]) -> NDArray[
 
     Args:
         bare: B graphs side by side, folded and without what predictors do not see.
-        paths: Their edges.
+        paths: Edges of these graphs, each pair of nodes once.
         unknown: Number of unknown operations of each graph, before folding.
 
     Returns:
@@ -91,7 +92,8 @@ def statistics(bare: Rows, paths: Paths, unknown: NDArray[np.int64]) -> NDArray[
     by_group = np.stack([count, work], 2).reshape(bare.size, -1)
     ways = _ways(bare, paths, groups, is_weighted[:, 0])
     sizes = _sizes(bare, is_weighted[:, 0] > 0)
-    return np.hstack([logs, nodes[:, None], unknown[:, None], by_group, ways, sizes])
+    found: NDArray[Any] = np.hstack([logs, nodes[:, None], unknown[:, None], by_group, ways, sizes])
+    return found
 
 
 def _ways(
@@ -104,13 +106,13 @@ def _ways(
     """
     spread, grow, is_input = bare.of(_along).T
     met = np.stack([groups[:, [_NAMES.index(m) for m in members]].any(1) for members in _SETS.values()], 1) * 1.0
-    most = np.column_stack([is_weighted, -is_weighted, spread, grow, met, -met])
-    even = np.column_stack([met, is_input * (bare.operands == 0)])
+    most: NDArray[Any] = np.column_stack([is_weighted, -is_weighted, spread, grow, met, -met])
+    even: NDArray[Any] = np.column_stack([met, is_input * (bare.operands == 0)])
     at = bare.ends()
     high, mean = paths.totals(most, even, at)
     longest, shortest, wide, field = high[:, :4].T
     ways = mean[:, -1]
-    first = np.stack([longest, 0.0 - shortest, wide, np.log10(1.0 + ways), 1.0 + field, ways > 0], 1)
+    first = np.stack([longest, 0.0 - shortest, wide, np.log10(1.0 + ways), 1.0 + field, np.sign(ways)], 1)
     n = len(_SETS)
     sets = np.stack([high[:, 4 : 4 + n], 0.0 - high[:, 4 + n :], mean[:, :n]], 2)
     return np.hstack([first, sets.reshape(bare.size, -1)])
@@ -137,7 +139,7 @@ def _described(node: Node) -> tuple[float, ...]:
 
 
 def _along(node: Node) -> tuple[float, float, float]:
-    """Whether an operation is a convolution that sees neighbours, by how much its window grows what is seen, an input."""
+    """Whether an operation is a convolution that sees neighbours, how much its window adds, whether it is an input."""
     kernel = node.get("kernel")
     spread = node.op in {"conv", "depthwise"} and prod(node.get("kernel", (1,))) > 1  # type: ignore[arg-type]
     grow = max(kernel) - 1 if isinstance(kernel, tuple) and kernel else 0

@@ -151,7 +151,8 @@ def views(graphs: Sequence[Graph]) -> list[View]:
     bare = prepared(kept)
     paths = Paths.of(len(bare), bare.source, bare.target)
     sums = np.stack([executed_rows(rows), executed_rows(kept)], 1)
-    unknown = [g.unknown_ops if odd else () for g, odd in zip(graphs, rows.summed(rows.of(_is_unknown)) > 0, strict=True)]
+    has_unknown = rows.summed(rows.of(_is_unknown)) > 0
+    unknown = [g.unknown_ops if has else () for g, has in zip(graphs, has_unknown, strict=True)]
     known = statistics(bare, paths, np.array([len(names) for names in unknown])).tolist()
     inside = rows.kinds.of_shapes(_values)[rows.shape]
     ends = [rows.first_of(rows.of(is_end, bool)) for is_end in (_is_input, _is_output)]
@@ -201,7 +202,7 @@ def _columns(bare: Rows, paths: Paths) -> tuple[Any, ...]:
     work = macs / np.maximum(1.0, per_graph(macs))[graph]
     several = Paths.of(n, edges[0], edges[1])
     has_source = np.bincount(edges[1], minlength=n)
-    depth = several.totals((has_source > 0)[:, None] * 1.0, np.zeros((n, 1)))[0][:, 0]
+    depth = several.totals(np.minimum(1.0, has_source)[:, None], np.zeros((n, 1)))[0][:, 0]
     widest = np.maximum(1, per_graph(np.where(params > 0, width, 0), np.maximum))[graph]
     is_input = bare.of(_is_input, bool)[kept]
     first = np.ones(bare.size, np.int64)
@@ -325,9 +326,7 @@ def _ratio(a: Any, b: Any, scale: float) -> NDArray[np.float64]:
     return np.log2(np.maximum(1, a) / np.maximum(1, b)) / scale
 
 
-def _width_and_side(
-    sizes: NDArray[np.int64], rank: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _width_and_side(sizes: NDArray[np.int64], rank: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Give channels and spatial side; the side of a sequence is the root of its tokens, that of a vector 1."""
     places = (sizes[:, 0] * sizes[:, 1]).astype(np.float64)
     side = np.round(places ** (1 / np.maximum(2, rank - 2)))

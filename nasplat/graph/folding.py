@@ -47,7 +47,7 @@ def folded(rows: Rows) -> Rows:
     """Remove dead code, additions of zeros, and copies from graphs side by side.
 
     Args:
-        rows: Any graphs.
+        rows: Graphs side by side, as they were captured.
 
     Returns:
         The nodes that are left; what computes zeros has become an operation `zeros` without operands.

@@ -9,6 +9,7 @@ Source: Weisfeiler & Leman 1968, on a directed acyclic graph.
 from __future__ import annotations
 
 import hashlib
+
 from nasplat.graph import ops
 from nasplat.graph.columns import Columns
 

@@ -57,7 +57,9 @@ class Kinds:
         Returns:
             The number of each one's kind.
         """
-        known = self._known  # by identity, which costs no hashing: recorded blocks share these tuples, and they are held
+        known = (
+            self._known
+        )  # by identity, which costs no hashing: recorded blocks share these tuples, and they are held
         try:
             return [known[id(n.attributes), id(n.shapes), n.op, n.is_alias] for n in nodes]
         except KeyError:
@@ -246,7 +248,7 @@ class Rows:
         """
         if values.ndim == 1:
             return np.bincount(self.graph, values, self.size).astype(np.float64)
-        return np.stack([np.bincount(self.graph, column, self.size) for column in values.T], 1)
+        return np.stack([self.summed(column) for column in values.T], 1)
 
     def tensors_in_use(self) -> Floats:
         """Add up the elements of the trained tensors that each graph uses; a shared one counts once.
@@ -255,7 +257,7 @@ class Rows:
             Shape (B,).
         """
         used, where = np.unique(self.tensor, return_index=True)
-        return np.bincount(self.graph[self.holder[where]], self.elements[used], self.size)
+        return np.bincount(self.graph[self.holder[where]], self.elements[used], self.size).astype(np.float64)
 
     def first_of(self, chosen: NDArray[np.bool_]) -> Ints:
         """Find the first node of each graph that a mask chooses.

@@ -252,13 +252,13 @@ class Encoder(nn.Module):
 
 
 @torch.no_grad()
-def encode(encoder: Encoder, views: Sequence[View], batch_size: int = 256) -> Tensor:
+def encode(encoder: Encoder, views: Sequence[View], batch_size: int = 64) -> Tensor:
     """Encode any number of graphs without dropout.
 
     Args:
         encoder: Encoder, on any device.
         views: Views of the graphs.
-        batch_size: Graphs that are encoded at once; more only cost memory.
+        batch_size: Graphs that are encoded at once; more no longer fit into a processor's cache.
 
     Returns:
         Vectors of shape (len(views), E) on the CPU.

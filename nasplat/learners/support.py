@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -110,19 +112,20 @@ class Support:
             arrays["support_mean"], arrays["support_scale"], references, float(arrays["support_radius"][0]), low, high
         )
 
-    def reason_of(self, seen: View, names: list[str]) -> str:
-        """Say why a network is outside.
+    def reasons_of(self, seen: Sequence[View], names: list[str]) -> list[str]:
+        """Say of each network why it is outside.
 
         Args:
-            seen: View of the network.
+            seen: Views of the networks.
             names: Statistics that the features are, in their order.
 
         Returns:
-            The reason in words; empty inside.
+            Reasons in words; empty for those inside.
         """
-        if seen.unknown_ops:
-            return f"it uses operations no predictor knows: {', '.join(seen.unknown_ops)}"
-        return self.reason(np.array([seen.statistics[n] for n in names]), names)
+        features = table(seen, names)
+        is_outside = self.distances(features) > 1.0
+        known = [self.reason(row, names) if out else "" for row, out in zip(features, is_outside, strict=True)]
+        return [unknown(v) or reason for v, reason in zip(seen, known, strict=True)]
 
     def raw(self) -> Matrix:
         """Return the references' features in their own units.
@@ -141,8 +144,27 @@ class Support:
         Returns:
             Distance in radii; above 1 the network is outside, as it always is with a feature beyond its range.
         """
-        near = _nearest(self.references, _standardise(features[None], self.mean, self.scale)[0]) / self.radius
-        return near if not self.reason(features, [""] * len(features)) else max(near, 1.0 + 1e-9 + near)
+        return float(self.distances(features[None])[0])
+
+    def distances(self, features: Matrix) -> Matrix:
+        """Measure the same of many networks.
+
+        Args:
+            features: Features of n networks, shape (n, f).
+
+        Returns:
+            Shape (n,).
+        """
+        near = apart(self.references, _standardise(features, self.mean, self.scale)) / self.radius
+        constant, beyond = self._odd(features)
+        is_outside = constant.any(1) | beyond.any(1) | (near > 1.0)
+        return np.where(is_outside, 1.0 + 1e-9 + near, near)
+
+    def _odd(self, features: Matrix) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which features vary where training never did, and which are beyond their range; each of shape (n, f)."""
+        varies = self.scale > 0
+        constant = ~varies & (np.abs(features - self.mean) > 1e-6 * np.maximum(1.0, np.abs(self.mean)))
+        return constant, varies & ((features < self.low) | (features > self.high))
 
     def reason(self, features: Matrix, names: list[str]) -> str:
         """Say why features of a network are outside.
@@ -155,11 +177,10 @@ class Support:
             The reason in words: a feature that training never varied, one beyond its range, or the distance from all
             references; empty inside.
         """
-        constant = (self.scale == 0) & (np.abs(features - self.mean) > 1e-6 * np.maximum(1.0, np.abs(self.mean)))
+        constant, beyond = (odd[0] for odd in self._odd(features[None]))
         if constant.any():
             i = int(np.argmax(constant))
             return f"{names[i]} is {features[i]:.4g}, the training networks all have {self.mean[i]:.4g}"
-        beyond = (self.scale > 0) & ((features < self.low) | (features > self.high))
         if beyond.any():
             low, high = (np.broadcast_to(end, features.shape) for end in (self.low, self.high))
             excess = np.maximum(low - features, features - high) / np.where(beyond, high - low, 1.0)
@@ -186,3 +207,44 @@ def _standardise(features: Matrix, mean: Matrix, scale: Matrix) -> Matrix:
 def _nearest(references: Matrix, row: Matrix) -> float:
     """Distance of a row from the nearest reference."""
     return float(np.sqrt(((references - row) ** 2).sum(1).min()))
+
+
+def apart(references: Matrix, rows: Matrix) -> Matrix:
+    """Measure how far points are from the nearest of some references.
+
+    Args:
+        references: Points of shape (r, f).
+        rows: Points of shape (n, f).
+
+    Returns:
+        Distances of shape (n,).
+    """
+    # the product finds the nearest, up to rounding; how far it is must not suffer from differences of large squares
+    nearest = ((references**2).sum(1) - 2.0 * rows @ references.T).argmin(1)
+    return np.sqrt(((references[nearest] - rows) ** 2).sum(1))
+
+
+def unknown(seen: View) -> str:
+    """Say which operations of a network no predictor has learnt.
+
+    Args:
+        seen: View of the network.
+
+    Returns:
+        The reason why it is outside; empty where all are known.
+    """
+    return f"it uses operations no predictor knows: {', '.join(seen.unknown_ops)}" if seen.unknown_ops else ""
+
+
+def table(seen: Sequence[View], names: Sequence[str]) -> Matrix:
+    """Look up statistics of networks.
+
+    Args:
+        seen: Views of n networks.
+        names: Statistics that are wanted.
+
+    Returns:
+        Shape (n, len(names)).
+    """
+    pick = itemgetter(*names) if len(names) > 1 else lambda found: tuple(found[n] for n in names)
+    return np.array([pick(v.statistics) for v in seen], np.float64).reshape(len(seen), len(names))

@@ -434,7 +434,7 @@ class Aiop(AbstractTunable):
     def _reason(self, seen: View) -> str:
         if np.isnan(self.width_):
             return "its task was not calibrated: the answer has no unit yet"
-        return self.support_.reason_of(seen, list(seen.statistics))
+        return self.support_.reasons_of([seen], list(seen.statistics))[0]
 
     def _estimates(self, seen: Sequence[View]) -> list[tuple[float, float, float]]:
         values = self._values(seen)

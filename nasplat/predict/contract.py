@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from math import log10
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
@@ -13,14 +12,17 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
 from nasplat.errors import PredictorError
-from nasplat.features.view import View, view
+from nasplat.features.view import View, views
 from nasplat.graph import Graph
 from nasplat.learners.lessons import Lessons, lessons
 from nasplat.learners.spread import spread
+from nasplat.learners.support import table
 from nasplat.predict.folder import write_folder
 from nasplat.predict.prediction import Prediction
 from nasplat.tables.metrics import kendall_tau
 
+TOGETHER = 256
+"""Networks that are captured before they are described together."""
 ToGraph = Callable[[Any, Any], Graph]
 """Turns an item and an example input into a graph."""
 Beside = Callable[[Sequence[View], Sequence[Prediction]], list[Prediction]]
@@ -131,6 +133,10 @@ class AbstractPredictor(BaseEstimator, ABC):
     def _reason(self, seen: View) -> str:
         """Say why a network is outside the support; empty inside."""
 
+    def _reasons(self, seen: Sequence[View]) -> list[str]:
+        """Say the same of many networks; families that look them up together answer faster."""
+        return [self._reason(v) for v in seen]
+
     @abstractmethod
     def _scores(self, seen: Sequence[View]) -> list[float]:
         """Answer `rank_scores` for networks that are views already."""
@@ -165,7 +171,7 @@ class AbstractPredictor(BaseEstimator, ABC):
                 f"{type(self).__name__} expected to be fitted before predict.\n  Call fit, or load a trained one."
             )
         views = self.views(items, example_input)
-        reasons = [self._reason(v) for v in views]
+        reasons = self._reasons(views) if views else []
         inside = [v for v, reason in zip(views, reasons, strict=True) if not reason]
         estimates = iter(self._estimates(inside) if inside else [])
         found = []
@@ -191,17 +197,17 @@ class AbstractPredictor(BaseEstimator, ABC):
         Returns:
             One view per item, in order.
         """
-        known: dict[Any, View] = {}
-        found = []
-        for item in items:
-            if isinstance(item, View):
-                found.append(item)
-                continue
-            key = item.canonical() if isinstance(item, HasCanonical) else id(item)
-            if key not in known:
-                known[key] = view(self.to_graph(item, example_input))
-            found.append(known[key])
-        return found
+        keys = [
+            id(item) if isinstance(item, View | Graph) or not isinstance(item, HasCanonical) else item.canonical()
+            for item in items
+        ]
+        different = {key: item for key, item in zip(keys, items, strict=True)}
+        known = {key: item for key, item in different.items() if isinstance(item, View)}
+        left = [key for key in different if key not in known]
+        for start in range(0, len(left), TOGETHER):  # graphs of a few hundred at a time, so that memory stays flat
+            some = left[start : start + TOGETHER]
+            known |= zip(some, views([self.to_graph(different[k], example_input) for k in some]), strict=True)
+        return [known[key] for key in keys]
 
     def _lessons(
         self,
@@ -294,13 +300,15 @@ class AbstractPredictor(BaseEstimator, ABC):
         )
 
 
-def counted(seen: Sequence[View]) -> NDArray[np.float64]:
-    """Describe networks by log10 of MACs and of parameters, then all graph statistics.
+def counted(seen: Sequence[View], names: Sequence[str] | None = None) -> NDArray[np.float64]:
+    """Describe networks by log10 of MACs and of parameters, then graph statistics.
 
     Args:
         seen: Views of n networks with the same statistics.
+        names: Statistics that are wanted; by default all.
 
     Returns:
         Features of shape (n, 2 + statistics).
     """
-    return np.array([[log10(max(1, v.macs)), log10(max(1, v.params)), *v.statistics.values()] for v in seen])
+    counts = np.log10(np.array([[max(1, v.macs), max(1, v.params)] for v in seen], np.float64))
+    return np.hstack([counts, table(seen, list(seen[0].statistics) if names is None else names)])

@@ -193,7 +193,10 @@ class Finetuned(AbstractTunable):
         return self.normal_.back(self._normal(seen)).tolist()
 
     def _reason(self, seen: View) -> str:
-        return self.support_.reason_of(seen, list(seen.statistics))
+        return self._reasons([seen])[0]
+
+    def _reasons(self, seen: Sequence[View]) -> list[str]:
+        return self.support_.reasons_of(seen, list(seen[0].statistics))
 
     def _estimates(self, seen: Sequence[View]) -> list[tuple[float, float, float]]:
         z = self._normal(seen)

@@ -256,9 +256,7 @@ class Gennape(AbstractTunable):
 
     def _described(self, seen: Sequence[View]) -> Matrix:
         """What the forest sees, shape (n, f)."""
-        return np.array(
-            [[log10(max(1, v.macs)), log10(max(1, v.params)), *(v.statistics[n] for n in self.names_)] for v in seen]
-        )
+        return counted(seen, self.names_)
 
     def _tune(self, views: list[View], target: Matrix, rng: np.random.Generator, progress: Progress | None) -> None:
         """Encoder and one plain head learn the labels together; the head is thrown away."""
@@ -305,7 +303,10 @@ class Gennape(AbstractTunable):
         return self.heads_[name].answers(embedded, self.centroids_, self.fuzziness)
 
     def _reason(self, seen: View) -> str:
-        return self.support_.reason_of(seen, self.names_)
+        return self._reasons([seen])[0]
+
+    def _reasons(self, seen: Sequence[View]) -> list[str]:
+        return self.support_.reasons_of(seen, self.names_)
 
     def _estimates(self, seen: Sequence[View]) -> list[tuple[float, float, float]]:
         mean, spread = self._ensemble(self.embed(seen), "label")
@@ -340,7 +341,7 @@ class Gennape(AbstractTunable):
 
     def _scores(self, seen: Sequence[View]) -> list[float]:
         parts = self.answers(seen)
-        inside = np.array([not self._reason(v) for v in seen])
+        inside = np.array([not reason for reason in self._reasons(seen)])
         folded = np.where(inside, parts["label"], np.mean([parts[m] for m in self.members], 0))
         return (self.scales_[0, 0] + folded * self.scales_[0, 1]).tolist()
 

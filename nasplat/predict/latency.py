@@ -25,6 +25,7 @@ from nasplat.learners.boosted import Boosted, BoostedSettings, grow_boosted
 from nasplat.learners.conformal import fewest, half_width
 from nasplat.learners.lessons import Lessons, numbers
 from nasplat.learners.packing import pack_lines, unpack_lines
+from nasplat.learners.support import table
 from nasplat.predict.finetuned import AbstractTunable
 from nasplat.tables.metrics import kendall_tau
 from nasplat.tables.splits import fold_numbers
@@ -174,7 +175,7 @@ class LatencyPredictor(AbstractTunable):
     def _answers(self, seen: Sequence[View]) -> Matrix:
         """Milliseconds of networks, shape (n,)."""
         sums = _sum(self._terms(seen, self.prunes_), self.coefficients_)
-        s = np.array([[v.statistics[n] for n in self.names_] for v in seen])
+        s = table(seen, self.names_)
         return sums * np.exp(self.share_ * self.model_.answers(s).mean(0))
 
     def _estimates(self, seen: Sequence[View]) -> list[tuple[float, float, float]]:

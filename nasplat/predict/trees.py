@@ -17,7 +17,7 @@ from nasplat.features.view import View
 from nasplat.learners.boosted import Boosted, BoostedSettings, grow_boosted
 from nasplat.learners.conformal import fewest, half_width
 from nasplat.learners.packing import pack_lines, unpack_lines
-from nasplat.learners.support import Support
+from nasplat.learners.support import Support, table
 from nasplat.predict.finetuned import AbstractTunable
 
 Matrix = NDArray[np.float64]
@@ -85,7 +85,10 @@ class Trees(AbstractTunable):
         return self
 
     def _reason(self, seen: View) -> str:
-        return self.support_.reason_of(seen, self.names_)
+        return self._reasons([seen])[0]
+
+    def _reasons(self, seen: Sequence[View]) -> list[str]:
+        return self.support_.reasons_of(seen, self.names_)
 
     def _estimates(self, seen: Sequence[View]) -> list[tuple[float, float, float]]:
         values = self._values(seen)
@@ -94,7 +97,7 @@ class Trees(AbstractTunable):
 
     def _values(self, seen: Sequence[View]) -> Matrix:
         """Answers of every member, shape (members, n)."""
-        return self.model_.answers(np.array([[v.statistics[n] for n in self.names_] for v in seen]))
+        return self.model_.answers(table(seen, self.names_))
 
     def _scores(self, seen: Sequence[View]) -> list[float]:
         return self._values(seen).mean(0).tolist()

@@ -40,7 +40,7 @@ from nasplat.learners.fuzzy import fuzzy_centroids, memberships
 from nasplat.learners.heads import Heads, train_heads, weighted_loss
 from nasplat.learners.normal_scores import NormalScores
 from nasplat.learners.packing import pack_lines, pack_modules, unpack_lines, unpack_modules
-from nasplat.learners.support import Support
+from nasplat.learners.support import Support, apart, table, unknown
 from nasplat.predict.contract import counted
 from nasplat.predict.finetuned import AbstractTunable
 from nasplat.predict.prediction import Prediction
@@ -282,7 +282,7 @@ class Universal(AbstractTunable):
 
     def _counted(self, seen: Sequence[View]) -> Matrix:
         """Log counts and the statistics that were learnt, shape (n, f)."""
-        return counted([replace(v, statistics={n: v.statistics[n] for n in self.names_}) for v in seen])
+        return counted(seen, self.names_)
 
     def _learn_embedding(
         self, seen: list[View], asked: FamilyData, rng: np.random.Generator, progress: Progress | None
@@ -357,21 +357,27 @@ class Universal(AbstractTunable):
         found.against_ = moments, Support.learn(self._counted(seen)[:, 2:], self.seed), shape
         return found
 
-    def _inside(self, seen: View) -> tuple[int, str]:
-        """The group whose support holds a network, or −1 and why none does."""
-        if seen.unknown_ops:
-            return -1, f"it uses operations no predictor knows: {', '.join(seen.unknown_ops)}"
-        features = np.array([seen.statistics[n] for n in self.names_])
+    def _inside(self, seen: Sequence[View]) -> list[tuple[int, str]]:
+        """For each network the group whose support holds it, or −1 and why none does."""
+        features = table(seen, self.names_)
         if self.against_ is not None:
-            reason = self.against_[1].reason(features, self.names_)
-            return (-1, f"it is not of the reference family: {reason}") if reason else (0, "")
-        distances = np.array([s.distance(features) for s in self.supports_])
+            reasons = self.against_[1].reasons_of(seen, self.names_)
+            found = [(-1, f"it is not of the reference family: {reason}") if reason else (0, "") for reason in reasons]
+        else:
+            distances = np.stack([s.distances(features) for s in self.supports_], 1)
+            found = [self._held(row, d) for row, d in zip(features, distances, strict=True)]
+        return [(-1, unknown(v)) if v.unknown_ops else where for v, where in zip(seen, found, strict=True)]
+
+    def _held(self, features: Matrix, distances: Matrix) -> tuple[int, str]:
+        """The same of one network, from its distances to every group."""
         inside = np.flatnonzero(distances <= 1.0)
-        if len(inside):  # of several families that which is nearest by a common measure: wide ones hold much
+        if len(inside) > 1:  # of several families that which is nearest by a common measure: wide ones hold much
             scale = self.moments_[:, 1, 2 : 2 + len(features)].max(0)
             scale = np.where(scale > 0, scale, 1.0)
-            apart = [np.sqrt((((self.supports_[g].raw() - features) / scale) ** 2).sum(1)).min() for g in inside]
-            return int(inside[np.argmin(apart)]), ""
+            far = [apart(self.supports_[g].raw() / scale, features[None] / scale)[0] for g in inside]
+            inside = inside[[np.argmin(far)]]
+        if len(inside):
+            return int(inside[0]), ""
         best = int(np.argmin(distances))
         reason = self.supports_[best].reason(features, self.names_)
         return (
@@ -384,15 +390,17 @@ class Universal(AbstractTunable):
         return self.families_[int(self.primary_[group])]
 
     def _reason(self, seen: View) -> str:
-        return self._inside(seen)[1]
+        return self._reasons([seen])[0]
+
+    def _reasons(self, seen: Sequence[View]) -> list[str]:
+        return [reason for _, reason in self._inside(seen)]
 
     def _normal(self, seen: Sequence[View]) -> Matrix:
         """Scores and half-widths, shape (2, n), of networks inside the support."""
         if self.against_ is not None:
             return np.stack([self.scale_ * self._answer(seen), np.full(len(seen), self.doubt_)])
         x = self._counted(seen)
-        groups = [self._inside(v)[0] for v in seen]
-        widths = np.array([self.widths_[self.primary_[g]] for g in groups])
+        widths = np.array([self.widths_[self.primary_[g]] for g, _ in self._inside(seen)])
         return np.stack([self._near(x, self.embed(seen), self.near_forest_, self.heads_), widths])
 
     def _both(self, seen: Sequence[View]) -> Matrix:
@@ -423,12 +431,11 @@ class Universal(AbstractTunable):
             One prediction per item, in order.
         """
         seen = self.views(items, example_input)
-        found = []
-        for v, p in zip(seen, super().predict(seen), strict=True):
-            if p.in_support:
-                where = "the reference networks" if self.against_ is not None else self._name(self._inside(v)[0])
-                p = replace(p, reference=where, percentile=p.mean)
-            found.append(p)
+        found = super().predict(seen)
+        inside = [i for i, p in enumerate(found) if p.in_support]
+        for i, (group, _) in zip(inside, self._inside([seen[i] for i in inside]), strict=True):
+            where = "the reference networks" if self.against_ is not None else self._name(group)
+            found[i] = replace(found[i], reference=where, percentile=found[i].mean)
         return found
 
     def _scores(self, seen: Sequence[View]) -> list[float]:
@@ -440,7 +447,7 @@ class Universal(AbstractTunable):
             far = _relative(x, *self.moments_.mean(0))[:, 0]
         else:
             far = self.scale_ * self._blend(parts(_relative(x, *_moments(x)), self.far_forest_))
-        inside = np.array([self._inside(v)[0] >= 0 for v in seen])
+        inside = np.array([group >= 0 for group, _ in self._inside(seen)])
         counts, embedded = np.split(x, [2 + len(self.names_)], 1)
         return np.where(inside, self._near(counts, embedded, self.near_forest_, self.heads_), far).tolist()
 

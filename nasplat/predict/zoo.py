@@ -212,21 +212,18 @@ class ModelZoo(AbstractTunable):
         return outputs == CLASSES and inputs >= 3 * SMALLEST**2
 
     def _reason(self, seen: View) -> str:
-        if seen.outputs != CLASSES:
-            return f"it has {seen.outputs:,} outputs, the zoo's networks {CLASSES:,}"
-        if seen.inputs < 3 * SMALLEST**2:
-            return f"its input has {seen.inputs:,} values, the zoo's networks at least {3 * SMALLEST**2:,}"
-        return self.support_.reason_of(seen, self.names_)
+        return self._reasons([seen])[0]
+
+    def _reasons(self, seen: Sequence[View]) -> list[str]:
+        reasons = [_no_classifier(v) for v in seen]
+        left = [i for i, reason in enumerate(reasons) if not reason]
+        for i, reason in zip(left, self.support_.reasons_of([seen[i] for i in left], self.names_), strict=True):
+            reasons[i] = reason
+        return reasons
 
     def _answers(self, seen: Sequence[View]) -> Matrix:
         """Top-1 of networks under the predictor's recipe, shape (n,)."""
-        x = np.array(
-            [
-                [np.log10(max(1, v.macs)), np.log10(max(1, v.params)), *(v.statistics[n] for n in self.names_)]
-                for v in seen
-            ]
-        )
-        return self.model_.answers(x, [self.recipe] * len(x))
+        return self.model_.answers(counted(seen, self.names_), [self.recipe] * len(seen))
 
     def _estimates(self, seen: Sequence[View]) -> list[tuple[float, float, float]]:
         width = float(self.widths_[SOURCES.index(source(self.recipe))])
@@ -299,6 +296,15 @@ class _Model:
         effects = dict(zip(tags, arrays["effects"].tolist(), strict=False))
         grown, boosted = FlatTrees.from_arrays(arrays, "forest_"), Boosted.from_arrays(arrays, "boosted_")
         return _Model(effects, grown, boosted)
+
+
+def _no_classifier(seen: View) -> str:
+    """Why a network is no ImageNet classifier, going by its input and output; empty where it may be one."""
+    if seen.outputs != CLASSES:
+        return f"it has {seen.outputs:,} outputs, the zoo's networks {CLASSES:,}"
+    if seen.inputs < 3 * SMALLEST**2:
+        return f"its input has {seen.inputs:,} values, the zoo's networks at least {3 * SMALLEST**2:,}"
+    return ""
 
 
 def _facts(tags: Sequence[str]) -> Matrix:
