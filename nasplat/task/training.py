@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import cos, pi
@@ -156,46 +156,146 @@ def train(
         >>> train(nn.Linear(2, 2), Task.from_arrays((x, y), (x, y)), Budget(epochs=5, lr=0.1)).test
         100.0
     """
-    budget = budget or Budget()
     started = clock()
-    per_epoch = task.batches_per_epoch(budget.batch_size)
-    marks = budget.marks(per_epoch)
-    optimiser = torch.optim.AdamW(module.parameters(), lr=budget.lr, weight_decay=budget.weight_decay)
-    module.train()
+    trainee = Trainee(module, task, budget, seed)
     curve, evaluating = list[Point](), 0.0
-    with _drawing(seed, task.train.x.device):
-        for step, (x, y) in enumerate(_batches(task, budget, seed, marks[-1])):
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(step, marks[-1], budget.lr)
-            optimiser.zero_grad(set_to_none=True)
-            loss = task.objective(task.answer(module, x), y)
-            loss.backward()
-            nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-            optimiser.step()
-            if step + 1 not in marks:
-                continue
-            if not torch.isfinite(loss):
-                raise TaskError(
-                    f"the loss became {loss.item()} in epoch {step // per_epoch + 1}.\n"
-                    f"  Lower the learning rate ({budget.lr})."
-                )
-            if after is not None:
-                paused = clock()
-                curve.append(Point(step + 1, paused - started - evaluating, task.evaluate(module, "decide")))
-                after(len(curve), curve[-1].decide)
-                evaluating += clock() - paused
+    for mark in trainee.marks:
+        trainee.advance(mark)
+        if after is not None:
+            paused = clock()
+            curve.append(Point(mark, paused - started - evaluating, task.evaluate(module, "decide")))
+            after(len(curve), curve[-1].decide)
+            evaluating += clock() - paused
     module.eval()
-    seconds = clock() - started - (evaluating if budget.steps else 0.0)
+    seconds = clock() - started - (evaluating if trainee.budget.steps else 0.0)
     decide = curve[-1].decide if curve else task.evaluate(module, "decide")
     return Training(module, decide, task.evaluate(module, "test"), seconds, tuple(curve))
 
 
-@contextmanager
-def _drawing(seed: int, device: torch.device) -> Iterator[None]:
-    """Let a seed decide what layers such as dropout draw; torch's generators go on where they were."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
+class Trainee:
+    """A training that can be left at any step and taken up again: it ends as one that was never left.
+
+    Example:
+        >>> x, y = torch.eye(2).repeat(32, 1), torch.arange(64) % 2
+        >>> task, module = Task.from_arrays((x, y), (x, y)), nn.Linear(2, 2)
+        >>> trainee = Trainee(module, task, Budget(steps=40, lr=0.1))
+        >>> trainee.advance(10)
+        >>> trainee.step, trainee.steps
+        (10, 40)
+    """
+
+    def __init__(self, module: nn.Module, task: Task, budget: Budget | None = None, seed: int = 0) -> None:
+        """Begin a training; nothing is computed yet.
+
+        Args:
+            module: Network on the device of the data, which is trained in place from its values.
+            task: Data, loss and metric of the training.
+            budget: How long and how it is trained; None for the default budget.
+            seed: Seed of the order of the data, and of what layers such as dropout draw.
+        """
+        self.module, self.task, self.budget, self.seed = module, task, budget or Budget(), seed
+        self.step = 0
+        """Steps that were done."""
+        self.per_epoch = task.batches_per_epoch(self.budget.batch_size)
+        self.marks = self.budget.marks(self.per_epoch)
+        """Steps after which a learning curve has its points; the last one is the end."""
+        self.optimiser = torch.optim.AdamW(
+            module.parameters(), lr=self.budget.lr, weight_decay=self.budget.weight_decay
+        )
+        self._batches = _batches(task, self.budget, seed, self.steps)
+        self._drawn: dict[str, Tensor] | None = None
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole training."""
+        return self.marks[-1]
+
+    def advance(self, to: int) -> None:
+        """Train on, until so many steps are done; torch's generators go on where they were.
+
+        Args:
+            to: Number of steps, at most `steps`; nothing happens where they are done already.
+
+        Raises:
+            TaskError: the loss became infinite or NaN, or the network does not fit the task's inputs or targets.
+        """
+        loss: Tensor | None = None
+        self.module.train()
+        with self._drawing():
+            while self.step < min(to, self.steps):
+                x, y = next(self._batches)
+                for group in self.optimiser.param_groups:
+                    group["lr"] = learning_rate(self.step, self.steps, self.budget.lr)
+                self.optimiser.zero_grad(set_to_none=True)
+                loss = self.task.objective(self.task.answer(self.module, x), y)
+                loss.backward()
+                nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
+                self.optimiser.step()
+                self.step += 1
+        if loss is not None and not torch.isfinite(loss):
+            raise TaskError(
+                f"the loss became {loss.item()} in epoch {(self.step - 1) // self.per_epoch + 1}.\n"
+                f"  Lower the learning rate ({self.budget.lr})."
+            )
+
+    @contextmanager
+    def _drawing(self) -> Iterator[None]:
+        """Let the seed decide what layers draw, on from where they were left."""
+        device = self.task.train.x.device
+        is_cuda = device.type == "cuda"
+        with torch.random.fork_rng([device] if is_cuda else []):
+            if self._drawn is None:
+                torch.manual_seed(self.seed)
+            else:
+                torch.set_rng_state(self._drawn["cpu"])
+                if is_cuda:
+                    torch.cuda.set_rng_state(self._drawn["cuda"], device)
+            yield
+            self._drawn = {"cpu": torch.get_rng_state()}
+            if is_cuda:
+                self._drawn["cuda"] = torch.cuda.get_rng_state(device)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what a file has to keep so that the training can be taken up by another process.
+
+        Returns:
+            Weights and buffers, moments of the optimiser, states of generators and the step, by name.
+        """
+        found = {f"module/{k}": v for k, v in self.module.state_dict().items()}
+        for number, state in self.optimiser.state_dict()["state"].items():
+            found |= {f"optimiser/{number}/{k}": v for k, v in state.items()}
+        found |= {f"drawn/{k}": v for k, v in (self._drawn or {}).items()}
+        return {k: v.detach().cpu() for k, v in found.items()} | {"step": torch.tensor(self.step)}
+
+    def take_up(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on where another process left the training.
+
+        Args:
+            tensors: What `tensors` gave there, for a module of the same architecture, the same budget and seed.
+
+        Raises:
+            TaskError: the tensors are of another network.
+        """
+        try:
+            weights = {k.removeprefix("module/"): v for k, v in tensors.items() if k.startswith("module/")}
+            self.module.load_state_dict(weights)
+            states: dict[int, dict[str, Tensor]] = {}
+            for name, value in tensors.items():
+                if name.startswith("optimiser/"):
+                    _, number, key = name.split("/", 2)
+                    states.setdefault(int(number), {})[key] = value
+            self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": states})
+            step = int(tensors["step"])
+        except (RuntimeError, KeyError, ValueError) as err:
+            raise TaskError(
+                f"expected the training of such a network, got that of another one ({str(err)[:200]}).\n"
+                "  Begin it anew."
+            ) from err
+        self._drawn = {k.removeprefix("drawn/"): v for k, v in tensors.items() if k.startswith("drawn/")} or None
+        self._batches = _batches(self.task, self.budget, self.seed, self.steps)
+        for _ in range(step):
+            next(self._batches)
+        self.step = step
 
 
 def _batches(task: Task, budget: Budget, seed: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:

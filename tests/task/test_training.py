@@ -9,7 +9,7 @@ from torch import nn
 
 import nasplat
 from nasplat.errors import TaskError
-from nasplat.task.training import Budget, Training, learning_rate, train, train_architecture
+from nasplat.task.training import Budget, Trainee, Training, learning_rate, train, train_architecture
 
 
 def test_training_is_seeded(vit: nasplat.Space, task: nasplat.Task) -> None:
@@ -91,3 +91,27 @@ def test_the_seed_decides_dropout_too_and_the_generator_of_others_goes_on() -> N
     torch.set_rng_state(before)
     train(deepcopy(module), task, Budget(batch_size=8, steps=1))
     assert torch.equal(torch.rand(1), expected)
+
+
+def test_a_training_left_and_taken_up_elsewhere_ends_as_one_that_was_not() -> None:
+    task, budget = nasplat.load_task("shapes", train=40, decide=16, test=16), Budget(batch_size=8, steps=12)
+
+    def made() -> nn.Module:
+        torch.manual_seed(5)
+        return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout(), nn.Flatten(), nn.Linear(784, 8))
+
+    whole = train(made(), task, budget, seed=2).module
+    first = Trainee(made(), task, budget, seed=2)
+    first.advance(3)
+    task.evaluate(first.module, "decide")
+    first.advance(7)
+    kept = {k: v.clone() for k, v in first.tensors().items()}
+    second = Trainee(made(), task, budget, seed=2)
+    second.take_up(kept)
+    assert second.step == 7
+    second.advance(12)
+    second.advance(99)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, second.module.state_dict()[name]), name
+    with pytest.raises(TaskError, match="that of another one"):
+        Trainee(nn.Linear(2, 2), task, budget).take_up(kept)
