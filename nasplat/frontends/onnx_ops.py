@@ -45,6 +45,8 @@ def translate_node(
             value = a[theirs]
             kept[ours] = tuple(_front(v, rank) for v in value) if isinstance(value, tuple) else _front(value, rank)
     kept |= _scalars(node, op, tensors)
+    if op == "scatter" and a.get("reduction", "none") != "none":
+        kept["reduce"] = a["reduction"]
     if op == "mul" and kept.get("other") == 0.0:
         return "zeros", ()
     kind = node.op_type

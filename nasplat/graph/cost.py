@@ -1,8 +1,10 @@
 """The one counter: MACs, other arithmetic, parameters, weight bytes and activation memory of a graph.
 
 Convention: convolutions, linear layers, matrix products, attention, recurrent cells, distances and bilinear forms count
-multiply-accumulates (1 MAC = 2 FLOP); a bias adds nothing. Everything else (normalisation, activations, pooling,
-pointwise arithmetic, interpolation, transforms) is kept apart as `other_flops`, as the field's tables keep to MACs.
+multiply-accumulates (1 MAC = 2 FLOP); a bias adds nothing. Rows that are added to the rows of a matrix by index, as a
+graph network's messages are, count one for each value: the same sum by a sparse matrix is a product. Everything else
+(normalisation, activations, pooling, pointwise arithmetic, interpolation, transforms) is kept apart as `other_flops`,
+as the field's tables keep to MACs.
 """
 
 from __future__ import annotations
@@ -102,6 +104,8 @@ def node_macs(node: Node, inputs: list[Shape]) -> int:
     Returns:
         Multiply-accumulates at the batch size of the shapes.
     """
+    if node.op == "scatter":
+        return _messages(node, inputs)
     if node.op not in MULTIPLIES:
         return 0
     a = dict(node.attributes)
@@ -121,6 +125,14 @@ def node_macs(node: Node, inputs: list[Shape]) -> int:
     if node.op == "attention":
         return prod(node.shape[:-1]) * int(a.get("keys", 1)) * (int(a.get("width", 1)) + (node.shape or (1,))[-1])  # type: ignore[call-overload]
     return 0
+
+
+def _messages(node: Node, inputs: list[Shape]) -> int:
+    """Values of rows that are summed into the rows of a result by index; 0 for other ways to write by index."""
+    function = node.get("function")
+    adds = function in {"scatter_add", "index_add"} or bool(node.get("accumulate"))
+    adds = adds or (node.get("reduce") in {"add", "sum", "mean"} and function != "segment_reduce")
+    return prod(inputs[-1]) if adds and len(node.shape) > 1 and inputs else 0
 
 
 def node_flops(node: Node, inputs: list[Shape]) -> int:
@@ -165,7 +177,7 @@ _FLOPS: dict[str, Callable[[Node, int, int], int]] = {
     "resize": lambda node, out, into: out * _TAPS.get(str(node.get("mode", "nearest")), 7),
     "gridsample": lambda node, out, into: out * _TAPS.get(str(node.get("mode", "bilinear")), 7),
     "roi": lambda node, out, into: out * 7,
-    "scatter": lambda node, out, into: into,
+    "scatter": lambda node, out, into: 0 if _messages(node, [(into,)]) else into,
     "sort": lambda node, out, into: int(into * log2(max(2, into))),
     "patches": lambda node, out, into: 0,
     "fft": _fourier,
