@@ -101,6 +101,7 @@ from .supernet import Supernet as Supernet
 from .supernet import TrainConfig as TrainConfig
 from .tables.metrics import mean_rank as mean_rank
 from .tables.table import Table as Table
+from .task import Bundle as Bundle
 from .task import Split as Split
 from .task import Task as Task
 from .task.descriptor import Descriptor as Descriptor

@@ -9,13 +9,23 @@ from typing import Any
 import torch
 
 from nasplat.errors import PredictorError, SpaceError, SupernetError
+from nasplat.frontends.examples import Inputs, call
 from nasplat.graph import Graph
 from nasplat.predict.contract import AbstractPredictor
 from nasplat.predict.finetuned import Finetuned
 from nasplat.predict.prediction import Prediction
 from nasplat.predict.registry import load
 from nasplat.searchspace import Architecture, Space
-from nasplat.searchspace.shaping import AXES, fitting, presets_of, shape_of, shaped_presets
+from nasplat.searchspace.shaping import (
+    AXES,
+    are_several,
+    fitting,
+    presets_of,
+    sample_shape_of,
+    shape_of,
+    shaped_presets,
+    sizes_of,
+)
 from nasplat.supernet.survey import slices_refused
 
 
@@ -70,7 +80,7 @@ def _check_module(space: Space, member: Architecture) -> None:
             f"{member}: {graph.params} parameters captured, {counted} in the module.\n  Register every parameter."
         )
     with torch.inference_mode():
-        module.eval()(torch.zeros(2, *shape_of(example)[1:], dtype=getattr(example, "dtype", None)))
+        call(module.eval(), Inputs.of(example).repeated(2))
     if member.graph().key != graph.key:
         raise SpaceError(f"{member}: two captures differ.\n  Remove randomness from the build function.")
 
@@ -109,11 +119,13 @@ def _check_shaped(space: Space, member: Architecture) -> None:
     if not larger:
         return
     drawn = space.with_presets(**fitting(space, larger)).project(member.choices)
-    stated, shape = shape_of(member.example_input), shape_of(drawn.example_input)
+    stated, example = member.example_input, drawn.example_input
     for word in AXES.keys() & declared:
-        axes = AXES[word].get(len(shape), ())
-        follows = bool(axes) and all(shape[a] == larger[word] for a in axes)
-        _check_follows(space, word, larger[word], follows, f"the input goes from {stated} to {shape}")
+        sizes = sizes_of(example, word)
+        follows = bool(sizes) and all(size == larger[word] for size in sizes)
+        _check_follows(
+            space, word, larger[word], follows, f"the input goes from {_written(stated)} to {_written(example)}"
+        )
     before, after = member.graph(), drawn.graph()
     if "classes" in declared:
         outputs = before.nodes[-1].shape, after.nodes[-1].shape
@@ -124,6 +136,11 @@ def _check_shaped(space: Space, member: Architecture) -> None:
     if "vocabulary" in declared:
         told = f"{before.params} parameters become {after.params}"
         _check_follows(space, "vocabulary", larger["vocabulary"], before.params != after.params, told)
+
+
+def _written(example: Any) -> tuple[Any, ...]:
+    """Shape of an example input; of several inputs, those of one example."""
+    return sample_shape_of(example) if are_several(example) else shape_of(example)
 
 
 def _check_follows(space: Space, word: str, value: int, follows: bool, told: str) -> None:
@@ -137,10 +154,14 @@ def _check_follows(space: Space, word: str, value: int, follows: bool, told: str
         )
 
 
+UNSTATED = 24
+"""Size that is asked for where a preset of 0 leaves it to another preset."""
+
+
 def _larger(word: str, value: Any) -> int:
     """Another value of a preset: twice a size, which keeps multiples of a patch, and one more of what is counted."""
     largest = max(value) if isinstance(value, tuple | list) else value
-    return largest + 1 if word in {"channels", "classes", "vocabulary"} else 2 * largest
+    return largest + 1 if word in {"channels", "classes", "vocabulary"} else 2 * largest or UNSTATED
 
 
 def check_predictor(predictor: AbstractPredictor, graphs: Sequence[Graph], labels: Sequence[float]) -> None:

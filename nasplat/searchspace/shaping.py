@@ -18,7 +18,7 @@ import torch
 from nasplat.errors import SpaceError
 from nasplat.frontends import capture_module
 from nasplat.searchspace.encoded import AbstractEncodedSpace
-from nasplat.task import Task
+from nasplat.task import Bundle, Task
 
 S = TypeVar("S", bound="AbstractShapedSpace")
 AXES: dict[str, dict[int, tuple[int, ...]]] = {
@@ -28,11 +28,16 @@ AXES: dict[str, dict[int, tuple[int, ...]]] = {
     "channels": {4: (1,), 3: (1,)},
     "length": {3: (2,), 2: (1,)},
     "features": {2: (1,)},
+    "nodes": {},
+    "edges": {},
 }
 """Axes of an input batch that a word decides, by the number of axes of the batch."""
+GRAPH = {"nodes": (0, 1), "features": (0, 2), "edges": (1, 2)}
+"""Input and axis that a word decides where the inputs are graphs: node features (B, N, F) and edges (B, 2, E)."""
 WORDS = (*AXES, "classes", "vocabulary")
 """Words by which a task states its numbers: side of square images, height, width and channels of an input, length of a
-sequence, features of a vector; number of values that a network answers; number of tokens."""
+sequence, features of a vector or of a node, nodes and edges of a graph; number of values that a network answers; number
+of tokens."""
 PROBE = 8191
 """Size that no space has by default, which shows where `example_input` follows a preset."""
 
@@ -138,7 +143,7 @@ def shaped_by(space: S, task: Task) -> S:
     defaults = presets_of(space)
     changed = {k: v for k, v in decided.items() if v != _alike(defaults[k])}
     made = space.with_presets(**changed) if changed else space
-    if changed or _stated(made) not in (None, (1, *task.input_shape)):
+    if changed or _stated(made) not in (None, task.input_shape):
         _check_runs(made, task)
     if not decided or made.from_task:  # nothing is left to decide, or an earlier call has told it
         return made
@@ -230,24 +235,71 @@ def advice(space: AbstractShapedSpace, task: Task) -> str:
 def _follows(space: AbstractShapedSpace, word: str) -> bool:
     """Whether the axes of `example_input` that belong to a word are what the preset of that name says."""
     try:
-        shape = shape_of(space.default_input(**space.presets | {word: PROBE}))
+        sizes = sizes_of(space.default_input(**space.presets | {word: PROBE}), word)
     except Exception:  # whatever a function of the user's raises: it does not follow
         return False
-    axes = AXES[word].get(len(shape), ())
-    return bool(axes) and all(shape[a] == PROBE for a in axes)
+    return bool(sizes) and all(size == PROBE for size in sizes)
 
 
-def _stated(space: AbstractShapedSpace) -> tuple[int, ...] | None:
-    """Shape of an input batch where it is known without building a network."""
+def _stated(space: AbstractShapedSpace) -> tuple[Any, ...] | None:
+    """Shape of one example where it is known without building a network."""
     shape: Any = space.default_input(**space.presets) if callable(space.default_input) else space.default_input
-    return None if shape is None else shape_of(shape)
+    return None if shape is None else sample_shape_of(shape)
+
+
+def are_several(example: Any) -> bool:
+    """Tell whether an example input is that of a network with several inputs.
+
+    Args:
+        example: Example input of a member of a space.
+
+    Returns:
+        True for a tuple of shapes and tensors; False for one shape or one tensor.
+    """
+    return isinstance(example, tuple | list) and not all(isinstance(size, int) for size in example)
+
+
+def sizes_of(example: Any, word: str) -> list[int]:
+    """Find the sizes in an example input that a word of a task decides.
+
+    Args:
+        example: Example input of a member of a space.
+        word: One of `AXES`.
+
+    Returns:
+        The sizes; none where it decides nothing there.
+    """
+    if are_several(example):
+        shapes = [shape_of(part) for part in example]
+        if word not in GRAPH or len(shapes) < 2 or [len(s) for s in shapes[:2]] != [3, 3] or shapes[1][1] != 2:
+            return []
+        part, axis = GRAPH[word]
+        return [shapes[part][axis]]
+    shape = shape_of(example)
+    return [shape[a] for a in AXES[word].get(len(shape), ())]
+
+
+def sample_shape_of(example: Any) -> tuple[Any, ...]:
+    """Tell the shape of one example, as a task states it.
+
+    Args:
+        example: Example input of a member of a space.
+
+    Returns:
+        The shape without the axis of the batch; of several inputs, a tuple with that of each.
+
+    Example:
+        >>> sample_shape_of(((1, 8, 3), (1, 2, 20)))
+        ((8, 3), (2, 20))
+    """
+    return tuple(shape_of(part)[1:] for part in example) if are_several(example) else shape_of(example)[1:]
 
 
 def shape_of(example: Any) -> tuple[int, ...]:
     """Tell the shape of an example input.
 
     Args:
-        example: Shape itself, or a tensor, as of tokens.
+        example: Shape itself, or a tensor, as of tokens; of several inputs, the first is meant.
 
     Returns:
         The shape, with the axis of the batch.
@@ -257,10 +309,12 @@ def shape_of(example: Any) -> tuple[int, ...]:
         >>> shape_of((1, 3, 8, 8)), shape_of(torch.zeros(1, 12, dtype=torch.int64))
         ((1, 3, 8, 8), (1, 12))
     """
-    return tuple(getattr(example, "shape", example))
+    return shape_of(example[0]) if are_several(example) else tuple(getattr(example, "shape", example))
 
 
-def example_batch(example: Any, n: int, generator: torch.Generator, dtype: torch.dtype | None = None) -> torch.Tensor:
+def example_batch(
+    example: Any, n: int, generator: torch.Generator, dtype: torch.dtype | None = None
+) -> torch.Tensor | Bundle:
     """Draw a batch that the networks of a space take.
 
     Args:
@@ -270,12 +324,14 @@ def example_batch(example: Any, n: int, generator: torch.Generator, dtype: torch
         dtype: Type of numbers with fractions; None for torch's default. Tokens keep their own.
 
     Returns:
-        Normal numbers, or tokens that are no larger than those of the example.
+        Normal numbers, or tokens that are no larger than those of the example; a bundle of several inputs.
 
     Example:
         >>> example_batch(torch.tensor([[3, 0]]), 4, torch.Generator().manual_seed(0)).shape
         torch.Size([4, 2])
     """
+    if are_several(example):
+        return Bundle(*(example_batch(part, n, generator, dtype) for part in example))  # type: ignore[arg-type]
     shape = (n, *shape_of(example)[1:])
     if isinstance(example, torch.Tensor) and not example.is_floating_point():
         return torch.randint(int(example.max()) + 1, shape, generator=generator).to(example.dtype)
@@ -285,12 +341,17 @@ def example_batch(example: Any, n: int, generator: torch.Generator, dtype: torch
 def _check_runs(space: AbstractShapedSpace, task: Task) -> None:
     """Run the smallest network, or a random one, on an input of the task that has a shape and no values."""
     reason, x = "", task.train.x[:1]
-    example: Any = tuple(x.shape) if x.is_floating_point() else x.cpu()  # tokens are numbers that must be valid
+    # tokens, and numbers of nodes, must be valid
+    example: Any = x.example if isinstance(x, Bundle) else tuple(x.shape) if x.is_floating_point() else x.cpu()
     for member in (partial(space.extreme, False), *(partial(space.sample, seed) for seed in range(2))):
         try:
             module, stated = space.construct(member(), initialised=False)
             shape = shape_of(stated)
-            if len(shape) != x.dim() or (x.dim() > 2 and shape[1] != x.shape[1]):
+            given = sample_shape_of(stated) if isinstance(x, Bundle) or are_several(stated) else None
+            if given is not None and given != task.input_shape:
+                reason = f"its networks take {given}."
+                continue
+            if given is None and (len(shape) != x.dim() or (x.dim() > 2 and shape[1] != x.shape[1])):
                 reason = f"its networks take {shape[1:]}."
                 continue
             capture_module(module, example, program=False)

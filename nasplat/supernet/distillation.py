@@ -11,10 +11,11 @@ from torch.nn import functional as F
 
 from nasplat.errors import SupernetError
 from nasplat.supernet.optimiser import MaskedAdamW
+from nasplat.task.bundle import Bundle, feed
 
 
 def forward_with_features(
-    module: nn.Module, x: Tensor, with_features: bool
+    module: nn.Module, x: Tensor | Bundle, with_features: bool
 ) -> tuple[Tensor | list[Tensor], Tensor | None]:
     """Run a network and, where asked for, keep what its last linear layer reads.
 
@@ -30,7 +31,7 @@ def forward_with_features(
         SupernetError: features are asked for and there is no linear layer.
     """
     if not with_features:
-        return module(x), None
+        return feed(module, x), None
     last = next((m for m in reversed(list(module.modules())) if isinstance(m, nn.Linear)), None)
     if last is None:
         raise SupernetError(
@@ -40,7 +41,7 @@ def forward_with_features(
     seen: list[Tensor] = []
     handle = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     try:
-        output = module(x)
+        output = feed(module, x)
     finally:
         handle.remove()
     return output, seen[-1].flatten(1) if seen[-1].dim() != 3 else seen[-1].mean(1)

@@ -16,13 +16,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from nasplat.errors import SupernetError, SupernetWarning
 from nasplat.supernet.running import ROUNDS, begins_matter, changing_buffers, settle
+from nasplat.task.bundle import Bundle, feed
 
 BATCH, ELEMENTS = 256, 2**22
 """Images at once, and numbers in them at most: activations of more no longer fit the caches."""
 
 
 @torch.no_grad()
-def recalibrate(module: nn.Module, images: Tensor) -> None:
+def recalibrate(module: nn.Module, images: Tensor | Bundle) -> None:
     """Set the running statistics of every layer that keeps some, in place; the subnet is in eval mode then.
 
     Args:
@@ -59,7 +60,7 @@ def recalibrate(module: nn.Module, images: Tensor) -> None:
             layer.momentum = 0.0
         size = max(1, min(BATCH, ELEMENTS // images[0].numel()))
         for start in range(0, len(images), size):
-            module(images[start : start + size])
+            feed(module, images[start : start + size])
     finally:
         for hook in hooks:
             hook.remove()
@@ -77,7 +78,7 @@ def recalibrate(module: nn.Module, images: Tensor) -> None:
             layer.num_batches_tracked.fill_(1)
 
 
-def check_buffers(module: nn.Module, images: Tensor) -> None:
+def check_buffers(module: nn.Module, images: Tensor | Bundle) -> None:
     """Refuse a network with buffers that only its training knows, and say which ones follow rules of their own.
 
     Args:

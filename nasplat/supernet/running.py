@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from nasplat.task.bundle import Bundle, feed
+
 FEW, BATCH = 8, 32
 """Images of the pass that shows which buffers change; images of each pass that moves them."""
 ROUNDS = 24
@@ -28,7 +30,7 @@ START = 0.25
 """Distance of other values to begin with, relative to the settled ones, to see whether they matter in the end."""
 
 
-def changing_buffers(module: nn.Module, images: Tensor) -> list[str]:
+def changing_buffers(module: nn.Module, images: Tensor | Bundle) -> list[str]:
     """Find the buffers that a forward pass in training mode changes; those of BatchNorm layers are left out.
 
     Args:
@@ -43,7 +45,7 @@ def changing_buffers(module: nn.Module, images: Tensor) -> list[str]:
     before = {name: buffer.clone() for name, buffer in module.named_buffers()}
     with _at_random(images), torch.no_grad():
         module.train()
-        module(images[:FEW])
+        feed(module, images[:FEW])
         module.eval()
     after = dict(module.named_buffers())
     found = [n for n in _candidates(module) if n in after and not _equal(before[n], after[n])]
@@ -52,7 +54,7 @@ def changing_buffers(module: nn.Module, images: Tensor) -> list[str]:
     return found
 
 
-def settle(module: nn.Module, images: Tensor, names: list[str]) -> list[str]:
+def settle(module: nn.Module, images: Tensor | Bundle, names: list[str]) -> list[str]:
     """Let the modules that hold these buffers see training images until the buffers no longer move, in place.
 
     Args:
@@ -78,7 +80,7 @@ def settle(module: nn.Module, images: Tensor, names: list[str]) -> list[str]:
             before = {n: module.get_buffer(n).clone() for n in left}
             with _at_random(images), torch.no_grad():
                 for start in range(0, len(images), BATCH):
-                    module(images[start : start + BATCH])
+                    feed(module, images[start : start + BATCH])
             moved = {n: _moved(before[n], module.get_buffer(n)) for n in left}
             # every round goes the same share of the way that is left
             left = [n for n in left if moved[n] and moved[n] > SETTLED * (1 - min(moved[n] / last[n], 0.999))]
@@ -92,7 +94,7 @@ def settle(module: nn.Module, images: Tensor, names: list[str]) -> list[str]:
     return left
 
 
-def begins_matter(module: nn.Module, images: Tensor, names: list[str]) -> list[str]:
+def begins_matter(module: nn.Module, images: Tensor | Bundle, names: list[str]) -> list[str]:
     """Find the buffers whose settled values depend on where they began; the module's buffers are left settled.
 
     Args:
@@ -151,7 +153,7 @@ def _moved(a: Tensor, b: Tensor) -> float:
 
 
 @contextmanager
-def _at_random(images: Tensor) -> Iterator[Any]:
+def _at_random(images: Tensor | Bundle) -> Iterator[Any]:
     """Draw dropout and the like from one seed, and leave torch's generators as they were."""
     with torch.random.fork_rng([images.device] if images.is_cuda else []):
         torch.manual_seed(0)

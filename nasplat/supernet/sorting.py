@@ -22,6 +22,7 @@ from nasplat.supernet.optimiser import MaskedAdamW
 from nasplat.supernet.slicing import LEADING, slots
 from nasplat.supernet.store import Store
 from nasplat.supernet.subnet import Subnets
+from nasplat.task.bundle import feed
 
 Axis = tuple[str, int]
 """Address of a weight, and the number of one of its axes."""
@@ -178,7 +179,7 @@ def _outputs(store: Store, members: list[Architecture]) -> list[Tensor]:
         _, shape = store.space.construct(context, initialised=False)
         x = example_batch(shape, 2, torch.Generator().manual_seed(1), torch.float64)
         module = subnets.extract(context).double()
-        output = module.eval()(x)
+        output = feed(module.eval(), x)
         found += [output] if isinstance(output, Tensor) else [o for o in output if isinstance(o, Tensor)]
     return found
 

@@ -17,6 +17,7 @@ from nasplat.supernet.ranks import Ranks
 from nasplat.supernet.store import Store
 from nasplat.supernet.subnet import Bound, Subnets
 from nasplat.supernet.teacher import Answer, Lecture, Teacher
+from nasplat.task.bundle import feed
 from nasplat.task.judging import Loss
 
 
@@ -54,7 +55,7 @@ class SampledTeacher(Teacher):
             for architecture in drawn:
                 module = self.subnets.bind(architecture).module
                 module.train()
-                output = module(x)
+                output = feed(module, x)
                 losses.append(self.loss(output.float() if isinstance(output, Tensor) else output, y))
         (found,) = current().average([torch.stack(losses)])
         return drawn[int(found.argmin())]  # the one place where a step waits for the device

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nasplat.errors import SupernetError
 from nasplat.searchspace import Architecture, Space
-from nasplat.searchspace.shaping import advice, shape_of
+from nasplat.searchspace.shaping import advice, are_several, sample_shape_of
 from nasplat.supernet.adoption import adopt_weights
 from nasplat.supernet.appointment import Guest, appointed_teacher
 from nasplat.supernet.belonging import check_belongs
@@ -402,13 +402,16 @@ def check_input(space: Space, task: Task) -> None:
         SupernetError: the shapes differ, where the message names presets that fit; or one of the two has tokens.
     """
     example: Any = space.sample(seed=0).example_input
-    shape = shape_of(example)[1:]
+    shape = sample_shape_of(example)
     if shape != task.input_shape:
         raise SupernetError(
             f"space {space!r} expected inputs of shape {shape}, task {task.name!r} has {task.input_shape}."
             f"\n  {advice(space, task)}"
         )
     x = task.train.x
+    if are_several(example):
+        _check_kinds(space, example, task)
+        return
     if isinstance(example, torch.Tensor) and example.is_floating_point() != x.is_floating_point():
         raise SupernetError(
             f"space {space!r} expected inputs of {example.dtype}, task {task.name!r} has {x.dtype}.\n"
@@ -419,3 +422,18 @@ def check_input(space: Space, task: Task) -> None:
         rows = [part[part.flatten(1).amax(1).argmax()] if part.dim() > 1 else part.max() for part in parts]
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             task.answer(space.extreme(False).build().eval(), torch.stack(rows).cpu())
+
+
+def _check_kinds(space: Space, example: Any, task: Task) -> None:
+    """Refuse whole numbers where a network takes others, or the reverse, and numbers of nodes that there are not."""
+    kinds = [isinstance(part, Tensor) and not part.is_floating_point() for part in example]
+    given = [not part.is_floating_point() for part in task.train.x.parts]
+    if kinds != given:
+        words = [["whole numbers" if whole else "fractions" for whole in row] for row in (kinds, given)]
+        raise SupernetError(
+            f"space {space!r} expected inputs of {', '.join(words[0])}, task {task.name!r} has {', '.join(words[1])}.\n"
+            "  Give numbers of nodes or tokens as int64, and quantities as floats."
+        )
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        for split in (task.train, task.decide, task.test):
+            task.answer(space.extreme(False).build().eval(), split.x[:CALIBRATION_IMAGES].cpu())

@@ -7,9 +7,11 @@ descriptor.py  a task in numbers, from its data
 derived.py   other questions about the same images  training.py  a network trained from its initial values
 arrays.py    whatever holds numbers as inputs       targets.py   labels as people keep them, as class numbers
 judging.py   losses, metrics, what they refuse      pictures.py  folders of pictures
+bundle.py    several inputs as one, as of graphs
 stereo.py    tasks of stereo pairs, with stereo_loss.py, stereo_pairs.py, stereo_scenes.py and stereo_pictures.py
 """
 
+from nasplat.task.bundle import Bundle
 from nasplat.task.task import Split, Task
 
-__all__ = ["Split", "Task"]
+__all__ = ["Bundle", "Split", "Task"]

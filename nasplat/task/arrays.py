@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from nasplat.errors import TaskError
+from nasplat.task.bundle import Bundle
 
 COLOURS = (1, 3, 4)
 """Numbers of channels that tell images (n, H, W, C) from (n, C, H, W)."""
@@ -126,18 +127,19 @@ def _known_to_torch(found: np.ndarray[Any, Any], where: str) -> np.ndarray[Any, 
     return found if found.flags.writeable else found.copy()
 
 
-def inputs_of(values: Mapping[str, Any], task: str) -> tuple[dict[str, Tensor], list[str]]:
+def inputs_of(values: Mapping[str, Any], task: str) -> tuple[dict[str, Any], list[str]]:
     """Make the inputs of every split tensors of one kind.
 
     Bytes are divided by 255. Whole numbers of shape (n,) or (n, length), none below 0, are tokens and stay whole;
     others become numbers with fractions, as do truth values. Images whose colours come last are turned round.
 
     Args:
-        values: What was given for each split, by its name.
+        values: What was given for each split, by its name; a `Bundle` is not turned round or divided.
         task: Name of the task, for messages.
 
     Returns:
-        Tensors of shape (n, …) by split, int64 or of torch's default type; and what was decided, a sentence each.
+        Tensors of shape (n, …) by split, int64 or of torch's default type, or bundles of them; and what was decided, a
+        sentence each.
 
     Raises:
         TaskError: values are missing or infinite, no numbers, or of different kinds in different splits.
@@ -148,6 +150,8 @@ def inputs_of(values: Mapping[str, Any], task: str) -> tuple[dict[str, Tensor], 
         (torch.int64, ['inputs are whole numbers from 0 to 3 and stay so, as tokens; give floats for quantities'])
     """
     places = {name: f"inputs of split {name!r} of task {task!r}" for name in values}
+    if any(isinstance(value, Bundle) for value in values.values()):
+        return {name: _bundle_of(value, places[name]) for name, value in values.items()}, []
     found = dict[str, Tensor]()
     for name, value in values.items():
         array = array_of(value, places[name])
@@ -178,6 +182,23 @@ def inputs_of(values: Mapping[str, Any], task: str) -> tuple[dict[str, Tensor], 
     notes = list[str]()
     _colours_first(found, notes)
     return _converted(found, next(iter(kinds.values())), places, notes), notes
+
+
+def _bundle_of(value: Any, where: str) -> Bundle:
+    """A bundle of numbers with fractions of torch's default type, int64 and truth values, whose numbers are finite."""
+    if not isinstance(value, Bundle):
+        raise TaskError(f"{where} expected a Bundle as in other splits, got {type(value).__name__}.\n  Pass one.")
+    if not value.numel():
+        raise TaskError(f"{where} expected numbers in every example, got {value}.\n  Check the arrays.")
+    parts = [array_of(part, where) for part in value.parts]
+    made = list[Tensor]()
+    for part in parts:
+        x = part if isinstance(part, Tensor) else torch.from_numpy(part)
+        if x.is_floating_point():
+            x = x.to(torch.get_default_dtype())
+            _refuse_missing(x, where)
+        made.append(x if x.dtype == torch.bool or x.is_floating_point() else x.long())
+    return Bundle(*made)
 
 
 def _kind(x: Tensor) -> str:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nasplat.errors import NasplatError, TaskError
+from nasplat.task.bundle import Bundle, feed
 from nasplat.task.targets import IGNORED
 
 Loss = Callable[[Any, Tensor], Tensor]
@@ -76,7 +77,7 @@ def distance(output: Tensor, target: Tensor) -> Tensor:
     return (output.reshape(target.shape) - target).reshape(len(target), -1).norm(dim=1)
 
 
-def answer(module: nn.Module, x: Tensor, task: str) -> Any:
+def answer(module: nn.Module, x: Tensor | Bundle, task: str) -> Any:
     """Run a network.
 
     Args:
@@ -91,7 +92,7 @@ def answer(module: nn.Module, x: Tensor, task: str) -> Any:
         TaskError: the network cannot take these inputs.
     """
     try:
-        return module(x)
+        return feed(module, x)
     except FAILURES as err:
         raise _unfit(err, f"a network could not run on inputs {_about(x)} of task {task!r}", _inputs_advice(x)) from err
 
@@ -179,12 +180,16 @@ def _about(value: Any) -> str:
     """What a value is, in a few words."""
     if isinstance(value, Tensor):
         return f"{tuple(value.shape)} of {str(value.dtype).removeprefix('torch.')}"
+    if isinstance(value, Bundle):
+        return " and ".join(map(_about, value.parts))
     if isinstance(value, list | tuple):
         return f"{type(value).__name__} of {len(value)}"
     return f"{type(value).__name__} {value!r:.40}" if isinstance(value, Number) else type(value).__name__
 
 
-def _inputs_advice(x: Tensor) -> str:
+def _inputs_advice(x: Tensor | Bundle) -> str:
+    if isinstance(x, Bundle):
+        return "Check the shapes of the inputs, which the network takes by position, and their whole numbers."
     if x.is_floating_point():
         return "Check the shape of the inputs; tokens are whole numbers (int64)."
     largest = int(x.max()) if x.numel() else 0

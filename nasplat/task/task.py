@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from nasplat.errors import TaskError
 from nasplat.task import judging
 from nasplat.task.arrays import array_of, inputs_of, joined
+from nasplat.task.bundle import Bundle, check_edges, graph_sizes, sample_shape
 from nasplat.task.judging import Loss, accuracy
 from nasplat.task.settings import unknown
 from nasplat.task.targets import IGNORED, class_numbers, free_numbers
@@ -35,8 +36,8 @@ class Split:
         5
     """
 
-    x: Tensor
-    """Inputs of shape (n, …), floating-point; int64 where they are tokens."""
+    x: Any
+    """Inputs of shape (n, …), floating-point; int64 where they are tokens. A `Bundle` where networks take several."""
     y: Tensor
     """Targets of shape (n, …); class numbers are int64, and -100 at places that do not count."""
 
@@ -112,11 +113,13 @@ class Task:
         for name in ("train", "decide", "test"):
             split = getattr(self, name)
             _check_lengths(name, self.name, len(split.x), len(split.y))
-            if split.x.shape[1:] != self.train.x.shape[1:]:
+            if sample_shape(split.x) != self.input_shape:
                 raise TaskError(
-                    f"split {name!r} of task {self.name!r} expected inputs of shape {tuple(self.train.x.shape[1:])}, "
-                    f"got {tuple(split.x.shape[1:])}.\n  Resize them."
+                    f"split {name!r} of task {self.name!r} expected inputs of shape {self.input_shape}, "
+                    f"got {sample_shape(split.x)}.\n  Resize them."
                 )
+            if isinstance(split.x, Bundle):
+                check_edges(split.x, f"split {name!r} of task {self.name!r}")
 
     @property
     def sign(self) -> float:
@@ -145,9 +148,9 @@ class Task:
         return f"<table><caption>{escape(self.name)}</caption>{cells}</table>"
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Shape of one example, without the batch axis, such as (1, 16, 16)."""
-        return tuple(self.train.x.shape[1:])
+    def input_shape(self) -> tuple[Any, ...]:
+        """Shape of one example, without the batch axis, such as (1, 16, 16); of a `Bundle`, that of each part."""
+        return sample_shape(self.train.x)
 
     @property
     def chance(self) -> float | None:
@@ -189,7 +192,8 @@ class Task:
         """What a space can take from the task, as plain numbers by their words.
 
         Images state channels, height, width, and image where they are square; sequences channels and length; vectors
-        features; tokens, which are whole numbers, length and vocabulary. All but maps of numbers state classes.
+        features; tokens, which are whole numbers, length and vocabulary; graphs, which are bundles of node features
+        (n, N, F) and edges (n, 2, E), nodes, features and edges. All but maps of numbers state classes.
 
         Example:
             >>> import numpy as np
@@ -199,11 +203,13 @@ class Task:
         """
         shape = self.input_shape
         names = {1: ("features",), 2: ("channels", "length"), 3: ("channels", "height", "width")}.get(len(shape), ())
-        found = dict(zip(names, shape, strict=True)) if names else {}
-        if len(shape) == 1 and not self.train.x.is_floating_point():
+        found: dict[str, int] = dict(zip(names, shape, strict=True)) if names else {}
+        if isinstance(self.train.x, Bundle):
+            found = graph_sizes(self.train.x)
+        elif len(shape) == 1 and not self.train.x.is_floating_point():
             largest = max(int(split.x.max()) for split in (self.train, self.decide, self.test))
             found = {"length": shape[0], "vocabulary": largest + 1}
-        if len(shape) == 3 and shape[1] == shape[2]:
+        if len(shape) == 3 and "height" in found and shape[1] == shape[2]:
             found["image"] = shape[1]
         if self.outputs is not None:
             found["classes"] = self.outputs
@@ -421,7 +427,8 @@ class Task:
 
         Args:
             train: Inputs of shape (n, …) and their targets, as arrays, tensors or lists. Inputs of bytes are divided by
-                255; whole numbers of shape (n, length) are tokens and stay whole.
+                255; whole numbers of shape (n, length) are tokens and stay whole. Several inputs are one `Bundle`, of
+                which whole numbers stay whole.
             decide: Inputs and targets that decisions rest on.
             test: Inputs and targets for the final report; None lets those of decide stand in.
             name: Name of the task in reports.

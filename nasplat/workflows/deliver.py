@@ -26,6 +26,7 @@ from nasplat.supernet import Supernet
 from nasplat.tables.metrics import kendall_tau
 from nasplat.tables.rows import write_atomically
 from nasplat.task import Task
+from nasplat.task.bundle import feed
 from nasplat.workflows.export import export
 
 BATCH = 8
@@ -91,7 +92,7 @@ def hand_over(
         reason = failures[0]["failure"] if failures else "there is none"
         raise ExportError(f"no member of the Pareto set could be exported: {reason}")
     x = supernet.task.test.x[:1].cpu()
-    timed = time_together([lambda f=f: f(x) for f in files], seconds=SECONDS)
+    timed = time_together([lambda f=f: feed(f, x) for f in files], seconds=SECONDS)
     for row, found in zip(rows, timed, strict=True):
         row |= {"measured_ms": found.median_ms, "measured_low_ms": found.low_ms, "measured_high_ms": found.high_ms}
         row |= {"threads": found.threads, "flags": "; ".join(found.flags)}
@@ -129,7 +130,8 @@ def _exported(supernet: Supernet, member: Member, path: Path, latency: LatencyPr
 def _difference(module: torch.nn.Module, file: OnnxNetwork, task: Task) -> torch.Tensor:
     """Absolute difference of module and file in every output on some test examples."""
     x = task.test.x[:COMPARED].cpu()
-    parts = [(module(x[i : i + BATCH]) - file(x[i : i + BATCH])).abs().flatten() for i in range(0, len(x), BATCH)]
+    batches = [x[i : i + BATCH] for i in range(0, len(x), BATCH)]
+    parts = [(feed(module, part) - feed(file, part)).abs().flatten() for part in batches]
     return torch.cat(parts)
 
 
@@ -179,7 +181,7 @@ def show(path: Path, task: Task, folder: Path) -> bool:
         ) from err
     places = torch.arange(min(SHOWN, len(task.test))) * len(task.test) // min(SHOWN, len(task.test))
     x, y = task.test.x[places].cpu(), task.test.y[places].cpu()
-    answers, rows = OnnxNetwork(path)(x), []
+    answers, rows = feed(OnnxNetwork(path), x), []
     for i, place in enumerate(places.tolist()):
         row = []
         for j, picture in enumerate(task.show(x[i], y[i], answers[i])):

@@ -33,6 +33,7 @@ from nasplat.probes.onnx_network import OnnxNetwork, described
 from nasplat.probes.onnx_writer import Written, answer, name_of, on_cpu, reason_of, to_onnx
 from nasplat.tables.rows import write_together
 from nasplat.task import Task
+from nasplat.task.bundle import feed
 
 LARGE = 33
 """Batch that is compared besides small ones: networks may treat batches above 8, 16 or 32 differently."""
@@ -384,10 +385,10 @@ def _compare_metric(module: nn.Module, file: OnnxNetwork, task: Task, n: int = 1
     x, y = task.decide.x[:n].cpu(), task.decide.y[:n].cpu()
     size = file.batch or n
     try:
-        parts = [module(x[i : i + size]) for i in range(0, n, size)]
+        parts = [feed(module, x[i : i + size]) for i in range(0, n, size)]
         spec = tree_flatten(parts[0])[1]
         whole = [torch.cat(p) for p in zip(*(tree_flatten(part)[0] for part in parts), strict=True)]
-        theirs = file(x)
+        theirs = feed(file, x)
         theirs = tree_unflatten([theirs] if isinstance(theirs, Tensor) else list(theirs), spec)
         metric = [float(task.values(v, y).double().mean()) for v in (tree_unflatten(whole, spec), theirs)]
     except ExportError:
