@@ -24,6 +24,7 @@ LABELS = {
     "nasbench101": "NAS-Bench-101 (its own JSON, or `adj_upper` and `ops`), EC-NAS energy, zero-cost proxies",
     "nasbench201": "NAS-Bench-201 and NATS-Bench topology, HW-NAS-Bench, robustness, AnalogNAS-Bench, zero-cost proxies; shipped: "
     "`cell_digits.csv.gz`",
+    "nasbench_graph": "NAS-Bench-Graph on nine data sets (columns `link` and `ops`)",
     "nasbench_macro": "NAS-Bench-Macro (eight digits)",
     "ofa_mobilenetv3": "Once-for-All accuracy and latency files (JSON with `ks`, `e`, `d`, `r`); shipped: `mobile_digits.csv.gz`",
     "pit": "Auto-Prox (JSON)",

