@@ -34,6 +34,8 @@ class Family:
     """Of the file, as its collection states it; empty: none stated, so that nothing shipped may learn from it."""
     where: dict[str, str] = field(default_factory=dict)
     presets: dict[str, Any] = field(default_factory=dict)
+    every: int = 1
+    """Of the labelled rows one in so many is taken, where the table is far larger than those of other families."""
 
 
 FAMILIES = {
@@ -66,6 +68,18 @@ FAMILIES = {
     for name in ("cell", "mobile", "transformer", "hybrid", "branch")
 }
 """The digits tables are shipped; their architectures are lines of JSON that name their space."""
+FAMILIES |= {
+    f"nbgraph_{data}": Family(
+        "nasbench_graph.csv.gz",
+        "nasbench_graph",
+        f"{data}_test",
+        "Apache-2.0",
+        where={"physics_mixed": "0"} if data == "physics" else {},  # others are means of unequal runs
+        presets={"data": data},
+        every=1 if data == "proteins" else 8,
+    )
+    for data in ("cora", "citeseer", "pubmed", "cs", "physics", "photo", "computers", "arxiv", "proteins")
+}
 
 
 COLUMNS = ("labels", "keys", "architectures", "networks")
@@ -77,10 +91,8 @@ SEEN: dict[Path, dict[nasplat.Architecture, tuple[str, View]]] = {}
 def load(name: str, data: Path, cache: Path, workers: int = 1) -> Labelled:
     """A family's distinct networks, from the cache where it is there."""
     family = FAMILIES[name]
-    twin = (
-        cache
-        / f"{sha256(json.dumps([family.file, family.space, family.where, family.presets]).encode()).hexdigest()[:12]}.npz"
-    )
+    graphs = [family.file, family.space, family.where, family.presets, *([family.every] if family.every > 1 else [])]
+    twin = cache / f"{sha256(json.dumps(graphs).encode()).hexdigest()[:12]}.npz"
     file = cache / f"{name}.json"
     if file.exists() and twin.exists():
         rest = json.loads(file.read_text(encoding="utf-8"))
@@ -91,7 +103,7 @@ def load(name: str, data: Path, cache: Path, workers: int = 1) -> Labelled:
         table = nasplat.load_table(data / family.file, space=space, metric=family.metric, where=family.where or None)
     else:
         table = replace(nasplat.load_table(family.file, metric=family.metric), parse=nasplat.Architecture.from_json)
-    table = table.take([i for i, y in enumerate(table.labels) if y == y])
+    table = table.take([i for i, y in enumerate(table.labels) if y == y][:: family.every])
     found = distinct(table, workers=workers, seen=SEEN.setdefault(twin, {}))
     cache.mkdir(parents=True, exist_ok=True)
     save_views(twin, found.views)

@@ -106,3 +106,11 @@ def test_messages_cost_one_accumulation_for_each_value() -> None:
 def test_macs_that_hold_whatever_the_edges_are_say_so() -> None:
     graphs = {op: nasplat.load_space("nasbench_graph").parse(f"0000:{op},fc,fc,fc").graph() for op in ("gcn", "cheb")}
     assert (graphs["gcn"].cost.bound, graphs["cheb"].cost.bound) == ("", "≤")
+
+
+def test_rows_of_the_table_are_read_by_their_columns(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text('hash,link,ops,cora_test\n31621,0012,"gcn,graph,gin,gcn",80.5\n7,0000,"fc,fc,fc,gat",\n', "utf-8")
+    table = nasplat.load_table(file, space=nasplat.load_space("nasbench_graph", data="cora"), metric="cora_test")
+    assert [str(a) for a in table.architectures] == ["nasbench_graph:0012:gcn,graph,gin,gcn"]
+    assert (table.labels, table.left_out) == ([80.5], 1)
