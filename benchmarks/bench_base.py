@@ -57,6 +57,9 @@ TITLES = {
     "accel": "Accel-NASBench, ImageNet",
     "vit_autoformer": "AutoFormer-tiny, CIFAR-100",
     "vit_pit": "PiT, CIFAR-100",
+    "pytorchcv_c10": "pytorchcv's zoo, CIFAR-10",
+    "pytorchcv_c100": "pytorchcv's zoo, CIFAR-100",
+    "pytorchcv_svhn": "pytorchcv's zoo, SVHN",
     ZOO: "timm's zoo, ImageNet",
 }
 """Of families, as predictions name them; others are named by their space and ours."""

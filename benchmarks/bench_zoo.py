@@ -19,10 +19,12 @@ from typing import Any
 
 import model_zoo
 import numpy as np
+import pytorchcv_zoo
 
 from nasplat.predict.zoo import SOURCES, ModelZoo, source
 from nasplat.runs.folder import hardware, versions
 from nasplat.tables.metrics import kendall_tau, mean_absolute_error, spearman_rho
+from nasplat.tables.splits import together
 
 COLUMNS = (
     "seed",
@@ -35,6 +37,10 @@ COLUMNS = (
     "coverage",
     "width",
 )
+PYTORCHCV = "in1k, pytorchcv"
+PARTS = (*SOURCES, PYTORCHCV)
+"""Checkpoints that are judged together: timm's by what the weights saw, and pytorchcv's."""
+TABLES = [model_zoo.TABLE, pytorchcv_zoo.TABLE]
 COLUMNS += ("macs_tau", "params_tau", "fit_seconds")
 
 
@@ -51,20 +57,19 @@ def main() -> None:
         arguments.out.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
     present = {int(r["seed"]) for r in rows(arguments.out)}
     zoo = model_zoo.load(arguments.data, arguments.cache)
+    zoo = zoo.joined(model_zoo.load_pytorchcv(arguments.data, arguments.cache))
+    number = [str(i) for i in range(len(zoo.top1))]
+    groups = together(number, [model_zoo.family(a) for a in zoo.architectures], zoo.keys)
     for seed in [s for s in arguments.seeds if s not in present]:
         started = time.perf_counter()
-        model = ModelZoo(seed=seed).fit(
-            zoo.views, zoo.top1, zoo.recipes, [model_zoo.family(a) for a in zoo.architectures]
-        )
-        found = [row(seed, name, model, zoo, round(time.perf_counter() - started)) for name in SOURCES]
+        model = ModelZoo(seed=seed).fit(zoo.views, zoo.top1, zoo.recipes, groups)
+        found = [row(seed, name, model, zoo, round(time.perf_counter() - started)) for name in PARTS]
         with arguments.out.open("a", encoding="utf-8", newline="") as file:
             csv.DictWriter(file, COLUMNS, lineterminator="\n").writerows(found)
         if arguments.save is not None and seed == arguments.seeds[0]:
             short = {str(p): p.name for p in (arguments.data, arguments.cache)}
             command = shlex.join(["python", "benchmarks/bench_zoo.py", *(short.get(a, a) for a in sys.argv[1:])])
-            model.save(
-                arguments.save, {"tables": [model_zoo.TABLE], "checkpoints": len(zoo.top1), "command": command}, found
-            )
+            model.save(arguments.save, {"tables": TABLES, "checkpoints": len(zoo.top1), "command": command}, found)
     text = summary(rows(arguments.out))
     print(f"\n{hardware()}, {versions()}\n\n{text}")
     if arguments.save is not None and (arguments.save / "recipe.toml").exists():
@@ -77,9 +82,9 @@ def rows(out: Path) -> list[dict[str, str]]:
 
 
 def row(seed: int, name: str, model: ModelZoo, zoo: model_zoo.Checkpoints, seconds: int) -> dict[str, Any]:
-    mine = [i for i, r in enumerate(zoo.recipes) if source(r) == name]
+    mine = [i for i, r in enumerate(zoo.recipes) if (PYTORCHCV if r == model_zoo.PYTORCHCV else source(r)) == name]
     y, answers = np.array(zoo.top1)[mine], model.left_out_[mine]
-    width = float(model.widths_[SOURCES.index(name)])
+    width = float(model.widths_[SOURCES.index(source(zoo.recipes[mine[0]]))])
     return {
         "seed": seed,
         "source": name,
@@ -106,7 +111,7 @@ def summary(found: list[dict[str, str]]) -> str:
         "| weights saw | checkpoints | architectures | τ-b | ρ | MAE, points | τ-b MACs | τ-b parameters | 90 % interval, points |"
     ]
     lines.append("|---" * 9 + "|")
-    for name in SOURCES:
+    for name in PARTS:
         mine = [r for r in found if r["source"] == name]
         cells = [mine[0]["n"], mine[0]["architectures"], *(spread([r[c] for r in mine]) for c in columns)]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
@@ -119,7 +124,8 @@ def card(text: str, folder: Path) -> str:
     return f"""# {folder.name}
 
 Family `zoo`: predicts ImageNet-1k top-1 (percent) of classifiers with 1,000 outputs and inputs of at least 96 × 96, under a recipe: `under("a1_in1k")`.
-Without one it assumes weights that saw ImageNet-1k alone, without a teacher, trained as the zoo is on average. Learnt from {model_zoo.TABLE} (Apache-2.0).
+Without one it assumes weights that saw ImageNet-1k alone, without a teacher, trained as the zoo is on average. Learnt from {model_zoo.TABLE} (Apache-2.0)
+and from the networks that pytorchcv's author trained ({pytorchcv_zoo.TABLE}, MIT; recipe `{model_zoo.PYTORCHCV}`).
 
 Architecture families left out, ten folds; agreement inside one class of sources. Widths are those that hold 90 % of the left-out checkpoints, so their
 coverage is not a test. Mean ± standard deviation over seeds; the saved one is the first.

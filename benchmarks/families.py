@@ -16,11 +16,16 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import pytorchcv_zoo
+
 import nasplat
 from nasplat.errors import NasplatError
 from nasplat.features.view import View
 from nasplat.features.views_on_disk import load_views, save_views
 from nasplat.workflows.labelled import Labelled, distinct
+
+PYTORCHCV = "pytorchcv"
+"""In place of a space: networks of that package, which builds them; needs `pip install pytorchcv`."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,9 @@ FAMILIES = {
         "vit_autoprox.csv.gz", "vit", "cifar100_base_acc", "Apache-2.0", {"space": "AutoFormer-tiny"}
     ),
     "vit_pit": Family("vit_autoprox.csv.gz", "pit", "cifar100_base_acc", "Apache-2.0", {"space": "PiT"}),
+    "pytorchcv_c10": Family(pytorchcv_zoo.TABLE, PYTORCHCV, "cifar10", "MIT"),
+    "pytorchcv_c100": Family(pytorchcv_zoo.TABLE, PYTORCHCV, "cifar100", "MIT"),
+    "pytorchcv_svhn": Family(pytorchcv_zoo.TABLE, PYTORCHCV, "svhn", "MIT"),
 } | {
     f"{name}_digits": Family(f"{name}_digits.csv.gz", "", "accuracy_percent", "our own")
     for name in ("cell", "mobile", "transformer", "hybrid", "branch")
@@ -91,6 +99,9 @@ SEEN: dict[Path, dict[nasplat.Architecture, tuple[str, View]]] = {}
 def load(name: str, data: Path, cache: Path, workers: int = 1) -> Labelled:
     """A family's distinct networks, from the cache where it is there."""
     family = FAMILIES[name]
+    if family.space == PYTORCHCV:
+        rows = pytorchcv_zoo.load(data, cache, (family.metric,))[family.metric]
+        return Labelled(rows.views, rows.top1, rows.keys, rows.names, rows.names)
     graphs = [family.file, family.space, family.where, family.presets, *([family.every] if family.every > 1 else [])]
     twin = cache / f"{sha256(json.dumps(graphs).encode()).hexdigest()[:12]}.npz"
     file = cache / f"{name}.json"

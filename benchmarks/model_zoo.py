@@ -1,6 +1,7 @@
-"""ImageNet top-1 of timm's model zoo with the graphs of its networks, captured once and cached; needs `pip install timm`.
+"""ImageNet top-1 of model zoos with the graphs of their networks, captured once and cached; needs `pip install timm pytorchcv`.
 
-A row is one checkpoint: architecture, resolution, recipe (the tag after the dot of its name) and top-1 in percent (timm_imagenet.csv.gz, Apache-2.0).
+A row is one checkpoint: architecture, resolution, recipe (the tag after the dot of its name) and top-1 in percent (timm_imagenet.csv.gz, Apache-2.0). Those that pytorchcv's author
+trained are rows of one recipe more (pytorchcv_models.csv.gz, MIT).
 
     python benchmarks/model_zoo.py --data nas --cache cache
 """
@@ -12,10 +13,12 @@ import csv
 import gzip
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
+import pytorchcv_zoo
 import torch
+import zoo
 
 import nasplat
 from nasplat.errors import NasplatError
@@ -24,6 +27,8 @@ from nasplat.features.views_on_disk import load_views, save_views
 from nasplat.predict.zoo import source
 
 TABLE = "timm_imagenet.csv.gz"
+PYTORCHCV = "pytorchcv_in1k"
+"""Recipe of pytorchcv's networks."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +42,20 @@ class Checkpoints:
     keys: list[str]
     """Of the graphs."""
 
+    def joined(self, other: Checkpoints) -> Checkpoints:
+        """These and other checkpoints."""
+        return Checkpoints(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
 
 def family(architecture: str) -> str:
-    """The letters that an architecture's name begins with, such as resnet or vit."""
-    found = re.match(r"[a-z]+", re.sub(r"^(tf|legacy|test)_", "", architecture))
-    return found.group(0) if found else architecture
+    """The letters that an architecture's name begins with, such as resnet or vit; the same in both zoos."""
+    return pytorchcv_zoo.imagenet_family(re.sub(r"^(tf|legacy|test)_", "", architecture))
+
+
+def load_pytorchcv(data: Path, cache: Path) -> Checkpoints:
+    """The networks that pytorchcv's author trained, from the cache where it is there."""
+    rows = pytorchcv_zoo.load(data, cache, (pytorchcv_zoo.IMAGENET,))[pytorchcv_zoo.IMAGENET]
+    return Checkpoints(rows.views, rows.top1, rows.names, [PYTORCHCV] * len(rows.names), rows.keys)
 
 
 def load(data: Path, cache: Path) -> Checkpoints:
@@ -76,6 +90,7 @@ def load(data: Path, cache: Path) -> Checkpoints:
 
 
 def _seen(name: str, size: int) -> tuple[View, str]:
+    zoo.declare_torchvision()
     import timm
 
     with torch.device("meta"):

@@ -43,10 +43,31 @@ class Rows:
     """Of the graphs."""
 
 
+KNOWN_AS = {
+    "mobilenetb": "mobilenet",
+    "preresnetbc": "preresnet",
+    "resnesta": "resnest",
+    "resnestabc": "resnest",
+    "resnetabc": "resneta",
+    "resnetbc": "resnet",
+    "sepreresnetbc": "sepreresnet",
+    "seresnetbc": "seresnet",
+    "wrn": "resnet",
+    "wide": "resnet",
+}
+"""Families of ImageNet classifiers that are named otherwise in another zoo, or written otherwise here."""
+
+
 def family(name: str) -> str:
     """The letters that a network's name begins with, such as preresnet or wrn."""
     found = re.match(r"[a-z]+", name)
     return found.group(0) if found else name
+
+
+def imagenet_family(name: str) -> str:
+    """The family of an ImageNet classifier, so that it is one in all zoos; normalisation and attention make no other."""
+    letters = family(re.sub(r"^(bn|ibn|ibnb|bam|cbam)_", "", name))
+    return KNOWN_AS.get(letters, letters)
 
 
 def load(data: Path, cache: Path, datasets: Sequence[str] = SMALL) -> dict[str, Rows]:
