@@ -456,11 +456,11 @@ def load_task(reference: str, **options: Any) -> Task:
 
     Args:
         reference: Name of an embedded task: 'digits-clutter', 'digits-mask', 'digits-place', 'stereo-synthetic', or one
-            of `nasplat.task.drawn`: 'shapes', 'shapes-mask', 'textures', 'motifs', 'waves'. Or a folder with IDX or npz
-            files of images, or with one folder of pictures per class; or 'stereo:' and a folder of stereo pairs.
-            Options may follow, as in 'digits-clutter?train=512&decide=256'. Before it all may stand another question
-            about the same images, as in 'rotation:digits-clutter' (see `nasplat.task.derived`), or 'small:',
-            'imbalanced:' or 'noisy:' for a harder version (see `nasplat.task.variants`).
+            of `nasplat.task.drawn`: 'shapes', 'shapes-mask', 'textures', 'motifs', 'waves', 'communities'. Or a
+            folder with IDX or npz files of images, or with one folder of pictures per class; or 'stereo:' and a folder
+            of stereo pairs. Options may follow, as in 'digits-clutter?train=512&decide=256'. Before it all may stand
+            another question about the same images, as in 'rotation:digits-clutter' (`nasplat.task.derived`), or
+            'small:', 'imbalanced:' or 'noisy:' for a harder version (see `nasplat.task.variants`).
         options: Options of the task as keywords, such as train=512 for embedded data or limit=10000 for a folder.
 
     Returns:

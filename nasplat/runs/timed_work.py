@@ -37,6 +37,7 @@ from nasplat.supernet.subnet_teachers import FormerSelf
 from nasplat.supernet.supernet import CALIBRATION_IMAGES
 from nasplat.supernet.training import Trainer
 from nasplat.task import Split, Task
+from nasplat.task.bundle import feed
 from nasplat.task.training import train_architecture
 
 JUDGED = 512
@@ -508,7 +509,7 @@ def activation_bytes(few: FewMembers, batch: int, bf16: bool = False) -> int:
         torch.autograd.graph.saved_tensors_hooks(note, lambda t: t),
         torch.autocast(few.device.type, torch.bfloat16, enabled=bf16),
     ):
-        module(few.task.train.x[:n].clone())
+        feed(module, few.task.train.x[:n].clone())
     sizes = [storage.nbytes() for storage in kept.values()]
     return int((sum(sizes) + 2 * max(sizes, default=0)) / n * batch)
 

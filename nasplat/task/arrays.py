@@ -271,15 +271,17 @@ def joined(batches: Sequence[Any], where: str) -> Any:
     """Put the batches of a loader behind each other.
 
     Args:
-        batches: Arrays of shape (n, …), or lists, one a batch.
+        batches: Arrays of shape (n, …), lists, or bundles, one a batch.
         where: What they are, for messages.
 
     Returns:
-        One array of shape (all n, …).
+        One array of shape (all n, …), or one bundle.
 
     Raises:
         TaskError: the batches differ in their shapes.
     """
+    if batches and all(isinstance(b, Bundle) and len(b.parts) == len(batches[0].parts) for b in batches):
+        return Bundle(*(joined(parts, where) for parts in zip(*(b.parts for b in batches), strict=True)))
     found = [array_of(b, where) for b in batches]
     shapes = {tuple(b.shape[1:]) for b in found}
     if len(shapes) > 1:

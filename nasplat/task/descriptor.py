@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nasplat.errors import TaskError
+from nasplat.task.bundle import Bundle
 from nasplat.task.task import Split, Task
 
 TRAIN, JUDGED = 2000, 500
@@ -67,12 +69,20 @@ def describe(task: Task, seed: int = 0) -> Descriptor:
     Returns:
         The description; it takes a second or two.
 
+    Raises:
+        TaskError: the task has several inputs, as tasks of graphs have.
+
     Example:
         >>> import nasplat
         >>> found = describe(nasplat.load_task("digits-clutter", train=512, decide=256, test=64))
         >>> found.classes, found.majority < found.kernel
         (10, True)
     """
+    if isinstance(task.train.x, Bundle):
+        raise TaskError(
+            f"task {task.name!r} has several inputs, {task.train.x[:1]}, which no simple method reads.\n"
+            "  Describe a task of one input, or train a network on this one."
+        )
     generator = torch.Generator().manual_seed(seed)
     train, decide = _some(task.train, TRAIN, generator), _some(task.decide, JUDGED, generator)
     x, z = _numbers(train.x, decide.x)

@@ -1,9 +1,9 @@
-"""Tasks that are drawn on the spot, without data: `shapes`, `shapes-mask`, `textures`, `motifs` and `waves`.
+"""Tasks drawn on the spot, without data: `shapes`, `shapes-mask`, `textures`, `motifs`, `waves`, `communities`.
 
 They ask for different abilities. `shapes` and `shapes-mask` need outlines at any place, size and angle; `textures`
 needs statistics of neighbouring pixels and no place at all, so that no linear map knows more than chance; `motifs` and
-`waves` are sequences, told apart by what occurs in them and by how they swing. Training examples are fresh each epoch;
-decide and test are drawn from other seeds.
+`waves` are sequences, told apart by what occurs in them and by how they swing; `communities` are graphs, whose nodes
+are told apart by their neighbours. Training examples are fresh each epoch; decide and test are drawn from other seeds.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.signal import fftconvolve
 
+from nasplat.task.bundle import Bundle
 from nasplat.task.task import Split, Task
 
 SIDE, LENGTH = 16, 96
@@ -27,6 +28,8 @@ TEXTURES, MOTIFS = 8, 6
 """Numbers of textures and of motifs, hence of classes."""
 WAVES = ("sine", "square", "saw", "chirp up", "chirp down", "swelling", "vibrato", "bursts")
 """How a sequence of `waves` may swing."""
+NODES, PAIRS, COMMUNITIES = 32, 64, 4
+"""Of each graph of `communities`: nodes, pairs of nodes that are joined, and communities, hence classes."""
 
 
 def shapes(n: int, seed: int, noise: float = 0.25, masks: bool = False) -> Split:
@@ -178,12 +181,41 @@ def waves(n: int, seed: int, noise: float = 0.8) -> Split:
     return Split(torch.from_numpy(x.astype(np.float32)[:, None]), torch.from_numpy(y))
 
 
+def communities(n: int, seed: int, noise: float = 1.0, mixed: float = 0.1) -> Split:
+    """Draw graphs whose edges mostly join nodes of one community; what is known of a node alone tells little.
+
+    Args:
+        n: Number of graphs.
+        seed: Seed of the graphs; equal seeds give equal ones.
+        noise: Standard deviation of the noise on what is known of a node, which is 0.7 larger where its community is.
+        mixed: Odds of a pair of two communities to be joined, relative to those of a pair of one.
+
+    Returns:
+        Node features of shape (n, 32, 8), roughly standardised, and edges of shape (n, 2, 128), each pair in both
+        directions; the number of each node's community, shape (n, 32).
+    """
+    rng = np.random.default_rng([seed, 5])
+    y = rng.integers(COMMUNITIES, size=(n, NODES))
+    x = noise * rng.standard_normal((n, NODES, 2 * COMMUNITIES))
+    x[..., :COMMUNITIES] += 0.7 * (y[..., None] == np.arange(COMMUNITIES))
+    source = rng.integers(NODES, size=(n, 8 * PAIRS))
+    target = (source + rng.integers(1, NODES, size=source.shape)) % NODES  # no node is joined to itself
+    alike = np.take_along_axis(y, source, 1) == np.take_along_axis(y, target, 1)
+    late = ~(alike | (rng.random(source.shape) < mixed))
+    chosen = np.argsort(late, axis=1, kind="stable")[:, :PAIRS]
+    pairs = np.stack([np.take_along_axis(ends, chosen, 1) for ends in (source, target)], 1)
+    edges = np.concatenate([pairs, pairs[:, ::-1]], 2)
+    bundle = Bundle(torch.from_numpy(x.astype(np.float32)), torch.from_numpy(edges.astype(np.int64)))
+    return Split(bundle, torch.from_numpy(y.astype(np.int64)))
+
+
 DRAWN: dict[str, Callable[..., Split]] = {
     "shapes": shapes,
     "shapes-mask": partial(shapes, masks=True),
     "textures": textures,
     "motifs": motifs,
     "waves": waves,
+    "communities": communities,
 }
 """What draws the examples of each task: called with a number of examples and a seed."""
 
