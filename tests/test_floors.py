@@ -21,8 +21,20 @@ ENTRY = {"nasplat", "__main__"}
 """The package itself and its command line: above every floor."""
 LATE = {
     "nasplat.cli": "commands import what they call, so that --help of every verb shows at once",
+    "nasplat.features.arrays": "scipy's sparse matrices load where a graph is too large for dense ones",
+    "nasplat.frontends.onnx_capture": "onnx loads with the first file that is read",
     "nasplat.graph.conversions": "graphs are read and printed without torch; networkx and torch-geometric load on request",
+    **dict.fromkeys(
+        (
+            *("nasplat.learners.boosted", "nasplat.learners.forest", "nasplat.learners.process"),
+            *("nasplat.learners.normal_scores", "nasplat.learners.spread", "nasplat.predict.estimator"),
+            *("nasplat.predict.finetuned",),
+            *("nasplat.predict.latency", "nasplat.tables.metrics", "nasplat.task.drawn"),
+        ),
+        "scikit-learn and the larger parts of scipy take half a second to load, and answering needs neither",
+    ),
     "nasplat.learners.trunks": "torch-geometric takes half a second to load, and no shipped encoder passes messages with it",
+    "nasplat.probes.onnx_writer": "torch's symbolic shapes load sympy, a third of a second, which export alone needs",
     "nasplat.probes.runtimes": "ONNX Runtime loads where a file is run; torch is timed without it",
     "nasplat.task.digits": "scikit-learn loads with the pictures that it holds; a task of one's own needs none",
     "nasplat.task.stereo_scenes": "scikit-learn loads with the pictures that textures are cut from",
@@ -87,6 +99,23 @@ def test_late_imports_are_listed_with_their_reason() -> None:
         known = any(i.file.startswith(name) and (i.deferred or i.typing) for i in IMPORTS)
         heavy = any(d and n in HEAVY for m, p in FILES.items() if m.startswith(name) for n, d in outside(p))
         assert known or heavy, f"{name} has no late import any more"
+
+
+def test_networks_are_scored_without_libraries_that_only_learning_needs() -> None:
+    loads: dict[str, set[str]] = {}
+    for i in IMPORTS:
+        if not (i.deferred or i.typing):
+            parts = i.module.split(".")
+            loads.setdefault(i.file, set()).update(".".join(parts[:k]) for k in range(2, len(parts) + 1))
+    met, queue = set[str](), ["nasplat.runs.listings"]
+    while queue:
+        module = queue.pop()
+        if module in FILES and module not in met:
+            met.add(module)
+            queue += loads.get(module, set())
+    assert {"nasplat.inputs", "nasplat.predict.universal", "nasplat.workflows.score"} <= met
+    found = [(m, n) for m in sorted(met) for n, late in outside(FILES[m]) if not late]
+    assert [m for m, n in found if n in HEAVY - {"torch"}] == []
 
 
 @pytest.mark.parametrize("name", LIGHT)

@@ -15,8 +15,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix, diags
-from scipy.sparse.linalg import eigsh
 
 from nasplat.features.paths import depths
 from nasplat.graph import ops
@@ -213,6 +211,9 @@ def spectrum(n: int, edges: NDArray[np.int64], size: int = SPECTRUM, vectors: bo
 
 def _sparse(n: int, edges: NDArray[np.int64], size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Compute eigenvalues and vectors by shift and invert: networks are long and thin, so factors stay sparse."""
+    from scipy.sparse import coo_matrix, diags
+    from scipy.sparse.linalg import eigsh
+
     both = np.unique(np.concatenate([edges, edges[::-1]], axis=1), axis=1)
     adjacency = coo_matrix((np.ones(both.shape[1]), (both[0], both[1])), shape=(n, n)).tocsc()
     degree = np.asarray(adjacency.sum(1)).ravel()

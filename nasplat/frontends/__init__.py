@@ -13,7 +13,8 @@ Torch modules   torch_capture.py   any module -> Graph, rung by rung     recorde
                 definition.py      what code computes, as a hash         source.py        the source of functions
                 sparse.py          products with sparse tensors
 Programs        program_writer.py  calls -> Program                      rebuild.py       Program + weights -> module
-ONNX            onnx_file.py       ONNX files -> Graph                   onnx_reader.py    its nodes, one by one
+ONNX            onnx_capture.py    ONNX files -> Graph                   onnx_reader.py    its nodes, one by one
+                onnx_file.py       the file, checked
                 onnx_tensors.py    shapes and values of tensors          onnx_patterns.py  several nodes that are one
                 onnx_ops.py        ONNX operators -> vocabulary          onnx_names.py     its table of names
                 onnx_inputs.py     sizes of the inputs                   onnx_shapes.py    shapes that onnx leaves out
@@ -24,7 +25,7 @@ Packages        packages.py        names in timm and pytorchcv -> module
 """
 
 from nasplat.frontends.block import block
-from nasplat.frontends.onnx_file import OnnxFile, capture_onnx
+from nasplat.frontends.onnx_capture import OnnxFile, capture_onnx
 from nasplat.frontends.published_files import read_published
 from nasplat.frontends.rebuild import rebuild
 from nasplat.frontends.torch_capture import Recording, capture_module, collect_rarely, record_calls

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import GradientBoostingRegressor
 
 from nasplat.learners.flat_trees import FlatTrees
 
@@ -42,7 +41,7 @@ class Boosted:
     """Answer of each model before its first tree, shape (members,)."""
 
     @staticmethod
-    def from_sklearn(models: Sequence[GradientBoostingRegressor], lr: float) -> Boosted:
+    def from_sklearn(models: Sequence[Any], lr: float) -> Boosted:
         """Copy fitted models of scikit-learn.
 
         Args:
@@ -115,6 +114,8 @@ def grow_boosted(x: Matrix, y: Matrix, settings: BoostedSettings, seed: int) -> 
         >>> grow_boosted(x, x[:, 0], BoostedSettings(members=2, trees=20), seed=0).answers(x[:3]).shape
         (2, 3)
     """
+    from sklearn.ensemble import GradientBoostingRegressor
+
     models = [
         GradientBoostingRegressor(
             n_estimators=settings.trees,

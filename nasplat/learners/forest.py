@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import ExtraTreesRegressor
 
 from nasplat.learners.flat_trees import FlatTrees
 
@@ -51,6 +50,8 @@ def grow_forest(
         >>> forest.answers(x[:2]).shape, unseen.shape
         ((2, 30), (40,))
     """
+    from sklearn.ensemble import ExtraTreesRegressor
+
     model = ExtraTreesRegressor(
         trees, bootstrap=True, min_samples_leaf=leaf, max_features=share, random_state=seed
     ).fit(x, y, sample_weight=weights)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri
 
 Vector = NDArray[np.float64]
 KNOTS = 512
@@ -41,6 +40,8 @@ class NormalScores:
             >>> normal.forward([20]).round(6).tolist(), normal.back([0.0]).round(6).tolist()
             ([0.0], [20.0])
         """
+        from scipy.special import ndtri
+
         values, counts = np.unique(np.asarray(labels, np.float64), return_counts=True)
         scores = ndtri((np.cumsum(counts) - counts / 2) / counts.sum())
         if len(values) > KNOTS:

@@ -7,18 +7,12 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import ConstantKernel, Matern, Product, Sum, WhiteKernel
 
 Matrix = NDArray[np.float64]
-KERNEL = Sum(Product(ConstantKernel(1.0), Matern(3.0, (1.0, 1e3), nu=2.5)), WhiteKernel(0.3, (0.02, 1e2)))
-"""Kernel over standardised answers, with the height, length and noise at which their search starts; twenty labels must
-not be told that they are exact, or that a tenth of a standard deviation matters."""
 
 # T tasks, n networks
 
@@ -49,12 +43,15 @@ class Process:
         Returns:
             The process.
         """
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.gaussian_process import GaussianProcessRegressor
+
         mean, spread = outputs.mean(1), outputs.std(1) + 1e-6
         x = (outputs.T - mean) / spread
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # no noise and no signal are answers, too
-            found = GaussianProcessRegressor(KERNEL).fit(x, target - x.mean(1))
-        return cls(x, found.alpha_, cast(Sum, found.kernel_).theta, mean, spread)
+            found = GaussianProcessRegressor(_kernel()).fit(x, target - x.mean(1))
+        return cls(x, found.alpha_, cast(Any, found.kernel_).theta, mean, spread)
 
     def __call__(self, outputs: Matrix) -> Matrix:
         """Answer for networks.
@@ -66,5 +63,15 @@ class Process:
             Standardised labels of shape (n,).
         """
         x = (outputs.T - self.mean) / self.spread
-        kernel = cast(Sum, KERNEL.clone_with_theta(self.theta))
+        kernel = _kernel().clone_with_theta(self.theta)
         return x.mean(1) + kernel(x, self.known) @ self.dual
+
+
+def _kernel() -> Any:
+    """Kernel over standardised answers, with the height, length and noise at which their search starts.
+
+    Twenty labels must not be told that they are exact, or that a tenth of a standard deviation matters.
+    """
+    from sklearn.gaussian_process.kernels import ConstantKernel, Matern, Product, Sum, WhiteKernel
+
+    return Sum(Product(ConstantKernel(1.0), Matern(3.0, (1.0, 1e3), nu=2.5)), WhiteKernel(0.3, (0.02, 1e2)))

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
 
 Matrix = NDArray[np.float64]
 CUT = 3.0
@@ -59,6 +58,8 @@ def spread(x: Matrix, n: int, seed: int = 0) -> list[int]:
         >>> spread(np.array([[0.0], [0.1], [5.0], [5.1]]), 2)
         [0, 2]
     """
+    from sklearn.cluster import KMeans
+
     features = standard(x, *moments(x))
     different = np.unique(features, axis=0)
     once: Any = 1  # scikit-learn's stubs know "auto" alone

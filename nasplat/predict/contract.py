@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
 
 from nasplat.errors import PredictorError
 from nasplat.features.view import View, views
@@ -17,6 +16,7 @@ from nasplat.graph import Graph
 from nasplat.learners.lessons import Lessons, lessons
 from nasplat.learners.spread import spread
 from nasplat.learners.support import table
+from nasplat.predict.estimator import Estimator
 from nasplat.predict.folder import write_folder
 from nasplat.predict.prediction import Prediction
 from nasplat.tables.metrics import kendall_tau
@@ -88,7 +88,7 @@ def as_graph(item: Any, example_input: Any = None) -> Graph:
     )
 
 
-class AbstractPredictor(BaseEstimator, ABC):
+class AbstractPredictor(Estimator, ABC):
     """A predictor of one label from computation graphs; scikit-learn's `clone`, pipelines and searches take it.
 
     A family is a subclass. Its constructor stores its settings under their names, as scikit-learn demands; `fit` sets

@@ -19,7 +19,6 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from nasplat.errors import PredictorError
 from nasplat.features.view import View
@@ -278,6 +277,8 @@ def _ranked(kernel: Matrix, target: Matrix, seed: int, groups: Sequence[str]) ->
 
 def _pairwise(kernel: Matrix, target: Matrix, penalty: float, seed: int) -> Matrix:
     """Dual weights that minimise the mean logistic loss over pairs plus penalty × the squared norm of the function."""
+    from scipy.optimize import minimize
+
     first, second = np.triu_indices(len(target), 1)
     sign = np.sign(target[first] - target[second])
     chosen = np.flatnonzero(sign)

@@ -16,7 +16,6 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LinearRegression
 
 from nasplat.errors import PredictorError
 from nasplat.features.view import View
@@ -208,6 +207,8 @@ class LatencyPredictor(AbstractTunable):
 
 def _solve(x: Matrix, y: Matrix) -> Matrix:
     """Coefficients that are never negative, by least squares of relative errors."""
+    from sklearn.linear_model import LinearRegression
+
     relative = x / y[:, None]
     scale = np.sqrt((relative**2).mean(0))
     scale = np.where(scale > 0, scale, 1.0)

@@ -26,7 +26,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 from nasplat.errors import PredictorError
 from nasplat.features.twins import structure_key
@@ -418,7 +417,8 @@ class Universal(AbstractTunable):
 
     def _estimates(self, seen: Sequence[View]) -> list[tuple[float, float, float]]:
         z, width = self._normal(seen)
-        return [tuple(row) for row in (100 * ndtr(np.stack([z, z - width, z + width], 1))).tolist()]
+        shares = torch.special.ndtr(torch.from_numpy(np.stack([z, z - width, z + width], 1)))
+        return [tuple(row) for row in (100 * shares).tolist()]
 
     def predict(self, items: Sequence[Any], example_input: Any = None) -> list[Prediction]:
         """Predict percentiles, 0 to 100, within the family that `Prediction.reference` names.

@@ -21,7 +21,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.fx.experimental.symbolic_shapes import is_concrete_int
 from torch.utils._pytree import tree_flatten, tree_flatten_with_path, tree_unflatten
 
 from nasplat.errors import ExportError
@@ -298,6 +297,8 @@ def _unbound(flat: nn.Module, inputs: Inputs, arguments: Any) -> tuple[Any, str]
 
 def _is_bound(program: Any, inputs: Inputs) -> bool:
     """Whether a program takes the very batch that it was read with."""
+    from torch.fx.experimental.symbolic_shapes import is_concrete_int
+
     values = [n.meta["val"] for n in program.graph.nodes if n.op == "placeholder" and "val" in n.meta]
     given = zip(values[-len(inputs.axes) :], inputs.axes, strict=True)
     return all(axis is None or is_concrete_int(value.shape[axis]) for value, axis in given)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import kendalltau, rankdata, spearmanr
 
 from nasplat.errors import ShapeError
 
@@ -68,6 +67,8 @@ def kendall_tau(predicted: ArrayLike, measured: ArrayLike) -> float:
     """
     a, b = _pair(predicted, measured)
     untied = float(_untied(a)) * float(_untied(b))
+    from scipy.stats import kendalltau
+
     result: Any = kendalltau(a, b)
     found = float(result.statistic)
     if untied == 0 or np.isnan(found):
@@ -106,6 +107,8 @@ def mean_rank(*scores: ArrayLike) -> NDArray[np.float64]:
             "expected one or more vectors of finite scores, got none or nan.\n"
             "  Give what is not finite the worst score."
         )
+    from scipy.stats import rankdata
+
     return np.mean([rankdata(c) / len(c) for c in columns], 0)
 
 
@@ -131,6 +134,8 @@ def spearman_rho(predicted: ArrayLike, measured: ArrayLike) -> float:
     a, b = _pair(predicted, measured)
     if _untied(a) == 0 or _untied(b) == 0:  # scipy would say so in a warning
         return float("nan")
+    from scipy.stats import spearmanr
+
     result: Any = spearmanr(a, b)
     return float(result.statistic)
 

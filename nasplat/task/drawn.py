@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.signal import fftconvolve
 
 from nasplat.task.bundle import Bundle
 from nasplat.task.task import Split, Task
@@ -110,6 +109,8 @@ def textures(n: int, seed: int, noise: float = 0.6) -> Split:
         Pictures of shape (n, 1, 16, 16), roughly standardised, and the number of the filter, shape (n,).
     """
     rng = np.random.default_rng([seed, 2])
+    from scipy.signal import fftconvolve
+
     y = rng.integers(TEXTURES, size=n)
     white = rng.standard_normal((n, SIDE + 4, SIDE + 4))
     made = fftconvolve(white, _kernels()[y], mode="valid", axes=(1, 2))

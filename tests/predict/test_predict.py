@@ -106,7 +106,7 @@ def test_unknown_family_and_settings_are_refused() -> None:
     from nasplat.predict.registry import make
 
     with pytest.raises(
-        PredictorError, match="among trees, gennape, universal, aiop, zoo, count, latency, got 'forest'"
+        PredictorError, match="among trees, gennape, universal, aiop, zoo, .*count, latency, got 'forest'"
     ):
         make("forest")
     with pytest.raises(PredictorError, match="does not take these settings"):
@@ -215,6 +215,9 @@ def test_predictors_have_scikit_learns_manners(labelled: Data) -> None:
     assert views.score(graphs, labels) == pytest.approx(trees.score(graphs, labels))
     tuned = trees.finetune(graphs[:20], labels[:20])
     assert clone(tuned).get_params(deep=False)["temperature"] == tuned.temperature
+    assert (repr(Trees()), repr(Trees(members=1, trees=20))) == ("Trees()", "Trees(members=1, trees=20)")
+    with pytest.raises(PredictorError, match=r"Trees expected a setting among depth, .*, got 'depht'"):
+        trees.set_params(depht=4)
 
 
 def test_normal_scores_go_back_and_keep_order() -> None:
