@@ -115,9 +115,10 @@ def _check_slices(space: Space) -> None:
 def _check_shaped(space: Space, member: Architecture) -> None:
     """Presets that a task decides change the input's shape, or what the network answers, as declared."""
     declared, values = shaped_presets(space), presets_of(space)
-    larger = {word: _larger(word, values[preset]) for word, preset in declared.items()}
-    if not larger:
+    if not declared:
         return
+    own = {w: _own(w, member.example_input) if values[p] is None else values[p] for w, p in declared.items()}
+    larger = {word: _larger(word, value) for word, value in own.items()}
     drawn = space.with_presets(**fitting(space, larger)).project(member.choices)
     stated, example = member.example_input, drawn.example_input
     for word in AXES.keys() & declared:
@@ -156,6 +157,14 @@ def _check_follows(space: Space, word: str, value: int, follows: bool, told: str
 
 UNSTATED = 24
 """Size that is asked for where a preset of 0 leaves it to another preset."""
+
+
+def _own(word: str, example: Any) -> int:
+    """What a preset that is None means, as far as the example input of a member tells."""
+    sizes = sizes_of(example, word) if word in AXES else ()
+    if sizes:
+        return next(iter(sizes))
+    return int(example.max()) + 1 if isinstance(example, torch.Tensor) and not example.is_floating_point() else 1
 
 
 def _larger(word: str, value: Any) -> int:

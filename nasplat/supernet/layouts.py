@@ -121,6 +121,8 @@ def place(part: Layout, whole: Layout) -> Index:
         return _in_product([place(p, w) for p, w in zip(part.parts, whole.parts, strict=True)], whole)
     if part.size == 0:
         return np.zeros(0, np.int64)
+    if _is_one_of_several(part, whole):
+        return _among_factors(part, whole)[0]
     if ROW in (part.kind, whole.kind):
         rows = [_segments(part, whole), _segments(whole, part)]
         if rows[0] and rows[1]:
@@ -189,6 +191,11 @@ def _segments(layout: Layout, other: Layout) -> tuple[Layout, ...]:
     return (layout,) if layout.names or other.kind == ROW else ()
 
 
+def _is_one_of_several(part: Layout, whole: Layout) -> bool:
+    """Whether the smaller axis is a row of segments, and the larger one several such: of one head, and of many."""
+    return part.kind == ROW and whole.kind == PRODUCT and part.size < whole.size
+
+
 def _in_row(own: Sequence[Layout], whole: Sequence[Layout]) -> Index:
     starts = np.concatenate([[0], np.cumsum([w.size for w in whole])])
     chosen = matching(own, whole)
@@ -247,6 +254,13 @@ def merge(a: Layout, b: Layout) -> Layout:
     if a.kind == b.kind == PRODUCT and len(a.parts) == len(b.parts):
         parts = tuple(merge(x, y) for x, y in zip(a.parts, b.parts, strict=True))
         return replace(base, parts=parts, size=prod(p.size for p in parts), is_constant=constant)
+    if _is_one_of_several(a, b):
+        a, b = b, a
+    if _is_one_of_several(b, a):
+        same = _among_factors(b, a)[1][0]
+        inside = replace(b, names=frozenset())  # it is named as the whole axis is
+        parts = tuple(merge(p, inside) if i == same else replace(p, is_constant=False) for i, p in enumerate(a.parts))
+        return replace(base, kind=PRODUCT, parts=parts, size=prod(p.size for p in parts), is_constant=False)
     if ROW in (a.kind, b.kind):
         rows = _segments(a, b), _segments(b, a)
         if rows[0] and rows[1]:
