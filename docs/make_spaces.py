@@ -18,6 +18,7 @@ DRAWS = 200
 LABELS = {
     "darts": "NAS-Bench-301 surrogate, OnceNAS-Bench, NAS-Bench-Suite-Zero's nine tasks (column `genotype`)",
     "fbnet": "HELP latency (blocks joined by `|`)",
+    "gpt": "HW-GPT-Bench (columns `embed`, `heads`, `mlp_ratio`, …), Archai's Litetransformersearch (`d_model`, `n_head`, `d_inner`, …)",
     "hybrid": "shipped: `hybrid_digits.csv.gz`",
     "inception": "shipped: `branch_digits.csv.gz`",
     "mnasnet": "Accel-NASBench (`e6_k3_l1_se0;…`)",

@@ -44,6 +44,7 @@ from nasplat.task.digits import digits
 from nasplat.task.drawn import DRAWN, drawn
 from nasplat.task.files import from_folder
 from nasplat.task.stereo import stereo_folder, synthetic_stereo
+from nasplat.task.tokens import sentences, text_file
 from nasplat.task.variants import VARIANTS
 
 DEFAULT_INPUT = (1, 3, 224, 224)
@@ -55,11 +56,14 @@ NAMED: dict[str, Callable[..., Task]] = {
     "digits-mask": partial(digits, "mask"),
     "digits-place": partial(digits, "place"),
     "stereo-synthetic": synthetic_stereo,
+    "sentences": sentences,
     **{name: partial(drawn, name) for name in DRAWN},
 }
 """What makes the tasks that have a name."""
-PAIRS = "stereo:"
-"""Prefix of a folder of stereo pairs."""
+PAIRS, TEXT = "stereo:", "text:"
+"""Prefixes of a folder of stereo pairs, and of a file whose next byte is to be told."""
+READERS: dict[str, Callable[..., Task]] = {PAIRS: stereo_folder, TEXT: text_file, "": from_folder}
+"""What reads a path, by the prefix before it; without one it is a folder of pictures."""
 GRAMMAR = (
     "space:encoding, file.py:factory, model.onnx, timm:name, pytorchcv:name, graphs.json.gz#name, or an architecture's "
     "JSON line"
@@ -455,12 +459,13 @@ def load_task(reference: str, **options: Any) -> Task:
     """Load a task by name, or from a folder of data.
 
     Args:
-        reference: Name of an embedded task: 'digits-clutter', 'digits-mask', 'digits-place', 'stereo-synthetic', or one
-            of `nasplat.task.drawn`: 'shapes', 'shapes-mask', 'textures', 'motifs', 'waves', 'communities'. Or a
-            folder with IDX or npz files of images, or with one folder of pictures per class; or 'stereo:' and a folder
-            of stereo pairs. Options may follow, as in 'digits-clutter?train=512&decide=256'. Before it all may stand
-            another question about the same images, as in 'rotation:digits-clutter' (`nasplat.task.derived`), or
-            'small:', 'imbalanced:' or 'noisy:' for a harder version (see `nasplat.task.variants`).
+        reference: Name of an embedded task: 'digits-clutter', 'digits-mask', 'digits-place', 'stereo-synthetic',
+            'sentences', or one of `nasplat.task.drawn`: 'shapes', 'shapes-mask', 'textures', 'motifs', 'waves',
+            'communities'. Or a folder with IDX or npz files of images, or with one folder of pictures per class; or
+            'stereo:' and a folder of stereo pairs; or 'text:' and a file, whose next byte is to be told from those
+            before. Options may follow, as in 'digits-clutter?train=512&decide=256'. Before it all may stand another
+            question about the same images, as in 'rotation:digits-clutter' (`nasplat.task.derived`), or 'small:',
+            'imbalanced:' or 'noisy:' for a harder version (see `nasplat.task.variants`).
         options: Options of the task as keywords, such as train=512 for embedded data or limit=10000 for a folder.
 
     Returns:
@@ -483,15 +488,15 @@ def load_task(reference: str, **options: Any) -> Task:
     if asked:
         options = {k: _value(v) for k, v in parse_qsl(words, keep_blank_values=True)} | options
     made = NAMED.get(reference)
-    pairs = reference.startswith(PAIRS)
-    place = Path(reference.removeprefix(PAIRS))
-    if made is None and not place.is_dir():
+    prefix = next((p for p in READERS if reference.startswith(p)), "")
+    place = Path(reference.removeprefix(prefix))
+    if made is None and prefix != TEXT and not place.is_dir():
         raise TaskError(
-            f"expected a task name ({', '.join(NAMED)}) or a folder of image files, got {reference!r}.\n"
-            "  Check the spelling."
+            f"expected a task name ({', '.join(NAMED)}) or a folder of image files, or {TEXT} and a file, got "
+            f"{reference!r}.\n  Check the spelling."
         )
     try:
-        return made(**options) if made else (stereo_folder if pairs else from_folder)(place, **options)
+        return made(**options) if made else READERS[prefix](place, **options)
     except TypeError as err:
         raise TaskError(f"task {reference!r} does not take these options: {err}.\n  Leave them out.") from err
 

@@ -270,21 +270,25 @@ class Bands(nn.Module):
     def _rows(self, i: int) -> Tensor:
         """Numbers of the tokens of a band."""
         if self.divide == 1:
-            return self.tables["whole"].weight[self.starts[i] : self.ends[i]]
-        return self.tables[f"band{i}"].weight
+            return self.tables["whole"].get_parameter("weight")[self.starts[i] : self.ends[i]]
+        return self.tables[f"band{i}"].get_parameter("weight")
 
     def _out(self, x: Tensor, i: int) -> Tensor:
         """Go from the network's width to a band's."""
         if f"band{i}" in self.outof:
             return self.outof[f"band{i}"](x)
         shared = f"band{0 if self.divide == 1 else i}"
-        return x @ self.into[shared].weight if shared in self.into else x
+        return x @ self.into[shared].get_parameter("weight") if shared in self.into else x
 
 
 class Decoder(nn.Module):
     """Tokens, layers, perhaps a norm, tokens."""
 
-    def __init__(self, words: nn.Module, layers: Iterable[nn.Module], norm: nn.Module, positions: nn.Module) -> None:
+    words: Words | Bands
+
+    def __init__(
+        self, words: Words | Bands, layers: Iterable[nn.Module], norm: nn.Module, positions: nn.Module
+    ) -> None:
         """Put the parts together."""
         super().__init__()
         self.words, self.positions, self.norm = words, positions, norm

@@ -131,6 +131,11 @@ class Inputs:
     """For every tensor, in the order of the arguments, the axis that is the batch; None for those without."""
     limits: tuple[int | None, ...] = ()
     """For every tensor, the number of rows of the embedding that it indexes; None for others."""
+    lengths: tuple[int | None, ...] = ()
+    """For every tensor, the axis that is the sequence of tokens; None for those without. Empty where the length of
+    sequences is that of the example."""
+    longest: int | None = None
+    """Number of tokens that a sequence may have; None for any number."""
 
     @classmethod
     def of(cls, example: Any) -> Inputs:
@@ -206,6 +211,27 @@ class Inputs:
             call(module, arguments)
         return replace(self, limits=tuple(watch.rows))
 
+    @property
+    def length(self) -> int | None:
+        """Number of tokens in the sequences of the arguments; None where there are none, or not all are as long."""
+        tensors = self.tensors(self.arguments)
+        limits = self.limits or [None] * len(tensors)
+        is_alone = len(tensors) == 1  # whole numbers by themselves are tokens, however they are looked up
+        pairs = zip(tensors, limits, strict=True)
+        found = {t.shape[1] for t, limit in pairs if t.dim() == 2 and _is_index(t) and (is_alone or limit is not None)}
+        return found.pop() if len(found) == 1 else None
+
+    def sequences(self) -> Inputs:
+        """Find the axes of tokens, so that sequences of other lengths can be drawn.
+
+        Returns:
+            The inputs with `lengths`, where all tensors are tokens and what belongs to them: whole numbers or truth
+            values of shape (n, length), of which one indexes an embedding, as `indexing` tells, or is the only tensor.
+        """
+        length, tensors = self.length, self.tensors(self.arguments)
+        is_text = all(t.shape[1:] == (length,) and (_is_index(t) or t.dtype == torch.bool) for t in tensors)
+        return replace(self, lengths=(1,) * len(tensors)) if is_text and length is not None else self
+
     def repeated(self, batch: int | None = None, seed: int = 0) -> Any:
         """Make a batch of the example's own values.
 
@@ -220,13 +246,20 @@ class Inputs:
         generator = torch.Generator().manual_seed(seed)
         return self._made(batch, lambda t, shape, axis, _: _again(t, shape, axis, generator))
 
-    def drawn(self, batch: int | None = None, generator: torch.Generator | None = None, noise: bool = False) -> Any:
+    def drawn(
+        self,
+        batch: int | None = None,
+        generator: torch.Generator | None = None,
+        noise: bool = False,
+        length: int | None = None,
+    ) -> Any:
         """Draw a batch.
 
         Args:
             batch: Number of examples; None for as many as there are.
             generator: Source of the numbers; None for torch's own.
             noise: Whether floating-point values are Gaussian noise even where the example has values.
+            length: Number of tokens along the axes of `lengths`; None for as many as there are.
 
         Returns:
             Arguments of the example's types on the CPU. Floating-point values are Gaussian noise where a shape was
@@ -234,10 +267,10 @@ class Inputs:
             (see `indexing`) are drawn among its rows; other integers and booleans from the example's values, booleans
             that are all alike at random.
         """
-        return self._made(batch, lambda t, shape, _, limit: _draw(t, shape, limit, generator, noise))
+        return self._made(batch, lambda t, shape, _, limit: _draw(t, shape, limit, generator, noise), length)
 
-    def _made(self, batch: int | None, make: Any) -> Any:
-        """Arguments whose tensors are made from the example's, their batch axes being so long."""
+    def _made(self, batch: int | None, make: Any, length: int | None = None) -> Any:
+        """Arguments whose tensors are made from the example's, their axes of batch and of tokens being so long."""
         leaves, spec = tree_flatten(self.arguments)
         count, made = 0, []
         for leaf in leaves:
@@ -245,6 +278,9 @@ class Inputs:
                 shape, axis = list(leaf.shape), self.axes[count]
                 if axis is not None and batch is not None:
                     shape[axis] = batch
+                along = self.lengths[count] if self.lengths else None
+                if along is not None and length is not None:
+                    shape[along] = length
                 try:
                     made.append(make(leaf, tuple(shape), axis or 0, self.limits[count] if self.limits else None))
                 except (RuntimeError, TypeError, NotImplementedError) as err:

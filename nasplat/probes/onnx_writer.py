@@ -15,7 +15,7 @@ import re
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,8 @@ from nasplat.frontends.examples import Inputs, call, distinct, parameters_of, wa
 
 MOST_BYTES = 2**31 - 2**24
 """Largest size of weights in one ONNX file; protobuf holds no message of 2 GiB."""
-BATCH = "batch"
-"""Name of the axis that may have any size."""
+BATCH, LENGTH = "batch", "length"
+"""Names of the axes that may have any size: examples, and tokens of a sequence."""
 ANSWER = "output"
 """Name of the output of a network that answers one tensor, and beginning of others that have none."""
 _VIOLATED = "onstraints violated"
@@ -96,10 +96,14 @@ def to_onnx(module: nn.Module, example: Any, opset: int, batch: int | None = Non
     result = answer(module, inputs.repeated(batch))
     answers, left_out = _answers(result)
     with quiet():
-        program, inputs, fixed, note = _read(_flat(module, inputs.arguments, result), module, inputs, batch)
+        flat, sequences = _flat(module, inputs.arguments, result), inputs.lengths
+        program, inputs, fixed, note = _read(flat, module, replace(inputs, lengths=()), batch)
+        if any(axis is not None for axis in sequences):
+            program, inputs, more = _of_any_length(flat, program, replace(inputs, lengths=sequences), fixed)
+            note = "; ".join(n for n in (note, more) if n)
         names = inputs.names(module)
         outputs = distinct(answers, names)
-        data = _write(program, opset, names, outputs, inputs if fixed is None else None)
+        data = _write(program, opset, names, outputs, _dynamic(inputs, BATCH if fixed is None else None, LENGTH))
     notes = tuple(n for n in (note, left_out) if n)
     return Written(data, inputs, tuple(names), tuple(outputs), fixed, notes)
 
@@ -276,6 +280,21 @@ def _read(flat: nn.Module, module: nn.Module, inputs: Inputs, batch: int | None)
     return _exported(flat, inputs.repeated(batch), None), inputs, batch, why
 
 
+def _of_any_length(flat: nn.Module, program: Any, inputs: Inputs, fixed: int | None) -> tuple[Any, Inputs, str]:
+    """The program for sequences of any length, or up to the example's, where torch.export proves that it holds."""
+    several = fixed if fixed is not None or inputs.batch is None else max(2, inputs.batch)
+    arguments, batch = inputs.repeated(several), torch.export.Dim(BATCH) if fixed is None else None
+    reason, length = "", inputs.length or 0
+    for longest in (None, length) if length > 2 else ():
+        dim = torch.export.Dim(LENGTH, max=longest)
+        try:
+            found = _exported(flat, arguments, _dynamic(inputs, batch, dim), (False,))
+            return found, replace(inputs, longest=longest), ""
+        except ExportError as err:
+            reason = str(err).partition("\n")[0].partition(". If you")[0]
+    return program, replace(inputs, lengths=()), f"the file takes sequences of {length} tokens alone: {reason}"
+
+
 def _unbound(flat: nn.Module, inputs: Inputs, arguments: Any) -> tuple[Any, str]:
     """The program for batches of any size; or None, and why it holds for one size alone."""
     axes = _dynamic(inputs, torch.export.Dim(BATCH))
@@ -312,9 +331,11 @@ def _several(reason: str) -> ExportError:
     )
 
 
-def _dynamic(inputs: Inputs, dim: Any) -> tuple[dict[int, Any], ...]:
-    """For every tensor, which axis has the size that a dimension stands for."""
-    return tuple({} if axis is None else {axis: dim} for axis in inputs.axes)
+def _dynamic(inputs: Inputs, batch: Any, length: Any = None) -> tuple[dict[int, Any], ...]:
+    """For every tensor, which axes have the sizes that two dimensions stand for; None for sizes that stay."""
+    lengths = inputs.lengths or [None] * len(inputs.axes)
+    both = [((axis, batch), (along, length)) for axis, along in zip(inputs.axes, lengths, strict=True)]
+    return tuple({axis: dim for axis, dim in own if axis is not None and dim is not None} for own in both)
 
 
 class _Flat(nn.Module):
@@ -363,7 +384,9 @@ def _exported(
     ) from first
 
 
-def _write(program: Any, opset: int, names: Sequence[str], outputs: Sequence[str], free: Inputs | None) -> bytes:
+def _write(
+    program: Any, opset: int, names: Sequence[str], outputs: Sequence[str], free: tuple[dict[int, str], ...]
+) -> bytes:
     """Bytes of the file that says a program."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "net.onnx"
@@ -375,7 +398,7 @@ def _write(program: Any, opset: int, names: Sequence[str], outputs: Sequence[str
                 opset_version=opset,
                 input_names=list(names),
                 output_names=list(outputs),
-                dynamic_shapes=None if free is None else _dynamic(free, BATCH),
+                dynamic_shapes=free if any(free) else None,
                 dynamo=True,
                 external_data=False,
                 verbose=False,

@@ -20,6 +20,7 @@ from nasplat.supernet.strategy import Lesson, Strategy
 from nasplat.supernet.subnet import Subnets
 from nasplat.supernet.teacher import Answer, Teacher
 from nasplat.task import Task
+from nasplat.task.judging import token_loss
 
 
 class Updates:
@@ -118,7 +119,7 @@ class Updates:
     def _targeted(self, output: Tensor | list[Tensor], y: Tensor, first: Tensor | None) -> Tensor:
         """Loss of the targets, or of not answering as the step's first subnet did; of several maps, both."""
         if first is not None and isinstance(output, Tensor):
-            return distillation_loss(output, first, "soft", self.config.temperature)
+            return distillation_loss(*self._places(output, first), "soft", self.config.temperature)
         loss = self.task.objective(output, y)
         if first is not None and self.config.distill_weight:
             return self._taught(loss, output, None, Answer(first, None))
@@ -130,8 +131,14 @@ class Updates:
         if self.imitation is not None and features is not None and answer.features is not None:
             return loss + share * self.imitation.loss(features, answer.features)
         return (1 - share) * loss + share * distillation_loss(
-            output, answer.output, self.config.distill, self.config.temperature
+            *self._places(output, answer.output), self.config.distill, self.config.temperature
         )
+
+    def _places(self, output: Tensor | list[Tensor], teacher: Tensor) -> tuple[Tensor | list[Tensor], Tensor]:
+        """Answers of student and teacher, one place a row where they are scores of the next tokens."""
+        if self.task.loss is token_loss and isinstance(output, Tensor):
+            return output.flatten(0, -2), teacher.flatten(0, -2)
+        return output, teacher
 
     @torch.no_grad()
     def _update(self, losses: list[Tensor], lr: float) -> Tensor | None:

@@ -8,6 +8,7 @@ derived.py   other questions about the same images  training.py  a network train
 arrays.py    whatever holds numbers as inputs       targets.py   labels as people keep them, as class numbers
 judging.py   losses, metrics, what they refuse      pictures.py  folders of pictures
 bundle.py    several inputs as one, as of graphs
+tokens.py    sentences and texts, the next token of which is told
 stereo.py    tasks of stereo pairs, with stereo_loss.py, stereo_pairs.py, stereo_scenes.py and stereo_pictures.py
 """
 

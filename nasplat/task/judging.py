@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from nasplat.errors import NasplatError, TaskError
 from nasplat.task.bundle import Bundle, feed
@@ -75,6 +76,54 @@ def distance(output: Tensor, target: Tensor) -> Tensor:
             f"{tuple(target.shape)}.\n  Mend the network's last layer, or the targets."
         )
     return (output.reshape(target.shape) - target).reshape(len(target), -1).norm(dim=1)
+
+
+def token_loss(output: Tensor, target: Tensor) -> Tensor:
+    """Compute the mean cross-entropy of scores whose last axis is that of the classes, as language models answer.
+
+    Args:
+        output: Scores, or log-probabilities, of shape (n, …, classes).
+        target: Class numbers of shape (n, …), -100 at places that do not count.
+
+    Returns:
+        Mean over all places that count, in nats.
+
+    Raises:
+        TaskError: the shapes do not belong together.
+
+    Example:
+        >>> round(float(token_loss(torch.zeros(2, 3, 4), torch.zeros(2, 3, dtype=torch.int64))), 4)  # log 4
+        1.3863
+    """
+    _check_last(output, target)
+    return F.cross_entropy(output.flatten(0, -2), target.flatten())
+
+
+def token_nats(output: Tensor, target: Tensor) -> Tensor:
+    """Measure the mean cross-entropy of each example; the exponential of its mean is the perplexity.
+
+    Args:
+        output: Scores, or log-probabilities, of shape (n, …, classes).
+        target: Class numbers of shape (n, …), -100 at places that do not count.
+
+    Returns:
+        Nats per place that counts, shape (n,); less is better.
+
+    Raises:
+        TaskError: the shapes do not belong together.
+    """
+    _check_last(output, target)
+    each = F.cross_entropy(output.flatten(0, -2).float(), target.flatten(), reduction="none").reshape(len(target), -1)
+    return each.sum(1) / (target != IGNORED).flatten(1).sum(1).clamp_min(1)
+
+
+def _check_last(output: Tensor, target: Tensor) -> None:
+    """Refuse scores whose classes are not on the last axis."""
+    if output.shape[:-1] != target.shape or target.is_floating_point():
+        raise TaskError(
+            f"expected scores (n, …, classes) and class numbers (n, …), got shapes {tuple(output.shape)} and "
+            f"{tuple(target.shape)}.\n  Let the network answer the classes on its last axis, as output.transpose(1, 2)."
+        )
 
 
 def answer(module: nn.Module, x: Tensor | Bundle, task: str) -> Any:

@@ -16,7 +16,7 @@ from nasplat.errors import TaskError
 from nasplat.task import judging
 from nasplat.task.arrays import array_of, inputs_of, joined
 from nasplat.task.bundle import Bundle, check_edges, graph_sizes, sample_shape
-from nasplat.task.judging import Loss, accuracy
+from nasplat.task.judging import Loss, accuracy, token_loss
 from nasplat.task.settings import unknown
 from nasplat.task.targets import IGNORED, class_numbers, free_numbers
 
@@ -207,8 +207,9 @@ class Task:
         if isinstance(self.train.x, Bundle):
             found = graph_sizes(self.train.x)
         elif len(shape) == 1 and not self.train.x.is_floating_point():
-            largest = max(int(split.x.max()) for split in (self.train, self.decide, self.test))
-            found = {"length": shape[0], "vocabulary": largest + 1}
+            largest = max(int(split.x.max()) for split in (self.train, self.decide, self.test)) + 1
+            is_next = self.loss is token_loss  # the last token of all may be a target only
+            found = {"length": shape[0], "vocabulary": max(largest, self.classes) if is_next else largest}
         if len(shape) == 3 and "height" in found and shape[1] == shape[2]:
             found["image"] = shape[1]
         if self.outputs is not None:
@@ -389,11 +390,13 @@ class Task:
         Raises:
             TaskError: the network answers too few.
         """
-        if self.loss is not F.cross_entropy or not isinstance(output, Tensor) or output.dim() < 2:
+        axis = 1 if self.loss is F.cross_entropy else -1
+        if self.loss not in (F.cross_entropy, token_loss) or not isinstance(output, Tensor) or output.dim() < 2:
             return
-        if output.shape[1] < self.classes:
+        if output.shape[axis] < self.classes:
             raise TaskError(
-                f"task {self.name!r} expected scores of {self.classes} classes, got {output.shape[1]} of a network.\n"
+                f"task {self.name!r} expected scores of {self.classes} classes, got {output.shape[axis]} of a network."
+                "\n"
                 f"  Give the space its number of classes, such as classes={self.classes}, or check the labels."
             )
 

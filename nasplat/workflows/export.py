@@ -65,7 +65,8 @@ class Certificate:
     max_relative_error: float
     """Largest such ratio that was found over all checks."""
     checks: list[dict[str, Any]]
-    """One row for each batch size and seed: largest difference, largest output, largest relative error of an output."""
+    """One row for each batch size, seed, and length of sequences that is not the example's: largest difference, largest
+    output, largest relative error of an output."""
     task_metric: dict[str, Any] | None
     """Metric of module and file on the same examples; None where no task was at hand."""
     macs: int
@@ -127,6 +128,8 @@ class _Row:
     seed: int
     found: list[Difference]
     """One for each output."""
+    length: int | None = None
+    """Number of tokens of its sequences; None for those of the example."""
 
 
 def export(
@@ -140,8 +143,9 @@ def export(
 ) -> Certificate:
     """Write an ONNX file and its certificate, if ONNX Runtime agrees with torch.
 
-    The file takes batches of any size where torch.export proves that the network does. A network that needs the very
-    batch it was given gets a file for that batch alone, and the certificate says so.
+    The file takes batches of any size where torch.export proves that the network does, and of a network that reads
+    tokens sequences of any length. A network that needs the very batch or length it was given gets a file for that
+    alone, and the certificate says so.
 
     Args:
         module: Network with trained weights; exported in eval mode, and left as it was.
@@ -230,7 +234,16 @@ def _undisturbed(module: nn.Module) -> Iterator[nn.Module]:
 def _indexing(module: nn.Module, inputs: Inputs) -> Inputs:
     """The inputs, integers that index embeddings being known."""
     answer(module, inputs.repeated())  # whatever is wrong with the example is told in its words
-    return inputs.indexing(module)
+    return inputs.indexing(module).sequences()
+
+
+def _cases(written: Written) -> Iterator[tuple[int | None, int, int | None]]:
+    """Batch sizes, seeds and lengths of the inputs that are compared; None stands for the example as it is."""
+    yield from ((size, seed, None) for size, seed in _batches(written))
+    have = written.inputs.length or 0
+    for length in sorted({1, 2, have // 2, have - 1, 2 * have + 1} - {0, have}) if written.inputs.lengths else ():
+        if length <= (written.inputs.longest or length):
+            yield written.batch if written.batch is not None or written.inputs.batch is None else 2, SEEDS[1], length
 
 
 def _batches(written: Written) -> Iterator[tuple[int | None, int]]:
@@ -244,9 +257,14 @@ def _batches(written: Written) -> Iterator[tuple[int | None, int]]:
         yield from ((large, seed) for seed in (SEEDS[1:2])) if size == LARGE else ((size, seed) for seed in SEEDS)
 
 
-def _drawn(module: nn.Module, inputs: Inputs, size: int | None, seed: int) -> tuple[Any, list[np.ndarray], str]:
+def _drawn(
+    module: nn.Module, inputs: Inputs, size: int | None, seed: int, length: int | None
+) -> tuple[Any, list[np.ndarray], str]:
     """Arguments for module and file, what the module answers, and why they are none but the example's own values."""
     number, note = seed * 100 + (size or 1), ""
+    if length is not None:
+        arguments = inputs.drawn(size, torch.Generator().manual_seed(number + length), length=length)
+        return arguments, _arrays(answer(module, arguments)), ""
     if seed != SEEDS[0]:
         arguments = inputs.drawn(size, torch.Generator().manual_seed(number))
         try:
@@ -279,8 +297,8 @@ def _compare(module: nn.Module, file: OnnxNetwork, written: Written, tolerance: 
     """Compare a file with its module on all batches; raise where they disagree."""
     rows, notes, precision = list[_Row](), list[str](), _precision(module, written.inputs)
     limits, seen = list[float](), [set[float]() for _ in written.names]
-    for size, seed in _batches(written):
-        arguments, wanted, told = _drawn(module, written.inputs, size, seed)
+    for size, seed, length in _cases(written):
+        arguments, wanted, told = _drawn(module, written.inputs, size, seed, length)
         notes.append(told)
         given = written.inputs.tensors(arguments)
         for values, t in zip(seen, given, strict=True):
@@ -289,7 +307,7 @@ def _compare(module: nn.Module, file: OnnxNetwork, written: Written, tolerance: 
         if not rows:
             limits = [tolerance or tolerance_of(w.ndim, precision) for w in wanted]
             _check_repeatable(wanted, _arrays(answer(module, arguments)), limits, precision)
-        where = f"batch {size or written.inputs.batch or 1}, seed {seed}"
+        where = f"batch {size or written.inputs.batch or 1}, seed {seed}" + (f", length {length}" if length else "")
         try:
             got = file.run(dict(zip(written.names, given, strict=True)))
             if len(wanted) != len(got):
@@ -298,7 +316,7 @@ def _compare(module: nn.Module, file: OnnxNetwork, written: Written, tolerance: 
             found = [difference(w, g, f"{where}, {name}") for w, g, name in pairs]
         except ExportError as err:
             raise _refused(str(err), {r.batch for r in rows if r.batch != size}, written) from err
-        rows.append(_Row(size or written.inputs.batch or 1, seed, found))
+        rows.append(_Row(size or written.inputs.batch or 1, seed, found, length))
     same = zip(written.names, seen, strict=True)
     notes += [f"{name}: no value but {next(iter(v)):g} was compared" for name, v in same if len(v) == 1]
     return _judged(rows, limits, precision, written, tuple(dict.fromkeys(n for n in notes if n)))
@@ -355,6 +373,7 @@ def _judged(
             {
                 "batch": row.batch,
                 "seed": row.seed,
+                **({} if row.length is None else {"length": row.length}),
                 "max_difference": max(d.difference for d in row.found),
                 "max_output": max(d.largest for d in row.found),
                 "relative_error": max(ratios),
