@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,14 @@ if TYPE_CHECKING:
 @click.option("--ops", "by_op", is_flag=True, help="The table has one row per operation instead of one per module.")
 @click.option("--nodes", is_flag=True, help="The table lists every operation.")
 @click.option(
+    "--at",
+    "conditions",
+    multiple=True,
+    metavar="TOKENS",
+    help="What a decoder costs is also told at this many tokens, or at sequences x tokens, such as 8x4096; the option "
+    "may be repeated.",
+)
+@click.option(
     "--diff",
     "other",
     default=None,
@@ -56,6 +64,7 @@ def inspect_command(network: str, as_json: bool, **o: Any) -> None:
         write_atomically(drawing, nasplat.draw(graph))
     modules = by_module(graph, o["depth"])
     data: dict[str, Any] = _about(network, graph) | {"modules": [dataclasses.asdict(m) for m in modules]}
+    data["decoder"] = _decoder(graph, o["conditions"])
     table = _nodes if o["nodes"] else _operations if o["by_op"] else lambda g: _modules(g, modules)
     show.answer(data, as_json, lambda: table(graph))
     if not as_json:
@@ -90,6 +99,45 @@ def _about(network: str, graph: Graph) -> dict[str, Any]:
         "key": graph.key,
         "ops": dict(count.most_common()),
     }
+
+
+def _decoder(graph: Graph, conditions: Sequence[str]) -> dict[str, Any] | None:
+    """What the tokens of a decoder cost, at its own length and under conditions; None for other networks."""
+    from nasplat.errors import GraphError
+    from nasplat.graph.quantities import PRECISIONS, WITH_TOKENS, Quantity, Sizes
+
+    sizes = Sizes.of(graph)
+    if isinstance(sizes.decoding, str):
+        if conditions:
+            raise GraphError(sizes.decoding)
+        return None
+    places = (f"{sizes.decoding.batch}x{sizes.decoding.length}", *conditions)
+    costs = [{"at": p} | {q: Quantity.of(f"{q}@{p}").count(sizes) for q in WITH_TOKENS} for p in places]
+    weights = {p: Quantity.of(f"weight_bytes@{p}").count(sizes) for p in PRECISIONS}
+    return {
+        "attentions": sizes.decoding.layers,
+        "kv_bytes_per_token": sizes.decoding.kv_bytes(),
+        "kv_bytes_per_token_bf16": sizes.decoding.kv_bytes(precision="bfloat16"),
+        "costs": costs,
+        "weight_bytes": weights,
+    }
+
+
+def _show_decoder(decoder: Mapping[str, Any], sign: str) -> None:
+    """Print what the tokens of a decoder cost."""
+    from nasplat.graph.bounds import signed
+
+    show.say(
+        f"decoder of {decoder['attentions']} attentions, {decoder['kv_bytes_per_token']:,} bytes of keys and values a "
+        f"token ({decoder['kv_bytes_per_token_bf16']:,} in bf16)"
+    )
+    for row in decoder["costs"]:
+        prefill, token = (signed(f"{row[name]:,}", sign) for name in ("prefill_macs", "decode_macs"))
+        show.say(
+            f"at {row['at']} tokens: prompt {prefill} MACs, one token more {token}, cache {row['kv_bytes']:,} bytes"
+        )
+    listed = ", ".join(f"{size / 2**20:.2f} MiB {p}" for p, size in decoder["weight_bytes"].items())
+    show.say(f"weights without scales: {listed}")
 
 
 def _nodes(graph: Graph) -> Listing:
@@ -157,6 +205,8 @@ def _show_totals(graph: Graph, about: Mapping[str, Any]) -> None:
         f"{signed(f'{cost.params:,}', cost.params_bound)} parameters ({weights}), peak activations {peak}\n"
         f"{graph.num_nodes} nodes, {graph.num_edges} edges, {known}, captured by {graph.rung!r}\nkey {graph.key}"
     )
+    if about["decoder"] is not None:
+        _show_decoder(about["decoder"], cost.bound)
     for note in graph.notes:
         show.say(f"note: {note}")
 

@@ -67,8 +67,9 @@ limits = click.option(
     "limit",
     multiple=True,
     metavar="NAME=VALUE",
-    help="The largest allowed macs, params or activation_bytes, such as macs=2e6; search also knows latency_ms. The "
-    "option may be repeated.",
+    help="The largest allowed macs, params, activation_bytes or weight_bytes, such as macs=2e6, or of decoders "
+    "prefill_macs, decode_macs or kv_bytes, such as decode_macs@4096=2e9; search also knows latency_ms. The option may "
+    "be repeated.",
 )
 dry_run = click.option(
     "--dry-run", is_flag=True, help="The expected time and memory are stated, and nothing is written."

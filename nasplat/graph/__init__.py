@@ -1,6 +1,7 @@
 """What a network computes, operation by operation, without torch.
 
 columns.py  nodes, edges and weights        graph.py        `Graph`: columns with costs, key, files, conversions
+decoding.py  a decoder token by token       quantities.py   any of these by name, under conditions
 cost.py     MACs, parameters, bytes         ops.py          the vocabulary of operations
 key.py      canonical hash                  store.py        JSON and npz files
 folding.py  no dead code, copies and zeros  rows.py         many graphs side by side as numbers

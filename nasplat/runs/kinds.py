@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nasplat.errors import InputError
+from nasplat.graph.quantities import refusal
 from nasplat.inputs import load_task
 from nasplat.probes.runtimes import RUNTIMES
 from nasplat.runs.fields import option
@@ -147,10 +148,12 @@ class SearchRun(AbstractSpaceRun):
     """Quality that is searched for: 'inherited' from a supernet, 'trained' from scratch ('trained:12' for twelve
     epochs), or 'predicted' by the guide."""
     minimize: str = "macs"
-    """Cost: 'macs', 'params', 'activation_bytes', 'latency' (each network timed), 'latency_ms' (predicted), or
-    'none'."""
+    """Cost: 'macs', 'params', 'activation_bytes', 'weight_bytes', of decoders 'decode_macs@4096' and the like (see
+    limits), 'latency' (each network timed), 'latency_ms' (predicted), or 'none'."""
     limits: Mapping[str, float] = field(default_factory=dict)
-    """Largest allowed macs, params, activation_bytes or latency_ms of a network, such as macs=2e6; above 0."""
+    """Largest allowed macs, params, activation_bytes, weight_bytes or latency_ms of a network, such as macs=2e6; above
+    0. Of decoders also prefill_macs, decode_macs and kv_bytes. Behind an @ stand tokens, or sequences x tokens, and
+    the precision of bytes: decode_macs@4096=2e9, kv_bytes@8x4096,bf16=1e9, weight_bytes@int4=2e6."""
     trials: int = 40
     """Number of networks to evaluate, at least 1, all workers together; a resumed run may ask for more."""
     guide: str = "auto"
@@ -202,7 +205,9 @@ class SearchRun(AbstractSpaceRun):
         """
         super().check(check)
         check.within("trials", "pilots", "timed", "exports", "workers", least=1).within("budget", above=0)
-        check.among("minimize", (*QUANTITIES, "latency", LATENCY, "none")).among("runtime", RUNTIMES)
+        check.among("runtime", RUNTIMES)
+        if refusal(self.minimize):
+            check.among("minimize", (*QUANTITIES, "latency", LATENCY, "none"))
         _check_names("limits", self.limits, (*QUANTITIES, LATENCY))
         for word in self.qualities:
             if word not in {PREDICTED, INHERITED, TRAINED} and not _is_training(word):
@@ -350,7 +355,8 @@ class LabelRun(AbstractSpaceRun):
     repeat: float = 1.0
     """Share of the networks, from 0 to 1, that gets more than the first of the seeds."""
     limits: Mapping[str, float] = field(default_factory=dict)
-    """Largest allowed macs, params or activation_bytes of a network, such as macs=2e6; above 0."""
+    """Largest allowed macs, params, activation_bytes and the like of a network, such as macs=2e6, or as a search has
+    them; above 0."""
     storage: str | None = None
     """Optuna storage that keeps what is done, a URL or .journal file; left out, a journal beside the table."""
     workers: int = 1
@@ -491,5 +497,7 @@ def _is_training(word: str) -> bool:
 
 def _check_names(name: str, values: Mapping[str, float], known: tuple[str, ...]) -> None:
     for key in values:
-        if key not in known:
-            raise InputError(f"expected {name} on {', '.join(known)}, got {key!r}.\n  Use one of these.")
+        has_conditions = "@" in key and key.partition("@")[0] in known and name == "limits"
+        if key not in known and (not has_conditions or refusal(key)):
+            told = refusal(key) if has_conditions else "Use one of these."
+            raise InputError(f"expected {name} on {', '.join(known)}, got {key!r}.\n  {told}")

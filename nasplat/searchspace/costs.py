@@ -13,6 +13,7 @@ from copy import copy
 from itertools import product
 
 from nasplat.graph import Graph, bounds
+from nasplat.graph.quantities import COUNTED
 from nasplat.searchspace.architecture import AbstractSpace, Architecture
 from nasplat.searchspace.pick import Rejected
 from nasplat.searchspace.rules import END, Intractable, Prefix, Rules
@@ -20,8 +21,8 @@ from nasplat.searchspace.structure import ROUNDS, State, Structure, structure_of
 
 ADDED = ("macs", "params")
 """Quantities that can add up over choices."""
-QUANTITIES = (*ADDED, "activation_bytes")
-"""Quantities of a captured graph that a limit can bound; the last, a largest value, does not add up over choices."""
+QUANTITIES = COUNTED
+"""Quantities of a captured graph that a limit can bound; only the first two are known to add up over choices."""
 WIDEST = 8
 """Largest number of choices on which what a choice adds may depend."""
 MOST_PARTS = 16

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Mapping
 
 from nasplat.errors import SpaceError
+from nasplat.graph.quantities import PLAIN, refusal
 from nasplat.searchspace.architecture import AbstractSpace, Architecture
 from nasplat.searchspace.costs import QUANTITIES, costs_of
 from nasplat.searchspace.fitted_draws import FittedDraws
@@ -35,13 +36,14 @@ class Feasible:
 
         Args:
             space: Space to draw from.
-            limits: Largest allowed `macs`, `params` or `activation_bytes`.
+            limits: Largest allowed value of each quantity, by the names of `nasplat.graph.quantities`.
 
         Raises:
             SpaceError: a limit names another quantity, is no positive number, or is one that no member meets.
+            GraphError: a limit is one of decoders, and the members are none.
         """
         for name, value in limits.items():
-            if name not in QUANTITIES or not isinstance(value, int | float) or not value > 0:
+            if refusal(name) or not isinstance(value, int | float) or not value > 0:
                 raise SpaceError(
                     f"expected positive limits on {', '.join(QUANTITIES)}, got {name!r}: {value!r}.\n"
                     "  State the largest allowed value."
@@ -56,7 +58,9 @@ class Feasible:
         """Why the method is not exact; empty where it is."""
         self.draws: TabulatedDraws | FittedDraws
         """What draws by that method."""
-        structure, costs = structure_of(space), costs_of(space)
+        others = sorted(limits.keys() - {*PLAIN})
+        structure = structure_of(space)
+        costs = Intractable(f"{others[0]} is not tabulated over the choices") if others else costs_of(space)
         if isinstance(costs, Intractable):
             self.method, self.reason = "guided", str(costs)
             self.draws = FittedDraws(space, None if isinstance(structure, Intractable) else structure, self.limits)

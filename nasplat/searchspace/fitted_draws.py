@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from nasplat.errors import SpaceError
+from nasplat.graph.quantities import count
 from nasplat.searchspace.architecture import AbstractSpace, Architecture
 from nasplat.searchspace.costs import doubt_of
 from nasplat.searchspace.rules import END
@@ -130,7 +131,7 @@ class FittedDraws:
         self.captured += 1
         graph = member.graph()
         self.doubt = self.doubt or doubt_of(graph)
-        return max(getattr(graph, q) / limit for q, limit in self.limits.items())
+        return max(count(graph, q) / limit for q, limit in self.limits.items())
 
     def _fit(self, members: list[Architecture], ratios: list[float]) -> None:
         """Fit the ratio or its logarithm by least squares, weighted towards the level aimed at.

@@ -315,8 +315,8 @@ class Space(AbstractShapedSpace):
             seed: Number that decides the draw; the same seed gives the same member.
             uniform: What is equally likely: with 'choices', the options of each choice; with 'architectures', every
                 encoding (approximately so where the structure of the space is too large to be tabulated).
-            limits: Largest allowed `macs`, `params` or `activation_bytes`; the draw is then one of `feasible`, and
-                `uniform` does not matter.
+            limits: Largest allowed `macs`, `params`, `activation_bytes` and the like (see `nasplat.graph.quantities`);
+                the draw is then one of `feasible`, and `uniform` does not matter.
 
         Returns:
             The member.
@@ -372,7 +372,7 @@ class Space(AbstractShapedSpace):
         """Prepare draws within limits; the first call takes seconds to minutes, later ones with these limits no time.
 
         Args:
-            limits: Largest allowed `macs`, `params` or `activation_bytes`.
+            limits: Largest allowed `macs`, `params`, `activation_bytes` and the like (see `nasplat.graph.quantities`).
 
         Returns:
             The part of the space within the limits: `draw(rng)` gives members; `method`, `is_uniform`, `acceptance`

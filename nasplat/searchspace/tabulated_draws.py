@@ -15,6 +15,7 @@ from math import gcd, inf
 import numpy as np
 
 from nasplat.errors import SpaceError
+from nasplat.graph.quantities import count
 from nasplat.searchspace.architecture import AbstractSpace, Architecture
 from nasplat.searchspace.costs import ADDED, Cost, Costs
 from nasplat.searchspace.rules import END, Prefix
@@ -59,7 +60,7 @@ def is_broken(member: Architecture, limits: Mapping[str, float]) -> bool:
         Whether any limit is exceeded.
     """
     graph = member.graph()
-    return any(getattr(graph, q) > limit for q, limit in limits.items())
+    return any(count(graph, q) > limit for q, limit in limits.items())
 
 
 @dataclass
@@ -219,4 +220,4 @@ class TabulatedDraws:
         if structure.refuses_late and structure.walker.run(made)[1] != END:
             return None
         found = Architecture(costs.space, structure.choices(made))
-        return None if "activation_bytes" in self.limits and is_broken(found, self.limits) else found
+        return None if not self.limits.keys() <= {*ADDED} and is_broken(found, self.limits) else found

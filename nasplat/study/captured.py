@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from nasplat.features.statistics import features
 from nasplat.graph import bounds
-from nasplat.searchspace import QUANTITIES, Architecture
+from nasplat.graph.quantities import PLAIN, Quantity, Sizes
+from nasplat.searchspace import Architecture
 
 KEPT = 200_000
 """Architectures remembered, some kilobyte each; the oldest go."""
@@ -34,7 +35,7 @@ class Facts:
 
 
 _FACTS: dict[Architecture, Facts] = {}
-_ACTIVATIONS: dict[Architecture, int] = {}
+_SIZES: dict[Architecture, Sizes] = {}
 
 
 def facts_of(architecture: Architecture) -> Facts:
@@ -105,18 +106,23 @@ def quantity_of(architecture: Architecture, quantity: str) -> int:
 
     Args:
         architecture: Member of any space.
-        quantity: 'macs', 'params' or 'activation_bytes'.
+        quantity: Name with its conditions, such as 'macs', 'params', 'activation_bytes' or 'decode_macs@4096'.
 
     Returns:
-        Multiply-accumulate operations of one input, number of parameters, or the peak of the activations in bytes.
+        Multiply-accumulate operations of one input, number of parameters, the peak of the activations in bytes, or what
+        else `nasplat.graph.quantities` counts by this name.
+
+    Raises:
+        GraphError: there is no such quantity, or it is one of decoders, and the network is none.
     """
-    if quantity != "activation_bytes":
+    if quantity in {"macs", "params"}:
         return int(getattr(facts_of(architecture), quantity))
-    if architecture not in _ACTIVATIONS:
-        if len(_ACTIVATIONS) >= KEPT:
-            del _ACTIVATIONS[next(iter(_ACTIVATIONS))]
-        _ACTIVATIONS[architecture] = architecture.graph().activation_bytes
-    return _ACTIVATIONS[architecture]
+    asked = Quantity.of(quantity)
+    if architecture not in _SIZES:
+        if len(_SIZES) >= KEPT:
+            del _SIZES[next(iter(_SIZES))]
+        _SIZES[architecture] = Sizes.of(architecture.graph())
+    return asked.count(_SIZES[architecture])
 
 
 def bound_of(architecture: Architecture, quantity: str) -> str:
@@ -124,9 +130,9 @@ def bound_of(architecture: Architecture, quantity: str) -> str:
 
     Args:
         architecture: Member of any space.
-        quantity: 'macs', 'params' or 'activation_bytes'.
+        quantity: Name with its conditions, as for `quantity_of`.
 
     Returns:
         '' for exact, '≥' for a lower bound, '≤' for an upper bound, '≈' for neither.
     """
-    return facts_of(architecture).bounds[QUANTITIES.index(quantity)]
+    return facts_of(architecture).bounds[PLAIN.index(Quantity.of(quantity).alike)]

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from nasplat.errors import BuildError, SearchError, SpaceError
+from nasplat.errors import BuildError, GraphError, SearchError, SpaceError
 from nasplat.graph.bounds import ABOUT, AT_LEAST, in_words
+from nasplat.graph.quantities import refusal
 from nasplat.searchspace import QUANTITIES, Architecture, Space
 from nasplat.study.captured import bound_of, facts_of, name_of, quantity_of
 from nasplat.study.objectives import OutsideSupport
@@ -35,7 +36,7 @@ class Limits:
     """
 
     counted: Mapping[str, float]
-    """Largest values of macs, params and activation_bytes, where they are limited."""
+    """Largest values of quantities of the graph by their names, such as macs or kv_bytes@4096."""
     others: tuple[tuple[str, Callable[[Architecture], float], float], ...] = ()
     """Name, objective and largest value of measured or predicted quantities."""
 
@@ -60,10 +61,9 @@ class Limits:
                     f"limit {what!r} expected a positive number, got {value!r}.\n  State the largest allowed value."
                 )
             if isinstance(what, str):
-                if what not in QUANTITIES:
+                if refusal(what):
                     raise SearchError(
-                        f"expected limits on {', '.join(QUANTITIES)} or on an objective, got {what!r}.\n"
-                        "  Use one of these."
+                        f"expected limits on {', '.join(QUANTITIES)} or on an objective, got {what!r}: {refusal(what)}"
                     )
                 counted[what] = float(value)
             else:
@@ -81,9 +81,15 @@ class Limits:
 
         Returns:
             The first broken limit with the value that breaks it, such as 'macs 5,000 > 4,000'; empty when none is.
+
+        Raises:
+            SearchError: a limit is one of decoders, and the network is none.
         """
         for name, largest in self.counted.items():
-            value, sign = quantity_of(architecture, name), bound_of(architecture, name)
+            try:
+                value, sign = quantity_of(architecture, name), bound_of(architecture, name)
+            except GraphError as err:
+                raise SearchError(f"the limit on {name} cannot be kept: {err}") from err
             if value > largest:
                 return f"{name} {in_words(f'{value:,}', sign)} > {largest:,.0f}"
             if sign in {AT_LEAST, ABOUT}:

@@ -21,7 +21,8 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from nasplat.errors import BuildError, SearchError, SpaceError
-from nasplat.searchspace import QUANTITIES, Architecture, Space
+from nasplat.graph.quantities import PLAIN
+from nasplat.searchspace import Architecture, Space
 from nasplat.searchspace.pick import Rejected
 from nasplat.study.captured import facts_of
 from nasplat.study.front_pruner import FrontPruner
@@ -283,7 +284,7 @@ def about(architecture: Architecture) -> dict[str, Any]:
     """
     facts = facts_of(architecture)
     found = {"architecture": architecture.to_json(), "key": facts.key, "macs": facts.macs, "params": facts.params}
-    return found | {f"{name}_bound": sign for name, sign in zip(QUANTITIES, facts.bounds, strict=True) if sign}
+    return found | {f"{name}_bound": sign for name, sign in zip(PLAIN, facts.bounds, strict=True) if sign}
 
 
 def _note_expectation(trial: optuna.Trial, sampler: PredictorSampler, architecture: Architecture) -> None:

@@ -13,8 +13,9 @@ from statistics import fmean
 from typing import Any, Protocol
 
 from nasplat.errors import NasplatError, SearchError, TableError
+from nasplat.graph.quantities import refusal
 from nasplat.probes import LATENCY_MS, Conditions, measure
-from nasplat.searchspace import QUANTITIES, Architecture
+from nasplat.searchspace import Architecture
 from nasplat.study.captured import quantity_of
 from nasplat.tables.table import Table
 from nasplat.task import Task
@@ -114,7 +115,7 @@ class _Callable(AbstractObjective):
 
 
 class Counted(AbstractObjective):
-    """A quantity of the graph that is counted: macs, params or activation_bytes.
+    """A quantity of the graph that is counted: macs, params, activation_bytes, and what a decoder's tokens cost.
 
     Example:
         >>> import nasplat
@@ -130,16 +131,15 @@ class Counted(AbstractObjective):
         """Choose what is counted.
 
         Args:
-            quantity: 'macs' (multiply-accumulate operations of one input), 'params', or 'activation_bytes' (peak memory
-                of activations).
+            quantity: 'macs' (multiply-accumulate operations of one input), 'params', 'activation_bytes' (peak memory of
+                activations), 'weight_bytes@int8', or of decoders 'prefill_macs@512', 'decode_macs@4096' and
+                'kv_bytes@4096,bf16', with other numbers and precisions.
 
         Raises:
             SearchError: the quantity is none of these.
         """
-        if quantity not in QUANTITIES:
-            raise SearchError(
-                f"expected a quantity among {', '.join(QUANTITIES)}, got {quantity!r}.\n  Use one of these."
-            )
+        if refusal(quantity):
+            raise SearchError(refusal(quantity))
         self.name = quantity
 
     def __call__(self, architecture: Architecture) -> float:
