@@ -108,6 +108,10 @@ def decoding_of(graph: Columns) -> Decoding:
     return _Reader(graph).read()
 
 
+STORED = -1
+"""Stands for a mask that an ONNX file stores, which is no node of its graph."""
+
+
 class _Reader:
     """One reading of a graph."""
 
@@ -196,7 +200,7 @@ class _Reader:
         self._scores(i, found, masks, {})
         if not found:
             return False
-        is_causal = any(self._tells_order(m) for m in masks)
+        is_causal = any(m == STORED or self._tells_order(m) for m in masks)
         for product in (*found, value):
             self.products[product] = node_macs(self.nodes[product], self.graph.input_shapes(product))
             if product != value:  # a softmax may have more places than there are keys, of what a head may look at else
@@ -230,8 +234,11 @@ class _Reader:
         node = self.nodes[i]
         if node.op == "matmul":
             found.append(i)
+            masks += [s for s, _ in self.operands[i][:-2]]  # what baddbmm adds
             seen[i] = True
             return True
+        if node.op == "where" and len(self.operands[i]) == 1 and self.graph.rung == "onnx":
+            masks.append(STORED)
         seen[i] = False
         if node.op in _ENDS:
             return False
@@ -276,10 +283,11 @@ class _Reader:
         while self.operands[at[0]]:
             source = self.operands[at[0]][0]
             before = prod(self.nodes[source[0]].shapes[source[1]])
-            op = self.nodes[at[0]].op
-            if op not in ops.HIDDEN and not (op == "gather" and before < size):  # heads picked several times
+            op, function = self.nodes[at[0]].op, self.nodes[at[0]].get("function")
+            is_repeated = before < size and (op in {"expand", "gather"} or function in {"repeat_interleave", "repeat"})
+            if op not in ops.HIDDEN and not is_repeated:
                 break
-            if before < size and op not in {"expand", "gather"}:  # written into a larger tensor, part by part
+            if before < size and not is_repeated:  # written into a larger tensor, part by part
                 raise GraphError(_latent(self.nodes[at[0]].path))
             if before <= least:
                 best, least = source, before
