@@ -35,6 +35,7 @@ from .graph.conversions import X_COLUMNS as X_COLUMNS
 from .graph.drawing import draw as draw
 from .graph.drawing import draw_diff as draw_diff
 from .graph.published import published as published
+from .graph.quantities import count as count
 from .inputs import capture as capture
 from .inputs import load_predictor as load_predictor
 from .inputs import load_table as load_table
