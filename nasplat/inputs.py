@@ -179,6 +179,19 @@ def module_of(found: Any, batch: Any) -> tuple[nn.Module, Any]:
     return found, getattr(found, "example_input", DEFAULT_INPUT) if batch is None else batch
 
 
+def is_guessed(found: Any, example_input: Any) -> bool:
+    """Tell whether `capture` has to guess the shape of a network's input: nobody states it.
+
+    Args:
+        found: Network, such as an answer of `resolve`.
+        example_input: As for `capture`.
+
+    Returns:
+        True for a module without an attribute `example_input`, where none is given.
+    """
+    return isinstance(found, nn.Module) and example_input is None and getattr(found, "example_input", None) is None
+
+
 def usable_device(text: str) -> str:
     """Check that a torch device can be used on this machine.
 

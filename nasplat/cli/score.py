@@ -62,10 +62,15 @@ def score_command(networks: tuple[str, ...], as_json: bool, **o: Any) -> None:
         show.left_out(known)
     batch, asked = words.example(o["shape"]), (o["against"], o["recipe"], o["seed"], known)
     rows = nasplat.score(list(networks), o["predictor"], batch, *asked)
-    data = [{"network": r.name, "rank": i} | r.prediction.to_dict() for i, r in enumerate(rows, 1)]
+    data = [
+        {"network": r.name, "rank": i} | r.prediction.to_dict() | {"is_input_guessed": r.is_input_guessed}
+        for i, r in enumerate(rows, 1)
+    ]
     show.answer(data, as_json, lambda: listings.scored_listing(rows, o["predictor"]))
     if not as_json:
         for r in rows:
+            if r.is_input_guessed:
+                show.say(f"{r.name}: states no input, so that a picture of 3 x 224 x 224 was taken; see --input")
             if r.prediction.reason:
                 show.say(f"{r.name}: outside the support: {r.prediction.reason}")
             if r.prediction.top1_data and r.prediction.top1_reason:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from nasplat.errors import InputError
-from nasplat.inputs import capture, load_predictor
+from nasplat.graph import Graph
+from nasplat.inputs import capture, is_guessed, load_predictor, resolve
 from nasplat.predict import Prediction
 from nasplat.predict.abilities import AssumesRecipe, Calibratable, ComparesWithin
 from nasplat.predict.beside import Top1
@@ -32,6 +33,8 @@ class Scored:
     """Text that named the network, or the name of its class, with a number where several share it."""
     prediction: Prediction
     """Answer of the predictor, with MACs and parameters."""
+    is_input_guessed: bool = False
+    """True where nobody stated the shape of the network's input, so that one picture of ImageNet's size was taken."""
 
 
 def score(
@@ -50,7 +53,7 @@ def score(
         predictor: Name or folder of a trained predictor, or a fitted one. 'base' answers with the percentile in the
             family that a network belongs to; percentiles of different families are not comparable, see
             `Prediction.reference`.
-        example_input: Shape of a batch for modules that do not tell theirs.
+        example_input: Shape of one example, with the axis of batches, for modules that do not tell theirs.
         against: Family to compare with, for the predictor 'base': a search space, for which 200 random architectures
             stand, or at least 20 networks.
         recipe: Way in which an ImageNet classifier would be trained, for the predictors 'base' and 'imagenet', such as
@@ -61,11 +64,12 @@ def score(
 
     Returns:
         One row for each network: those inside the predictor's support first, best first; the rest by predicted top-1
-        (those of one data set together), then by MACs, largest first. Every row has MACs and parameters.
+        (those of one data set together), then by MACs, largest first. Where percentiles of one family cannot order all
+        of them, and the top-1 on one data set can, it does. Every row has MACs and parameters.
 
     Raises:
-        InputError: an item is no network, or the predictor or the networks have no use for `against`, `recipe` or
-            `known`.
+        InputError: an item is no network, or reads several pictures at once, or the predictor or the networks have no
+            use for `against`, `recipe` or `known`.
         PredictorError: the recipe is not known.
 
     Example:
@@ -92,7 +96,9 @@ def score(
         labelled = known.labelled()
         loaded = loaded.calibrate([a.canonical() for a in labelled.architectures], labelled.labels)
         loaded.metric = known.metric
-    graphs = [capture(item, example_input) for item in items]
+    named = _names(items)
+    found = [resolve(str(item)) if isinstance(item, str | Path) else item for item in items]
+    graphs = [_of_one_picture(capture(x, example_input), name) for x, name in zip(found, named, strict=True)]
     answers = loaded.predict(graphs) if graphs else []
     if recipe is not None and answers and not isinstance(loaded, AssumesRecipe):
         rated = [a for a in answers if a.top1_data == ModelZoo.data]
@@ -102,7 +108,21 @@ def score(
                 f"expected an ImageNet classifier beside recipe {recipe!r}, which changes nothing here: {why}.\n"
                 "  Leave it out."
             )
-    return sorted((Scored(*row) for row in zip(_names(items), answers, strict=True)), key=_rank)
+    guessed = [is_guessed(x, example_input) for x in found]
+    rows = [Scored(*row) for row in zip(named, answers, guessed, strict=True)]
+    return sorted(rows, key=_by_top1 if _share_only_top1(answers) else _rank)
+
+
+def _of_one_picture(graph: Graph, name: str) -> Graph:
+    """The graph, unless it is that of several pictures: all of them would count as the costs of a network for one."""
+    shapes = [n.shape for n in graph.nodes if n.op == "input"][:1]
+    outputs = [n.shape for n in graph.nodes if n.op == "output"][:1]
+    if shapes and len(shapes[0]) == 4 and shapes[0][0] > 1 and outputs and outputs[0][:1] == shapes[0][:1]:
+        raise InputError(
+            f"{name} expected an input of one picture, got {shapes[0]}: predictors have learnt what networks cost for "
+            f"one.\n  Give the shape {(1, *shapes[0][1:])}."
+        )
+    return graph
 
 
 def _names(items: Sequence[Any]) -> list[str]:
@@ -132,6 +152,18 @@ def _under(predictor: AbstractPredictor, recipe: str) -> AbstractPredictor:
     found = copy(predictor)
     found.beside = tuple(b.under(recipe) if isinstance(b, Top1) else b for b in predictor.beside)
     return found
+
+
+def _share_only_top1(answers: Sequence[Prediction]) -> bool:
+    """Whether all networks can be compared by the top-1 on one data set, and not by percentiles of one family."""
+    same_family = len({a.reference for a in answers}) == 1 and all(a.mean is not None for a in answers)
+    same_data = len({a.top1_data for a in answers}) == 1 and all(a.top1 is not None for a in answers)
+    return same_data and not same_family
+
+
+def _by_top1(row: Scored) -> tuple[float, int]:
+    """Sort key: top-1, then MACs, the largest first."""
+    return -(row.prediction.top1 or 0.0), -row.prediction.macs
 
 
 def _rank(row: Scored) -> tuple[bool, float, bool, str, float, int]:

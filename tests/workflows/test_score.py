@@ -95,3 +95,55 @@ def test_a_recipe_that_changes_nothing_is_refused() -> None:
         nasplat.score([mobile], "trees-nb201", recipe="a1_in1k")
     (long,), (short,) = (nasplat.score([mobile], "imagenet", recipe=r) for r in ("a1_in1k", "a3_in1k"))
     assert long.prediction.mean > short.prediction.mean  # type: ignore[operator]
+
+
+class Small(nn.Sequential):
+    """A residual-like body for pictures of 32 × 32; it does not state its input."""
+
+    def __init__(self, width: int, layers: int) -> None:
+        body: list[nn.Module] = []
+        for i, stride in enumerate((1,) * layers + (2,) * 2):
+            body += [nn.Conv2d(width if i else 3, width, 3, stride, 1), nn.BatchNorm2d(width), nn.ReLU()]
+        super().__init__(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10))
+
+
+def test_a_batch_of_pictures_is_refused_and_a_guessed_input_is_told() -> None:
+    network = Small(8, 1)
+    with pytest.raises(
+        InputError, match=r"Small expected an input of one picture, got \(8, 3, 32, 32\).*\n.*\(1, 3, 32, 32\)"
+    ):
+        nasplat.score([network], "trees-nb201", example_input=(8, 3, 32, 32))
+    stated, guessed = (nasplat.score([network], "trees-nb201", example_input=e)[0] for e in ((1, 3, 32, 32), None))
+    assert (stated.is_input_guessed, guessed.is_input_guessed) == (False, True)
+    assert guessed.prediction.macs > 40 * stated.prediction.macs
+    network.example_input = (1, 3, 32, 32)  # type: ignore[assignment]
+    assert nasplat.score([network], "trees-nb201")[0] == stated
+    # rows of a table are no pictures: any number of them is one graph
+    assert nasplat.score([nn.Linear(4, 2)], "trees-nb201", example_input=(8, 4))[0].prediction.macs == 64
+
+
+def test_networks_of_different_families_are_ordered_by_the_top_1_that_they_share() -> None:
+    def answer(mean: float | None, reference: str, top1: float | None, data: str = "CIFAR-10") -> Prediction:
+        known = {"top1": top1, "top1_data": data}
+        return Prediction(mean, mean, mean, 0.9, mean is not None, "", mean, 1, 1, "m", reference, **known)  # type: ignore[arg-type]
+
+    class Told(Counting):
+        """Answers what it was told."""
+
+        def __init__(self, answers: list[Prediction]) -> None:
+            super().__init__()
+            self.answers = answers
+
+        def predict(self, items: Sequence[Any], example_input: Any = None) -> list[Prediction]:
+            return self.answers
+
+    def order(*answers: Prediction) -> list[float | None]:
+        items = [nn.Linear(2, i + 1) for i in range(len(answers))]
+        return [r.prediction.top1 for r in nasplat.score(items, Told(list(answers)), (1, 2))]
+
+    assert order(answer(39.0, "a", 94.6), answer(None, "", 96.0)) == [96.0, 94.6]
+    assert order(answer(39.0, "a", 94.6), answer(12.0, "b", 96.0)) == [96.0, 94.6]
+    # percentiles of one family decide; and a network without a top-1, or of other data, is compared with none
+    assert order(answer(39.0, "a", 94.6), answer(12.0, "a", 96.0)) == [94.6, 96.0]
+    assert order(answer(39.0, "a", 94.6), answer(None, "", None)) == [94.6, None]
+    assert order(answer(39.0, "a", 76.0, "ImageNet-1k"), answer(None, "", 96.0)) == [76.0, 96.0]
