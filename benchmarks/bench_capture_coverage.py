@@ -54,8 +54,9 @@ COLUMNS = (
     *("seconds", "counter_macs", "comparable_macs", "module_params", "reached_params", "error"),
 )
 OUT = Path(__file__).parent / "results" / "capture_coverage.csv"
-UNCOUNTED = frozenset({"deform", "distance", "bilinear"})
-"""Operations whose products torch's counter leaves out; grouped products of experts are another."""
+UNCOUNTED = frozenset({"deform", "distance", "bilinear", "scatter"})
+"""Operations whose products torch's counter leaves out, messages of graph networks among them; grouped products of experts
+are another."""
 REAL = 60_000_000
 """Networks of up to this many parameters are really run where the run on meta tensors fails."""
 
