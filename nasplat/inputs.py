@@ -311,6 +311,31 @@ def capture(x: Any, example_input: Any = None, program: bool | None = None, *, s
     )
 
 
+def capture_alone(x: Any, example_input: Any = None, name: str = "the network") -> Graph:
+    """Capture a network as predictors know networks: for one picture, where it reads pictures.
+
+    Args:
+        x: As for `capture`; a graph is taken as it is.
+        example_input: As for `capture`.
+        name: What an error calls the network.
+
+    Returns:
+        The graph of one forward pass in eval mode.
+
+    Raises:
+        InputError: it reads several pictures at once, so that the costs of all would count as those for one.
+        CaptureError: the network could not be run.
+    """
+    graph = capture(x, example_input)
+    shape, answer = (next((n.shape for n in graph.nodes if n.op == op), ()) for op in ("input", "output"))
+    if not isinstance(x, Graph) and len(shape) == 4 and shape[0] > 1 and answer[:1] == shape[:1]:
+        raise InputError(
+            f"{name} expected an input of one picture, got {shape}: predictors have learnt what networks cost for one."
+            f"\n  Give the shape {(1, *shape[1:])}."
+        )
+    return graph
+
+
 def _is_exported(x: Any) -> bool:
     """Whether an object is a program of torch.export, which is not imported for that."""
     return type(x).__name__ == "ExportedProgram" and type(x).__module__.startswith("torch.export")
@@ -374,7 +399,7 @@ def load_predictor(reference: str, family: type[AbstractPredictor] | None = None
     """
     folder = content.locate("predictors", reference)
     predictor = load(folder) if family is None else load(folder, family)
-    predictor.to_graph = capture
+    predictor.to_graph = capture_alone
     latency = calibrated()
     if latency is not None:
         predictor.beside += (DeviceLatency(latency),)

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nasplat.errors import InputError
-from nasplat.graph import Graph
-from nasplat.inputs import capture, is_guessed, load_predictor, resolve
+from nasplat.inputs import capture_alone, is_guessed, load_predictor, resolve
 from nasplat.predict import Prediction
 from nasplat.predict.abilities import AssumesRecipe, Calibratable, ComparesWithin
 from nasplat.predict.beside import Top1
@@ -98,7 +97,7 @@ def score(
         loaded.metric = known.metric
     named = _names(items)
     found = [resolve(str(item)) if isinstance(item, str | Path) else item for item in items]
-    graphs = [_of_one_picture(capture(x, example_input), name) for x, name in zip(found, named, strict=True)]
+    graphs = [capture_alone(x, example_input, name) for x, name in zip(found, named, strict=True)]
     answers = loaded.predict(graphs) if graphs else []
     if recipe is not None and answers and not isinstance(loaded, AssumesRecipe):
         rated = [a for a in answers if a.top1_data == ModelZoo.data]
@@ -111,18 +110,6 @@ def score(
     guessed = [is_guessed(x, example_input) for x in found]
     rows = [Scored(*row) for row in zip(named, answers, guessed, strict=True)]
     return sorted(rows, key=_by_top1 if _share_only_top1(answers) else _rank)
-
-
-def _of_one_picture(graph: Graph, name: str) -> Graph:
-    """The graph, unless it is that of several pictures: all of them would count as the costs of a network for one."""
-    shapes = [n.shape for n in graph.nodes if n.op == "input"][:1]
-    outputs = [n.shape for n in graph.nodes if n.op == "output"][:1]
-    if shapes and len(shapes[0]) == 4 and shapes[0][0] > 1 and outputs and outputs[0][:1] == shapes[0][:1]:
-        raise InputError(
-            f"{name} expected an input of one picture, got {shapes[0]}: predictors have learnt what networks cost for "
-            f"one.\n  Give the shape {(1, *shapes[0][1:])}."
-        )
-    return graph
 
 
 def _names(items: Sequence[Any]) -> list[str]:

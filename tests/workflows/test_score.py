@@ -113,6 +113,8 @@ def test_a_batch_of_pictures_is_refused_and_a_guessed_input_is_told() -> None:
         InputError, match=r"Small expected an input of one picture, got \(8, 3, 32, 32\).*\n.*\(1, 3, 32, 32\)"
     ):
         nasplat.score([network], "trees-nb201", example_input=(8, 3, 32, 32))
+    with pytest.raises(InputError, match=r"the network expected an input of one picture, got \(8, 3"):
+        nasplat.load_predictor("trees-nb201").predict([network], (8, 3, 32, 32))
     stated, guessed = (nasplat.score([network], "trees-nb201", example_input=e)[0] for e in ((1, 3, 32, 32), None))
     assert (stated.is_input_guessed, guessed.is_input_guessed) == (False, True)
     assert guessed.prediction.macs > 40 * stated.prediction.macs
