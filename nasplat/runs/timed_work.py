@@ -34,7 +34,7 @@ from nasplat.supernet.store import Store
 from nasplat.supernet.strategy import Lesson, strategy_named
 from nasplat.supernet.subnet import Subnets
 from nasplat.supernet.subnet_teachers import FormerSelf
-from nasplat.supernet.supernet import CALIBRATION_IMAGES
+from nasplat.supernet.supernet import images_for
 from nasplat.supernet.training import Trainer
 from nasplat.task import Split, Task
 from nasplat.task.bundle import feed
@@ -336,7 +336,7 @@ def seconds_inherited(few: FewMembers, members: Sequence[Architecture]) -> Guess
         Seconds of one evaluation.
     """
     task = few.task
-    calibrated = min(CALIBRATION_IMAGES, len(task.train))
+    calibrated = min(images_for(len(task.decide)), len(task.train))
     return few.looks(members).guess(members, calibrated, len(task.decide), is_picked=True)
 
 

@@ -18,6 +18,8 @@ from nasplat.errors import SupernetError, SupernetWarning
 from nasplat.supernet.running import ROUNDS, begins_matter, changing_buffers, settle
 from nasplat.task.bundle import Bundle, feed
 
+PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+"""Layers that compute mean and unbiased variance of each batch anyway."""
 BATCH, ELEMENTS = 256, 2**22
 """Images at once, and numbers in them at most: activations of more no longer fit the caches."""
 
@@ -42,22 +44,19 @@ def recalibrate(module: nn.Module, images: Tensor | Bundle) -> None:
     layers = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     if not layers:
         return
-    totals: dict[_BatchNorm, list[Any]] = {m: [0, 0.0, 0.0] for m in layers}
+    pooled = {layer: _Pooled(layer) for layer in layers}
 
-    def collect(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        x = inputs[0].transpose(0, 1).flatten(1).double()
-        total = totals[layer]  # type: ignore[index]
-        total[0] += x.shape[1]
-        total[1] = total[1] + x.sum(1)
-        total[2] = total[2] + x.square().sum(1)
+    def collect(layer: nn.Module, inputs: tuple[Tensor, ...], _: Any) -> None:
+        pooled[layer].add(layer, inputs[0])  # type: ignore[index, arg-type]
 
     module.eval()
-    hooks = [layer.register_forward_pre_hook(collect) for layer in layers]
+    hooks = [layer.register_forward_hook(collect) for layer in layers]
     momenta = [layer.momentum for layer in layers]
     try:
         for layer in layers:
             layer.train()
-            layer.momentum = 0.0
+            layer.reset_running_stats()
+            layer.momentum = 1.0  # statistics are those of the last batch
         size = max(1, min(BATCH, ELEMENTS // images[0].numel()))
         for start in range(0, len(images), size):
             feed(module, images[start : start + size])
@@ -67,11 +66,42 @@ def recalibrate(module: nn.Module, images: Tensor | Bundle) -> None:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
             layer.eval()
-    for layer, (n, first, second) in totals.items():
-        if not n or layer.running_mean is None or layer.running_var is None:
-            continue
-        mean = first / n
-        variance = (second / n - mean.square()).clamp_min(0.0) * (n / max(1, n - 1))
+    for layer, found in pooled.items():
+        found.write(layer)
+
+
+class _Pooled:
+    """Statistics of a layer's inputs over several batches, from those that the layer computes of each."""
+
+    def __init__(self, layer: _BatchNorm) -> None:
+        self.before = [t.clone() for t in (layer.running_mean, layer.running_var) if t is not None]
+        self.n = 0
+        self.first: Any = 0.0  # sum of x
+        self.second: Any = 0.0  # sum of x²
+
+    def add(self, layer: _BatchNorm, x: Tensor) -> None:
+        """Add a batch that the layer has just normalised."""
+        n = x.numel() // x.shape[1]
+        self.n += n
+        if type(layer) in PLAIN and layer.running_mean is not None and layer.running_var is not None:
+            mean, variance = layer.running_mean.double(), layer.running_var.double()
+            self.first = self.first + n * mean
+            self.second = self.second + (n - 1) * variance + n * mean.square()
+        else:  # a layer of another class may keep its statistics in its own way
+            values = x.transpose(0, 1).flatten(1).double()
+            self.first = self.first + values.sum(1)
+            self.second = self.second + values.square().sum(1)
+
+    def write(self, layer: _BatchNorm) -> None:
+        """Set the running statistics of the layer; one that was not reached keeps them as they were."""
+        if layer.running_mean is None or layer.running_var is None:
+            return
+        if not self.n:
+            layer.running_mean.copy_(self.before[0])
+            layer.running_var.copy_(self.before[1])
+            return
+        mean = self.first / self.n
+        variance = (self.second / self.n - mean.square()).clamp_min(0.0) * (self.n / max(1, self.n - 1))
         layer.running_mean.copy_(mean)
         layer.running_var.copy_(variance)
         if layer.num_batches_tracked is not None:

@@ -30,8 +30,28 @@ from nasplat.tables.listing import Listing
 from nasplat.task import Task
 from nasplat.task.settings import overridden
 
-CALIBRATION_IMAGES = 1024
-"""Training images behind a subnet's running statistics."""
+CALIBRATION_IMAGES, FEWEST_IMAGES = 1024, 128
+"""Training images behind a subnet's running statistics: of one that is handed over, and of one that is judged, at
+least."""
+
+
+def images_for(judged: int) -> int:
+    """Say how many training images a subnet's running statistics need for an evaluation.
+
+    The noise that they leave in a metric falls with their number as that of the judged examples does. With half as many
+    of them as are judged it is about a quarter of the latter (`benchmarks/bench_recalibration.py`).
+
+    Args:
+        judged: Examples on which the subnet is judged.
+
+    Returns:
+        Number of images.
+
+    Example:
+        >>> images_for(100), images_for(416), images_for(10_000)
+        (128, 208, 1024)
+    """
+    return min(CALIBRATION_IMAGES, max(FEWEST_IMAGES, judged // 2))
 
 
 class Supernet:
@@ -245,7 +265,7 @@ class Supernet:
         """
         return self._calibrated(architecture, CALIBRATION_IMAGES).eval()
 
-    def evaluate(self, architecture: Architecture, split: str = "decide") -> float:
+    def evaluate(self, architecture: Architecture, split: str = "decide", calibration: int | None = None) -> float:
         """Measure a subnet with inherited weights; BatchNorm statistics come from fixed training images.
 
         A pure function of store and architecture: nothing is written into the store.
@@ -253,6 +273,8 @@ class Supernet:
         Args:
             architecture: Member of the space.
             split: Split to evaluate on: decide (for searches) or test (for the report).
+            calibration: Training images behind the statistics; None takes as many as an evaluation on that split
+                needs, see `images_for`.
 
         Returns:
             The task's metric, in its unit.
@@ -269,7 +291,8 @@ class Supernet:
             >>> 0 <= supernet.evaluate(tiny.architecture({"side": 3}), "test") <= 100
             True
         """
-        return self.task.evaluate(self.shared(architecture), split)
+        images = images_for(len(self.task.split(split))) if calibration is None else calibration
+        return self.task.evaluate(self._calibrated(architecture, images), split)
 
     def _look(self, architecture: Architecture, examples: int) -> float:
         return self.task.evaluate(self._calibrated(architecture, examples), "decide", limit=examples)
