@@ -416,7 +416,8 @@ class ImproveRun(AbstractRun):
     growing: ClassVar[tuple[str, ...]] = ("cut", "keep", "predictor", "rounds", "finalists", "device")
 
     network: str
-    """Network to edit: file.py:factory, model.onnx, timm:name, space:encoding, or an architecture's JSON line."""
+    """Network to edit: file.py:factory, model.onnx, timm:name, pytorchcv:name, space:encoding, or an architecture's
+    JSON line."""
     shape: tuple[int, ...] = ()
     """Shape of one input batch, such as 1,3,224,224; left out, the one that the network states."""
     cut: Mapping[str, float] = field(default_factory=dict)

@@ -174,7 +174,8 @@ def teacher_of(reference: str, task: Task, device: str) -> torch.nn.Module | Sup
     """Load who teaches a supernet: the supernet of an earlier run folder, or a network.
 
     Args:
-        reference: Folder of `nasplat train`, or a network as everywhere: file.py:factory, timm:name, space:encoding.
+        reference: Folder of `nasplat train`, or a network as everywhere: file.py:factory, timm:name,
+            pytorchcv:name, space:encoding.
         task: Task of the student.
         device: Torch device on which the teacher runs, such as 'cuda:0'.
 
