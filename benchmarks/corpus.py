@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 import nasplat
 from nasplat.errors import NasplatError
@@ -44,9 +45,23 @@ TWINS: dict[str, dict[str, Any]] = {
     "emo": {"base": 0.25, "image": 64},
     "darts": {"width": 8, "cells": 8, "image": 16},
     "nasnet": {"width": 8, "image": 64},
+    "yolo": {"base": 0.25, "resolutions": [64]},
 }
+DETECTORS = {"yolo"}
+"""Spaces whose networks answer boxes and scores of many cells."""
 MORE = {"nasbench101": 20, "nasbench201": 8, "darts": 3}
 """Times as many networks of these spaces, whose cells differ most."""
+
+
+class Pooled(nn.Module):
+    """A detector that answers the mean over its cells, as proxies want one row of numbers per example."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.module(x).mean(-1)
 
 
 def twin(space: nasplat.Space, architecture: nasplat.Architecture) -> nasplat.Architecture:
@@ -79,6 +94,7 @@ def main() -> None:
                 architecture = space.sample(seed=seed)
                 torch.manual_seed(seed)  # of the twin's weights
                 module, shape = small.construct(twin(small, architecture))
+                module = Pooled(module) if name in DETECTORS else module
                 found = proxies(module, shape, NAMES, batch_size=arguments.batch, seed=seed)
             except (NasplatError, RuntimeError, ValueError) as err:
                 print(f"{name} {seed}: {type(err).__name__}: {str(err)[:120]}", flush=True)

@@ -71,6 +71,22 @@ FAMILIES = {
     "pytorchcv_c10": Family(pytorchcv_zoo.TABLE, PYTORCHCV, "cifar10", "MIT"),
     "pytorchcv_c100": Family(pytorchcv_zoo.TABLE, PYTORCHCV, "cifar100", "MIT"),
     "pytorchcv_svhn": Family(pytorchcv_zoo.TABLE, PYTORCHCV, "svhn", "MIT"),
+    **{
+        f"yolo_{name}": Family(
+            "yolobench.csv.gz",
+            "yolo",
+            metric,
+            "Apache-2.0",
+            {"img_size": "320"},
+            {"resolutions": list(range(160, 481, 32))},
+        )
+        for name, metric in {
+            "voc": "voc_scratch_map50_95",
+            "coco": "coco640_map50_95",
+            "sku": "sku_ft_map50_95",
+            "wider": "wider_ft_map50_95",
+        }.items()
+    },
 } | {
     f"{name}_digits": Family(f"{name}_digits.csv.gz", "", "accuracy_percent", "our own")
     for name in ("cell", "mobile", "transformer", "hybrid", "branch")

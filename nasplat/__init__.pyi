@@ -37,6 +37,8 @@ from .graph.drawing import draw_diff as draw_diff
 from .graph.published import published as published
 from .graph.quantities import count as count
 from .inputs import capture as capture
+from .inputs import list_devices as list_devices
+from .inputs import load_device as load_device
 from .inputs import load_predictor as load_predictor
 from .inputs import load_table as load_table
 from .inputs import load_task as load_task
@@ -45,6 +47,7 @@ from .predict import AbstractPredictor as AbstractPredictor
 from .predict import AbstractTunable as AbstractTunable
 from .predict import Aiop as Aiop
 from .predict import CountBaseline as CountBaseline
+from .predict import DevicePredictor as DevicePredictor
 from .predict import Gennape as Gennape
 from .predict import LatencyPredictor as LatencyPredictor
 from .predict import ModelZoo as ModelZoo

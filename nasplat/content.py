@@ -18,7 +18,7 @@ from types import ModuleType
 
 from nasplat.errors import ContentError, NasplatError
 
-KINDS = ("search_spaces", "predictors", "benchmarks/tables")
+KINDS = ("search_spaces", "predictors", "predictors/devices", "benchmarks/tables")
 """Content folders, as paths from the root of a checkout."""
 
 MODULE = "nasplat_content_"
@@ -61,7 +61,7 @@ def names(kind: str) -> list[str]:
         return []
     if kind == "search_spaces":
         return sorted(p.stem for p in root.glob("*.py") if not p.stem.startswith("_"))
-    if kind == "predictors":
+    if kind.startswith("predictors"):
         return sorted(p.parent.name for p in root.glob("*/recipe.toml"))
     return sorted(p.name for p in root.glob("*.csv.gz"))
 
@@ -84,7 +84,7 @@ def locate(kind: str, reference: str) -> Path:
         return folder(kind) / (f"{reference}.py" if kind == "search_spaces" else reference)
     path = Path(reference)
     looks_like_path = path.suffix in {".py", ".gz", ".csv"} or len(path.parts) > 1
-    if looks_like_path or (kind == "predictors" and path.is_dir()):
+    if looks_like_path or (kind.startswith("predictors") and path.is_dir()):
         if path.exists():
             return path.resolve()
         raise ContentError(f"expected an existing path, got {reference!r}, which does not exist.\n  Check the path.")

@@ -51,6 +51,8 @@ DEFAULT_INPUT = (1, 3, 224, 224)
 """Shape that is tried for a module that nothing is known about: one image of ImageNet's usual size."""
 RATED = ("imagenet", "cifar10", "cifar100")
 """Names of the shipped predictors of top-1 that `base` asks; the first that is meant for a network answers."""
+DEVICES = "predictors/devices"
+"""Kind of content that holds predictors of latency on devices that are not at hand."""
 NAMED: dict[str, Callable[..., Task]] = {
     "digits-clutter": partial(digits, "digit"),
     "digits-mask": partial(digits, "mask"),
@@ -406,6 +408,67 @@ def load_predictor(reference: str, family: type[AbstractPredictor] | None = None
     if isinstance(predictor, Universal):
         predictor.beside += (load_top1(),)
     return predictor
+
+
+def list_devices() -> list[str]:
+    """List the devices whose latency is predicted without having them.
+
+    Returns:
+        Sorted names for `load_device`.
+
+    Example:
+        >>> "pixel2" in list_devices()
+        True
+    """
+    return content.names(DEVICES)
+
+
+def device_folder(name: str | Path) -> Path:
+    """Find the folder of a predictor of latency that is named by a device or by a path.
+
+    Args:
+        name: Name among `list_devices()`, or any path; a folder that exists goes before a device of that name.
+
+    Returns:
+        The folder of the shipped device, or the path as it is, which need not exist.
+
+    Example:
+        >>> device_folder("run/latency").name, device_folder("pixel2").parent.name
+        ('latency', 'devices')
+    """
+    path = Path(name)
+    return content.folder(DEVICES) / path if str(path) in list_devices() and not path.exists() else path
+
+
+def load_device(name: str) -> LatencyPredictor:
+    """Load the predictor of milliseconds on a device that others timed; its `predict` takes what `capture` takes.
+
+    Args:
+        name: Name among `list_devices()`, or the folder of a predictor of latency, such as one that
+            `nasplat measure --calibrate` wrote on another machine.
+
+    Returns:
+        The fitted predictor; a device that is shipped also tells its `error_percent`.
+
+    Raises:
+        ContentError: there is no such device; the message lists those there are.
+        PredictorError: the folder holds no predictor of latency, is incomplete or was altered.
+
+    Example:
+        >>> cell = "nasbench201:|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|nor_conv_3x3~2|"
+        >>> (told,) = load_device("pixel2").predict([cell])
+        >>> told.low < told.mean < told.high
+        True
+    """
+    folder = content.locate(DEVICES, name)
+    found = load(folder)
+    if not isinstance(found, LatencyPredictor):
+        raise PredictorError(
+            f"expected a predictor of latency in {str(folder)!r}, got family {found.family!r}.\n"
+            f"  Devices: {', '.join(list_devices())}."
+        )
+    found.to_graph = capture
+    return found
 
 
 def load_top1() -> Top1:

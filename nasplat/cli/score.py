@@ -39,6 +39,14 @@ from nasplat.errors import InputError
 )
 @click.option("--task", default=None, metavar="COLUMN", help="This column of the --calibrate table is the label.")
 @click.option("--space", default=None, help="This space reads the architecture column of the --calibrate table.")
+@click.option(
+    "--device",
+    "devices",
+    multiple=True,
+    metavar="NAME",
+    help="Also tell the milliseconds on this device, which need not be at hand, such as pixel2; may be repeated. "
+    "`nasplat doctor` lists the names; the folder of a calibration made elsewhere works too.",
+)
 @options.input_shape
 @options.trust
 @options.as_json
@@ -61,7 +69,7 @@ def score_command(networks: tuple[str, ...], as_json: bool, **o: Any) -> None:
         known = nasplat.load_table(o["labelled"], space=o["space"], metric=o["task"])
         show.left_out(known)
     batch, asked = words.example(o["shape"]), (o["against"], o["recipe"], o["seed"], known)
-    rows = nasplat.score(list(networks), o["predictor"], batch, *asked)
+    rows = nasplat.score(list(networks), o["predictor"], batch, *asked, o["devices"])
     data = [
         {"network": r.name, "rank": i} | r.prediction.to_dict() | {"is_input_guessed": r.is_input_guessed}
         for i, r in enumerate(rows, 1)
@@ -75,3 +83,6 @@ def score_command(networks: tuple[str, ...], as_json: bool, **o: Any) -> None:
                 show.say(f"{r.name}: outside the support: {r.prediction.reason}")
             if r.prediction.top1_data and r.prediction.top1_reason:
                 show.say(f"{r.name}: no {r.prediction.top1_data} top-1: {r.prediction.top1_reason}")
+            for told in r.prediction.devices:
+                if told.reason:
+                    show.say(f"{r.name}: outside what was timed on {told.device}: {told.reason}")

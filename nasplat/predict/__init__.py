@@ -6,13 +6,15 @@ folder.py      the four files on disk               registry.py    families by n
 count.py       MACs or parameters alone             trees.py       boosted trees on graph statistics
 gennape.py     encoder, clusters, heads             universal.py   percentiles within many families
 aiop.py        adapters of several tasks            zoo.py         ImageNet top-1 under a recipe
-latency.py     milliseconds on one device           finetuned.py   a few labels of another family
+latency.py     milliseconds on this device          device.py      milliseconds on a device others timed
+finetuned.py   a few labels of another family
 small_images.py  top-1 on pictures of 32 x 32, such as CIFAR-10
 """
 
 from nasplat.predict.aiop import Aiop
 from nasplat.predict.contract import AbstractPredictor
 from nasplat.predict.count import CountBaseline
+from nasplat.predict.device import DevicePredictor
 from nasplat.predict.finetuned import AbstractTunable
 from nasplat.predict.gennape import Gennape
 from nasplat.predict.latency import LatencyPredictor
@@ -29,6 +31,7 @@ __all__ = [
     "AbstractTunable",
     "Aiop",
     "CountBaseline",
+    "DevicePredictor",
     "Gennape",
     "LatencyPredictor",
     "ModelZoo",

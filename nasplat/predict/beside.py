@@ -1,4 +1,4 @@
-"""What other predictors say of the same networks enters a prediction: latency on this device, top-1.
+"""What other predictors say of the same networks enters a prediction: latency here and elsewhere, top-1.
 
 `nasplat.load_predictor` puts these into `AbstractPredictor.beside`; no family knows of them.
 """
@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 
 from nasplat.features.view import View
 from nasplat.predict.contract import AbstractPredictor
-from nasplat.predict.prediction import Prediction
+from nasplat.predict.device import DevicePredictor
+from nasplat.predict.latency import LatencyPredictor
+from nasplat.predict.prediction import OnDevice, Prediction
 from nasplat.predict.small_images import SmallImages
 from nasplat.predict.zoo import ModelZoo
 
@@ -37,6 +39,35 @@ class DeviceLatency:
             replace(p, latency_ms=ms.mean, latency_low_ms=ms.low, latency_high_ms=ms.high)
             for p, ms in zip(found, timed, strict=True)
         ]
+
+
+@dataclass(frozen=True)
+class OtherDevice:
+    """Adds to `Prediction.devices` what a network takes on a device that is not at hand."""
+
+    name: str
+    """Name of the device, as it was asked for."""
+    predictor: LatencyPredictor
+    """Fitted predictor of milliseconds on that device."""
+
+    def __call__(self, views: Sequence[View], found: Sequence[Prediction]) -> list[Prediction]:
+        """Add the latency of each network.
+
+        Args:
+            views: Networks that were predicted.
+            found: Their predictions, in the same order.
+
+        Returns:
+            The same predictions with one more device.
+        """
+        timed = zip(found, self.predictor.predict(views), views, strict=True)
+        return [replace(p, devices=(*p.devices, self._told(ms, seen))) for p, ms, seen in timed]
+
+    def _told(self, ms: Prediction, seen: View) -> OnDevice:
+        known = self.predictor if isinstance(self.predictor, DevicePredictor) else None
+        is_near = ms.in_support and (known is None or known.is_near(seen))
+        error = known.error_percent.get("networks" if is_near else "families") if known and ms.in_support else None
+        return OnDevice(self.name, ms.mean, ms.low, ms.high, ms.level, error, is_near, ms.reason)
 
 
 @dataclass(frozen=True)

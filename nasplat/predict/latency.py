@@ -88,15 +88,22 @@ class LatencyPredictor(AbstractTunable):
             PredictorError: fewer than 20 distinct networks with a finite label, labels not one per item or all equal,
                 or one that is not positive.
         """
+        learnt = self._timed(items, labels, groups)
+        self._learn(learnt, None if families is None else [families[mine[0]] for mine in learnt.rows])
+        return self
+
+    def _timed(self, items: Sequence[Any], labels: Sequence[float], groups: Sequence[str] | None) -> Lessons:
+        """Distinct networks with the mean of their milliseconds."""
         given = numbers(labels)
         if (given <= 0).any():
             raise PredictorError(
                 f"expected a positive latency per network, got {np.nanmin(given):g} ms.\n  Time it again."
             )
-        learnt = self._lessons(items, labels, max(20, fewest(self.level)), groups=groups)
+        return self._lessons(items, labels, max(20, fewest(self.level)), groups=groups)
+
+    def _learn(self, learnt: Lessons, families: Sequence[str] | None) -> None:
+        """Fit coefficients, trees and interval; `families` are those of the distinct networks."""
         seen, y = learnt.views, learnt.labels
-        if families is not None:
-            families = [families[mine[0]] for mine in learnt.rows]
         self.names_ = list(seen[0].statistics)
         s = np.array([list(v.statistics.values()) for v in seen])
         folds = self._folds(learnt, families)
@@ -125,7 +132,6 @@ class LatencyPredictor(AbstractTunable):
         self.kinds_: NDArray[np.bool_] = np.any(x.reshape(-1, len(KINDS), len(TERMS))[:, :, 0] > 0, axis=0)
         self.reference_ = np.quantile(y, np.linspace(0, 1, 101))
         self.fitted_ = True
-        return self
 
     def _terms(self, seen: Sequence[View], prunes: bool) -> Matrix:
         """Sums over each network's operations by kind and term, of what is written down or of what a compiler keeps."""
@@ -137,7 +143,7 @@ class LatencyPredictor(AbstractTunable):
         for fold in np.unique(folds):
             held = folds == fold
             coefficients = _solve(x[~held], y[~held])
-            sums[held] = _sum(x[held], coefficients)
+            sums[held] = summed(x[held], coefficients)
             ratios[held] = self._correction(x[~held], s[~held], y[~held], coefficients).answers(s[held]).mean(0)
         errors = [float(np.mean(np.abs(np.log(y / sums) - share * ratios))) for share in SHARES]
         best = int(np.argmin(errors))
@@ -156,7 +162,7 @@ class LatencyPredictor(AbstractTunable):
 
     def _correction(self, x: Matrix, s: Matrix, y: Matrix, coefficients: Matrix) -> Boosted:
         """Boosted trees that learn what the sum over operations misses."""
-        return grow_boosted(s, np.log(y / _sum(x, coefficients)), CORRECTION, self.seed)
+        return grow_boosted(s, np.log(y / summed(x, coefficients)), CORRECTION, self.seed)
 
     def _reason(self, seen: View) -> str:
         if seen.unknown_ops:
@@ -173,7 +179,7 @@ class LatencyPredictor(AbstractTunable):
 
     def _answers(self, seen: Sequence[View]) -> Matrix:
         """Milliseconds of networks, shape (n,)."""
-        sums = _sum(self._terms(seen, self.prunes_), self.coefficients_)
+        sums = summed(self._terms(seen, self.prunes_), self.coefficients_)
         s = table(seen, self.names_)
         return sums * np.exp(self.share_ * self.model_.answers(s).mean(0))
 
@@ -217,6 +223,14 @@ def _solve(x: Matrix, y: Matrix) -> Matrix:
     return LinearRegression(positive=True, fit_intercept=False).fit(design, target).coef_ / scale
 
 
-def _sum(x: Matrix, coefficients: Matrix) -> Matrix:
-    """Milliseconds that the operations sum up to, shape (n,)."""
+def summed(x: Matrix, coefficients: Matrix) -> Matrix:
+    """Sum up what operations cost.
+
+    Args:
+        x: Sums over each network's operations by kind and term, shape (n, t).
+        coefficients: Milliseconds per unit of each, shape (t,).
+
+    Returns:
+        Milliseconds of each network, shape (n,).
+    """
     return np.maximum(x @ coefficients, 1e-9)

@@ -9,6 +9,29 @@ from nasplat.graph import bounds
 
 
 @dataclass(frozen=True)
+class OnDevice:
+    """What is said of one network's latency on a device that others timed."""
+
+    device: str
+    """Name of the device."""
+    latency_ms: float | None
+    """Predicted milliseconds of a forward pass; None outside the support."""
+    low_ms: float | None
+    """Lower end of the interval."""
+    high_ms: float | None
+    """Upper end of the interval."""
+    level: float
+    """Share of networks whose latency the interval is to hold, between 0 and 1."""
+    error_percent: float | None
+    """Median error on networks that were left out, of timed families, or of whole families where this network is of
+    another; None outside the support."""
+    is_near: bool
+    """True where the network is like those that were timed."""
+    reason: str
+    """Why nothing is said, in words; empty inside the support."""
+
+
+@dataclass(frozen=True)
 class Prediction:
     """What a predictor says of one network.
 
@@ -68,6 +91,8 @@ class Prediction:
     """Data set of the top-1, such as 'ImageNet-1k' or 'CIFAR-10'; empty where none fits."""
     top1_reason: str = ""
     """Why there is no top-1, in words; empty where there is one, and from predictors other than `base`."""
+    devices: tuple[OnDevice, ...] = ()
+    """Latency on each device that was asked for by name."""
 
     @property
     def is_lower_bound(self) -> bool:

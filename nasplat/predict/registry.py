@@ -9,6 +9,7 @@ from nasplat.errors import PredictorError
 from nasplat.predict.aiop import Aiop
 from nasplat.predict.contract import AbstractPredictor
 from nasplat.predict.count import CountBaseline
+from nasplat.predict.device import DevicePredictor
 from nasplat.predict.finetuned import AbstractTunable, Finetuned
 from nasplat.predict.folder import read_folder
 from nasplat.predict.gennape import Gennape
@@ -20,7 +21,7 @@ from nasplat.predict.zoo import ModelZoo
 
 _KNOWN: tuple[type[AbstractTunable], ...] = (
     *(Trees, Gennape, Universal, Aiop),
-    *(ModelZoo, SmallImages, CountBaseline, LatencyPredictor),
+    *(ModelZoo, SmallImages, CountBaseline, LatencyPredictor, DevicePredictor),
 )
 _CLASSES = {c.family: c for c in _KNOWN}
 FAMILIES = tuple(_CLASSES)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from nasplat import content
-from nasplat.inputs import capture, load_predictor
+from nasplat.inputs import capture, list_devices, load_predictor
 from nasplat.predict.folder import trained_on
 from nasplat.runs.folder import hardware, versions
 from nasplat.searchspace import list_spaces, load_space
@@ -30,6 +30,7 @@ def diagnose() -> list[Row]:
         rows.append(_attempt(f"space {name}", lambda name=name: str(load_space(name).sample(seed=0).graph())))
     for name in content.names("predictors"):
         rows.append(_attempt(f"predictor {name}", lambda name=name: _prediction(name)))
+    rows.append({"check": "devices", "ok": bool(list_devices()), "result": ", ".join(list_devices())})
     rows.append(_attempt("capture", lambda: str(capture(torch.nn.Linear(4, 2), (1, 4)))))
     rows.append(_attempt("numpy", lambda: str(np.ones(2).sum())))
     return rows

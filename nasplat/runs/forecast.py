@@ -20,6 +20,7 @@ import numpy as np
 import optuna
 import torch
 
+from nasplat.inputs import device_folder
 from nasplat.probes.conditions import Conditions
 from nasplat.runs import stopwatch
 from nasplat.runs.folder import RunFolder
@@ -189,7 +190,7 @@ def forecast_search(run: SearchRun, folder: RunFolder) -> Forecast:
     members, costs = draws(space, limits, run.seed), [] if run.minimize == LATENCY else costs_named(run.minimize)
     done = finished(folder, run.storage)
     left = PILOTS if run.stages else max(0, run.trials - done)
-    if run.is_timed and not ((run.latency or folder.latency) / "recipe.toml").exists():
+    if run.is_timed and not (device_folder(run.latency or folder.latency) / "recipe.toml").exists():
         timing = _Timing(Conditions(runtime=run.runtime), run.seed)
         parts.append(Part.of(timing.name, run.timed, seconds_asked(few, timing, members)))
     asked = []

@@ -11,7 +11,7 @@ from typing import Any
 
 from nasplat import content
 from nasplat.errors import CaptureError, ContentError, PredictorError, SearchError
-from nasplat.inputs import capture, load_predictor
+from nasplat.inputs import capture, device_folder, load_predictor
 from nasplat.predict.abilities import Calibratable, ComparesWithin
 from nasplat.predict.folder import trained_on
 from nasplat.predict.latency import LatencyPredictor
@@ -137,11 +137,11 @@ def fitted_guide(quality: Quality, larger_is_better: bool | None = True) -> Pred
 def timed(
     space: Space, folder: Path, runtime: str, n: int, seed: int, report: Callable[[int, int, str], None] | None = None
 ) -> LatencyPredictor:
-    """Return a latency predictor of this device for a space: the one of a folder, or a new one that is kept there.
+    """Return a latency predictor for a space: that of a folder or a device, or a new one that is kept in the folder.
 
     Args:
         space: Space whose networks are timed.
-        folder: Folder of the calibration, made if there is none.
+        folder: Folder of the calibration, made if there is none; or the name of a device, see `nasplat.list_devices`.
         runtime: Runtime in which networks are timed: 'eager', 'compiled', 'cuda-graph' or 'onnxruntime'.
         n: Number of networks to time.
         seed: Number that decides which networks.
@@ -154,6 +154,7 @@ def timed(
         SearchError: the folder holds another kind of predictor.
         PredictorError: the folder is incomplete or altered.
     """
+    folder = device_folder(folder)
     if not (folder / "recipe.toml").exists():
         calibrate([space], n, Conditions(runtime=runtime), folder, seed, report)
     found = load(folder)

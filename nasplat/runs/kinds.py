@@ -165,7 +165,8 @@ class SearchRun(AbstractSpaceRun):
     pilots: int = 40
     """Number of random networks, at least 1, that guide 'fitted' evaluates first, and that the search knows."""
     latency: Path | None = None
-    """Folder of a latency calibration that answers latency_ms; left out, networks of the space are timed first."""
+    """Folder of a latency calibration that answers latency_ms, or the name of a device that is not at hand, such as
+    pixel2; left out, networks of the space are timed first."""
     timed: int = 40
     """Number of networks, at least 1, that are timed to predict latency_ms of the others."""
     runtime: str = "onnxruntime"

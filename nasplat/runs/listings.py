@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nasplat.graph.bounds import signed
+from nasplat.predict.prediction import OnDevice
 from nasplat.tables.listing import Listing
 from nasplat.workflows.score import Scored
 
@@ -64,14 +65,21 @@ def scored_listing(rows: Sequence[Scored], predictor: str) -> Listing:
         time = "" if p.latency_ms is None else f"{p.latency_ms:.1f} [{p.latency_low_ms:.1f}, {p.latency_high_ms:.1f}]"
         top = "" if p.top1 is None else f"{p.top1:.1f} [{p.top1_low:.1f}, {p.top1_high:.1f}]"
         tops = [top if p.top1_data == name else "" for name in sets]
-        costs = (macs, str(order.index(r) + 1), params, time)
+        costs = (macs, str(order.index(r) + 1), params, time, *map(_on_device, p.devices))
         cells.append([r.name, str(i), value, interval, percentile, p.reference, *tops, *costs])
     first = rows[0].prediction
     title = f"{predictor}: {first.metric}; {first.level:.0%} intervals; MACs: 1 MAC = 2 FLOP"
     columns = ["network", "rank", "predicted", "interval", "percentile", "family"]
-    return Listing(
-        [*columns, *(f"{name} top-1 %" for name in sets), "MACs", "MACs rank", "parameters", "latency ms"], cells, title
-    ).told()
+    counts = ["MACs", "MACs rank", "parameters", "latency ms", *(f"{told.device} ms" for told in first.devices)]
+    return Listing([*columns, *(f"{name} top-1 %" for name in sets), *counts], cells, title).told()
+
+
+def _on_device(told: OnDevice) -> str:
+    """Milliseconds on a device with their interval, and the median error of such answers."""
+    if told.latency_ms is None:
+        return "-"
+    text = f"{told.latency_ms:.3g} [{told.low_ms:.3g}, {told.high_ms:.3g}]"
+    return text if told.error_percent is None else f"{text} ±{told.error_percent:.0f} %"
 
 
 def pareto_listing(rows: Sequence[Mapping[str, Any]], trials: int) -> Listing:

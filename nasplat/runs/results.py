@@ -14,6 +14,7 @@ import optuna
 from optuna.trial import TrialState
 
 from nasplat.errors import SearchError
+from nasplat.predict.device import DevicePredictor
 from nasplat.runs import listings
 from nasplat.runs.messages import Messages
 from nasplat.runs.page import write_report
@@ -87,7 +88,9 @@ def hand_over_front(
     front = sorted(architectures(study, prepared.space), key=lambda r: -sign * r[1][0])
     places = np.unique(np.linspace(0, len(front) - 1, min(n, len(front))).round().astype(int))
     members = [Member(f"{i:02d}", front[p][0], front[p][1][0]) for i, p in enumerate(places)]
-    rows = hand_over(supernet, members, prepared.folder.path, prepared.latency, report)
+    # files are timed here: what is said of another device does not stand beside that
+    latency = None if isinstance(prepared.latency, DevicePredictor) else prepared.latency
+    rows = hand_over(supernet, members, prepared.folder.path, latency, report)
     validation = None if prepared.latency is None else prepared.latency.validation_
     found = {"latency": latency_agreement(rows), "validation": validation}
     write_atomically(prepared.folder.front_summary, json.dumps(found, indent=1) + "\n")

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from nasplat.errors import InputError
-from nasplat.inputs import capture_alone, is_guessed, load_predictor, resolve
+from nasplat.inputs import capture_alone, is_guessed, load_device, load_predictor, resolve
 from nasplat.predict import Prediction
 from nasplat.predict.abilities import AssumesRecipe, Calibratable, ComparesWithin
-from nasplat.predict.beside import Top1
+from nasplat.predict.beside import OtherDevice, Top1
 from nasplat.predict.contract import AbstractPredictor
 from nasplat.predict.zoo import ModelZoo
 from nasplat.searchspace import Architecture, Space, load_space
@@ -44,6 +44,7 @@ def score(
     recipe: str | None = None,
     seed: int = 0,
     known: Table | None = None,
+    devices: Sequence[str] = (),
 ) -> list[Scored]:
     """Rank networks by predicted quality, without training any.
 
@@ -60,6 +61,8 @@ def score(
         seed: Seed of the random architectures that stand for a space.
         known: Some twenty labelled networks of the task that is asked about, loaded with a space, for predictors with
             adapters (AIO-P).
+        devices: Names among `nasplat.list_devices()`, or folders of predictors of latency: every prediction holds the
+            milliseconds on each of them.
 
     Returns:
         One row for each network: those inside the predictor's support first, best first; the rest by predicted top-1
@@ -70,6 +73,7 @@ def score(
         InputError: an item is no network, or reads several pictures at once, or the predictor or the networks have no
             use for `against`, `recipe` or `known`.
         PredictorError: the recipe is not known.
+        ContentError: there is no such device.
 
     Example:
         >>> from torch import nn
@@ -95,6 +99,9 @@ def score(
         labelled = known.labelled()
         loaded = loaded.calibrate([a.canonical() for a in labelled.architectures], labelled.labels)
         loaded.metric = known.metric
+    if devices:
+        loaded = copy(loaded)
+        loaded.beside += tuple(OtherDevice(name, load_device(name)) for name in dict.fromkeys(devices))
     named = _names(items)
     found = [resolve(str(item)) if isinstance(item, str | Path) else item for item in items]
     graphs = [capture_alone(x, example_input, name) for x, name in zip(found, named, strict=True)]

@@ -53,6 +53,23 @@ def test_score_prints_intervals_and_baselines() -> None:
     assert "90% intervals" in text
 
 
+def test_score_tells_milliseconds_on_devices_that_are_not_at_hand(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("score", CELL, "yolo:yolo5n", "--predictor", "trees-nb201", "--device", "pixel2", "--device", "pi4-ort")
+    text = run(*asked)
+    assert "pixel2 ms" in text
+    assert "pi4-ort ms" in text
+    assert "yolo:yolo5n: outside what was timed on pixel2: " in text
+    assert f"{CELL}: outside what was timed on pi4-ort: " in text
+    rows = {r["network"]: {d["device"]: d for d in r["devices"]} for r in json.loads(run(*asked, "--json"))}
+    for network, device in ((CELL, "pixel2"), ("yolo:yolo5n", "pi4-ort")):
+        told = rows[network][device]
+        assert told["low_ms"] < told["latency_ms"] < told["high_ms"]
+        assert told["error_percent"] > 0
+    assert "no device is named 'pixel22'" in fails(monkeypatch, capsys, "score", CELL, "--device", "pixel22")
+
+
 def test_inspect_shows_operations() -> None:
     data = json.loads(run("inspect", CELL, "--json"))
     assert data["params"] == 802_426

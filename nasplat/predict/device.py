@@ -1,0 +1,163 @@
+"""Latency on a device that is not at hand, learnt from a published table of timings of networks on it.
+
+The same sum over operations and correction as `LatencyPredictor`, with two errors: on networks left out of the families
+that were timed, and on whole families left out. The interval is that of families left out where there are enough to
+tell, since networks that people ask about are rarely of a timed family. A network that is not like the timed ones is
+answered only where many families were timed, and else refused: eight versions of one detector say little of others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasplat.features.view import View
+from nasplat.learners.boosted import Boosted, BoostedSettings, grow_boosted
+from nasplat.learners.conformal import half_width
+from nasplat.learners.support import FEW, MARGIN, Support
+from nasplat.predict.contract import counted
+from nasplat.predict.latency import LatencyPredictor, summed
+from nasplat.tables.metrics import kendall_tau
+from nasplat.tables.splits import fold_numbers
+
+Matrix = NDArray[np.float64]
+
+FAMILIES, FOLDS = 4, 8
+"""Fewest families of which whole ones can be left out, and parts into which they fall then."""
+DIVERSE = 20
+"""Fewest families that say something of networks unlike all of them. With eight versions of YOLO, intervals meant for
+90 % of such networks held 39 % of timm's."""
+SMALL = BoostedSettings(members=1, trees=80, depth=3, lr=0.1)
+"""Size of the boosted trees: some fifty devices are shipped together."""
+WIDER = 2.0
+"""Times as far beyond the range of a statistic as elsewhere a network may be: sums over operations go on there, and the
+smallest and the largest of a family, which people ask about, are those that a table may lack."""
+REFERENCES = 96
+"""Timed networks that are kept to tell whether another one is near them."""
+
+
+@dataclass(eq=False, repr=False)
+class DevicePredictor(LatencyPredictor):
+    """A predictor of the milliseconds of a forward pass on a device that others timed; smaller ranks first.
+
+    Example:
+        >>> DevicePredictor(device="pixel2").get_params()
+        {'device': 'pixel2', 'level': 0.9, 'metric': 'latency_ms', 'seed': 0}
+    """
+
+    family: ClassVar[str] = "device"
+
+    device: str = ""
+    """Name of the device that was timed, with its runtime where several are told apart."""
+
+    def fit(
+        self,
+        items: Sequence[Any],
+        labels: Sequence[float],
+        families: Sequence[str] | None = None,
+        groups: Sequence[str] | None = None,
+    ) -> Self:
+        """Learn from timed networks.
+
+        Args:
+            items: Graphs, views, or what has a `graph()` method; rows of one network are one network with the mean of
+                their labels. The batch is that which was timed.
+            labels: Milliseconds of each, positive; those that are not finite are left out.
+            families: Name of each network's family; where there are four or more, it is learnt how wrong the answers
+                are for a family that was never timed. By default all are of one family.
+            groups: Name of each item's function, such as its `network_key` or the network whose image sides the items
+                are, which no random fold parts. By default what the items themselves say.
+
+        Returns:
+            The predictor itself.
+
+        Raises:
+            PredictorError: fewer than 20 distinct networks with a finite label, labels not one per item or all equal,
+                or one that is not positive.
+        """
+        learnt = self._timed(items, labels, groups)
+        self._learn(learnt, None)
+        seen, y = learnt.views, learnt.labels
+        errors = np.abs(self.left_out_ / y - 1) * 100
+        self.validation_ |= {"level": self.level, "median_percent": float(np.median(errors))}
+        self.support_ = _support(counted(seen), learnt.groups, self.seed)
+        self.elsewhere_ = np.zeros(0)
+        """Half-width in logarithms and share of the correction for families never timed, and the number of those that
+        were; empty where there are too few."""
+        names = [families[mine[0]] for mine in learnt.rows] if families is not None else [""] * len(y)
+        if len(set(names)) >= FAMILIES:
+            s = np.array([list(v.statistics.values()) for v in seen])
+            folds = fold_numbers(len(y), FOLDS, self.seed, names)
+            _, share, answers = self._validate(self._terms(seen, self.prunes_), s, y, folds)
+            self.elsewhere_ = np.array([half_width(np.log(y / answers), self.level), share, len(set(names))])
+            self.validation_ |= {
+                "families": len(set(names)),
+                "families_median_percent": float(np.median(np.abs(answers / y - 1)) * 100),
+                "families_tau": float(kendall_tau(answers.tolist(), y.tolist())),
+            }
+        self.errors_ = np.array([v for k, v in self.validation_.items() if k.endswith("median_percent")])
+        return self
+
+    @property
+    def error_percent(self) -> dict[str, float]:
+        """Median error on what was left out: 'networks' of the families that were timed, whole 'families' if known."""
+        return dict(zip(("networks", "families"), self.errors_.tolist(), strict=False))
+
+    @property
+    def is_diverse(self) -> bool:
+        """True where so many families were timed that networks unlike them are answered, too."""
+        return len(self.elsewhere_) > 0 and self.elsewhere_[2] >= DIVERSE
+
+    def is_near(self, seen: View) -> bool:
+        """Tell whether a network is like those that were timed.
+
+        Args:
+            seen: View of the network.
+
+        Returns:
+            False where it lies farther from them than they do from one another.
+        """
+        return not self._far(seen)
+
+    def _correction(self, x: Matrix, s: Matrix, y: Matrix, coefficients: Matrix) -> Boosted:
+        return grow_boosted(s, np.log(y / summed(x, coefficients)), SMALL, self.seed)
+
+    def _far(self, seen: View) -> str:
+        """Why a network is not like the timed ones; empty where it is."""
+        return self.support_.reason(counted([seen])[0], ["log10 MACs", "log10 parameters", *self.names_])
+
+    def _reason(self, seen: View) -> str:
+        return super()._reason(seen) or ("" if self.is_diverse else self._far(seen))
+
+    def _answers(self, seen: Sequence[View]) -> Matrix:
+        sums = summed(self._terms(seen, self.prunes_), self.coefficients_)
+        s = np.array([[v.statistics[n] for n in self.names_] for v in seen])
+        shares = np.array([self.elsewhere_[1] if self.is_diverse and self._far(v) else self.share_ for v in seen])
+        return sums * np.exp(shares * self.model_.answers(s).mean(0))
+
+    def _estimates(self, seen: Sequence[View]) -> list[tuple[float, float, float]]:
+        factor = float(np.exp(max([self.width_, *self.elsewhere_[:1]])))
+        return [(ms, ms / factor, ms * factor) for ms in self._answers(seen).tolist()]
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        found = super()._arrays() | self.support_.arrays()
+        return found | {"elsewhere": self.elsewhere_, "errors": self.errors_}
+
+    def _restore(self, arrays: dict[str, NDArray[Any]], recipe: dict[str, Any]) -> None:
+        self.support_ = Support.of(arrays)
+        self.elsewhere_, self.errors_ = arrays["elsewhere"], arrays["errors"]
+        super()._restore(arrays, recipe)
+
+
+def _support(features: Matrix, groups: Sequence[str], seed: int) -> Support:
+    """Describe timed networks so that one at several image sides counts once: it is no neighbour of its own."""
+    order = np.random.default_rng(seed).permutation(len(groups))
+    first = {groups[i]: i for i in order.tolist()}
+    found = Support.learn(features[sorted(first.values())], seed, REFERENCES)
+    low, high = features.min(0), features.max(0)
+    margin = (MARGIN + WIDER * FEW / len(first)) * (high - low)
+    return replace(found, low=low - margin, high=high + margin)
