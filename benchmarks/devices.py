@@ -2,7 +2,8 @@
 
 A device is one column, or the columns of several tables in which the same device ran the same runtime. Tables stay where they are (`--data`);
 the cache holds views and is not committed. Only tables whose licence is stated: YOLOBench and clsbench (Apache-2.0), HELP, HW-NAS-Bench, EAGLE and
-nn-Meter (MIT), Accel-NASBench (Apache-2.0). Batch 1. clsbench needs `pip install timm`.
+nn-Meter (MIT), Accel-NASBench and HW-GPT-Bench (Apache-2.0); of the last one A40 is left out, which is its A6000 at another clock. Batch 1, of
+HW-GPT-Bench 8, 4 or 1 by scale. clsbench needs `pip install timm`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import random
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,21 @@ class Table:
     """Family of a row's network; whole families are left out."""
     network: Callable[[Row], str] | None = None
     """Name of a row's network where several rows are one, which no fold parts; None asks the space."""
+    keeps: Callable[[Row], bool] = lambda row: True
+    """Whether a row is of this table, where a file holds several."""
+    batch: int = 1
+    """Examples of the pass that was timed."""
+
+
+def is_of(column: str, value: str, row: Row) -> bool:
+    return row[column] == value
+
+
+def hwgpt_line(row: Row) -> str:
+    """HW-GPT-Bench's columns as the line that the space reads."""
+    heads = [int(h) for h in row["heads"].split("-")]
+    ratios = [int(r) for r in row["mlp_ratio"]]
+    return json.dumps({"embed": int(row["embed"]), "heads": heads, "mlp_ratio": ratios, "bias": int(row["bias"])})
 
 
 def plain(name: str) -> Callable[[Row], str]:
@@ -84,6 +101,19 @@ TABLES = {
         "accel_nasbench.csv.gz", lambda: nasplat.load_space("mnasnet"), lambda r: r["arch"], plain("mnasnet")
     ),
 }
+HWGPT = {"S": 8, "M": 4, "L": 1}
+"""Sequences of 1,024 tokens in a timed pass of each of HW-GPT-Bench's scales."""
+TABLES |= {
+    f"hwgpt-{scale.lower()}": Table(
+        "hwgpt.csv.gz",
+        partial(nasplat.load_space, "gpt", size=f"hwgpt-{scale.lower()}"),
+        hwgpt_line,
+        plain(f"gpt-{scale.lower()}"),
+        keeps=partial(is_of, "scale", scale),
+        batch=batch,
+    )
+    for scale, batch in HWGPT.items()
+}
 HELP = {
     name: {"fbnet": f"lat_ms_{column}", "nb201": f"help_{column}"}
     for name, column in {
@@ -118,6 +148,13 @@ DEVICES: dict[str, dict[str, str]] = {
         for n in ("cortexa76-cpu", "adreno640-gpu", "adreno630-gpu", "myriad-vpu")
     },
     **{n: {"accel": f"lat_ms_{n}"} for n in ("zcu102", "vck190")},
+    **{
+        f"hwgpt-{n}": {f"hwgpt-{scale.lower()}": f"lat_ms_{n.replace('-', '_')}" for scale in HWGPT}
+        for n in (
+            *("a100", "a6000", "h100", "p100", "rtx2080", "rtx3080", "v100"),
+            *("cpu-a6000", "cpu-alldlc", "cpu-meta", "cpu-mlgpu", "cpu-p100", "cpu-helix"),
+        )
+    },
 }
 """Columns of the tables by the name of the device; names with a runtime are of that runtime alone."""
 
@@ -155,7 +192,7 @@ def captured(name: str, data: Path, cache: Path) -> Captured:
         return _SEEN[name, cache]
     table = TABLES[name]
     with gzip.open(data / table.file, "rt", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+        rows = [r for r in csv.DictReader(file) if table.keeps(r)]
     file, rest = cache / f"device_{name}.npz", cache / f"device_{name}.json"
     if not (file.exists() and rest.exists()):
         numbers, views, networks = [], [], []
@@ -165,7 +202,7 @@ def captured(name: str, data: Path, cache: Path) -> Captured:
             text = table.encoding(rows[i])
             try:
                 if text not in known:
-                    known[text] = _look(space, text)
+                    known[text] = _look(space, text, table.batch)
             except (NasplatError, RuntimeError, ValueError) as err:
                 print(f"{name} {text}: {type(err).__name__}: {str(err)[:120]}", flush=True)
                 continue
@@ -183,25 +220,30 @@ def captured(name: str, data: Path, cache: Path) -> Captured:
 
 def drawn(name: str, rows: list[Row]) -> list[int]:
     """Numbers of the rows that are captured: all of small tables; of large ones some, of every column's rows."""
-    if len(rows) <= 2 * MOST:
+    most = MOST // 2 if name.startswith("hwgpt") else MOST
+    if len(rows) <= 2 * most:
         return list(range(len(rows)))
     wanted = [columns[name] for columns in DEVICES.values() if name in columns]
     found: set[int] = set()
     for column in wanted:
         full = [i for i, r in enumerate(rows) if r[column]]
-        short = MOST - len(found.intersection(full))
+        short = most - len(found.intersection(full))
         if short > 0:
             new = [i for i in full if i not in found]
             found.update(random.Random(f"{name} {column}").sample(new, min(short, len(new))))
     return sorted(found)
 
 
-def _look(space: nasplat.Space | None, text: str) -> tuple[View, str]:
+def _look(space: nasplat.Space | None, text: str, batch: int) -> tuple[View, str]:
     if space is None:
         name, size = text.split()
         return model_zoo._seen(name, int(size))
     architecture = space.parse(text)
-    return view(architecture.graph()), architecture.network_key
+    if batch == 1:
+        return view(architecture.graph()), architecture.network_key
+    module, example = space.construct(architecture, initialised=False)
+    graph = nasplat.capture(module, example.expand(batch, *example.shape[1:]), program=False)
+    return view(graph), architecture.network_key
 
 
 def timed(device: str, data: Path, cache: Path) -> Timed:
