@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from nasplat.features.view import View
 from nasplat.learners.boosted import Boosted, BoostedSettings, grow_boosted
 from nasplat.learners.conformal import half_width
-from nasplat.learners.support import FEW, MARGIN, Support
+from nasplat.learners.support import FEW, MARGIN, Support, table
 from nasplat.predict.contract import counted
 from nasplat.predict.latency import LatencyPredictor, summed
 from nasplat.tables.metrics import kendall_tau
@@ -128,14 +128,14 @@ class DevicePredictor(LatencyPredictor):
 
     def _far(self, seen: View) -> str:
         """Why a network is not like the timed ones; empty where it is."""
-        return self.support_.reason(counted([seen])[0], ["log10 MACs", "log10 parameters", *self.names_])
+        return self.support_.reason(counted([seen], self.names_)[0], ["log10 MACs", "log10 parameters", *self.names_])
 
     def _reason(self, seen: View) -> str:
         return super()._reason(seen) or ("" if self.is_diverse else self._far(seen))
 
     def _answers(self, seen: Sequence[View]) -> Matrix:
         sums = summed(self._terms(seen, self.prunes_), self.coefficients_)
-        s = np.array([[v.statistics[n] for n in self.names_] for v in seen])
+        s = table(seen, self.names_)
         shares = np.array([self.elsewhere_[1] if self.is_diverse and self._far(v) else self.share_ for v in seen])
         return sums * np.exp(shares * self.model_.answers(s).mean(0))
 
