@@ -37,7 +37,6 @@ from .graph.drawing import draw_diff as draw_diff
 from .graph.published import published as published
 from .graph.quantities import count as count
 from .inputs import capture as capture
-from .inputs import list_devices as list_devices
 from .inputs import load_device as load_device
 from .inputs import load_predictor as load_predictor
 from .inputs import load_table as load_table
@@ -61,6 +60,7 @@ from .predict.abilities import ChoosesLabels as ChoosesLabels
 from .predict.abilities import ComparesWithin as ComparesWithin
 from .predict.abilities import Finetunable as Finetunable
 from .predict.abilities import HasEncoder as HasEncoder
+from .predict.device import list_devices as list_devices
 from .probes import measure as measure
 from .probes import proxies as proxies
 from .runs.execute import execute as execute

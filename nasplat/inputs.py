@@ -28,6 +28,7 @@ from nasplat.graph import Graph
 from nasplat.predict import load
 from nasplat.predict.beside import DeviceLatency, Top1
 from nasplat.predict.contract import AbstractPredictor
+from nasplat.predict.device import DEVICES, list_devices
 from nasplat.predict.finetuned import AbstractTunable
 from nasplat.predict.latency import LatencyPredictor
 from nasplat.predict.small_images import SmallImages
@@ -51,8 +52,6 @@ DEFAULT_INPUT = (1, 3, 224, 224)
 """Shape that is tried for a module that nothing is known about: one image of ImageNet's usual size."""
 RATED = ("imagenet", "cifar10", "cifar100")
 """Names of the shipped predictors of top-1 that `base` asks; the first that is meant for a network answers."""
-DEVICES = "predictors/devices"
-"""Kind of content that holds predictors of latency on devices that are not at hand."""
 NAMED: dict[str, Callable[..., Task]] = {
     "digits-clutter": partial(digits, "digit"),
     "digits-mask": partial(digits, "mask"),
@@ -408,36 +407,6 @@ def load_predictor(reference: str, family: type[AbstractPredictor] | None = None
     if isinstance(predictor, Universal):
         predictor.beside += (load_top1(),)
     return predictor
-
-
-def list_devices() -> list[str]:
-    """List the devices whose latency is predicted without having them.
-
-    Returns:
-        Sorted names for `load_device`.
-
-    Example:
-        >>> "pixel2" in list_devices()
-        True
-    """
-    return content.names(DEVICES)
-
-
-def device_folder(name: str | Path) -> Path:
-    """Find the folder of a predictor of latency that is named by a device or by a path.
-
-    Args:
-        name: Name among `list_devices()`, or any path; a folder that exists goes before a device of that name.
-
-    Returns:
-        The folder of the shipped device, or the path as it is, which need not exist.
-
-    Example:
-        >>> device_folder("run/latency").name, device_folder("pixel2").parent.name
-        ('latency', 'devices')
-    """
-    path = Path(name)
-    return content.folder(DEVICES) / path if str(path) in list_devices() and not path.exists() else path
 
 
 def load_device(name: str) -> LatencyPredictor:

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nasplat import content
 from nasplat.features.view import View
 from nasplat.learners.boosted import Boosted, BoostedSettings, grow_boosted
 from nasplat.learners.conformal import half_width
@@ -26,6 +28,8 @@ from nasplat.tables.splits import fold_numbers
 
 Matrix = NDArray[np.float64]
 
+DEVICES = "predictors/devices"
+"""Kind of content that holds predictors of latency on devices that are not at hand."""
 FAMILIES, FOLDS = 4, 8
 """Fewest families of which whole ones can be left out, and parts into which they fall then."""
 DIVERSE = 20
@@ -38,6 +42,36 @@ WIDER = 2.0
 smallest and the largest of a family, which people ask about, are those that a table may lack."""
 REFERENCES = 96
 """Timed networks that are kept to tell whether another one is near them."""
+
+
+def list_devices() -> list[str]:
+    """List the devices whose latency is predicted without having them.
+
+    Returns:
+        Sorted names for `load_device`.
+
+    Example:
+        >>> "pixel2" in list_devices()
+        True
+    """
+    return content.names(DEVICES)
+
+
+def device_folder(name: str | Path) -> Path:
+    """Find the folder of a predictor of latency that is named by a device or by a path.
+
+    Args:
+        name: Name among `list_devices()`, or any path; a folder that exists goes before a device of that name.
+
+    Returns:
+        The folder of the shipped device, or the path as it is, which need not exist.
+
+    Example:
+        >>> device_folder("run/latency").name, device_folder("pixel2").parent.name
+        ('latency', 'devices')
+    """
+    path = Path(name)
+    return content.folder(DEVICES) / path if str(path) in list_devices() and not path.exists() else path
 
 
 @dataclass(eq=False, repr=False)

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from nasplat import content
-from nasplat.inputs import capture, list_devices, load_predictor
+from nasplat.inputs import capture, load_predictor
+from nasplat.predict.device import list_devices
 from nasplat.predict.folder import trained_on
 from nasplat.runs.folder import hardware, versions
 from nasplat.searchspace import list_spaces, load_space

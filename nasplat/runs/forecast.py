@@ -20,7 +20,7 @@ import numpy as np
 import optuna
 import torch
 
-from nasplat.inputs import device_folder
+from nasplat.predict.device import device_folder
 from nasplat.probes.conditions import Conditions
 from nasplat.runs import stopwatch
 from nasplat.runs.folder import RunFolder

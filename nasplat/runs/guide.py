@@ -11,8 +11,9 @@ from typing import Any
 
 from nasplat import content
 from nasplat.errors import CaptureError, ContentError, PredictorError, SearchError
-from nasplat.inputs import capture, device_folder, load_predictor
+from nasplat.inputs import capture, load_predictor
 from nasplat.predict.abilities import Calibratable, ComparesWithin
+from nasplat.predict.device import device_folder
 from nasplat.predict.folder import trained_on
 from nasplat.predict.latency import LatencyPredictor
 from nasplat.predict.registry import load

@@ -15,8 +15,7 @@ from nasplat.errors import ContentError, PredictorError
 from nasplat.features.view import View, view
 from nasplat.features.work import executed
 from nasplat.graph import Graph
-from nasplat.inputs import DEVICES, device_folder
-from nasplat.predict.device import DevicePredictor
+from nasplat.predict.device import DEVICES, DevicePredictor, device_folder
 from nasplat.predict.folder import trained_on
 from nasplat.predict.registry import load
 from nasplat.runs.guide import timed
