@@ -99,9 +99,7 @@ def score(
         labelled = known.labelled()
         loaded = loaded.calibrate([a.canonical() for a in labelled.architectures], labelled.labels)
         loaded.metric = known.metric
-    if devices:
-        loaded = copy(loaded)
-        loaded.beside += tuple(OtherDevice(name, load_device(name)) for name in dict.fromkeys(devices))
+    loaded = _timed_on(loaded, devices) if devices else loaded
     named = _names(items)
     found = [resolve(str(item)) if isinstance(item, str | Path) else item for item in items]
     graphs = [capture_alone(x, example_input, name) for x, name in zip(found, named, strict=True)]
@@ -131,6 +129,13 @@ def _names(items: Sequence[Any]) -> list[str]:
             seen[kind] += 1
             name = f"{kind} {seen[kind]}" if several[kind] > 1 else kind
         found.append(name)
+    return found
+
+
+def _timed_on(predictor: AbstractPredictor, devices: Sequence[str]) -> AbstractPredictor:
+    """Copy a predictor so that it also tells milliseconds on other devices."""
+    found = copy(predictor)
+    found.beside += tuple(OtherDevice(name, load_device(name)) for name in dict.fromkeys(devices))
     return found
 
 
