@@ -13,6 +13,7 @@ import json
 import time
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ class Family:
     """Of the file, as its collection states it; empty: none stated, so that nothing shipped may learn from it."""
     where: dict[str, str] = field(default_factory=dict)
     presets: dict[str, Any] = field(default_factory=dict)
+    is_loss: bool = False
+    """Whether smaller labels are better, as of perplexity; then the negative logarithms are the labels."""
     every: int = 1
     """Of the labelled rows one in so many is taken, where the table is far larger than those of other families."""
 
@@ -106,6 +109,47 @@ FAMILIES |= {
 }
 
 
+LTS = {"GPT2": ("lts-gpt2", 50264), "TransXL": ("lts-xl", 267736)}
+LANGUAGE = {
+    f"hwgpt_{scale.lower()}": Family(
+        "hwgpt.csv.gz",
+        "gpt",
+        "perplexity",
+        "Apache-2.0",
+        {"scale": scale},
+        {"size": f"hwgpt-{scale.lower()}", "length": 128},
+        is_loss=True,
+        every=every,
+    )
+    for scale, every in (("S", 5), ("M", 5), ("L", 1))
+} | {
+    f"lts_{kind.lower()}_{text}{more}": Family(
+        "archai_lts.csv.gz",
+        "gpt",
+        "valid_ppl",
+        "MIT",
+        {"set": f"random_{kind}_{text}{more}"},
+        {
+            "size": LTS[kind][0],
+            "vocabulary": 793470 if (kind, text) == ("TransXL", "lm1b") else LTS[kind][1],
+            "length": 32 if text == "lm1b" else 192,
+            "bands": "lm1b" if text == "lm1b" else "wikitext103",
+        },
+        is_loss=True,
+    )
+    for kind, text, more in (
+        ("GPT2", "lm1b", ""),
+        ("GPT2", "wt103", ""),
+        ("TransXL", "lm1b", ""),
+        ("TransXL", "wt103", ""),
+        ("TransXL", "wt103", "_homogeneous"),
+    )
+}
+"""Decoders, at the length they were trained with, or 128 tokens of HW-GPT-Bench's. The random GPT-2 of lm1b are captured as
+GPT-2; the table counts them as Transformer-XL."""
+FAMILIES |= LANGUAGE
+
+
 COLUMNS = ("labels", "keys", "architectures", "networks")
 """What a cache holds of each network beside its view."""
 SEEN: dict[Path, dict[nasplat.Architecture, tuple[str, View]]] = {}
@@ -132,6 +176,8 @@ def load(name: str, data: Path, cache: Path, workers: int = 1) -> Labelled:
         table = replace(nasplat.load_table(family.file, metric=family.metric), parse=nasplat.Architecture.from_json)
     table = table.take([i for i, y in enumerate(table.labels) if y == y][:: family.every])
     found = distinct(table, workers=workers, seen=SEEN.setdefault(twin, {}))
+    if family.is_loss:
+        found = replace(found, labels=[-log(y) for y in found.labels])
     cache.mkdir(parents=True, exist_ok=True)
     save_views(twin, found.views)
     rest = {name: getattr(found, name) for name in COLUMNS}

@@ -10,6 +10,7 @@ arXiv:1911.02150; Ainslie et al. 2023, arXiv:2305.13245). Windows are not seen: 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from math import prod
 
@@ -32,18 +33,32 @@ class Decoding:
     """Sequences of the captured pass."""
     length: int
     """Tokens of each of its sequences."""
-    layers: int
-    """Number of attentions."""
-    token_macs: int
-    """Multiply-accumulates of one token of one sequence, outside the products of attention."""
-    pair_macs: int
-    """Multiply-accumulates of one token that looks at one token, over all attentions."""
+    tokens: tuple[int, ...]
+    """Multiply-accumulates of one token of one sequence outside the products of attention: up to the first attention,
+    from each to the next, and behind the last."""
+    pairs: tuple[int, ...]
+    """Multiply-accumulates of one token that looks at one token, in each attention."""
     sequence_macs: int
     """Multiply-accumulates of a pass over one sequence, however long it is: of a head on the last token alone."""
     place_macs: int
     """Multiply-accumulates of one place, whatever tokens stand there and in however many sequences."""
     cached: tuple[tuple[int, int], ...]
     """Numbers per token, and bytes of a number, of each tensor of keys or values that a cache keeps."""
+
+    @property
+    def layers(self) -> int:
+        """Number of attentions."""
+        return len(self.pairs)
+
+    @property
+    def token_macs(self) -> int:
+        """Multiply-accumulates of one token of one sequence, outside the products of attention."""
+        return sum(self.tokens)
+
+    @property
+    def pair_macs(self) -> int:
+        """Multiply-accumulates of one token that looks at one token, over all attentions."""
+        return sum(self.pairs)
 
     def prefill_macs(self, length: int | None = None, batch: int = 1) -> int:
         """Count a pass over whole sequences.
@@ -131,26 +146,24 @@ class _Reader:
 
     def read(self) -> Decoding:
         """Find attention, then count the rest."""
-        layers = sum(self._fused(i) or self._written_out(i) for i in range(len(self.nodes)))
-        if not layers:
+        pairs, anchors = list[int](), list[int]()
+        for i in range(len(self.nodes)):
+            before = sum(self.products.values())
+            if self._fused(i) or self._written_out(i):
+                anchors.append(i)
+                pairs.append((sum(self.products.values()) - before) // (self.batch * self.length**2))
+        if not anchors:
             raise GraphError(_no_decoder("no attention among tokens"))
-        counted = {"token": 0, "sequence": 0, "place": 0}
+        tokens, rest = [0] * (len(anchors) + 1), {"sequence": 0, "place": 0}
         for i in range(len(self.nodes)):
             macs = 0 if i in self.products else node_macs(self.nodes[i], self.graph.input_shapes(i))
-            if macs:
-                kind, share = self._share(i)
-                counted[kind] += macs // share
-        pairs = self.batch * self.length**2
-        return Decoding(
-            self.batch,
-            self.length,
-            layers,
-            counted["token"],
-            sum(self.products.values()) // pairs,
-            counted["sequence"],
-            counted["place"],
-            tuple(self.caches.values()),
-        )
+            kind, share = self._share(i) if macs else ("token", 1)
+            if kind == "token":
+                tokens[bisect_left(anchors, i)] += macs // share
+            else:
+                rest[kind] += macs // share
+        kept = tuple(self.caches.values())
+        return Decoding(self.batch, self.length, tuple(tokens), tuple(pairs), rest["sequence"], rest["place"], kept)
 
     def _tokens(self) -> tuple[int, int]:
         """Sequences and tokens of the input that a table is read by."""
