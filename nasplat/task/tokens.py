@@ -132,7 +132,7 @@ def text_file(file: str | Path, length: int = LENGTH, limit: int | None = None) 
         >>> file = Path(tempfile.mkdtemp()) / "words.txt"
         >>> _ = file.write_text("to be, or not to be: " * 40)
         >>> text_file(file, length=16).shapes
-        {'length': 16, 'vocabulary': 10, 'classes': 10}
+        {'length': 16, 'vocabulary': 9, 'classes': 9}
     """
     _check_whole("a text", {"length": (length, 2), **({} if limit is None else {"limit": (limit, 1)})})
     try:
