@@ -56,9 +56,12 @@ PICTURES = (
     "small:fashion_mnist?side=16",
     "imbalanced:cifar10?side=16",
     "cifar100?side=16",
-    "tinyimagenet16",
+    "noisy:fashion_mnist?limit=10000&side=16",
 )
 """Tasks of real images, by their folders."""
+LEFT_OUT = ("tinyimagenet16",)
+"""Tasks that do not tell networks apart: 120 classes of 16 training images each gave ten networks of ten spaces 1.5 to 4.7 %
+after this recipe, on 600 test images, whose standard error is 0.7 points."""
 RECIPE = Budget(batch_size=32, lr=2e-3, steps=300)
 """AdamW, weight decay 0.01, gradients clipped at 1, warm-up of a tenth and cosine; see `nasplat.task.training`."""
 EVERY = 20
@@ -67,7 +70,7 @@ EVERY = 20
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=Path, help="Folder of fashion_mnist, cifar10, cifar100, tinyimagenet16.")
+    parser.add_argument("--images", type=Path, help="Folder of fashion_mnist, cifar10, cifar100.")
     parser.add_argument("--journal", type=Path, default=HERE / "results" / "menagerie.journal")
     parser.add_argument("--networks", type=int, default=10, help="Of each space on each task.")
     arguments = parser.parse_args()
@@ -80,7 +83,7 @@ def main() -> None:
 
     def save(progress: nasplat.study.Progress) -> None:
         if progress.done % EVERY == 0:
-            read_across(optuna.load_study(study_name=NAME, storage=open_storage(journal))).save(TABLE)
+            write(read_across(optuna.load_study(study_name=NAME, storage=open_storage(journal))))
         hours = (time.monotonic() - started) / 3600
         print(f"{progress.done} of {progress.total}, {hours:.2f} h", progress.trial.user_attrs["job"], flush=True)
 
@@ -98,7 +101,12 @@ def main() -> None:
         report=save,
         tell=lambda sentence: print(sentence, flush=True),
     )
-    table.save(TABLE)
+    write(table)
+
+
+def write(table: nasplat.Table) -> None:
+    """Save the rows of all tasks but those that were left out after a look at them."""
+    table.take([i for i, row in enumerate(table.rows) if row["task"] not in LEFT_OUT]).save(TABLE)
 
 
 if __name__ == "__main__":

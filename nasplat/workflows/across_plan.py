@@ -199,7 +199,7 @@ class Plan:
                 wanted = ceil(n * self.asked.shared / (1 + self.asked.shared))
                 guests = self._guests(space, task, before.get(space, []), wanted)
                 before[space] = self._drawn(space, task, n - len(guests))
-                found[task, space] = before[space] + guests
+                found[task, space] = _in_turn(before[space], guests)
         order = [(task, space) for space in self.spaces for task in fitting if space in fitting[task]]
         return {cell: found[cell] for cell in order}
 
@@ -303,6 +303,13 @@ class Plan:
     def _keep(self, name: str, value: Any) -> None:
         self.study.set_user_attr(name, value)
         self.kept[name] = value
+
+
+def _in_turn(own: list[Any], guests: list[Any]) -> list[Any]:
+    """One after the other of both, so that a table that is not complete yet has both kinds."""
+    pairs = [member for pair in zip(own, guests, strict=False) for member in pair]
+    shorter = min(len(own), len(guests))
+    return pairs + own[shorter:] + guests[shorter:]
 
 
 def _space_of(text: str) -> Space:

@@ -101,7 +101,8 @@ def label_across(
     )
     data = Tasks(tasks, chosen.judged, chosen.device)
     told = {f"{TASK}{name}": repr(task) for name, task in data.by_name.items()}
-    recipe = {**asdict(budget), "judged": chosen.judged}
+    recipe = {k: v for k, v in asdict(budget).items() if k != ("epochs" if budget.steps else "steps")}
+    recipe["judged"] = chosen.judged
     claim(study, {RECIPE: ", ".join(f"{k}={v}" for k, v in recipe.items()), **told})
     if chosen.known is not None:
         _adopt(study, chosen.known)

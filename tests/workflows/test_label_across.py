@@ -63,6 +63,12 @@ def test_networks_are_shared_edited_and_trained_again(table: nasplat.Table) -> N
     assert sum(both for _, both in agreement(table).values()) == len(again) > 0
 
 
+def test_a_table_that_is_not_complete_has_shared_networks_already(table: nasplat.Table) -> None:
+    mlps = [r for r in table.rows if r["network"].startswith("mlp") and r["task"] == "digits-clutter"]
+    assert [r["network"].rpartition(" of ")[2] for r in mlps if r["seed"] == "0"][:2] == ["digits-clutter", "shapes"]
+    assert {r["recipe"] for r in table.rows} == {"batch_size=16, lr=0.002, weight_decay=0.01, steps=4, judged=1000"}
+
+
 def _choices(row: dict[str, str]) -> str:
     return json.dumps(json.loads(row["architecture"])["choices"], sort_keys=True)
 
