@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nasplat.errors import InputError
+from nasplat.errors import CaptureError, InputError
+from nasplat.graph import Graph
 from nasplat.inputs import capture_alone, is_guessed, load_device, load_predictor, resolve
 from nasplat.predict import Prediction
 from nasplat.predict.abilities import AssumesRecipe, Calibratable, ComparesWithin
@@ -53,7 +54,8 @@ def score(
         predictor: Name or folder of a trained predictor, or a fitted one. 'base' answers with the percentile in the
             family that a network belongs to; percentiles of different families are not comparable, see
             `Prediction.reference`.
-        example_input: Shape of one example, with the axis of batches, for modules that do not tell theirs.
+        example_input: Shape of one example, with the axis of batches, for every module; without it each has its own,
+            where it states one, see `capture`.
         against: Family to compare with, for the predictor 'base': a search space, for which 200 random architectures
             stand, or at least 20 networks.
         recipe: Way in which an ImageNet classifier would be trained, for the predictors 'base' and 'imagenet', such as
@@ -102,7 +104,7 @@ def score(
     loaded = _timed_on(loaded, devices) if devices else loaded
     named = _names(items)
     found = [resolve(str(item)) if isinstance(item, str | Path) else item for item in items]
-    graphs = [capture_alone(x, example_input, name) for x, name in zip(found, named, strict=True)]
+    graphs = [_captured(x, example_input, name) for x, name in zip(found, named, strict=True)]
     answers = loaded.predict(graphs) if graphs else []
     if recipe is not None and answers and not isinstance(loaded, AssumesRecipe):
         rated = [a for a in answers if a.top1_data == ModelZoo.data]
@@ -151,6 +153,14 @@ def _under(predictor: AbstractPredictor, recipe: str) -> AbstractPredictor:
     found = copy(predictor)
     found.beside = tuple(b.under(recipe) if isinstance(b, Top1) else b for b in predictor.beside)
     return found
+
+
+def _captured(x: Any, example_input: Any, name: str) -> Graph:
+    """The graph of one of several networks; an error says which it is about."""
+    try:
+        return capture_alone(x, example_input, name)
+    except CaptureError as err:
+        raise CaptureError(f"{name}: {err}") from err
 
 
 def _share_only_top1(answers: Sequence[Prediction]) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from torch import nn
 
 import nasplat
-from nasplat.errors import InputError, PredictorError
+from nasplat.errors import CaptureError, InputError, PredictorError
 from nasplat.predict import Prediction
 from nasplat.predict.count import CountBaseline
 from nasplat.runs.listings import scored_listing
@@ -120,6 +120,8 @@ def test_a_batch_of_pictures_is_refused_and_a_guessed_input_is_told() -> None:
     assert guessed.prediction.macs > 40 * stated.prediction.macs
     network.example_input = (1, 3, 32, 32)  # type: ignore[assignment]
     assert nasplat.score([network], "trees-nb201")[0] == stated
+    with pytest.raises(CaptureError, match=r"^Linear: the network raised RuntimeError on input \(1, 3, 32, 32\)"):
+        nasplat.score([network, nn.Linear(4, 2)], "trees-nb201", example_input=(1, 3, 32, 32))
     # rows of a table are no pictures: any number of them is one graph
     assert nasplat.score([nn.Linear(4, 2)], "trees-nb201", example_input=(8, 4))[0].prediction.macs == 64
 
