@@ -49,7 +49,7 @@ MOST = 150
 """Networks of a width that are captured; they are drawn with seed 0."""
 WAVES = 4
 """Cosines along the depth."""
-SPLITS = 5
+SPLITS = 10
 BASELINES = ("total", "non-embedding", "macs", "depth")
 
 
@@ -135,7 +135,7 @@ def gaussian_process(x: NDArray[Any], y: NDArray[Any], new: NDArray[Any]) -> NDA
 
 def boosted(x: NDArray[Any], y: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
     """Predict by boosted trees, as the family `Trees` grows them."""
-    return grow_boosted(x, y, BoostedSettings(), 0).predict(new)
+    return grow_boosted(x, y, BoostedSettings(members=2, trees=100), 0).answers(new).mean(0)
 
 
 FITS: dict[str, Fit] = {"placed": gaussian_process, "trees": boosted}
