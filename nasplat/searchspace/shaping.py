@@ -302,14 +302,17 @@ def shape_of(example: Any) -> tuple[int, ...]:
         example: Shape itself, or a tensor, as of tokens; of several inputs, the first is meant.
 
     Returns:
-        The shape, with the axis of the batch.
+        The shape, with the axis of the batch; empty for what has none.
 
     Example:
         >>> import torch
         >>> shape_of((1, 3, 8, 8)), shape_of(torch.zeros(1, 12, dtype=torch.int64))
         ((1, 3, 8, 8), (1, 12))
     """
-    return shape_of(example[0]) if are_several(example) else tuple(getattr(example, "shape", example))
+    if are_several(example):
+        return shape_of(example[0])
+    shape: Any = getattr(example, "shape", example)
+    return tuple(shape) if isinstance(shape, tuple | list) else ()  # None or a number has none
 
 
 def example_batch(

@@ -69,6 +69,13 @@ def test_other_graphs_than_the_space_states_are_refused(task: nasplat.Task) -> N
         SupernetError, match=r"expected inputs of shape \(\(64, 8\), \(2, 256\)\), task 'communities' has"
     ):
         nasplat.Supernet(space, task)
+
+    @nasplat.space(example_input=((1, 32, 8), None))
+    def masked(pick: nasplat.Pick) -> torch.nn.Module:
+        return torch.nn.Linear(8, pick("width", (4, 8)))
+
+    with pytest.raises(SupernetError, match=r"expected inputs of shape \(\(32, 8\), \(\)\), task 'communities' has"):
+        nasplat.Supernet(masked, task)
     fractions = [nasplat.Bundle(s.x.parts[0], s.x.parts[1].float()) for s in (task.train, task.decide)]
     floats = nasplat.Task.from_arrays((fractions[0], task.train.y), (fractions[1], task.decide.y), name="floats")
     space = space.with_presets(nodes=NODES, edges=EDGES)
