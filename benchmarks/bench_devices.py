@@ -27,7 +27,7 @@ from nasplat.tables.splits import into_folds
 
 COLUMNS = ("device", "seed", "tables", "networks", "families", "median_percent", "q90_percent", "coverage")
 COLUMNS += ("refused", "tau", "tau_macs", "tau_params", "macs_percent", "families_median_percent", "families_tau")
-COLUMNS += ("width_factor", "families_width_factor", "seconds", "hardware", "versions")
+COLUMNS += ("width_factor", "seconds", "hardware", "versions")
 
 
 def main() -> None:
@@ -69,7 +69,7 @@ def judged(name: str, seed: int, known: devices.Timed, whole: DevicePredictor) -
     part = DevicePredictor(device=name, seed=seed).fit(
         [known.views[i] for i in learn],
         y[learn].tolist(),
-        [known.families[i] for i in learn] if len(whole.elsewhere_) else None,
+        [known.families[i] for i in learn] if "families" in whole.validation_ else None,
         [known.networks[i] for i in learn],
     )
     seen = [known.views[i] for i in held]
@@ -97,7 +97,6 @@ def judged(name: str, seed: int, known: devices.Timed, whole: DevicePredictor) -
         "families_median_percent": f"{found.get('families_median_percent', float('nan')):.2f}",
         "families_tau": f"{found.get('families_tau', float('nan')):.3f}",
         "width_factor": f"{np.exp(whole.width_):.3f}",
-        "families_width_factor": f"{np.exp(whole.elsewhere_[0]):.3f}" if len(whole.elsewhere_) else "nan",
         "hardware": f"{os.cpu_count()} x {hardware()['cpu']}",
         "versions": " ".join(f"{k} {v}" for k, v in versions().items() if k in {"nasplat", "scikit-learn", "numpy"}),
     }
@@ -172,12 +171,13 @@ was measured with. `nasplat score NET --device pixel2`, `nasplat.load_device("pi
 that are never negative, small boosted trees, and {size / 1e6:.1f} MB together.
 
 Where four families or more were timed, the interval is that of families left out, else that of networks left out. A network unlike all timed ones is refused
-with the reason, unless twenty families or more were timed; so is one with operations or MACs that were never timed. Boards of YOLOBench and clsbench know many families; phones,
+with the reason; so is one with operations or MACs that were never timed. Boards of YOLOBench and clsbench know many families; phones,
 servers and graphics cards of HELP know two or three (FBNet at 224 pixels, NAS-Bench-201 at 32, some Once-for-All), EAGLE's and nn-Meter's one.
-Eyeriss and FPGA are simulated or estimated by their source. Names beginning with eagle- are the columns of that collection.
+Eyeriss and FPGA are simulated or estimated by their source. Names beginning with eagle- and hwgpt- are the columns of those collections; the latter are of
+decoders at 1,024 tokens and 8 (scale S), 4 (M) or 1 sequences (L), of which the noise on hwgpt-cpu-meta is large and hwgpt-cpu-a6000 follows work poorly.
 
 Sources: YOLOBench and clsbench (Deeplite, Apache-2.0); HELP (MIT); HW-NAS-Bench (MIT); EAGLE through OneProxy (MIT); nn-Meter's logs (MIT);
-Accel-NASBench (Apache-2.0).
+Accel-NASBench and HW-GPT-Bench (Apache-2.0).
 
 A fifth of the networks left out, all image sides of one together; beside them what a power of MACs says. Mean over seeds {", ".join(sorted({r["seed"] for r in found}))}.
 

@@ -60,14 +60,12 @@ class OtherDevice:
         Returns:
             The same predictions with one more device.
         """
-        timed = zip(found, self.predictor.predict(views), views, strict=True)
-        return [replace(p, devices=(*p.devices, self._told(ms, seen))) for p, ms, seen in timed]
-
-    def _told(self, ms: Prediction, seen: View) -> OnDevice:
-        known = self.predictor if isinstance(self.predictor, DevicePredictor) else None
-        is_near = ms.in_support and (known is None or known.is_near(seen))
-        error = known.error_percent.get("networks" if is_near else "families") if known and ms.in_support else None
-        return OnDevice(self.name, ms.mean, ms.low, ms.high, ms.level, error, is_near, ms.reason)
+        errors = self.predictor.error_percent if isinstance(self.predictor, DevicePredictor) else {}
+        known = errors.get("networks"), errors.get("families")
+        return [
+            replace(p, devices=(*p.devices, OnDevice(self.name, t.mean, t.low, t.high, t.level, *known, t.reason)))
+            for p, t in zip(found, self.predictor.predict(views), strict=True)
+        ]
 
 
 @dataclass(frozen=True)

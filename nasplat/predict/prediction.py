@@ -23,10 +23,9 @@ class OnDevice:
     level: float
     """Share of networks whose latency the interval is to hold, between 0 and 1."""
     error_percent: float | None
-    """Median error on networks that were left out, of timed families, or of whole families where this network is of
-    another; None outside the support."""
-    is_near: bool
-    """True where the network is like those that were timed."""
+    """Median error on networks that were left out; None where it is not known."""
+    families_error_percent: float | None
+    """Median error on whole families that were left out; None where fewer than four were timed."""
     reason: str
     """Why nothing is said, in words; empty inside the support."""
 
