@@ -10,6 +10,7 @@ torch nor a class declares is refused by name.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -21,6 +22,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
 from nasplat.errors import SupernetError
+from nasplat.frontends.block import SHELL, SIGNATURE, fill, walk
 
 LEADING, CENTRED, FIXED, TOKENS = "leading", "centred", "fixed", "tokens"
 Runs = tuple[tuple[int, int], ...]
@@ -31,6 +33,10 @@ _FEATURES = (
     *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, nn.RMSNorm, nn.Embedding),
 )
 _GATES = {nn.LSTM: 4, nn.GRU: 3, nn.RNN: 1, nn.LSTMCell: 4, nn.GRUCell: 3, nn.RNNCell: 1}
+_KNOWN: dict[Any, dict[str, Slot]] = {}
+"""What blocks ask for, by their signature: class and arguments."""
+_MOST = 3_000
+"""Blocks up to which the oldest stay."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +84,68 @@ def slots(module: nn.Module) -> dict[str, Slot]:
     """Say what a module asks for at every parameter name.
 
     Args:
-        module: Network whose parameters need not hold values.
+        module: Network whose parameters need not hold values; it may hold shells of blocks.
 
     Returns:
         Slots by parameter name; a shared parameter appears once.
     """
+    parts = list(_units(module))
+    if not any(SHELL in part.__dict__ for _, part in parts) or any(_is_special(part) for _, part in parts):
+        return _filled_slots(module)  # what encloses blocks may declare rules for what they hold
+    found: dict[str, Slot] = {}
+    met: set[int] = set()
+    for path, part in parts:
+        if _is_block(part):
+            inside = _slots_of(part)
+        else:
+            own = {n: p for n, p in part._parameters.items() if p is not None and id(p) not in met}
+            met |= {id(p) for p in own.values()}
+            inside = {n: _slot(part, n, p) for n, p in own.items()}
+        found |= {f"{path}.{name}" if path else name: slot for name, slot in inside.items()}
+    return found
+
+
+def _units(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Go through the parts of a network, each once; blocks stay unopened."""
+    seen: set[int] = set()
+    stack = [("", module)]
+    while stack:
+        name, part = stack.pop()
+        if id(part) not in seen:
+            seen.add(id(part))
+            yield name, part
+            if part is module or not _is_block(part):
+                inner = [(f"{name}.{k}" if name else k, m) for k, m in part._modules.items() if m is not None]
+                stack.extend(reversed(inner))
+
+
+def _is_block(part: nn.Module) -> bool:
+    return part.__dict__.get(SIGNATURE) is not None
+
+
+def _slots_of(part: nn.Module) -> dict[str, Slot]:
+    """What a block asks for, by names inside it; found once for all blocks that are made alike."""
+    signature = part.__dict__[SIGNATURE]
+    if signature not in _KNOWN:
+        if len(_KNOWN) >= _MOST:
+            del _KNOWN[next(iter(_KNOWN))]
+        _KNOWN[signature] = _filled_slots(part)
+    return _KNOWN[signature]
+
+
+def _filled_slots(module: nn.Module) -> dict[str, Slot]:
+    for _, part in walk(module):
+        fill(part)
+    return _all_slots(module)
+
+
+def _is_special(part: nn.Module) -> bool:
+    """Whether a module says how parameters of others are cut: by its class, or because it computes them."""
+    return isinstance(getattr(type(part), "slicing", None), dict) or isinstance(part, ParametrizationList)
+
+
+def _all_slots(module: nn.Module) -> dict[str, Slot]:
+    """Slots of a network without shells."""
     owners, stated = dict(module.named_modules()), declarations(module)
     found = {}
     for name, parameter in module.named_parameters():
@@ -91,9 +154,13 @@ def slots(module: nn.Module) -> dict[str, Slot]:
         if isinstance(owner, ParametrizationList):  # what a weight is computed from is cut as the weight is
             parent, _, inner = path.rpartition(".parametrizations.")
             owner, leaf = (owners[parent], inner) if inner else (owners[""], path.partition(".")[2])
-        cls = type(owner).__mro__[1] if is_parametrized(owner) else type(owner)  # torch makes a class for each module
-        found[name] = Slot(tuple(parameter.shape), cls, rule_for(owner, leaf, parameter, stated.get(name)))
+        found[name] = _slot(owner, leaf, parameter, stated.get(name))
     return found
+
+
+def _slot(owner: nn.Module, leaf: str, parameter: Tensor, stated: Any = None) -> Slot:
+    cls = type(owner).__mro__[1] if is_parametrized(owner) else type(owner)  # torch makes a class for each module
+    return Slot(tuple(parameter.shape), cls, rule_for(owner, leaf, parameter, stated))
 
 
 def declarations(module: nn.Module) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from nasplat.errors import SupernetError
+from nasplat.frontends.block import templates
 from nasplat.searchspace import Architecture, Space
 from nasplat.searchspace.pick import Option
 from nasplat.supernet.extremes import RANDOM_ARCHITECTURES, WIDTH, kinds, outermost, with_option
@@ -131,7 +132,8 @@ class _Walk:
     """Choices that are part of a parameter's address, by its name."""
 
     def look(self, architecture: Architecture) -> dict[str, Slot]:
-        module, _ = self.space.construct(architecture, initialised=False)
+        with templates():  # parts that recur are constructed once: the walk looks at names and shapes alone
+            module, _ = self.space.construct(architecture, initialised=False)
         found = slots(module)
         self.asked.setdefault(architecture, found)
         return found
@@ -140,7 +142,8 @@ class _Walk:
         """Architecture, address, parameter name and slot of everything that was asked for."""
         for architecture, found in self.asked.items():
             for name, slot in found.items():
-                yield architecture, address(name, self.qualifiers.get(name, ()), architecture.choices), name, slot
+                several = self.qualifiers.get(name)
+                yield architecture, address(name, several, architecture.choices) if several else name, name, slot
 
 
 @dataclass
@@ -201,10 +204,12 @@ def _qualifiers(walk: _Walk) -> dict[str, tuple[str, ...]]:
 
 def _check(rows: Iterable[tuple[Architecture, str, str, Slot]], largest: _Largest) -> None:
     """Refuse shapes that cannot be cut from the largest."""
+    checked: set[tuple[str, Shape]] = set()
     for _, key, _, slot in rows:
         whole, rule = largest.shapes[key], largest.rules[key]
-        if slot.shape == whole:
+        if slot.shape == whole or (key, slot.shape) in checked:
             continue
+        checked.add((key, slot.shape))
         if rule is None:
             raise SupernetError(
                 f"parameter {key!r} has shape {slot.shape} in one architecture and needs {whole} in another, and "
