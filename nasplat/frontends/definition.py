@@ -54,6 +54,16 @@ _PLACES = {"__file__", "__name__", "__doc__", "__package__", "__spec__", "__load
 """Globals that say where a module lies."""
 _LOOKS_AROUND = {"globals", "eval", "exec", "vars", "locals", "__import__", "import_module"}
 """Names whose use may read any global of a file."""
+_TELLING = frozenset(
+    "torch nasplat math functools itertools typing collections dataclasses enum abc builtins operator types "
+    "__future__ typing_extensions contextlib".split()
+)
+"""Libraries whose functions give the same for the same arguments; a version is told beside."""
+_ELSEWHERE = frozenset(
+    "open input getattr id hash load load_url load_state_dict_from_url from_file fromfile environ getenv "
+    "initial_seed rand randn randint randperm".split()
+)
+"""Names whose use may bring in what no source tells: files, the environment, addresses, chance."""
 _BOOKKEEPING = {
     *("__module__", "__doc__", "__dict__", "__weakref__", "__qualname__", "__annotations__", "__firstlineno__"),
     *("__static_attributes__", "__annotate__", "__annotate_func__", "__annotations_cache__", "__parameters__"),
@@ -86,6 +96,8 @@ class Definition:
         """Variables that were followed: where they stand, name, and value."""
         self._lists: list[tuple[Any, Any]] = []
         """Lists and dicts that were followed, with a copy of what they held."""
+        self.doubts: frozenset[str] = frozenset()
+        """What the digest cannot tell of: values that cannot be looked at, state, files, other libraries."""
 
     def __eq__(self, other: object) -> bool:
         """Two definitions are equal when their digests are."""
@@ -106,6 +118,8 @@ class Definition:
             for root in self.roots:
                 walk.value(root)
             self._digest, self._reads, self._lists = walk.hash.hexdigest()[:DIGITS], walk.reads, walk.lists
+            changed = {name for scope, name, _ in walk.reads if (id(scope), name) in walk.written}
+            self.doubts = frozenset(walk.doubts | changed)
         return self._digest
 
     def _holds(self) -> bool:
@@ -134,6 +148,21 @@ def definition_of(function: Any, *others: Any) -> Definition:
     with suppress(AttributeError, TypeError):  # what takes no attributes is followed every time
         setattr(function, _KEPT, found)
     return found
+
+
+def doubts_about(function: Any, *others: Any) -> frozenset[str]:
+    """Say what may decide what a function does without entering its digest.
+
+    Args:
+        function: Function or class.
+        others: Values that belong to it.
+
+    Returns:
+        Names of what is not surely the same where the digest is: other libraries than torch and nasplat, files, the
+        environment, chance, state that the code changes, values that cannot be looked at. Empty where nothing is.
+    """
+    found = definition_of(function, *others)
+    return found.doubts if found.digest else frozenset()
 
 
 def state_of(thing: Any) -> str:
@@ -168,6 +197,8 @@ class _Walk:
         """Containers that are being followed."""
         self.written: set[tuple[int, str]] = set()
         """Globals that the code itself changes, by the identity of their scope: they are state, and no definition."""
+        self.doubts: set[str] = set()
+        """What is not surely the same where the hash is."""
 
     def feed(self, kind: str, text: str = "") -> None:
         """Add one fact, so that no two sequences of facts are one text."""
@@ -181,6 +212,11 @@ class _Walk:
         self.met[id(value)] = len(self.met)
         self.held.append(value)
         return False
+
+    def _installed(self, module: str) -> None:
+        """Doubt a library whose version nobody tells."""
+        if module.partition(".")[0] not in _TELLING:
+            self.doubts.add(module)
 
     def _read(self, scope: Mapping[str, Any], name: str, value: Any) -> None:
         """Note a variable that may get another value; a file that was loaded by its path gets a new module instead."""
@@ -197,6 +233,7 @@ class _Walk:
             raise
         except Exception:  # whatever an object of the user's raises when it is asked for its attributes
             self.feed("opaque", type(value).__name__)
+            self.doubts.add(type(value).__name__)
 
     def _follow(self, value: Any) -> None:
         if isinstance(value, enum.Enum):
@@ -231,8 +268,10 @@ class _Walk:
             self.lists.append((value, value.copy()))
         if isinstance(value, Set):  # without an order
             self.feed("set", str(len(value)))
-            for digest in sorted(Definition(v).digest for v in value):
+            inside = [Definition(v) for v in value]
+            for digest in sorted(v.digest for v in inside):
                 self.feed("one", digest)
+            self.doubts.update(*(v.doubts for v in inside))
         elif isinstance(value, Mapping):
             self.feed("mapping", str(len(value)))
             for k, v in list(value.items()):
@@ -260,6 +299,7 @@ class _Walk:
             self.value((value.__func__, value.__self__))
         elif isinstance(value, nn.Module) and is_installed(type(value)):
             self.feed("module", repr(value))
+            self.doubts.add(type(value).__name__)
         elif isinstance(value, PurePath):
             self.feed("path")
         elif not self.is_known(value):
@@ -274,6 +314,7 @@ class _Walk:
                 self.feed("operator", str(value))
             else:
                 self.feed("named", str(getattr(value, "__name__", "")))
+                self._installed(str(getattr(value, "__module__", None)))
 
     def _held(self, value: Any) -> None:
         """Follow the attributes of an object."""
@@ -297,6 +338,7 @@ class _Walk:
         cells = sorted(zip(code.co_freevars, function.__closure__ or (), strict=False))
         if is_installed_file(code.co_filename):
             self.feed("installed", f"{function.__globals__.get('__name__')}.{code.co_qualname}")
+            self._installed(str(function.__globals__.get("__name__")))
             for name, cell in cells:
                 self._cell(name, cell, is_own=False)
             return
@@ -325,15 +367,20 @@ class _Walk:
             self.value(value)
         else:
             self.feed("held", type(value).__name__)
+            self.doubts.add(type(value).__name__)
 
     def _globals(self, function: types.FunctionType) -> None:
         """Follow the globals that a function reads, and the modules that it imports when it runs."""
         scope = function.__globals__
         read, imported, named = names_of(function.__code__)
+        self.doubts |= (_ELSEWHERE | _LOOKS_AROUND) & {*read, *named}
         for name in read:
             value = scope.get(name, _MISSING)
             self.feed("global", name)
-            if name in _PLACES or (id(scope), name) in self.written:
+            if name in _PLACES:
+                continue
+            if (id(scope), name) in self.written:
+                self.doubts |= {name} & scope.keys()
                 continue
             if value is _MISSING:
                 self._read(scope, name, value)  # a builtin, or not defined yet
@@ -353,6 +400,7 @@ class _Walk:
     def _import(self, name: str, package: str | None) -> None:
         """Follow an import inside a function: the whole file where it is the user's own."""
         self.feed("import", name)
+        self._installed(name)
         with suppress(ImportError, AttributeError, ValueError):
             spec = importlib.util.find_spec(name, package)
             if spec is not None and spec.origin and not is_installed_file(spec.origin):
@@ -363,6 +411,7 @@ class _Walk:
             return
         if is_installed(cls):
             self.feed("installed", f"{cls.__module__}.{cls.__qualname__}")
+            self._installed(cls.__module__)
             return
         self.feed("class", str(len(cls.__bases__)))
         for base in cls.__bases__:
@@ -397,6 +446,7 @@ class _Walk:
         file = getattr(module, "__file__", None)
         if file is None or is_installed_file(file):
             self.feed("module", module.__name__)
+            self._installed(module.__name__)
         else:
             self.feed("own module")
 

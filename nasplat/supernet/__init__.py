@@ -1,6 +1,7 @@
 """One store of the largest weights; every subnet is a plain module bound to slices of it.
 
 store.py        the largest weights, and how they are cut   slicing.py         which part of a weight a subnet takes
+walks.py        what a walk found, kept on disk
 survey.py       the walk that finds the largest shapes      extremes.py        largest networks, what a choice changes
 subnet.py       modules bound to slices                     optimiser.py       AdamW that moves only what was sampled
 strategy.py     which subnets a step trains                 recalibrate.py     running statistics of one subnet

@@ -15,14 +15,14 @@ from torch import Tensor
 from nasplat.errors import SupernetError
 from nasplat.frontends.block import templates
 from nasplat.searchspace import Architecture, Space
-from nasplat.searchspace.pick import Option
 from nasplat.supernet.extremes import RANDOM_ARCHITECTURES, WIDTH, kinds, outermost, with_option
-from nasplat.supernet.following import Slices, UnsureSlice, find_slices
+from nasplat.supernet.following import UnsureSlice, find_slices
 from nasplat.supernet.slicing import CENTRED, Rule, Slot, slots, take
 from nasplat.supernet.store import Store, address, filled, initial_values
+from nasplat.supernet.walks import Choices, Found, Shape, keep, kept
 
-Shape = tuple[int, ...]
-Choices = tuple[tuple[str, Option], ...]
+REMEMBERED = 1 << 24
+"""Elements of initial values up to which a process remembers those of a space: 64 MiB."""
 
 
 def build_store(space: Space, seed: int, device: torch.device, kernel_transforms: bool = False) -> Store:
@@ -40,10 +40,10 @@ def build_store(space: Space, seed: int, device: torch.device, kernel_transforms
     Raises:
         SupernetError: a parameter changes shape and has no rule, or one name holds different modules.
     """
-    found = space.remembered("survey", lambda: _survey(space), everywhere=True)
+    found = _found(space)
     for name, options in found.known.items():  # an equal space has met them
         space.known.setdefault(name, options)
-    weights = _initial(space, found, seed, device)
+    weights = _values(space, found, seed, device)
     rules = dict(found.rules)
     kernels = dict(found.kernels) if kernel_transforms else {}
     for key, sides in kernels.items():
@@ -69,33 +69,26 @@ def slices_refused(space: Space) -> str:
     if WIDTH not in kinds(space).values():
         return ""
     try:
-        space.remembered("survey", lambda: _survey(space), everywhere=True)
+        _found(space)
     except UnsureSlice as err:
         return str(err)
     return ""
 
 
-@dataclass(frozen=True)
-class _Found:
-    """What a walk found: all that a store needs but the values, which depend on the seed."""
+def _found(space: Space) -> Found:
+    """What the walk finds, in this process or an earlier one."""
 
-    shapes: dict[str, Shape]
-    """Largest shape by address."""
-    rules: dict[str, Rule | None]
-    """How slices are taken, by address."""
-    sources: dict[str, tuple[Choices, str]]
-    """Choices of the architecture whose initial values are taken, and name of the parameter there, by address."""
-    qualifiers: dict[str, tuple[str, ...]]
-    """Choices that are part of a parameter's address, by its name."""
-    kernels: dict[str, Shape]
-    """Sides of the square depthwise kernels that come in several sizes, from the largest, by address."""
-    known: dict[str, tuple[Option, ...]]
-    """Options of every choice that the walk met, by name."""
-    slices: Slices
-    """Which positions members take where it is not simply the beginning of an axis."""
+    def look() -> Found:
+        found = kept(space)
+        if found is None:
+            found = _survey(space)
+            keep(space, found)
+        return found
+
+    return space.remembered("survey", look, everywhere=True)
 
 
-def _survey(space: Space) -> _Found:
+def _survey(space: Space) -> Found:
     """Walk the space, and refuse it where its members cannot share weights."""
     walk = _Walk(space)
     walk.qualifiers = _qualifiers(walk)
@@ -118,7 +111,7 @@ def _survey(space: Space) -> _Found:
         key: (tuple(architecture.choices.items()), name) for key, (_, architecture, name) in largest.sources.items()
     }
     kernels = _kernels(walk.rows(), largest)
-    return _Found(largest.shapes, largest.rules, sources, walk.qualifiers, kernels, dict(space.known), slices)
+    return Found(largest.shapes, largest.rules, sources, walk.qualifiers, kernels, dict(space.known), slices)
 
 
 @dataclass
@@ -219,7 +212,18 @@ def _check(rows: Iterable[tuple[Architecture, str, str, Slot]], largest: _Larges
             take(torch.empty(whole, device="meta"), slot.shape, rule, key)
 
 
-def _initial(space: Space, found: _Found, seed: int, device: torch.device) -> dict[str, Tensor]:
+def _values(space: Space, found: Found, seed: int, device: torch.device) -> dict[str, Tensor]:
+    """Initial values; those of the last seed are copied where they take little memory."""
+    if sum(torch.Size(shape).numel() for shape in found.shapes.values()) > REMEMBERED:
+        return _initial(space, found, seed, device)
+    last: dict[int, dict[str, Tensor]] = space.remembered("initial values", dict, everywhere=True)
+    if seed not in last:
+        last.clear()
+        last[seed] = _initial(space, found, seed, torch.device("cpu"))
+    return {key: value.to(device, copy=True) for key, value in last[seed].items()}
+
+
+def _initial(space: Space, found: Found, seed: int, device: torch.device) -> dict[str, Tensor]:
     """Values of the architecture with the largest such parameter; what it lacks is drawn from their distribution."""
     groups: dict[Choices, list[tuple[str, str]]] = {}
     for key, (choices, name) in found.sources.items():
