@@ -16,6 +16,7 @@ from nasplat.errors import SpaceError, SupernetError
 from nasplat.supernet.axes import Axis, factors, product, root, row, segments, unite
 from nasplat.supernet.flow import follow
 from nasplat.supernet.layouts import Layout, Unsure, layout_of, merge, place
+from nasplat.supernet.survey import slices_refused
 
 
 def task_of(*shape: int, n: int = 8) -> nasplat.Task:
@@ -214,3 +215,26 @@ def test_what_splits_a_layer_is_seen_in_its_weight(
 def test_positions_of_a_product_count_the_last_factor_fastest() -> None:
     index = place(Layout(4, "product", (Layout(2), Layout(2))), Layout(12, "product", (Layout(3), Layout(4))))
     assert np.array_equal(index, [0, 1, 4, 5])
+
+
+class Turned(nn.Module):
+    """Heads whose numbers are split and put together again, as rotary positions do."""
+
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        self.heads, self.q, self.k = heads, nn.Linear(6, 4 * heads), nn.Linear(6, 4 * heads)
+        self.out = nn.Linear(4 * heads, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k = (p(x).unflatten(2, (self.heads, 4)).transpose(1, 2) for p in (self.q, self.k))
+        a, b, rest = q.split([1, 1, 2], 3)
+        q = torch.cat([a - b, b + a, rest], 3)
+        return self.out(nn.functional.scaled_dot_product_attention(q, k, k).transpose(1, 2).flatten(2))
+
+
+def test_a_single_head_of_segments_is_the_first_of_several() -> None:
+    @nasplat.space(example_input=(1, 5, 6))
+    def turned(pick: nasplat.Pick) -> nn.Module:
+        return Turned(pick("heads", (1, 2, 4)))
+
+    assert slices_refused(turned) == ""
