@@ -46,11 +46,11 @@ def recalibrate(module: nn.Module, images: Tensor | Bundle) -> None:
         return
     pooled = {layer: _Pooled(layer) for layer in layers}
 
-    def collect(layer: nn.Module, inputs: tuple[Tensor, ...], _: Any) -> None:
+    def collect(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         pooled[layer].add(layer, inputs[0])  # type: ignore[index, arg-type]
 
     module.eval()
-    hooks = [layer.register_forward_hook(collect) for layer in layers]
+    hooks = [layer.register_forward_pre_hook(collect) for layer in layers]
     momenta = [layer.momentum for layer in layers]
     try:
         for layer in layers:
@@ -75,35 +75,44 @@ class _Pooled:
 
     def __init__(self, layer: _BatchNorm) -> None:
         self.before = [t.clone() for t in (layer.running_mean, layer.running_var) if t is not None]
+        self.last = 0  # values of a channel in the batch whose statistics the layer holds
         self.n = 0
         self.first: Any = 0.0  # sum of x
         self.second: Any = 0.0  # sum of x²
 
     def add(self, layer: _BatchNorm, x: Tensor) -> None:
-        """Add a batch that the layer has just normalised."""
-        n = x.numel() // x.shape[1]
-        self.n += n
-        if type(layer) in PLAIN and layer.running_mean is not None and layer.running_var is not None:
-            mean, variance = layer.running_mean.double(), layer.running_var.double()
+        """Take a batch that the layer is about to normalise."""
+        if type(layer) in PLAIN:
+            self._take_last(layer)
+            self.last = x.numel() // x.shape[1]
+            return
+        values = x.transpose(0, 1).flatten(1).double()  # a layer of another class may keep statistics in its own way
+        self.n += values.shape[1]
+        self.first = self.first + values.sum(1)
+        self.second = self.second + values.square().sum(1)
+
+    def _take_last(self, layer: _BatchNorm) -> None:
+        """Add the batch whose statistics the layer holds, before another one takes their place."""
+        if self.last and layer.running_mean is not None and layer.running_var is not None:
+            mean, variance, n = layer.running_mean.double(), layer.running_var.double(), self.last
+            self.n += n
             self.first = self.first + n * mean
             self.second = self.second + (n - 1) * variance + n * mean.square()
-        else:  # a layer of another class may keep its statistics in its own way
-            values = x.transpose(0, 1).flatten(1).double()
-            self.first = self.first + values.sum(1)
-            self.second = self.second + values.square().sum(1)
 
     def write(self, layer: _BatchNorm) -> None:
         """Set the running statistics of the layer; one that was not reached keeps them as they were."""
         if layer.running_mean is None or layer.running_var is None:
             return
-        if not self.n:
+        if not self.n and not self.last:
             layer.running_mean.copy_(self.before[0])
             layer.running_var.copy_(self.before[1])
             return
-        mean = self.first / self.n
-        variance = (self.second / self.n - mean.square()).clamp_min(0.0) * (self.n / max(1, self.n - 1))
-        layer.running_mean.copy_(mean)
-        layer.running_var.copy_(variance)
+        if self.n:  # else the layer holds the statistics of the only batch
+            self._take_last(layer)
+            mean = self.first / self.n
+            variance = (self.second / self.n - mean.square()).clamp_min(0.0) * (self.n / max(1, self.n - 1))
+            layer.running_mean.copy_(mean)
+            layer.running_var.copy_(variance)
         if layer.num_batches_tracked is not None:
             layer.num_batches_tracked.fill_(1)
 

@@ -17,6 +17,7 @@ from nasplat.supernet.config import TrainConfig
 from nasplat.supernet.optimiser import MaskedAdamW
 from nasplat.supernet.recalibrate import recalibrate
 from nasplat.supernet.strategy import Lesson, Strategy
+from nasplat.supernet.supernet import images_for
 from nasplat.supernet.training import Trainer
 
 
@@ -231,6 +232,46 @@ def test_recalibration_equals_statistics_of_all_images_at_once() -> None:
     y = module[0](x).transpose(0, 1).flatten(1)
     assert torch.allclose(module[1].running_mean, y.mean(1), atol=1e-5)
     assert torch.allclose(module[1].running_var, y.var(1), atol=1e-4)
+
+
+class Twice(nn.Module):
+    """A normalisation that is used twice, one of a class of its own, and one that is never reached."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.other, self.unused = nn.BatchNorm1d(2), Own(2), nn.BatchNorm1d(2)
+        self.unused.running_mean.fill_(7.0)  # type: ignore[union-attr]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(x) + self.norm(3 * x + 1) + self.other(x)
+
+
+class Own(nn.BatchNorm1d):
+    """Its statistics are set by whoever knows how."""
+
+
+@pytest.mark.parametrize("n", [40, 600])
+def test_statistics_of_layers_used_twice_of_own_classes_and_never(n: int) -> None:
+    x = torch.randn(n, 2) * torch.linspace(1, 2, n)[:, None] + torch.linspace(0, 3, n)[:, None]
+    module = Twice()
+    recalibrate(module, x)
+    seen = torch.cat([x, 3 * x + 1])
+    assert torch.allclose(module.norm.running_mean, seen.mean(0), atol=1e-5)
+    assert torch.allclose(module.norm.running_var, seen.var(0), rtol=1e-4)
+    assert torch.allclose(module.other.running_mean, x.mean(0), atol=1e-5)
+    assert torch.allclose(module.other.running_var, x.var(0), rtol=1e-4)
+    assert module.unused.running_mean.tolist() == [7.0, 7.0]
+    assert [m.momentum for m in module.children()] == [0.1] * 3
+
+
+def test_as_many_images_as_the_estimate_needs_stand_behind_statistics(cells: nasplat.Space) -> None:
+    task = nasplat.load_task("digits-clutter", train=300, decide=160, test=16)
+    supernet, member = nasplat.Supernet(cells, task, seed=0), cells.sample(seed=3)
+    usual = supernet.evaluate(member)
+    assert usual == supernet.evaluate(member, calibration=images_for(160))
+    module = supernet.subnets.build(member).module
+    recalibrate(module, task.train.x[:32])
+    assert supernet.evaluate(member, calibration=32) == task.evaluate(module, "decide")
 
 
 def test_training_learns(vit: nasplat.Space) -> None:
