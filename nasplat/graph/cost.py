@@ -18,7 +18,9 @@ from nasplat.graph import bounds, ops
 from nasplat.graph.columns import Columns, Node, Shape
 
 MULTIPLIES = frozenset({*ops.WEIGHTED, *ops.MATMUL, "deform"})
-"""Operations that count multiply-accumulates."""
+"""Operations that count multiply-accumulates by their result and their first operand."""
+SUMS = "scatter"
+"""Operation that may count multiply-accumulates by its last operand: rows that are summed by index."""
 
 _PER_ELEMENT: dict[str, int] = {
     # floating-point operations per output element; transcendental functions count one, as in the roofline literature
@@ -104,7 +106,7 @@ def node_macs(node: Node, inputs: list[Shape]) -> int:
     Returns:
         Multiply-accumulates at the batch size of the shapes.
     """
-    if node.op == "scatter":
+    if node.op == SUMS:
         return _messages(node, inputs)
     if node.op not in MULTIPLIES:
         return 0
@@ -177,7 +179,7 @@ _FLOPS: dict[str, Callable[[Node, int, int], int]] = {
     "resize": lambda node, out, into: out * _TAPS.get(str(node.get("mode", "nearest")), 7),
     "gridsample": lambda node, out, into: out * _TAPS.get(str(node.get("mode", "bilinear")), 7),
     "roi": lambda node, out, into: out * 7,
-    "scatter": lambda node, out, into: 0 if _messages(node, [(into,)]) else into,
+    SUMS: lambda node, out, into: 0 if _messages(node, [(into,)]) else into,
     "sort": lambda node, out, into: int(into * log2(max(2, into))),
     "patches": lambda node, out, into: 0,
     "fft": _fourier,

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from nasplat.errors import GraphError
 from nasplat.graph.columns import Columns, Node, Shape
-from nasplat.graph.cost import MULTIPLIES, node_macs
+from nasplat.graph.cost import MULTIPLIES, SUMS, node_macs
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -129,7 +129,8 @@ class Kinds:
 
         Args:
             number: Number of its kind.
-            shape: Place in `shapes` of its first operand; -1 where it has none.
+            shape: Place in `shapes` of the operand that decides: the first, and of sums by index the last; -1 where it
+                has none.
 
         Returns:
             The count, see `nasplat.graph.cost.node_macs`.
@@ -214,8 +215,10 @@ class Rows:
     def macs(self) -> Floats:
         """Multiply-accumulates of each node, shape (N,)."""
         found = np.zeros(len(self))
-        counted = np.flatnonzero(self.kinds.column(_multiplies, bool)[self.kind])
-        keys, back = np.unique((self.kind[counted] << 32) + self.entry[counted] + 1, return_inverse=True)
+        counted, decides = np.flatnonzero(self.of(_multiplies, bool)), self.entry.copy()
+        sums = np.flatnonzero(self.of(_sums, bool) & (self.operands > 0))
+        decides[sums] = self.read[(self.begin + self.operands - 1)[sums]]
+        keys, back = np.unique((self.kind[counted] << 32) + decides[counted] + 1, return_inverse=True)
         each = [self.kinds.macs(key >> 32, (key & 0xFFFFFFFF) - 1) for key in keys.tolist()]
         found[counted] = np.array(each, np.float64)[back]
         return found
@@ -393,7 +396,11 @@ def side_by_side(graphs: Sequence[Columns]) -> Rows:
 
 
 def _multiplies(node: Node) -> bool:
-    return node.op in MULTIPLIES
+    return node.op in MULTIPLIES or node.op == SUMS
+
+
+def _sums(node: Node) -> bool:
+    return node.op == SUMS
 
 
 def _is_output(node: Node) -> bool:

@@ -12,6 +12,7 @@ import pytest
 
 import nasplat
 from nasplat.errors import SpaceError
+from nasplat.features.view import view
 
 pytestmark = pytest.mark.fast
 
@@ -101,6 +102,11 @@ def test_messages_cost_one_accumulation_for_each_value() -> None:
     assert macs("gat") == own + message + loop + 2 * (edges + nodes)  # and the sum that attention divides by
     assert macs("sage") == macs("graph") == macs("arma") == own + layer + message
     assert macs("cheb") == own + layer + message + loop
+
+
+def test_predictors_see_the_same_macs() -> None:
+    graphs = [nasplat.load_space("nasbench_graph").sample(seed=i).graph() for i in range(4)]
+    assert [view(g).macs for g in graphs] == [g.macs for g in graphs]
 
 
 def test_macs_that_hold_whatever_the_edges_are_say_so() -> None:
