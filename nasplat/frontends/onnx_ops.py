@@ -13,6 +13,9 @@ from nasplat.frontends.onnx_tensors import DTYPE, Tensors, attributes_of
 from nasplat.graph.bounds import LARGEST
 from nasplat.graph.columns import Attributes
 
+HIDING = -1e4
+"""Value that is added to a score, and below, which hides its place."""
+
 
 def translate_node(
     node: Any, tensors: Tensors, weights: list[str], bias: tuple[str, str] | None
@@ -44,7 +47,7 @@ def translate_node(
         if theirs in a:
             value = a[theirs]
             kept[ours] = tuple(_front(v, rank) for v in value) if isinstance(value, tuple) else _front(value, rank)
-    kept |= _scalars(node, op, tensors)
+    kept |= _scalars(node, op, tensors) | _mask(node, op, tensors)
     if op == "scatter" and a.get("reduction", "none") != "none":
         kept["reduce"] = a["reduction"]
     if op == "mul" and kept.get("other") == 0.0:
@@ -100,6 +103,25 @@ def _scalars(node: Any, op: str, tensors: Tensors) -> dict[str, object]:
     if left is not None and op not in {"add", "mul"}:
         found["first"] = "constant"
     return found
+
+
+def _mask(node: Any, op: str, tensors: Tensors) -> dict[str, object]:
+    """A stored mask that hides exactly the later of two places is an attribute, for it is no node of the graph."""
+    if op not in {"add", "where"}:
+        return {}
+    for at, name in enumerate(node.input):
+        value = tensors.value.get(name)
+        if value is None or value.ndim < 2 or not 1 < value.shape[-1] == value.shape[-2]:
+            continue
+        if op == "where" and at:
+            continue
+        later = np.triu(np.ones(value.shape[-2:], bool), 1)
+        hidden = value <= HIDING if op == "add" else value.astype(bool)
+        if op == "where" and node.input[1] not in tensors.value:  # scores stand first: what is true is seen
+            hidden = ~hidden
+        if bool((hidden == later).all()):
+            return {"causal": 1}
+    return {}
 
 
 def _convolution(

@@ -124,7 +124,7 @@ def decoding_of(graph: Columns) -> Decoding:
 
 
 STORED = -1
-"""Stands for a mask that an ONNX file stores, which is no node of its graph."""
+"""Stands for a mask that an ONNX file stores: it is no node of the graph, but an attribute of the one that reads it."""
 
 
 class _Reader:
@@ -250,7 +250,7 @@ class _Reader:
             masks += [s for s, _ in self.operands[i][:-2]]  # what baddbmm adds
             seen[i] = True
             return True
-        if node.op == "where" and len(self.operands[i]) == 1 and self.graph.rung == "onnx":
+        if node.op in {"where", "add"} and node.get("causal"):
             masks.append(STORED)
         seen[i] = False
         if node.op in _ENDS:

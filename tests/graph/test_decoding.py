@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -148,6 +151,34 @@ def test_files_in_onnx_are_told_too(tmp_path: Path) -> None:
     (tmp_path / "net.onnx").write_bytes(to_onnx(net, tokens(6), 18).data)
     found = decoding_of(nasplat.capture(str(tmp_path / "net.onnx"), tokens(6)))
     assert (found.decode_macs(100), found.kv_bytes()) == (wanted.decode_macs(100), wanted.kv_bytes())
+
+
+@pytest.mark.parametrize(("low", "message"), [(-1e9, ""), (0.0, "not known to hide later tokens")])
+def test_stored_masks_of_files_are_looked_at(low: float, message: str, tmp_path: Path) -> None:
+    later = np.triu(np.full((5, 5), low, np.float32), 1)
+    node, info = helper.make_node, helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [
+            node("Gather", ["table", "tokens"], ["x"]),
+            node("Transpose", ["x"], ["xt"], perm=[0, 2, 1]),
+            node("MatMul", ["x", "xt"], ["scores"]),
+            node("Constant", [], ["mask"], value=numpy_helper.from_array(later)),
+            node("Add", ["scores", "mask"], ["masked"]),
+            node("Softmax", ["masked"], ["shares"]),
+            node("MatMul", ["shares", "x"], ["y"]),
+        ],
+        "net",
+        [info("tokens", TensorProto.INT64, [1, 5])],
+        [info("y", TensorProto.FLOAT, [1, 5, 4])],
+        [numpy_helper.from_array(np.ones((9, 4), np.float32), "table")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]), tmp_path / "net.onnx")
+    captured = nasplat.capture(str(tmp_path / "net.onnx"))
+    if message:
+        with pytest.raises(GraphError, match=message):
+            decoding_of(captured)
+    else:
+        assert decoding_of(captured).kv_bytes() == 16  # keys are values here, and kept once
 
 
 class Encoder(nn.Module):
