@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from math import prod
 from typing import Self
 
@@ -119,8 +120,9 @@ class Columns:
     def __post_init__(self) -> None:
         """Refuse edges, weight rows and causes that do not exist."""
         n = len(self.nodes)
+        outputs = [len(node.shapes) or 1 for node in self.nodes]
         for source, slot, target, _ in self.edges:
-            if not (0 <= source < target < n and 0 <= slot < max(1, len(self.nodes[source].shapes))):
+            if not (0 <= source < target < n and 0 <= slot < outputs[source]):
                 raise GraphError(
                     f"expected edges from an earlier to a later of {n} nodes, got {source}[{slot}] -> {target}.\n"
                     "  List nodes in execution order."
@@ -130,6 +132,9 @@ class Columns:
                 f"expected causes of bounds among {', '.join(bounds.CAUSES)}, got {self.causes!r}.\n"
                 "  Leave out the others."
             )
+        used = {*chain.from_iterable([node.weights for node in self.nodes])}
+        if not used or (0 <= min(used) and max(used) < len(self.weights)):
+            return
         for node in self.nodes:
             if any(not 0 <= w < len(self.weights) for w in node.weights):
                 raise GraphError(
