@@ -113,3 +113,13 @@ def test_what_is_called_for_a_view_hardly_grows_with_the_graphs() -> None:
     one, many = calls_of(lambda: views(graphs[:1])), calls_of(lambda: views(graphs))
     assert one < 5_000
     assert many < 5_000 + 3 * nodes  # it was 50 a node: identities, sizes of tensors, and levels of the longest network
+
+
+def test_answers_of_base_are_one_batch() -> None:
+    space, base = nasplat.load_space("nasbench201"), nasplat.load_predictor("base")
+    seen = views([space.sample(seed=i).graph() for i in range(64)])
+    base.rank_scores(seen[:2]), base.predict(seen[:2])
+    few, many = (calls_of(lambda n=n: base.rank_scores(seen[:n])) for n in (32, 64))
+    assert many - few < 32 * 60  # it was 450 a network, 20 supports looked up one by one
+    few, many = (calls_of(lambda n=n: base.predict(seen[:n])) for n in (32, 64))
+    assert many - few < 32 * 900  # it was 1,400; most are fields of predictions
