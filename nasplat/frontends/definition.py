@@ -386,7 +386,10 @@ class _Walk:
                 self._read(scope, name, value)  # a builtin, or not defined yet
                 continue
             self._read(scope, name, value)
-            self.value(value)
+            if isinstance(value, types.ModuleType):
+                self._module(value, is_read=True)
+            else:
+                self.value(value)
             if isinstance(value, types.ModuleType) and not is_installed_file(getattr(value, "__file__", None) or ""):
                 for attribute in sorted(n for n in named if n in vars(value)):
                     self.feed("of", attribute)
@@ -405,6 +408,7 @@ class _Walk:
             spec = importlib.util.find_spec(name, package)
             if spec is not None and spec.origin and not is_installed_file(spec.origin):
                 self.feed("file", text_of_file(spec.origin, {}))
+                self.doubts.add(name)  # what that file imports is not followed
 
     def _class(self, cls: type) -> None:
         if self.is_known(cls):
@@ -440,7 +444,10 @@ class _Walk:
             self._read(held, name, value)
             self.value(value)
 
-    def _module(self, module: types.ModuleType) -> None:
+    def _module(self, module: types.ModuleType, is_read: bool = False) -> None:
+        """Take a module's name; what is read of one of the user's own is followed where it is a global alone."""
+        if not is_read:
+            self.doubts.add(module.__name__)
         if self.is_known(module):
             return
         file = getattr(module, "__file__", None)

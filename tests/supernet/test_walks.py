@@ -6,8 +6,10 @@ import importlib
 import json
 import os
 import sys
+import types
 from pathlib import Path
 
+import commands
 import pytest
 import torch
 from torch import nn
@@ -79,7 +81,9 @@ def test_an_edited_helper_never_gets_the_walk_of_the_old_one(
 COUNTER = [0]
 
 
-def test_code_that_cannot_tell_what_it_does_keeps_no_walk(place: Path, tmp_path: Path) -> None:
+def test_code_that_cannot_tell_what_it_does_keeps_no_walk(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "width.txt").write_text("8")
 
     def reads_a_file(pick: nasplat.Pick) -> nn.Module:
@@ -95,12 +99,24 @@ def test_code_that_cannot_tell_what_it_does_keeps_no_walk(place: Path, tmp_path:
     def uses_another_library(pick: nasplat.Pick) -> nn.Module:
         return nn.Linear(4, json.loads("8") + pick("more", (0, 1)))
 
+    def reads_a_module_of_a_module(pick: nasplat.Pick) -> nn.Module:
+        return nn.Linear(4, commands.others.WIDTH + pick("more", (0, 1)))
+
+    def imports_when_it_runs(pick: nasplat.Pick) -> nn.Module:
+        import commands
+
+        return nn.Linear(4, len(commands.TINY) + pick("more", (0, 1)))
+
     def tells_all(pick: nasplat.Pick) -> nn.Module:
         return nn.Linear(4, 8 + pick("more", (0, 1)))
 
-    functions = (reads_a_file, asks_the_environment, counts, uses_another_library, tells_all)
+    others = types.ModuleType("others")
+    others.__dict__.update(WIDTH=8, __file__=str(tmp_path / "others.py"))
+    monkeypatch.setattr(commands, "others", others, raising=False)
+    functions = (reads_a_file, asks_the_environment, counts, uses_another_library)
+    functions += (reads_a_module_of_a_module, imports_when_it_runs, tells_all)
     spaces = [nasplat.space(example_input=(1, 4))(f) for f in functions]
-    assert [walks._place(s)[0] is not None for s in spaces] == [False, False, False, False, True]
+    assert [walks._place(s)[0] is not None for s in spaces] == [False] * 6 + [True]
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "altered", "of another version", "no text"])
