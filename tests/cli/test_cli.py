@@ -255,7 +255,10 @@ def test_demo_runs_small_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (["sample", "vit", "--preset", "colour"], "expected NAME=VALUE"),
         (["inspect", CELL, "--input", "a,b"], "numbers with commas"),
         (["train", "vit", "--out", "x", "--train.speed=3"], "got '--train.speed=3'"),
-        (["train", "vit", "--out", "x", "--task", "nothing"], "a folder of image files, got 'nothing'"),
+        (
+            ["train", "vit", "--out", "x", "--task", "nothing"],
+            "a folder of image files, or text: and a file, got 'nothing'",
+        ),
     ],
 )
 def test_bad_input_is_one_paragraph(

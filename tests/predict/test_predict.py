@@ -106,7 +106,7 @@ def test_unknown_family_and_settings_are_refused() -> None:
     from nasplat.predict.registry import make
 
     with pytest.raises(
-        PredictorError, match=r"among trees, gennape, universal, aiop, zoo, .*count, latency, got 'forest'"
+        PredictorError, match=r"among trees, gennape, universal, aiop, zoo, .*count, latency, device, got 'forest'"
     ):
         make("forest")
     with pytest.raises(PredictorError, match="does not take these settings"):
