@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,10 +13,23 @@ from nasplat.cli import options, show, words
 from nasplat.errors import InputError
 from nasplat.tables.listing import Listing
 
+if TYPE_CHECKING:
+    from nasplat.tables.table import Table
+
 table_option = click.option(
     "--table", "table_path", required=True, help="Labelled architectures are read from this .csv or .csv.gz file."
 )
-space_option = click.option("--space", required=True, help="This space reads the architecture column of the table.")
+space_option = click.option(
+    "--space",
+    default=None,
+    help="This space reads the architecture column of the table; left out, its cells are lines of JSON that state it.",
+)
+where_option = click.option(
+    "--where",
+    multiple=True,
+    metavar="COLUMN=VALUE",
+    help="Only rows with this cell are read, such as task=shapes of a table of several. The option may be repeated.",
+)
 
 
 @click.command("fit")
@@ -28,6 +41,7 @@ space_option = click.option("--space", required=True, help="This space reads the
 )
 @table_option
 @space_option
+@where_option
 @click.option("--metric", default=None, help="This column of the table is the label.")
 @click.option(
     "--tasks",
@@ -73,17 +87,27 @@ def fit_command(as_json: bool, **o: Any) -> None:
         _fit_one(o, as_json)
 
 
+def _table(o: dict[str, Any]) -> Table:
+    """The rows that are asked for, whose space is named or stated by themselves."""
+    import nasplat
+
+    presets, where = words.pairs(o["preset"]), dict(text.partition("=")[::2] for text in o["where"])
+    if presets and o["space"] is None:
+        raise InputError("expected --space beside --preset, got none.\n  Lines of JSON state their presets themselves.")
+    return nasplat.load_table(o["table_path"], space=o["space"], metric=o["metric"], where=where or None, **presets)
+
+
 def _fit_one(o: dict[str, Any], as_json: bool) -> None:
     """Fit a predictor of one label."""
-    import nasplat
     from nasplat.workflows.fit import fit_and_save
 
     family, space, metric, out = o["family"], o["space"], o["metric"], o["out"]
-    table = nasplat.load_table(o["table_path"], space=space, metric=metric, **words.pairs(o["preset"]))
+    table = _table(o)
     show.left_out(table)
     command = (
-        f"nasplat fit --family {family} --table {Path(o['table_path']).name} --space {space} --metric {metric} "
-        f"--seeds {o['seeds']}"
+        f"nasplat fit --family {family} --table {Path(o['table_path']).name} --metric {metric} --seeds {o['seeds']}"
+        + (f" --space {space}" if space else "")
+        + "".join(f" --where {w}" for w in o["where"])
         + "".join(f" --preset {p}" for p in o["preset"])
         + (f" --unit {json.dumps(o['unit'])}" if o["unit"] else "")
         + f" --out {out}"
@@ -101,6 +125,10 @@ def _fit_tasks(o: dict[str, Any], as_json: bool) -> None:
     import nasplat
     from nasplat.workflows.fit_tasks import fit_tasks
 
+    if o["space"] is None or o["where"]:
+        raise InputError(
+            "expected --space, and no --where, beside --tasks.\n  Adapters learn from tables of one space."
+        )
     tasks, space, encoder, out = o["tasks"].split(","), o["space"], o["encoder"], o["out"]
     tables, seed, presets = {}, _seeds(o["seeds"])[0], words.pairs(o["preset"])
     for word in tasks:
@@ -166,6 +194,7 @@ def _quality_of_tasks(rows: list[dict[str, Any]]) -> Listing:
 @click.argument("predictor")
 @table_option
 @space_option
+@where_option
 @click.option("--metric", required=True, help="This column of the table is the label.")
 @click.option(
     "--part",
@@ -218,7 +247,7 @@ def evaluate_command(predictor: str, as_json: bool, **o: Any) -> None:
     from nasplat.workflows.evaluate import evaluate
     from nasplat.workflows.labelled import distinct, few, split
 
-    table = nasplat.load_table(o["table_path"], space=o["space"], metric=o["metric"], **words.pairs(o["preset"]))
+    table = _table(o)
     show.left_out(table)
     if o["without"] is not None:
         table = table.take([i for i, row in enumerate(table.rows) if o["without"] not in row[table.key]])

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from nasplat.editing import Edited
+from nasplat.errors import TableError
 from nasplat.features.view import View, view
 from nasplat.frontends import collect_rarely
 from nasplat.inputs import read_network
@@ -18,6 +19,8 @@ from nasplat.tables.table import Table
 
 Progress = Callable[..., None]
 """Called with the number of steps done and of all steps, and perhaps with a note about the last one."""
+TASK = "task"
+"""Column that tells on which task a network was trained, in tables of several."""
 FEW = 200
 """Number of captures below which starting processes takes longer than the captures."""
 
@@ -77,9 +80,16 @@ def distinct(
         One row for each computation, in the order of the smallest text among its architectures.
 
     Raises:
-        TableError: no label is finite, or the table was loaded without a space.
+        TableError: no label is finite, the table was loaded without a space, or its rows are of several tasks.
     """
     table = table.labelled()
+    tasks = list(dict.fromkeys(row.get(TASK, "") for row in table.rows))
+    if len(tasks) > 1:
+        raise TableError(
+            f"expected rows of one task, got {len(tasks)} in {table.source or 'the table'}, such as {tasks[0]!r} and "
+            f"{tasks[1]!r}: labels of different tasks cannot be averaged.\n  Choose one: --where {TASK}={tasks[0]}, or "
+            f"where={{{TASK!r}: {tasks[0]!r}}} in load_table."
+        )
     members: dict[Architecture, list[float]] = {}
     text: dict[Architecture, str] = {}
     for architecture, row, value in zip(table.architectures, table.rows, table.labels, strict=True):

@@ -17,11 +17,12 @@ from click.testing import CliRunner
 import nasplat
 from nasplat.cli import cli
 from nasplat.editing import Edited
-from nasplat.errors import EditError, InputError, SearchError, SpaceError
+from nasplat.errors import EditError, InputError, SearchError, SpaceError, TableError
 from nasplat.inputs import module_of, read_network, resolve
 from nasplat.task.training import Budget
 from nasplat.workflows import label_across as across
 from nasplat.workflows.label_across import agreement, label_across
+from nasplat.workflows.labelled import distinct
 
 SPACES = ("mlp", "unet", "vit?size=mini&patch=4&head_dim=8")
 TASKS = tuple(f"{name}?train=64&decide=24&test=24" for name in ("shapes", "digits-clutter", "shapes-mask"))
@@ -110,6 +111,20 @@ def test_the_network_of_an_edited_line_is_another_than_that_of_its_choices(
     for wrong in ('"edits":3}', '"edits":[{"edit":"Melt"}]}', '"edits":[{"edit":"Pool","call":"2"}]}'):
         with pytest.raises(EditError, match="Write it with"):
             read_network(row["architecture"].partition('"edits"')[0] + wrong)
+
+
+def test_one_task_of_a_table_is_fitted_and_several_are_refused(table: nasplat.Table, tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    table.save(file)
+    words = ["fit", "--family", "count", "--table", str(file), "--metric", "test", "--seeds", "0", "--workers", "1"]
+    refused = CliRunner().invoke(cli, [*words, "--out", str(tmp_path / "p")])
+    assert isinstance(refused.exception, TableError)
+    assert "rows of one task, got 3 in" in str(refused.exception)
+    wrong = CliRunner().invoke(cli, [*words, "--preset", "image=8", "--out", str(tmp_path / "p")])
+    assert "--space beside --preset" in str(wrong.exception)
+    data = distinct(nasplat.load_table(file, metric="test", where={"task": "shapes"}))
+    shapes = {r["key"] for r in table.rows if r["task"] == "shapes"}
+    assert set(data.keys) == shapes  # edited networks under their own keys
 
 
 def test_rows_of_a_lost_study_are_not_trained_again(table: nasplat.Table, monkeypatch: pytest.MonkeyPatch) -> None:
