@@ -18,7 +18,8 @@ DRAWS = 200
 LABELS = {
     "darts": "NAS-Bench-301 surrogate, OnceNAS-Bench, NAS-Bench-Suite-Zero's nine tasks (column `genotype`)",
     "fbnet": "HELP latency (blocks joined by `|`)",
-    "gpt": "HW-GPT-Bench (columns `embed`, `heads`, `mlp_ratio`, …), Archai's Litetransformersearch (`d_model`, `n_head`, `d_inner`, …)",
+    "gpt": "HW-GPT-Bench (columns `embed`, `heads`, `mlp_ratio`, …), Archai's Litetransformersearch (`d_model`, `n_head`, `d_inner`, …), "
+    "Gemstones (`width`, `depth`, `heads`, `kv_heads`)",
     "hybrid": "shipped: `hybrid_digits.csv.gz`",
     "inception": "shipped: `branch_digits.csv.gz`",
     "mnasnet": "Accel-NASBench (`e6_k3_l1_se0;…`)",

@@ -1,10 +1,12 @@
-"""Decoders that predict the next token: HW-GPT-Bench's, and GPT-2 and Transformer-XL of Archai's Litetransformersearch.
+"""Decoders that predict the next token: HW-GPT-Bench's, Archai's Litetransformersearch's, and the Gemstones.
 
 Sources: Sukthanker et al. 2024, arXiv:2405.10299 (sizes hwgpt-s, -m, -l: rotary positions, attention and a gated MLP
-side by side, heads of 64); Javaheripi et al., NeurIPS 2022, arXiv:2203.02094 (lts-gpt2 and lts-xl: adaptive embedding
-and softmax, heads that share the embedding's width); mini is ours, built as the first. Parameters are the published
-ones to the last. Differences: Transformer-XL has no memory of the segment before; tokens are looked up in every band of
-the adaptive embedding, and the answer holds the log-probability of every token, so that shapes do not hang on the data.
+side by side, heads of 64); Javaheripi et al., NeurIPS 2022, arXiv:2203.02094 (lts-gpt2 and lts-xl: GPT-2 and
+Transformer-XL, adaptive embedding and softmax, heads that share the embedding's width); McLeish et al., NeurIPS 2025,
+arXiv:2502.06857 (gemstones: width and depth of Gemma, Mesnard et al. 2024, arXiv:2403.08295; heads of 128, two of which
+share their keys); mini and gemstones-mini are ours, built as the first and the last. Parameters are the published ones
+to the last. Differences: Transformer-XL has no memory of the segment before; tokens are looked up in every band of the
+adaptive embedding, and the answer holds the log-probability of every token, so that shapes do not hang on the data.
 """
 
 from __future__ import annotations
@@ -28,8 +30,9 @@ class Size:
 
     embeds: tuple[int, ...]
     depths: tuple[int, ...]
-    heads: tuple[int, ...]
-    hidden: tuple[int, ...]
+    heads: tuple[int, ...] = ()
+    """Heads of a layer; none to pick where all layers are Gemma's, with as many heads as the embedding has room for."""
+    hidden: tuple[int, ...] = ()
     """Widths of the MLP: times the embedding where heads have a width of their own, else in numbers."""
     head_dim: int = 64
     """Numbers of a head; 0 where the heads share the embedding's width."""
@@ -55,6 +58,14 @@ SIZES = {
     "hwgpt-l": Size((320, 640, 1280), (34, 35, 36), (8, 16, 20), (2, 3, 4)),
     "lts-gpt2": LTS,
     "lts-xl": replace(LTS, positions="relative", vocabulary=267736),
+    "gemstones": Size(
+        (256, 384, 512, 768, 1024, 1280, 1536, 1792, 2048, 2560, 3072),
+        tuple(range(3, 81)),
+        head_dim=128,
+        vocabulary=50304,
+        length=2048,
+    ),
+    "gemstones-mini": Size((16, 24, 32, 64), (1, 2, 3, 4), head_dim=8, vocabulary=32, length=64),
 }
 ENDS = {"wikitext103": (19997, 39997, 199997), "lm1b": (59997, 99997, 639997)}
 """First token behind each band of the adaptive embedding, by the text that it was made for."""
@@ -107,6 +118,37 @@ class SharedAttention(Attention):
 
 
 @block
+class GroupedAttention(nn.Module):
+    """Attention whose heads look by two at the same keys and values: Ainslie et al. 2023, arXiv:2305.13245.
+
+    Narrower networks take the first heads and the first keys, which puts heads together that are apart in wider ones
+    where the width holds an odd number of heads.
+    """
+
+    slicing: ClassVar[dict[str, str]] = {"*": "leading"}
+
+    def __init__(self, embed: int, head_dim: int) -> None:
+        """Build as many heads as the embedding has room for, and half as many keys and values, or one."""
+        super().__init__()
+        self.head_dim, self.heads = head_dim, embed // head_dim
+        self.groups = keys_of(self.heads)
+        self.q, self.out = nn.Linear(embed, embed, False), nn.Linear(embed, embed, False)
+        self.k, self.v = (nn.Linear(embed, self.groups * head_dim, False) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keep the shape (B, T, embed)."""
+        q, k, v = (p(x).unflatten(2, (-1, self.head_dim)).transpose(1, 2) for p in (self.q, self.k, self.v))
+        q, k = turned(q, 1.0), turned(k, 1.0)
+        k, v = (t.repeat_interleave(self.heads // self.groups, 1) for t in (k, v))
+        return self.out(F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2))
+
+
+def keys_of(heads: int) -> int:
+    """Tell how many keys and values the Gemstones have for a number of heads."""
+    return max(1, heads // 2)
+
+
+@block
 class RelativeAttention(nn.Module):
     """Attention of Transformer-XL, which sees how far a token is away: Dai et al. 2019, arXiv:1901.02860."""
 
@@ -142,15 +184,17 @@ class RelativeAttention(nn.Module):
 class Gated(nn.Module):
     """MLP one half of which decides how much of the other passes."""
 
-    def __init__(self, embed: int, hidden: int, bias: bool) -> None:
-        """Build both halves and the way back."""
+    def __init__(self, embed: int, hidden: int, bias: bool, is_gelu: bool = False) -> None:
+        """Build both halves and the way back; the gate is SiLU, or GELU by tanh, as in Gemma."""
         super().__init__()
+        self.is_gelu = is_gelu
         self.gate, self.up = nn.Linear(embed, hidden, bias), nn.Linear(embed, hidden, bias)
         self.down = nn.Linear(hidden, embed, bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Keep the shape (B, T, embed)."""
-        return self.down(F.silu(self.gate(x)) * self.up(x))
+        gate = self.gate(x)
+        return self.down((F.gelu(gate, approximate="tanh") if self.is_gelu else F.silu(gate)) * self.up(x))
 
 
 class SideBySide(nn.Module):
@@ -188,6 +232,29 @@ class Layer(nn.Module):
             return self.norm2(x + self.fc2(F.relu(self.fc1(x))))
         x = x + self.attention(self.norm1(x))
         return x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
+
+
+class GemmaLayer(nn.Module):
+    """Layer of Gemma, whose MLP is four times as wide as the embedding."""
+
+    def __init__(self, embed: int, head_dim: int) -> None:
+        """Build a layer."""
+        super().__init__()
+        self.norm1, self.norm2 = nn.RMSNorm(embed, 1e-6), nn.RMSNorm(embed, 1e-6)
+        self.attention, self.mlp = GroupedAttention(embed, head_dim), Gated(embed, 4 * embed, False, is_gelu=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keep the shape (B, T, embed)."""
+        x = x + self.attention(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class Scale(nn.Module):
+    """Multiply embeddings by the square root of their width, as Gemma does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keep the shape (B, T, embed)."""
+        return x * x.shape[2] ** 0.5
 
 
 class Positions(PositionTable):
@@ -321,22 +388,37 @@ def gpt(
 
     Args:
         pick: Function that returns one option of each named choice; nasplat passes it in.
-        size: Set of options: 'mini', 'hwgpt-s', 'hwgpt-m', 'hwgpt-l', 'lts-gpt2' or 'lts-xl'.
-        vocabulary: Number of tokens; None for the size's own: 32 of mini, 50,254 of HW-GPT-Bench, 50,264 of lts-gpt2,
-            and 267,736 of lts-xl, whose models of lm1b have 793,470 or 267,735.
+        size: Set of options: 'mini', 'hwgpt-s', 'hwgpt-m', 'hwgpt-l', 'lts-gpt2', 'lts-xl', 'gemstones' or
+            'gemstones-mini'.
+        vocabulary: Number of tokens; None for the size's own: 32 of the minis, 50,254 of HW-GPT-Bench, 50,264 of
+            lts-gpt2, 50,304 of the Gemstones, and 267,736 of lts-xl, whose models of lm1b have 793,470 or 267,735.
         length: Number of tokens of an example, which is the longest sequence where positions are learned; None for the
-            size's own: 64 of mini, 1,024 of HW-GPT-Bench, 192 of LTS, whose models of lm1b have 32.
-        head_dim: Numbers of a head where heads have a width of their own; None for the size's own, 64, or 16 of mini.
+            size's own: 64 of the minis, 1,024 of HW-GPT-Bench, 2,048 of the Gemstones, 192 of LTS, whose models of lm1b
+            have 32.
+        head_dim: Numbers of a head where heads have a width of their own; None for the size's own: 64, 128 of the
+            Gemstones, 16 of mini, 8 of gemstones-mini.
         rotary: Share of a head's numbers that turn with the position; HW-GPT-Bench trained with 0.5, timed with 0.25.
         bands: Text whose word frequencies decide the bands of the adaptive embedding: 'wikitext103' or 'lm1b'; of the
             latter no band shares its way out.
 
     Returns:
         A network from tokens (B, T) to scores of the next token (B, T, vocabulary).
+
+    Raises:
+        SpaceError: the Gemstones' widths do not hold whole heads, or their heads do not share keys evenly.
     """
     own = SIZES[size]
     vocabulary, length = vocabulary or own.vocabulary, length or own.length
     embed, depth = pick("embed", own.embeds), pick("depth", own.depths)
+    if not own.heads:
+        width = head_dim or own.head_dim
+        if embed % width or (embed // width) % keys_of(embed // width):
+            raise SpaceError(
+                f"expected heads that fill the width and share keys evenly, got width {embed} and head_dim={width}."
+                f"\n  Use head_dim={own.head_dim}."
+            )
+        layers = [GemmaLayer(embed, width) for _ in range(depth)]
+        return Decoder(Words(vocabulary, embed), layers, nn.RMSNorm(embed, 1e-6), Scale())
     if own.head_dim:
         bias = bool(pick("bias", (0, 1)))
         picked = [(pick(f"layer{i}.heads", own.heads), pick(f"layer{i}.ratio", own.hidden)) for i in range(depth)]
@@ -355,12 +437,17 @@ def gpt(
 
 
 @gpt.json_parser
-def parse(text: str, size: str = "mini", vocabulary: int | None = None, **presets: object) -> dict[str, Option] | None:
+def parse(
+    text: str, size: str = "mini", vocabulary: int | None = None, head_dim: int | None = None, **presets: object
+) -> dict[str, Option] | None:
     """Read `{"embed": 192, "heads": […], "mlp_ratio": […], "bias": 0}` or `{"d_model": 512, "n_head": […], …}`.
 
-    HW-GPT-Bench's and Archai's words; what else such a line says of the network must be true of the presets.
+    HW-GPT-Bench's and Archai's words, or `{"width": 1024, "depth": 28}` of the Gemstones; what else such a line says of
+    the network must be true of the presets.
     """
     data = json.loads(text)
+    if isinstance(data, dict) and not SIZES[size].heads and {"width", "depth"} <= data.keys():
+        return _read_gemstone(data, head_dim or SIZES[size].head_dim)
     if not isinstance(data, dict) or not {"mlp_ratio", "d_inner"} & data.keys():
         return None
     have = {"family": FAMILIES.get(size), "scale": FAMILIES.get(size), "n_token": vocabulary or SIZES[size].vocabulary}
@@ -386,9 +473,23 @@ def parse(text: str, size: str = "mini", vocabulary: int | None = None, **preset
     return found | {"depth": len(heads)}
 
 
+def _read_gemstone(data: dict[str, int], head_dim: int) -> dict[str, Option]:
+    """Read width and depth, whose heads follow from them."""
+    heads = data["width"] // head_dim
+    for key, value in {"heads": heads, "kv_heads": keys_of(heads)}.items():
+        if data.get(key, value) != value:
+            raise SpaceError(
+                f"expected {value} {key} of width {data['width']} with head_dim={head_dim}, got {data[key]}."
+                "\n  Mend the line, or load the space with the head_dim of this decoder."
+            )
+    return {"embed": data["width"], "depth": data["depth"]}
+
+
 @gpt.formatter
 def format_json(choices: Mapping[str, Option]) -> str:
     """Write the table's encoding."""
+    if choices.keys() == {"embed", "depth"}:
+        return json.dumps({"width": choices["embed"], "depth": choices["depth"]})
     layers = range(int(choices["depth"]))
     heads = [choices[f"layer{i}.heads"] for i in layers]
     if "bias" in choices:
@@ -412,3 +513,9 @@ def read_archai(row: Mapping[str, str]) -> str:
     numbers = {key: int(row[key]) for key in ("d_model", "d_embed", "div_val", "n_token")}
     lists = {key: [int(v) for v in row[key].split("-")] for key in ("n_head", "d_inner")}
     return json.dumps({"family": row["family"]} | numbers | lists)
+
+
+@gpt.row_reader("width", "depth", "heads", "kv_heads")
+def read_gemstones(row: Mapping[str, str]) -> str:
+    """Read the columns of the Gemstones."""
+    return json.dumps({key: int(row[key]) for key in ("width", "depth", "heads", "kv_heads")})

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from nasplat.errors import SpaceError
+from nasplat.errors import NasplatError, SpaceError
 from nasplat.searchspace.architecture import Architecture
 from nasplat.searchspace.defined import AbstractDefinedSpace
 
@@ -163,11 +163,10 @@ class AbstractEncodedSpace(AbstractDefinedSpace):
             True
         """
         is_json = text.lstrip().startswith("{")
-        if "parse" in self.hooks and not is_json:
-            return self.architecture(self._presented("parse", text))
-        if "parse_json" in self.hooks and is_json:
-            found = self.hooks["parse_json"](text, **self.presets)
-            if found is not None:
+        hook = "parse_json" if is_json else "parse"
+        if hook in self.hooks:
+            found = self._read_by(hook, text)
+            if found is not None or not is_json:
                 return self.architecture(found)
         try:
             choices = json.loads(text)
@@ -183,6 +182,18 @@ class AbstractEncodedSpace(AbstractDefinedSpace):
         if isinstance(choices.get("choices"), dict) and "space" in choices:
             return Architecture.from_json(text, self)
         return self.architecture(choices.get("choices", choices))
+
+    def _read_by(self, hook: str, text: str) -> Any:
+        """Call a parser of the space's file, which need not check the form of what it reads."""
+        try:
+            return self.hooks[hook](text, **self.presets) if hook == "parse_json" else self._presented(hook, text)
+        except NasplatError:
+            raise
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as err:
+            raise SpaceError(
+                f"expected an architecture of {self.name!r} in the literature's encoding, got {text[:60]!r}, "
+                f"which its parser cannot read ({type(err).__name__}: {err}).\n  See `nasplat sample {self.name}`."
+            ) from err
 
     def format(self, architecture: Architecture) -> str:
         """Write an architecture as the literature does.

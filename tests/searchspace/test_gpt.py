@@ -15,6 +15,7 @@ import torch
 
 import nasplat
 from nasplat.errors import SpaceError, TaskError
+from nasplat.graph.decoding import decoding_of
 from nasplat.task.judging import token_loss, token_nats
 from nasplat.task.tokens import compose
 
@@ -77,6 +78,72 @@ def test_transformer_xl_follows_the_rule_of_its_parameters(width: str, divide: s
     assert read(row, size="lts-xl").graph().params == by_rule(row)
 
 
+GEMSTONES = {(256, 80, 2, 1): 104_440_064, (384, 13, 3, 1): 66_758_784, (1536, 50, 12, 6): 1_924_161_024}
+
+
+@pytest.mark.parametrize("shape", GEMSTONES)
+def test_gemstones_have_their_parameters_and_keys(shape: tuple[int, ...]) -> None:
+    row = dict(zip(("width", "depth", "heads", "kv_heads"), map(str, shape), strict=True))
+    graph = read(row, size="gemstones").graph()
+    assert graph.params == GEMSTONES[shape]
+    assert set(decoding_of(graph).cached) == {(128 * shape[3], 4)}
+
+
+def gemma(net: torch.nn.Module, tokens: list[int], heads: int, keys: int) -> torch.Tensor:
+    """Answer as Gemma does, head by head and token by token."""
+    own = {name: p.detach() for name, p in net.named_parameters()}
+    depth = len({name.split(".")[1] for name in own if name.startswith("layers.")})
+    x = own["words.table.weight"][tokens]
+    x = x * x.shape[1] ** 0.5
+
+    def normed(x: torch.Tensor, name: str) -> torch.Tensor:
+        return x / (x.pow(2).mean(1, keepdim=True) + 1e-6).sqrt() * own[f"{name}.weight"]
+
+    def rotated(x: torch.Tensor) -> torch.Tensor:
+        half = x.shape[1] // 2
+        angle = torch.outer(torch.arange(len(x)), 10000.0 ** (-torch.arange(half) / half))
+        turned = torch.complex(x[:, :half], x[:, half:]) * torch.polar(torch.ones_like(angle), angle)
+        return torch.cat([turned.real, turned.imag], 1)
+
+    for i in range(depth):
+        at = f"layers.layer{i}"
+        y = normed(x, f"{at}.norm1")
+        q, k, v = ((y @ own[f"{at}.attention.{n}.weight"].T).split(8, 1) for n in "qkv")
+        answers = []
+        for h in range(heads):
+            key, value = k[h * keys // heads], v[h * keys // heads]
+            scores = rotated(q[h]) @ rotated(key).T / 8**0.5
+            scores[torch.ones_like(scores).triu(1) > 0] = float("-inf")
+            answers.append(scores.softmax(1) @ value)
+        x = x + torch.cat(answers, 1) @ own[f"{at}.attention.out.weight"].T
+        y = normed(x, f"{at}.norm2")
+        gate, up = (y @ own[f"{at}.mlp.{n}.weight"].T for n in ("gate", "up"))
+        gate = 0.5 * gate * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (gate + 0.044715 * gate**3)))
+        x = x + (gate * up) @ own[f"{at}.mlp.down.weight"].T
+    return normed(x, "norm") @ own["words.head.weight"].T
+
+
+@pytest.mark.parametrize(("width", "heads", "keys"), [(24, 3, 1), (32, 4, 2)])
+def test_gemstones_answer_as_gemma_does(width: int, heads: int, keys: int) -> None:
+    row = {"width": str(width), "depth": "2", "heads": str(heads), "kv_heads": str(keys)}
+    torch.manual_seed(0)
+    net = read(row, size="gemstones-mini").build().eval()
+    with torch.no_grad():
+        for p in net.parameters():
+            p.copy_(torch.randn_like(p) * 0.3)
+        tokens = torch.randint(32, (9,)).tolist()
+        assert torch.allclose(net(torch.tensor([tokens]))[0], gemma(net, tokens, heads, keys), atol=1e-5)
+
+
+@pytest.mark.skipif("NASPLAT_NAS" not in os.environ, reason="NASPLAT_NAS names no folder of labelled architectures")
+def test_all_rows_of_the_gemstones_have_their_parameters() -> None:
+    with gzip.open(Path(os.environ["NASPLAT_NAS"]) / "gemstones.csv.gz", "rt") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) > 30
+    for row in rows:
+        assert read(row, size="gemstones").graph().params == int(row["params"]), row["run"]
+
+
 @pytest.mark.skipif("NASPLAT_NAS" not in os.environ, reason="NASPLAT_NAS names no folder of labelled architectures")
 def test_drawn_rows_of_the_tables_have_their_parameters() -> None:
     folder = Path(os.environ["NASPLAT_NAS"])
@@ -93,6 +160,12 @@ def test_drawn_rows_of_the_tables_have_their_parameters() -> None:
 
 
 def test_lines_of_other_decoders_are_refused() -> None:
+    with pytest.raises(SpaceError, match="expected 4 kv_heads of width 1024 with head_dim=128, got 8"):
+        read({"width": "1024", "depth": "28", "heads": "8", "kv_heads": "8"}, size="gemstones")
+    with pytest.raises(
+        SpaceError, match="heads that fill the width and share keys evenly, got width 1280 and head_dim=256"
+    ):
+        nasplat.load_space("gpt", size="gemstones", head_dim=256).parse('{"width": 1280, "depth": 3}').build()
     with pytest.raises(SpaceError, match=r"expected a decoder of scale 'M'.*got 'S'"):
         read(HWGPT | {"scale": "S", "embed": "256", "bias": "0"}, size="hwgpt-m")
     with pytest.raises(SpaceError, match=r"expected a decoder of n_token 267736.*got 50264"):
@@ -101,7 +174,7 @@ def test_lines_of_other_decoders_are_refused() -> None:
         nasplat.load_space("gpt").parse('{"embed": 16, "heads": [1], "mlp_ratio": [1, 1], "bias": 0}')
 
 
-SMALL = {"lts-gpt2": 2, "lts-xl": 4, "mini": 1}
+SMALL = {"lts-gpt2": 2, "lts-xl": 4, "mini": 1, "gemstones-mini": 1}
 
 
 def small(size: str, divide: int) -> nasplat.Architecture:
@@ -159,6 +232,24 @@ def test_supernet_learns_sentences_and_its_subnets_become_files_for_any_length(t
     found = nasplat.export(net, tmp_path / "net.onnx", member.example_input, task=task)
     assert found.inputs[0]["shape"] == ["batch", "length"]
     assert {row.get("length") for row in found.checks} >= {1, 2, 6, 11, 25}
+    assert found.max_relative_error < 1e-4
+
+
+def test_gemstones_share_weights() -> None:
+    space = nasplat.load_space("gpt", size="gemstones-mini", length=8)
+    supernet = nasplat.Supernet(space, nasplat.load_task("sentences?train=8&decide=8&test=8&length=8"), seed=0)
+    member = space.parse('{"width": 24, "depth": 2}')
+    assert space.format(member) == '{"width": 24, "depth": 2}'
+    tokens = torch.randint(32, (2, 8))
+    assert torch.equal(supernet.subnet(member).eval()(tokens), supernet.shared(member).eval()(tokens))
+
+
+@pytest.mark.slow
+def test_gemstones_become_files_for_any_length(tmp_path: Path) -> None:
+    member = nasplat.load_space("gpt", size="gemstones-mini", length=8).parse('{"width": 32, "depth": 2}')
+    found = nasplat.export(member.build().eval(), tmp_path / "net.onnx", member.example_input)
+    assert found.inputs[0]["shape"] == ["batch", "length"]
+    assert {row.get("length") for row in found.checks} >= {1, 2, 4, 7}
     assert found.max_relative_error < 1e-4
 
 

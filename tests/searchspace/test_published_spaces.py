@@ -432,3 +432,19 @@ def test_shared_rows_have_as_many_networks_as_their_table_states(
 ) -> None:
     loaded = nasplat.load_space(space, **presets)
     assert len({loaded.parse(row[column]).network_key for row in rows(file)}) == networks
+
+
+@pytest.mark.parametrize("name", ["gpt", "ofa_mobilenetv3", "ofa_resnet50", "pit", "proxylessnas", "vit"])
+def test_lines_of_a_wrong_form_are_refused(name: str) -> None:
+    space = nasplat.load_space(name)
+    line = json.loads(space.format(space.sample(seed=0)))
+    parts = [{k: v for k, v in line.items() if k != key} for key in line]
+    wrong = [json.dumps(line | {key: value}) for key in line for value in (None, {}, "a", [["a"]])]
+    for text in ['{"a": ', "{" * 9000, *map(json.dumps, parts), *wrong]:
+        try:
+            found = space.parse(text)
+        except SpaceError:
+            continue
+        assert nasplat.load_space(name).parse(space.format(found)) == found, text  # what it left out had a default
+    with pytest.raises(SpaceError, match=r"its parser cannot read \(JSONDecodeError: "):
+        space.parse('{"a": ')
