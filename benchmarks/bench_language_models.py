@@ -58,7 +58,7 @@ def described(architecture: nasplat.Architecture) -> dict[str, Any]:
     graph = architecture.graph()
     found = decoding_of(graph)
     nodes = graph.nodes
-    width = next(n.shape[-1] for n in nodes if n.op == "layernorm")
+    width = next(n.shape[-1] for n in nodes if n.op in {"layernorm", "rmsnorm"})
     # behind the last sum of the residual stream comes the head
     end = max(i for i, n in enumerate(nodes) if n.op == "add" and n.shape[1:] == (found.length, width))
     head = sum(m for i, m in enumerate(graph.node_macs) if i > end and nodes[i].op in {"linear", "matmul"})

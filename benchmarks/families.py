@@ -148,6 +148,17 @@ LANGUAGE = {
 """Decoders, at the length they were trained with, or 128 tokens of HW-GPT-Bench's. The random GPT-2 of lm1b are captured as
 GPT-2; the table counts them as Transformer-XL."""
 FAMILIES |= LANGUAGE
+GEMSTONES = Family(
+    "gemstones.csv.gz",
+    "gpt",
+    "loss_last",
+    "MIT",
+    {"lr_variant": "base"},
+    {"size": "gemstones", "length": 128},
+    is_loss=True,
+)
+"""Loss after 350 billion tokens; runs with a lower learning rate are the same networks, trained shorter. Few, and judged across widths."""
+FAMILIES["gemstones"] = GEMSTONES
 
 
 COLUMNS = ("labels", "keys", "architectures", "networks")
