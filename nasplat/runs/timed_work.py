@@ -356,7 +356,7 @@ def seconds_trained(few: FewMembers, objective: Trained, members: Sequence[Archi
     batches, batch = task.batches_per_epoch(budget.batch_size), min(budget.batch_size, len(task.train))
 
     def train(member: Architecture, steps: int, n: int) -> Callable[[], Any]:
-        few_steps = replace(budget, epochs=1, batch_size=n)
+        few_steps = replace(budget, epochs=1, steps=0, batch_size=n)
         return partial(train_architecture, member, short(task, steps * n), few_steps, objective.seed)
 
     sizes = batch_sizes(batch, lambda n: train(order[0], 1, n))
