@@ -168,7 +168,7 @@ class Plan:
         self.limits = Limits.of(dict(asked.limits))
 
     def entries(self) -> dict[str, Entry]:
-        """List all trainings: one of each cell with its other seeds, then the next of each.
+        """List all trainings, each with its other seeds; every cell comes forward by the same share of its networks.
 
         Returns:
             Trainings by the names of their jobs, in the order in which they are done.
@@ -176,16 +176,16 @@ class Plan:
         Raises:
             SpaceError: no space fits any task.
         """
-        cells = self._cells()
-        rounds = [list[Entry]() for _ in range(max(map(len, cells.values()), default=0))]
-        for (task, _), members in cells.items():
+        placed = list[tuple[float, Entry]]()
+        for (task, _), members in self._cells().items():
             for number, (network, line) in enumerate(members):
-                rounds[number].append(Entry(task, network, line, self.asked.seed))
+                placed.append(((number + 0.5) / len(members), Entry(task, network, line, self.asked.seed)))
         found: dict[str, Entry] = {}
-        for entries in rounds:
-            again = [e for e in entries if random.Random(f"{e.name} again").random() < self.asked.repeat]
-            more = [replace(e, seed=e.seed + s) for s in range(1, self.asked.seeds) for e in again]
-            found |= {e.name: e for e in (*entries, *more)}
+        for _, entry in sorted(placed, key=lambda pair: pair[0]):
+            is_again = random.Random(f"{entry.name} again").random() < self.asked.repeat
+            for s in range(self.asked.seeds if is_again else 1):
+                again = replace(entry, seed=entry.seed + s)
+                found[again.name] = again
         return found
 
     def _cells(self) -> dict[tuple[str, str], list[tuple[str, str]]]:
