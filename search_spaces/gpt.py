@@ -446,7 +446,11 @@ def parse(
     the network must be true of the presets.
     """
     data = json.loads(text)
-    if isinstance(data, dict) and not SIZES[size].heads and {"width", "depth"} <= data.keys():
+    if isinstance(data, dict) and {"width", "depth"} <= data.keys():
+        if SIZES[size].heads:
+            raise SpaceError(
+                f"expected a decoder of size={size!r}, got a Gemstone.\n  Load the space with size='gemstones'."
+            )
         return _read_gemstone(data, head_dim or SIZES[size].head_dim)
     if not isinstance(data, dict) or not {"mlp_ratio", "d_inner"} & data.keys():
         return None

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nasplat.errors import TableError
+from nasplat.errors import NasplatError, TableError
 from nasplat.tables.spreadsheets import Cells, decoded, numbers, plain_number, unpacked
 from nasplat.tables.table import Table
 
@@ -50,7 +50,8 @@ def read_table(
         The labelled rows, with the file's name as their source.
 
     Raises:
-        TableError: the file is missing, broken, or lacks the column or an architecture column; or no label is finite.
+        TableError: the file is missing, broken, or lacks the column or an architecture column; a row's cells make no
+            architecture; or no label is finite.
 
     Example:
         >>> import tempfile
@@ -89,13 +90,27 @@ def read_table(
         )
     rows = []
     for number, row in kept:
-        row[held] = row[held].strip() if join is None else join(row)
+        row[held] = row[held].strip() if join is None else _joined(join, row, f"{path}:{number}")
         if not row[held]:
             raise TableError(
                 f"{path}:{number}: expected an architecture in {held!r}, got an empty cell.\n  Mend the row."
             )
         rows.append(row)
     return Table(tuple(rows), metric, held, path.name, parse, larger_is_better, left_out)
+
+
+def _joined(join: Callable[[Mapping[str, str]], str], row: Mapping[str, str], at: str) -> str:
+    """Join the cells of a row by the function of a space's file, which need not check them."""
+    try:
+        return join(row)
+    except NasplatError:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError) as err:
+        cells = ", ".join(f"{k}={v!r}" for k, v in row.items())[:200]
+        raise TableError(
+            f"{at}: expected cells that make an architecture, got {cells} "
+            f"({type(err).__name__}: {err}).\n  Mend the row."
+        ) from err
 
 
 def _text(path: Path) -> str:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import nasplat
-from nasplat.errors import SpaceError, TaskError
+from nasplat.errors import SpaceError, TableError, TaskError
 from nasplat.graph.decoding import decoding_of
 from nasplat.task.judging import token_loss, token_nats
 from nasplat.task.tokens import compose
@@ -160,6 +160,8 @@ def test_drawn_rows_of_the_tables_have_their_parameters() -> None:
 
 
 def test_lines_of_other_decoders_are_refused() -> None:
+    with pytest.raises(SpaceError, match=r"expected a decoder of size='mini', got a Gemstone\.\n.*size='gemstones'"):
+        nasplat.load_space("gpt").parse('{"width": 256, "depth": 3}')
     with pytest.raises(SpaceError, match="expected 4 kv_heads of width 1024 with head_dim=128, got 8"):
         read({"width": "1024", "depth": "28", "heads": "8", "kv_heads": "8"}, size="gemstones")
     with pytest.raises(
@@ -172,6 +174,14 @@ def test_lines_of_other_decoders_are_refused() -> None:
         read(LTS[0][0] | {"family": "transformer_xl"}, size="lts-xl")
     with pytest.raises(SpaceError, match="as many heads as mlp_ratio, got 1 and 2"):
         nasplat.load_space("gpt").parse('{"embed": 16, "heads": [1], "mlp_ratio": [1, 1], "bias": 0}')
+
+
+@pytest.mark.parametrize("cell", ["", "wide", "1024.5"])
+def test_cells_that_make_no_architecture_are_refused_by_line(cell: str, tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text(f"width,depth,heads,kv_heads,loss\n1024,28,8,4,2.7\n{cell},28,8,4,2.7\n", encoding="utf-8")
+    with pytest.raises(TableError, match=rf"rows.csv:3: expected cells that make .* got width='{cell}'.*ValueError: "):
+        nasplat.load_table(file, space=nasplat.load_space("gpt", size="gemstones"), metric="loss")
 
 
 SMALL = {"lts-gpt2": 2, "lts-xl": 4, "mini": 1, "gemstones-mini": 1}
