@@ -166,8 +166,13 @@ class AbstractEncodedSpace(AbstractDefinedSpace):
         hook = "parse_json" if is_json else "parse"
         if hook in self.hooks:
             found = self._read_by(hook, text)
-            if found is not None or not is_json:
+            if found is not None:
                 return self.architecture(found)
+            if not is_json:
+                raise SpaceError(
+                    f"expected an architecture of {self.name!r} in the literature's encoding, got {text[:60]!r}.\n"
+                    f"  See `nasplat sample {self.name}`."
+                )
         try:
             choices = json.loads(text)
         except (ValueError, RecursionError) as err:
