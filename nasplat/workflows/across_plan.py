@@ -257,7 +257,8 @@ class Plan:
 
     def _drawn(self, text: str, task: str, n: int) -> list[tuple[str, str]]:
         """Name and line of the first n networks that are drawn for a cell; some of them are edited."""
-        name = f"networks {text} on {task} limits {json.dumps(self.asked.limits)} edited {self.asked.edited}"
+        drawn = {"limits": self.asked.limits, "edited": self.asked.edited, "seed": self.asked.seed}
+        name = f"networks {text} on {task} {json.dumps(drawn)}"
         lines: list[str] = self.kept.get(name, [])
         if len(lines) < n:
             space, members = self.space(text, task), list[Architecture]()
@@ -272,7 +273,8 @@ class Plan:
                 self.asked.tell(f"space {text} on {task}: {reason}")
             lines = lines + [self._edited(m, i, task) for i, m in enumerate(members)][len(lines) :]
             self._keep(name, lines)
-        return [(f"{text} {i} of {task}", line) for i, line in enumerate(lines[:n])]
+        drawn_by = f" by seed {self.asked.seed}" if self.asked.seed else ""
+        return [(f"{text} {i} of {task}{drawn_by}", line) for i, line in enumerate(lines[:n])]
 
     def _edited(self, member: Architecture, number: int, task: str) -> str:
         """The line of a drawn network, edited where chance says so."""

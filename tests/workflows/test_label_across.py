@@ -167,6 +167,9 @@ def test_what_cannot_be_labelled_together_is_refused(tmp_path: Path) -> None:
     assert any("resnet on shapes: no architecture" in line and "macs <= 20,000" in line for line in told)
     storage = str(tmp_path / "study.journal")
     label_across(["mlp"], TASKS[:1], BUDGET, n=1, edited=0, storage=storage)
+    other = label_across(["mlp"], TASKS[:1], BUDGET, n=1, edited=0, storage=storage, seed=7)
+    assert len({row["architecture"] for row in other.rows}) == 2  # another seed draws other networks
+    assert [row["network"] for row in other.rows] == ["mlp 0 of shapes by seed 7", "mlp 0 of shapes"]
     with pytest.raises(SearchError, match=r"has recipe .*steps=4.*, got .*steps=6"):
         label_across(["mlp"], TASKS[:1], Budget(batch_size=16, lr=2e-3, steps=6), n=1, storage=storage)
 
