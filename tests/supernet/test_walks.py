@@ -52,6 +52,7 @@ def test_a_kept_walk_equals_the_one_that_was_made(name: str, place: Path) -> Non
 
 
 def test_a_second_store_needs_no_walk_and_has_the_same_values(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nasplat.searchspace.defined._SHARED", {})  # other tests may have walked the space
     first = survey.build_store(nasplat.load_space("resnet"), 0, torch.device("cpu"))
     monkeypatch.setattr("nasplat.searchspace.defined._SHARED", {})  # as in another process
     monkeypatch.setattr(survey, "_survey", lambda space: pytest.fail("it walked again"))
