@@ -6,6 +6,7 @@ a process that died, or that was stopped by hand, is open again.
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nasplat.searchspace.pick import Rejected
 from nasplat.study.liveness import Heart, Watch
+from nasplat.study.pool import one_thread
 from nasplat.study.search import Progress
 from nasplat.study.storage import NO_FAULT, clean_stop
 
@@ -146,6 +148,27 @@ def done(study: optuna.Study, jobs: Mapping[str, Any]) -> int:
         Number of them that have ended, well or not.
     """
     return len(finished(study).keys() & jobs.keys())
+
+
+def started(workers: int, worker: Callable[[Any], None], shared: Any) -> list[BaseProcess]:
+    """Start processes that take jobs, with one thread each.
+
+    Args:
+        workers: Number of processes.
+        worker: Function of a module that takes jobs with `work` until none is left.
+        shared: What it is called with; it is sent to each process.
+
+    Returns:
+        The processes, which end with this one.
+    """
+    with one_thread():
+        context = multiprocessing.get_context("spawn")
+        processes: list[BaseProcess] = [
+            context.Process(target=worker, args=(shared,), daemon=True) for _ in range(workers)
+        ]
+        for process in processes:
+            process.start()
+    return processes
 
 
 def share_out(

@@ -7,7 +7,6 @@ one undisturbed run.
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -23,14 +22,13 @@ from nasplat.searchspace import Architecture, Space, load_space
 from nasplat.study.captured import facts_of
 from nasplat.study.claims import FINGERPRINT, SPACE, claim, claim_space, members_of
 from nasplat.study.limits import draw_distinct
-from nasplat.study.pool import one_thread
 from nasplat.study.search import Progress
 from nasplat.study.storage import open_storage
 from nasplat.tables.table import Table
 from nasplat.task import Task
 from nasplat.task.settings import overridden
 from nasplat.task.training import Budget, train_architecture
-from nasplat.workflows.jobs import Job, finished, holds, share_out, work
+from nasplat.workflows.jobs import Job, finished, holds, share_out, started, work
 
 NAME = "label"
 """Name of the study in its storage."""
@@ -134,7 +132,7 @@ def label(
             )
         lines = [(name, a.to_json(), s) for name, (a, s) in jobs.items()]
         shared = _Shared(loaded.name, loaded.presets, task, budget, chosen.storage, lines, chosen.device)
-        share_out(study, jobs, _processes(chosen.workers, shared), chosen.report)
+        share_out(study, jobs, started(chosen.workers, _worker, shared), chosen.report)
     # after several workers: what those that died left
     common = _Work(loaded, data.to(chosen.device), budget)
     work(study, _jobs_of(jobs), lambda trial: _trained(trial, common), chosen.report)
@@ -275,16 +273,6 @@ def _trained(trial: optuna.Trial, work: _Work) -> float:
     trial.set_user_attr("curve", curve)
     trial.set_user_attr("seconds", done.seconds)
     return done.decide
-
-
-def _processes(workers: int, shared: _Shared) -> list[Any]:
-    """Processes that take jobs, started with one thread each."""
-    with one_thread():
-        context = multiprocessing.get_context("spawn")
-        processes = [context.Process(target=_worker, args=(shared,), daemon=True) for _ in range(workers)]
-        for process in processes:
-            process.start()
-    return processes
 
 
 def _worker(shared: _Shared) -> None:

@@ -10,7 +10,6 @@ processes may die, come back, and find the jobs that they left.
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -27,7 +26,6 @@ from nasplat.probes.zerocost import PROXIES, proxies
 from nasplat.searchspace.registry import trusting
 from nasplat.study.captured import facts_of
 from nasplat.study.claims import claim
-from nasplat.study.pool import one_thread
 from nasplat.study.storage import open_storage
 from nasplat.tables.spreadsheets import plain_number
 from nasplat.tables.table import Table
@@ -35,7 +33,7 @@ from nasplat.task import Task
 from nasplat.task.settings import overridden
 from nasplat.task.training import Budget, train
 from nasplat.workflows.across_plan import AcrossSettings, Entry, Plan, Tasks
-from nasplat.workflows.jobs import Job, finished, holds, share_out, work
+from nasplat.workflows.jobs import Job, finished, holds, share_out, started, work
 
 NAME = "label across"
 """Name of the study in its storage."""
@@ -113,7 +111,7 @@ def label_across(
                 f"{chosen.workers} workers expected a storage URL or file, got {chosen.storage!r}.\n  Or workers=1."
             )
         shared = _Shared(tuple(tasks), chosen.judged, chosen.device, budget, chosen.storage, tuple(entries.values()))
-        share_out(study, entries, _processes(chosen.workers, shared), chosen.report)
+        share_out(study, entries, started(chosen.workers, _worker, shared), chosen.report)
     with _computing_with_one_thread(chosen.device):  # after several workers: what those that died left
         work(study, _jobs_of(entries), lambda trial: _labelled(trial, entries, data, budget), chosen.report)
     return read_across(study, entries)
@@ -214,16 +212,6 @@ def _computing_with_one_thread(device: str) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _processes(workers: int, shared: _Shared) -> list[Any]:
-    """Processes that take jobs, started with one thread each."""
-    with one_thread():
-        context = multiprocessing.get_context("spawn")
-        processes = [context.Process(target=_worker, args=(shared,), daemon=True) for _ in range(workers)]
-        for process in processes:
-            process.start()
-    return processes
 
 
 def _worker(shared: _Shared) -> None:

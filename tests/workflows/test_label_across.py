@@ -196,6 +196,13 @@ def test_killed_at_random_the_rows_are_those_of_an_undisturbed_run(kills: int, t
     assert killed == whole
 
 
+@pytest.mark.slow
+def test_two_workers_give_the_rows_of_one(tmp_path: Path, table: nasplat.Table) -> None:
+    shared = label_across(SPACES, TASKS, BUDGET, storage=str(tmp_path / "study.journal"), workers=2, **KEPT)
+    one, two = ([{k: v for k, v in r.items() if "cpu_sec" not in k} for r in t.rows] for t in (table, shared))
+    assert one == two
+
+
 def test_a_command_labels_across_and_says_how_seeds_agree(tmp_path: Path) -> None:
     words = ["label", "--spaces", f"mlp,{SPACES[2]}", "--tasks", ",".join(TASKS[:2]), "-n", "2", "--judged", "16"]
     words += ["--budget.steps=3", "--budget.batch_size=8", "--seeds=2", "--out", str(tmp_path / "rows.csv"), "--json"]
